@@ -1,0 +1,1 @@
+"""Code, files and the habits around them."""

@@ -1,0 +1,1 @@
+"""The training loop: a method makes a batch's loss, schedules are functions."""

@@ -1,0 +1,83 @@
+"""The perturbation budget: how far an attack may move an input, in units of pixels in [0, 1]."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal, get_args
+
+from secure_ai.core.errors import BudgetError
+
+Norm = Literal["linf", "l2", "l1", "l0"]
+NORMS: tuple[Norm, ...] = get_args(Norm)
+MAX_EPS_CHARACTERS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class PerturbationBudget:
+    """`eps` is the largest allowed distance in `norm`, per sample, on pixels in [0, 1].
+
+    Attributes:
+        eps_text: eps as the user wrote it, so that `8/255` stays `8/255`.
+    """
+
+    norm: Norm
+    eps: float
+    eps_text: str = ""
+
+    def __post_init__(self) -> None:
+        """Check what does not depend on the image. Raises BudgetError."""
+        if self.norm not in NORMS:
+            raise BudgetError("unknown norm", where="norm", expected=" or ".join(NORMS), got=self.norm)
+        if not math.isfinite(self.eps) or self.eps < 0:
+            raise BudgetError("eps must be a finite number, not negative", where="eps", expected=">= 0", got=self.eps)
+        if not self.eps_text:
+            object.__setattr__(self, "eps_text", f"{self.eps:g}")
+
+    def as_json(self) -> dict[str, Any]:
+        """`{"norm", "eps", "eps_text"}`."""
+        return {"norm": self.norm, "eps": self.eps, "eps_text": self.eps_text}
+
+    def __str__(self) -> str:
+        """E.g. `linf 8/255`."""
+        return f"{self.norm} {self.eps_text}"
+
+
+def parse_eps(text: str) -> float:
+    """A decimal or a fraction such as `8/255`. Raises BudgetError for anything else."""
+    try:
+        if len(text) > MAX_EPS_CHARACTERS:
+            raise ValueError(text)
+        value = float(Fraction(text.replace(" ", "")))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise BudgetError(
+            "eps is not a number", where="--eps", expected="a decimal or a fraction such as 8/255", got=text
+        ) from None
+    return value
+
+
+def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bool = False) -> PerturbationBudget:
+    """A checked budget for images of `dimensions` values (channels times height times width).
+
+    Args:
+        norm: linf, l2, l1 or l0.
+        eps: number or text, e.g. `8/255`; linf in (0, 1], l2 in (0, sqrt(d)], l1 in (0, d], l0 a whole number up to d.
+        dimensions: d, at least 1.
+        allow_zero: true only for the grid of a security curve.
+
+    Raises:
+        BudgetError: an unknown norm, or eps outside its norm's range.
+    """
+    text = str(eps)
+    limits = {"linf": 1.0, "l2": math.sqrt(dimensions), "l1": float(dimensions), "l0": float(dimensions)}
+    if norm not in limits:
+        raise BudgetError("unknown norm", where="--norm", expected=" or ".join(NORMS), got=norm)
+    value = parse_eps(text)
+    if not (0 < value <= limits[norm] or (allow_zero and value == 0)):
+        raise BudgetError(
+            f"eps is outside the range of {norm}", where="--eps", expected=f"in (0, {limits[norm]:g}]", got=text
+        )
+    if norm == "l0" and value != int(value):
+        raise BudgetError("an l0 eps counts pixels", where="--eps", expected="a whole number", got=text)
+    return PerturbationBudget(norm, value, text)  # type: ignore[arg-type]  # membership was checked against `limits`

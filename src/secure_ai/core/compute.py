@@ -1,0 +1,89 @@
+"""The one place that decides threads, memory format and precision.
+
+Measured on the reference machine (2 cores): with any other load two OpenMP threads can be 2-7 times slower than one
+unless idle threads sleep (`OMP_WAIT_POLICY=PASSIVE`, set in `secure_ai/__init__.py` before torch loads).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from secure_ai.core.errors import UsageError
+
+Precision = Literal["auto", "float32"]
+MEMORY_FORMAT = torch.channels_last
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+@cache
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of this CPU as Linux names them; empty elsewhere."""
+    try:
+        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """How this process computes.
+
+    Attributes:
+        training_dtype: bfloat16 where the CPU multiplies it natively (AMX or AVX512-BF16), else float32.
+        search_dtype: dtype of an attack's search; bfloat16 only with AMX. What is reported is verified in float32.
+    """
+
+    threads: int
+    training_dtype: torch.dtype
+    search_dtype: torch.dtype
+
+    def as_json(self) -> dict[str, Any]:
+        """For run.json."""
+        return {
+            "threads": self.threads,
+            "training_dtype": str(self.training_dtype).removeprefix("torch."),
+            "search_dtype": str(self.search_dtype).removeprefix("torch."),
+            "processor": platform.processor() or platform.machine(),
+            "bf16_units": sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}),
+        }
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def configure(precision: Precision = "auto", threads: int | None = None) -> Compute:
+    """Set torch's threads and choose precisions.
+
+    Args:
+        precision: `auto`, or `float32` to use nothing else.
+        threads: default: `OMP_NUM_THREADS` where set, else every core this process may use.
+
+    Raises:
+        UsageError: `OMP_NUM_THREADS` or `threads` is not a whole number from 1 to 1024.
+    """
+    text = str(threads) if threads is not None else os.environ.get("OMP_NUM_THREADS", "") or str(available_cores())
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
+        raise UsageError("bad number of threads", where="OMP_NUM_THREADS", expected="1 to 1024", got=text)
+    torch.set_num_threads(int(text))
+    flags = cpu_flags() if precision == "auto" else frozenset()
+    training = torch.bfloat16 if flags & {"amx_bf16", "avx512_bf16"} else torch.float32
+    return Compute(int(text), training, torch.bfloat16 if "amx_bf16" in flags else torch.float32)
+
+
+@contextlib.contextmanager
+def lower_precision(dtype: torch.dtype) -> Iterator[None]:
+    """Autocast the arithmetic of layers to `dtype`; float32 means no change."""
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+        yield

@@ -1,0 +1,77 @@
+"""Findings, their severity, and the four outcomes of a check that are never merged."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+
+class Severity(enum.StrEnum):
+    """Ordered from worst to least; `info` means nothing is wrong, not that all is safe."""
+
+    CRITICAL = "critical"
+    HIGH = "high"
+    MEDIUM = "medium"
+    LOW = "low"
+    INFO = "info"
+
+    @property
+    def rank(self) -> int:
+        """0 for info up to 4 for critical."""
+        return len(Severity) - 1 - list(Severity).index(self)
+
+
+class Outcome(enum.StrEnum):
+    """What a check can answer; `not_checked` and `error` never count as clean."""
+
+    CLEAN = "clean"
+    FINDINGS = "findings"
+    ERROR = "error"
+    NOT_CHECKED = "not_checked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing that is wrong, with what shows it and what to do.
+
+    Attributes:
+        id: stable check id, e.g. `SAI-EV-001`.
+        severity_rule: the sentence that decided the severity.
+        location: file, model id or stage; relative, never an absolute path.
+        evidence: numbers with n and interval, or matched text.
+        taxonomy: ids such as `AML.T0015` or `CWE-502`.
+        planted: the tool made or reproduced this itself; it never counts towards `--fail-on`.
+    """
+
+    id: str
+    severity: Severity
+    severity_rule: str
+    message: str
+    location: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+    taxonomy: tuple[str, ...] = ()
+    remediation: str = ""
+    reproduce: str = ""
+    planted: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """The entry of `findings` in report.json."""
+        return {
+            "id": self.id,
+            "severity": self.severity.value,
+            "severity_rule": self.severity_rule,
+            "message": self.message,
+            "location": self.location,
+            "evidence": self.evidence,
+            "taxonomy": list(self.taxonomy),
+            "remediation": self.remediation,
+            "reproduce": self.reproduce,
+            "planted": self.planted,
+        }
+
+
+def worst_counted(findings: list[Finding]) -> Severity | None:
+    """The worst severity among the findings that the tool did not plant itself, or None."""
+    counted = [f.severity for f in findings if not f.planted]
+    return max(counted, key=lambda severity: severity.rank, default=None)

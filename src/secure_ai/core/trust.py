@@ -1,0 +1,84 @@
+"""The trust verdict: may a number be believed, from named checks with evidence.
+
+The verdict belongs to a number and the attacks that made it, never to a model.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MIN_N_FOR_A_CLAIM = 1000  # EVIDENCE.md rule 3: below this a rate is indicative and passes no gate
+
+
+class Verdict(enum.StrEnum):
+    """From best to worst."""
+
+    RELIABLE = "reliable"
+    DOUBTFUL = "doubtful"
+    BROKEN = "broken"
+
+
+class CheckOutcome(enum.StrEnum):
+    """`not_run` never counts as a pass."""
+
+    PASS = "pass"  # noqa: S105  # an outcome, not a password
+    FAIL = "fail"
+    NOT_RUN = "not_run"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named check, its outcome and the measurement that decided it."""
+
+    id: str
+    outcome: CheckOutcome
+    evidence: str
+
+    def as_json(self) -> dict[str, str]:
+        """The entry of `trust.checks`."""
+        return {"id": self.id, "outcome": self.outcome.value, "evidence": self.evidence}
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """A verdict and the checks behind it."""
+
+    verdict: Verdict
+    checks: tuple[Check, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The `trust` object."""
+        return {"verdict": self.verdict.value, "checks": [check.as_json() for check in self.checks]}
+
+    @property
+    def reasons(self) -> list[str]:
+        """Evidence of every check that failed."""
+        return [check.evidence for check in self.checks if check.outcome is CheckOutcome.FAIL]
+
+
+def check(identifier: str, ok: bool | None, evidence: str) -> Check:
+    """A check from a yes, a no, or None for one that could not run."""
+    outcome = CheckOutcome.NOT_RUN if ok is None else CheckOutcome.PASS if ok else CheckOutcome.FAIL
+    return Check(identifier, outcome, evidence)
+
+
+def judge(checks: Sequence[Check], *, breaking: frozenset[str]) -> Trust:
+    """The verdict over `checks`: broken if one of `breaking` failed, doubtful if any other failed or none ran.
+
+    Args:
+        checks: in the order to be shown.
+        breaking: ids whose failure means that the number is wrong, not merely weak.
+    """
+    failed = {c.id for c in checks if c.outcome is CheckOutcome.FAIL}
+    if failed & breaking:
+        return Trust(Verdict.BROKEN, tuple(checks))
+    ran = any(c.outcome is not CheckOutcome.NOT_RUN for c in checks)
+    return Trust(Verdict.DOUBTFUL if failed or not ran else Verdict.RELIABLE, tuple(checks))
+
+
+def sample_size_check(n: int) -> Check:
+    """Fails below the n that a claim needs."""
+    return check("sample-size", n >= MIN_N_FOR_A_CLAIM, f"n = {n}; a claim needs n >= {MIN_N_FOR_A_CLAIM}")

@@ -1,0 +1,1 @@
+"""Data sets in, digests, splits, triggers."""

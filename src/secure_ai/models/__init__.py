@@ -1,0 +1,1 @@
+"""Networks, targets (anything with logits), loading and saving."""

@@ -1,0 +1,192 @@
+"""The target: the model under attack, as something with logits, and the passes spent on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
+from secure_ai.core.errors import TargetError
+
+
+@dataclass(slots=True)
+class PassCounter:
+    """Samples sent forward through the model, and samples whose gradient was taken."""
+
+    forward: int = 0
+    backward: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputTransform:
+    """How pixels in [0, 1] become what the network expects: first to [low, high], then (x - mean) / std per channel."""
+
+    low: float = 0.0
+    high: float = 1.0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    channels_last: bool = False
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Apply to x: (N, C, H, W); the result is (N, H, W, C) with `channels_last`."""
+        if (self.low, self.high) != (0.0, 1.0):
+            x = x * (self.high - self.low) + self.low
+        if self.mean or self.std:
+            shape = (1, -1, 1, 1)
+            mean = torch.tensor(self.mean or (0.0,), dtype=x.dtype).view(shape)
+            std = torch.tensor(self.std or (1.0,), dtype=x.dtype).view(shape)
+            x = (x - mean) / std
+        return x.permute(0, 2, 3, 1) if self.channels_last else x
+
+
+class Target:
+    """A network under attack. Every call counts its passes; `attacked()` leaves the network as it was found.
+
+    Args:
+        network: maps the transformed input to logits (N, K); may also have `features(x)`, the penultimate layer.
+        name: for messages and reports.
+        digest: SHA-256 of the weights.
+        input_shape: (C, H, W).
+        num_classes: K.
+        transform: applied to pixels in [0, 1] before the network.
+        batch_size: most samples in one pass.
+        search_dtype: precision inside `searching()`; everything else runs in float32.
+        deterministic: false when two calls on one input may differ.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        digest: str,
+        input_shape: tuple[int, int, int],
+        num_classes: int,
+        transform: InputTransform | None = None,
+        batch_size: int = 256,
+        search_dtype: torch.dtype = torch.float32,
+        deterministic: bool = True,
+    ) -> None:
+        self.network = network
+        self.name = name
+        self.digest = digest
+        self.input_shape = input_shape
+        self.num_classes = num_classes
+        self.batch_size = batch_size
+        self.deterministic = deterministic
+        self.passes = PassCounter()
+        self._transform = transform or InputTransform()
+        self._search_dtype = search_dtype
+        self._dtype = torch.float32
+
+    @property
+    def dimensions(self) -> int:
+        """Values in one image."""
+        channels, height, width = self.input_shape
+        return channels * height * width
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Scores before softmax.
+
+        Args:
+            x: (N, C, H, W) float32 in [0, 1].
+
+        Returns:
+            (N, K) float32, differentiable with respect to `x`.
+
+        Raises:
+            TargetError: the network's output is not (N, K) floating point.
+        """
+        return (
+            torch.cat([self._forward(part) for part in x.split(self.batch_size)])
+            if len(x)
+            else x.new_zeros((0, self.num_classes))
+        )
+
+    def _forward(self, x: Tensor) -> Tensor:
+        self.passes.forward += len(x)
+        with lower_precision(self._dtype):
+            output = self.network(self._transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+        if (
+            not isinstance(output, Tensor)
+            or output.shape != (len(x), self.num_classes)
+            or not output.is_floating_point()
+        ):
+            got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+            raise TargetError(
+                "the network's output is not one score a class",
+                where=self.name,
+                expected=f"float tensor {(len(x), self.num_classes)}",
+                got=got,
+            )
+        if output.requires_grad:
+            output.register_hook(self._count_backward)
+        return output.float()
+
+    def _count_backward(self, gradient: Tensor) -> None:
+        self.passes.backward += len(gradient)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The penultimate layer's activations (N, F). Raises TargetError where the network offers none."""
+        method = getattr(self.network, "features", None)
+        if not callable(method):
+            raise TargetError("the network offers no features", where=self.name, expected="a method features(x)")
+        self.passes.forward += len(x)
+        output = method(self._transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+        if not isinstance(output, Tensor):
+            raise TargetError("features(x) is not a tensor", where=self.name, got=type(output).__name__)
+        return output.flatten(1)
+
+    @torch.no_grad()
+    def predict(self, x: Tensor) -> Tensor:
+        """Predicted classes (N,) int64, in float32 arithmetic. Raises TargetError on NaN logits."""
+        logits = self.logits(x)
+        if not bool(torch.isfinite(logits).all()):
+            raise TargetError("the network answers NaN or infinity", where=self.name, expected="finite logits")
+        return logits.argmax(dim=1)
+
+    @contextlib.contextmanager
+    def attacked(self) -> Iterator[None]:
+        """Evaluation mode and frozen parameters inside; both restored after.
+
+        Raises:
+            TargetError: the network changed its own weights or buffers meanwhile.
+        """
+        modes = [(module, module.training) for module in self.network.modules()]
+        trainable = [(parameter, parameter.requires_grad) for parameter in self.network.parameters()]
+        before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        self.network.eval()
+        for parameter, _ in trainable:
+            parameter.requires_grad_(False)
+        try:
+            yield
+            self._refuse_changes(before)
+        finally:
+            for parameter, requires_grad in trainable:
+                parameter.requires_grad_(requires_grad)
+            for module, training in modes:
+                module.training = training
+
+    def _refuse_changes(self, before: dict[str, Tensor]) -> None:
+        after = self.network.state_dict()
+        changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
+        if changed:
+            raise TargetError(
+                "the network changes its own weights when it is called",
+                where=self.name,
+                expected="fixed weights",
+                got=", ".join(changed[:3]),
+            )
+
+    @contextlib.contextmanager
+    def searching(self) -> Iterator[None]:
+        """Inside, passes run in the search precision; what an attack finds is verified outside, in float32."""
+        self._dtype = self._search_dtype
+        try:
+            yield
+        finally:
+            self._dtype = torch.float32

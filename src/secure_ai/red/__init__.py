@@ -1,0 +1,1 @@
+"""Attacks: evasion and poisoning."""

@@ -1,0 +1,1 @@
+"""Attacks on inputs at test time, and the harness that trusts none of them."""

@@ -1,0 +1,1 @@
+"""The STRIDE register: rows as data, statuses from measurements."""
