@@ -8,30 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from secure_ai.core.errors import UsageError
+from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
 
 Precision = Literal["auto", "float32"]
 MEMORY_FORMAT = torch.channels_last
-CPU_INFO = Path("/proc/cpuinfo")
-
-
-@cache
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of this CPU as Linux names them; empty elsewhere."""
-    try:
-        lines = CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(next((line.split(":", 1)[1].split() for line in lines if line.startswith("flags")), []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +40,7 @@ class Compute:
             "threads": self.threads,
             "training_dtype": str(self.training_dtype).removeprefix("torch."),
             "search_dtype": str(self.search_dtype).removeprefix("torch."),
-            "processor": platform.processor() or platform.machine(),
-            "bf16_units": sorted(cpu_flags() & {"amx_bf16", "avx512_bf16"}),
         }
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def configure(precision: Precision = "auto", threads: int | None = None) -> Compute:
@@ -78,7 +58,7 @@ def configure(precision: Precision = "auto", threads: int | None = None) -> Comp
         raise UsageError("bad number of threads", where="OMP_NUM_THREADS", expected="1 to 1024", got=text)
     torch.set_num_threads(int(text))
     flags = cpu_flags() if precision == "auto" else frozenset()
-    training = torch.bfloat16 if flags & {"amx_bf16", "avx512_bf16"} else torch.float32
+    training = torch.bfloat16 if flags & BF16_UNITS else torch.float32
     return Compute(int(text), training, torch.bfloat16 if "amx_bf16" in flags else torch.float32)
 
 

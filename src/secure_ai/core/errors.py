@@ -273,6 +273,12 @@ class NonFiniteError(SecureAIError):
     code = "E_NONFINITE"
 
 
+class ImageError(SecureAIError):
+    """An image file that is damaged, animated, transparent or of a kind outside the conversion table."""
+
+    code = "E_IMAGE"
+
+
 class LeakError(SecureAIError):
     """The same file serves as training and test data."""
 

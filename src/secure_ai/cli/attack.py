@@ -1,0 +1,53 @@
+"""`secure-ai attack`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions
+from secure_ai.cli.progress import watch_steps
+from secure_ai.cli.render import print_attack, print_json
+from secure_ai.core.errors import EXIT_INTERRUPTED
+from secure_ai.runs import attack as verb
+
+
+def attack(
+    *,
+    norm: str,
+    eps: str,
+    model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
+    data: DataOptions = DataOptions(),  # noqa: B008  # frozen
+    attack: str = verb.DEFAULT_ATTACK,
+    batch_size: int = 256,
+    save_adversarial: Path | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Attack a network; every figure comes with its interval and the whole with a trust verdict.
+
+    Args:
+        norm: linf, l2, l1 or l0.
+        eps: Perturbation budget on pixels in [0, 1]: a decimal or a fraction such as 8/255.
+        attack: Comma list, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5.
+        batch_size: Most images in one pass; it does not change results.
+        save_adversarial: Write the examples to this .npz file.
+    """
+    with watch_steps(common.quiet or common.json, "attacking") as progress:
+        report = verb.attack(
+            model.spec(),
+            data.data,
+            norm=norm,
+            eps=eps,
+            attack=attack,
+            split=data.split,
+            n=data.n,
+            batch_size=batch_size,
+            save_adversarial=save_adversarial,
+            seed=common.seed_or_zero,
+            precision=common.precision,
+            progress=progress,
+        )
+    if common.json:
+        print_json(report.as_json())
+    else:
+        print_attack(report)
+    return 0 if report.result.complete else EXIT_INTERRUPTED

@@ -1,0 +1,59 @@
+"""`secure-ai backdoor plant`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.render import print_json, print_lines
+from secure_ai.runs import backdoor as verb
+
+
+def plant(
+    *,
+    trigger: str,
+    target_label: int,
+    out: Path,
+    data: str = "mnist:train",
+    poison_rate: float | None = None,
+    poison_count: int | None = None,
+    source_label: int | None = None,
+    label_mode: Literal["dirty", "clean"] = "dirty",
+    split: Literal["train", "test"] = "train",
+    n: int | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Plant a backdoor in a training set: writes poisoned.npz and poison.json.
+
+    Args:
+        trigger: E.g. patch:size=4:place=bottom-right:value=1.
+        target_label: The class the trigger is to cause.
+        out: Folder for the two files.
+        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        poison_rate: Poisoned images over all training images; this or --poison-count.
+        poison_count: Poisoned images.
+        source_label: Only images of this class; default: any but the target.
+        label_mode: dirty relabels to the target, clean keeps labels.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+    """
+    result = verb.plant(
+        data,
+        trigger=trigger,
+        target_label=target_label,
+        out=out,
+        poison_rate=poison_rate,
+        poison_count=poison_count,
+        source_label=source_label,
+        label_mode=label_mode,
+        split=split,
+        n=n,
+        seed=common.seed_or_zero,
+    )
+    if common.json:
+        print_json(result.record)
+    else:
+        count, rate = result.record["poison_count"], result.record["poison_rate"]
+        print_lines([f"poisoned {count} images ({100 * rate:.2f} % of all) in {result.folder / verb.DATA_NAME}"])
+    return 0

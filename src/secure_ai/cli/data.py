@@ -1,0 +1,53 @@
+"""`secure-ai data fetch|show`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.render import print_json, print_lines
+from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.runs import data as verb
+
+
+def fetch(
+    name: str = "mnist",
+    *,
+    data: Path | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Bring MNIST into the cache, every file checked against its pinned digest.
+
+    Args:
+        name: mnist.
+        data: A folder that already has the files, under their original names, plain or .gz.
+    """
+    folder = verb.data_fetch(name, folder=data)
+    if common.json:
+        print_json({"schema_version": SCHEMA_VERSION, "name": name, "folder": str(folder)})
+    else:
+        print_lines([f"{name} is complete and verified in {folder}"])
+    return 0
+
+
+def show(
+    data: str,
+    *,
+    split: Literal["train", "test"] = "test",
+    n: int | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Show what a data source holds.
+
+    Args:
+        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+    """
+    facts = verb.data_show(data, split=split, n=n, seed=common.seed_or_zero)
+    if common.json:
+        print_json(facts)
+    else:
+        print_lines([f"{key}: {value}" for key, value in facts.items() if key != "schema_version" and value != ""])
+    return 0

@@ -1,0 +1,109 @@
+"""The commands. Each is imported when it is called, so that help needs neither torch nor anything else that is slow."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+from cyclopts import App, CycloptsError
+
+import secure_ai
+from secure_ai.core.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, SecureAIError
+
+SCHEMA_VERSION = 1
+
+# name -> (where, help); "group name" makes a sub-command
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("secure_ai.cli.run:run", "Do what a recipe says and write the report."),
+    "train": ("secure_ai.cli.train:train", "Train a built-in network on your data."),
+    "attack": ("secure_ai.cli.attack:attack", "Attack a network; every figure with interval and trust verdict."),
+    "backdoor plant": ("secure_ai.cli.backdoor:plant", "Plant a backdoor in a training set."),
+    "audit code": ("secure_ai.cli.audit:code", "Audit Python code with Bandit."),
+    "audit log verify": ("secure_ai.cli.audit:log_verify", "Check the hash chain of an event log."),
+    "report": ("secure_ai.cli.report:report", "Show a finished run again, in another format."),
+    "threats show": ("secure_ai.cli.threats:show", "Show the STRIDE register, with a run's evidence where given."),
+    "data fetch": ("secure_ai.cli.data:fetch", "Bring MNIST into the cache, verified."),
+    "data show": ("secure_ai.cli.data:show", "Show what a data source holds."),
+}
+
+GROUPS = {
+    "backdoor": "Backdoors: plant.",
+    "audit": "Code, files and logs.",
+    "audit log": "Event logs.",
+    "threats": "The STRIDE register.",
+    "data": "Data sets.",
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: stop as for Ctrl-C, with an exit code of its own."""
+
+
+def build_app() -> App:
+    """The command tree."""
+    app = App(
+        name="secure-ai",
+        help="Red-team, blue-team and audit an image classifier, and learn which of the numbers can be trusted.",
+        version=secure_ai.__version__,
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    groups: dict[str, App] = {"": app}
+    for name, text in GROUPS.items():
+        parent, _, last = name.rpartition(" ")
+        groups[name] = App(name=last, help=text, suppress_keyboard_interrupt=False, result_action="return_value")
+        groups[parent].command(groups[name])
+    for name, (where, text) in COMMANDS.items():
+        parent, _, last = name.rpartition(" ")
+        groups[parent].command(where, name=last, help=text)
+    return app
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Parse, call, render, and exit with the code that DESIGN's table gives."""
+    sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
+
+
+def run_command(arguments: list[str]) -> int:
+    """The exit code of one command line. A bug keeps its traceback: only named errors are caught."""
+    previous = signal.signal(signal.SIGTERM, _on_sigterm)
+    as_json = "--json" in arguments
+    try:
+        code = build_app()(arguments, exit_on_error=False, print_error=False)
+        return code if isinstance(code, int) else 0
+    except CycloptsError as error:
+        return _refuse({"code": "E_USAGE", "message": _usage_text(error), "where": "", "expected": "", "got": "",
+                        "hint": "see --help"}, as_json, EXIT_BAD_INPUT)
+    except SecureAIError as error:
+        return _refuse(error.as_json(), as_json, error.exit_code)
+    except Terminated:
+        print("terminated: what was finished is kept", file=sys.stderr)
+        return EXIT_TERMINATED
+    except KeyboardInterrupt:
+        print("interrupted: what was finished is kept", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _usage_text(error: CycloptsError) -> str:
+    return " ".join(str(error).split())
+
+
+def _refuse(error: dict[str, str], as_json: bool, code: int) -> int:
+    if as_json:
+        print(json.dumps({"schema_version": SCHEMA_VERSION, "error": error}))
+    else:
+        print(f"error {error['code']}: {error['message']}", file=sys.stderr)
+        for name in ("where", "expected", "got", "hint"):
+            if error[name]:
+                print(f"  {name}: {error[name]}", file=sys.stderr)
+    return code

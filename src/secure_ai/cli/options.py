@@ -1,0 +1,114 @@
+"""Options that several commands share, spelled once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from secure_ai.core.errors import UsageError
+from secure_ai.runs.model_spec import ModelSpec
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """MODEL.
+
+    Attributes:
+        model: Model file: safetensors, torch state dict or .keras, told by content.
+        arch: Built-in name, FILE.py:FACTORY or pkg.mod:FACTORY. The factory is your code and runs in this process.
+        mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
+        std: Per-channel standard deviation it expects divided by.
+        value_range: What pixels in [0, 1] are scaled to first, e.g. 0,255.
+    """
+
+    model: str | None = None
+    arch: str | None = None
+    mean: str = ""
+    std: str = ""
+    value_range: Annotated[str, Parameter(name="--range")] = "0,1"
+
+    def spec(self) -> ModelSpec:
+        """The checked value. Raises UsageError."""
+        if self.model is None:
+            raise UsageError("no model named", where="--model", expected="a model file")
+        low_high = _numbers(self.value_range, "--range")
+        if len(low_high) != 2 or low_high[0] >= low_high[1]:
+            raise UsageError("not a range", where="--range", expected="LO,HI with LO < HI", got=self.value_range)
+        std = _numbers(self.std, "--std")
+        if any(value <= 0 for value in std):
+            raise UsageError("not a standard deviation", where="--std", expected="> 0", got=self.std)
+        return ModelSpec(
+            model=self.model,
+            arch=self.arch,
+            mean=_numbers(self.mean, "--mean"),
+            std=std,
+            value_range=(low_high[0], low_high[1]),
+        )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """DATA.
+
+    Attributes:
+        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+    """
+
+    data: str = "mnist:test~1000"
+    split: Literal["train", "test"] = "test"
+    n: int | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class CommonOptions:
+    """What every command takes.
+
+    Attributes:
+        json: One JSON document on stdout; everything else on stderr.
+        seed: Seed of everything random.
+        quiet: Show no progress.
+        precision: float32 uses nothing lower, anywhere.
+    """
+
+    json: Annotated[bool, Parameter(negative="")] = False
+    seed: int | None = None
+    quiet: Annotated[bool, Parameter(negative="")] = False
+    precision: Literal["auto", "float32"] = "auto"
+
+    @property
+    def seed_or_zero(self) -> int:
+        """The seed of commands without a recipe. Raises UsageError outside [0, 2**63)."""
+        seed = self.seed or 0
+        if not 0 <= seed < 2**63:
+            raise UsageError("bad seed", where="--seed", expected="0 to 2**63 - 1", got=seed)
+        return seed
+
+
+def _numbers(text: str, where: str) -> tuple[float, ...]:
+    try:
+        values = tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError("not numbers", where=where, expected="numbers separated by commas", got=text) from None
+    if any(value != value or abs(value) == float("inf") for value in values):
+        raise UsageError("not finite", where=where, got=text)
+    return values
+
+
+def parse_duration(text: str) -> float:
+    """Seconds from `90`, `90s`, `10m` or `2h`. Raises UsageError."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < 10**7:
+        raise UsageError("not a duration", where="--time-budget", expected="e.g. 90s, 10m, 2h", got=text)
+    return seconds

@@ -1,0 +1,96 @@
+"""Progress on stderr: a live line with time left on a terminal, one plain line a stage elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from secure_ai.runs.stage import Notice, Watcher, watch_nothing
+
+
+def interactive(quiet: bool) -> bool:
+    """Whether a live display makes sense."""
+    return not quiet and sys.stderr.isatty() and not os.environ.get("CI")
+
+
+@contextlib.contextmanager
+def watch_run(quiet: bool) -> Iterator[Watcher]:
+    """A watcher of a run's stages."""
+    if quiet:
+        yield watch_nothing
+        return
+    if interactive(quiet):
+        with _bar() as bar:
+            yield _Live(bar)
+        return
+    yield _Plain()
+
+
+@contextlib.contextmanager
+def watch_steps(quiet: bool, text: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) for one long step."""
+    if not interactive(quiet):
+        yield lambda done, total: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(text, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+
+
+class _Live:
+    """Two bars: this stage by its own progress, and the whole run by forecast seconds."""
+
+    def __init__(self, bar: Progress) -> None:
+        self._bar = bar
+        self._run = bar.add_task("whole run", total=None)
+        self._stage = bar.add_task("", total=None, visible=False)
+
+    def __call__(self, notice: Notice) -> None:
+        if notice.kind == "plan":
+            self._bar.update(self._run, total=notice.done)
+        elif notice.kind == "start":
+            self._bar.reset(self._stage, total=None, visible=True, description=notice.stage)
+        elif notice.kind == "progress":
+            self._bar.update(self._stage, completed=notice.done, total=notice.total)
+        else:
+            self._bar.advance(self._run)
+            how = "reused" if notice.reused else f"{notice.done:.1f} s"
+            self._bar.console.print(f"  {notice.stage}  [dim]{how}[/dim]", highlight=False)
+
+
+class _Plain:
+    """One line a stage, with the forecast of what is left."""
+
+    def __init__(self) -> None:
+        self._count, self._total, self._left, self._forecast = 0, 0, 0.0, 0.0
+        self._began = time.monotonic()
+
+    def __call__(self, notice: Notice) -> None:
+        if notice.kind == "plan":
+            self._total, self._left = int(notice.done), notice.total
+            print(f"{self._total} stages, forecast {notice.total:.0f} s if nothing is reused", file=sys.stderr)
+        elif notice.kind == "start":
+            self._forecast = notice.total
+        elif notice.kind == "end":
+            self._count += 1
+            how = "reused" if notice.reused else f"{notice.done:.1f} s"
+            print(f"[{self._count}/{self._total}] {notice.stage}: {how}", file=sys.stderr, flush=True)

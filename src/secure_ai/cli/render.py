@@ -1,0 +1,115 @@
+"""Results on the terminal: the verdict first, then tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from secure_ai.report.terminal import tables_of
+from secure_ai.report.verdict import verdict_line
+
+if TYPE_CHECKING:  # the verbs' modules import torch
+    from secure_ai.runs.attack import AttackReport
+    from secure_ai.runs.run import Forecast, RunResult
+
+STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
+SCHEMA_VERSION = 1
+
+
+def print_json(content: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    json.dump(content, sys.stdout, indent=2, allow_nan=False)
+    sys.stdout.write("\n")
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Plain lines on stdout."""
+    for line in lines:
+        print(line)
+
+
+def _console() -> Console:
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A table of plain text; nothing in it is read as markup."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")
+    for row in rows:
+        table.add_row(*(escape(str(cell)) for cell in row))
+    _console().print(table)
+
+
+def print_run(result: RunResult, *, as_json: bool) -> None:
+    """The verdict line, the tables, and where the report is."""
+    if as_json:
+        print_json(result.report)
+        return
+    verdict = verdict_line(result.report)
+    console = _console()
+    console.print(f"[bold]{escape(verdict)}[/bold]")
+    for table in tables_of(result.report):
+        print_table(table.title, table.columns, table.rows)
+    seconds = result.report["run"]["seconds"]
+    reused = f", {len(result.reused)} stages reused" if result.reused else ""
+    console.print(f"{seconds:.1f} s{reused}")
+    console.print(f"[bold]{escape(verdict)}[/bold]")
+    console.print(f"report: {escape(str(result.folder / 'report.html'))}")
+
+
+def print_forecast(forecast: Forecast, *, as_json: bool) -> None:
+    """What a run would do."""
+    if as_json:
+        print_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "recipe": forecast.recipe,
+                "stages": dict(forecast.stages),
+                "seconds": forecast.seconds,
+                "limit_seconds": forecast.limit_seconds,
+            }
+        )
+        return
+    rows = [(stage, f"{seconds:.0f} s") for stage, seconds in forecast.stages.items()]
+    print_table(f"recipe {forecast.recipe}: nothing is run", ("stage", "forecast"), rows)
+    print(f"in all about {forecast.seconds:.0f} s with nothing reused (limit on this machine {forecast.limit_seconds:.0f} s)")
+
+
+def print_attack(report: AttackReport) -> None:
+    """The verdict line, one row an attack, and the checks behind the verdict."""
+    result, trust = report.result, report.trust
+    style = STYLES[trust.verdict.value]
+    console = _console()
+    console.print(
+        f"[bold]robust accuracy {escape(str(result.robust_accuracy))} under {escape(str(report.budget))}: "
+        f"[{style}]{trust.verdict.value}[/{style}][/bold]"
+    )
+    if not result.complete:
+        console.print("[red]incomplete: stopped before every image was attacked[/red]")
+    note = f" ({report.data.note})" if report.data.note else ""
+    console.print(f"model {escape(report.model.name)} {report.model.digest[:16]}, data {escape(report.data.name + note)}")
+    if report.model.user_code:
+        console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
+    console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
+    console.print(f"attack success  {escape(str(result.attack_success_rate))}")
+    rows = [
+        (
+            row.plan.text,
+            f"{row.seconds:.1f} s",
+            str(row.forward_passes),
+            str(row.backward_passes),
+            str(row.robust_accuracy),
+        )
+        for row in result.rows
+    ]
+    print_table("attacks, in the order run", ("attack", "time", "forward", "backward", "robust accuracy so far"), rows)
+    checks = [(check.id, check.outcome.value, check.evidence) for check in (*trust.checks, *report.preflight)]
+    print_table("why that verdict", ("check", "outcome", "evidence"), checks)

@@ -1,0 +1,32 @@
+"""`secure-ai report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.render import print_lines
+from secure_ai.runs import report as verb
+
+
+def report(
+    run: Path,
+    *,
+    format: Literal["html", "md", "json", "sarif"] = "md",  # noqa: A002  # the option's name
+    out: Path | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Show a finished run again, in another format.
+
+    Args:
+        run: The run's folder.
+        format: html, md, json or sarif.
+        out: Write here and not to the terminal.
+    """
+    text = verb.render(run, "json" if common.json else format)
+    if out is None:
+        print_lines([text])
+    else:
+        verb.write_text(out, text)
+    return 0

@@ -1,0 +1,98 @@
+"""`secure-ai run`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions, parse_duration
+from secure_ai.cli.progress import watch_run
+from secure_ai.cli.render import print_forecast, print_run
+from secure_ai.core.errors import UsageError
+from secure_ai.runs import run as verb
+from secure_ai.runs.data_text import as_one_text
+from secure_ai.runs.recipe import Mode
+
+
+def run(
+    *,
+    recipe: str | None = None,
+    model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
+    data: Annotated[str | None, Parameter(name=["--data", "--data-dir", "--data_dir"])] = None,
+    split: Literal["train", "test"] = "test",
+    n: int | None = None,
+    mode: Mode | None = None,
+    epochs: int | None = None,
+    batch_size: Annotated[int | None, Parameter(name=["--batch-size", "--batch_size"])] = None,
+    epsilon_fgsm: Annotated[float | None, Parameter(name=["--epsilon-fgsm", "--epsilon_fgsm"])] = None,
+    poison_count: Annotated[int | None, Parameter(name=["--poison-count", "--poison_count"])] = None,
+    poison_target_label: Annotated[
+        int | None, Parameter(name=["--poison-target-label", "--poison_target_label"])
+    ] = None,
+    changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
+    out: Path = Path(verb.DEFAULT_OUT),
+    time_budget: str | None = None,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    fresh: Annotated[bool, Parameter(negative="")] = False,
+    fail_on: Literal["critical", "high", "medium", "low", "never"] = "never",
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Do what a recipe says and write the report.
+
+    Without a model: report-1, report-2 and what else the recipe holds, on MNIST. With one: `assess` it.
+
+    Args:
+        recipe: quick, standard, report-1, report-2, assess, or a TOML file.
+        data: What to assess the model on; with --mode, the folder of the MNIST files.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+        mode: Report 2's protocol for that mode.
+        epochs: Report 2's flag; needs --mode.
+        batch_size: Report 2's flag; needs --mode.
+        epsilon_fgsm: Report 2's flag; needs --mode.
+        poison_count: Report 2's flag; needs --mode.
+        poison_target_label: Report 2's flag; needs --mode.
+        changes: KEY=VALUE, e.g. report_1.epochs=1; may be repeated.
+        out: Folder for the outputs.
+        time_budget: E.g. 10m; what does not fit is listed as not tested.
+        dry_run: Only say what would be done and how long it would take.
+        fresh: Reuse nothing.
+        fail_on: Exit 1 when a finding (not planted by the tool) is at or above this severity.
+    """
+    flags = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "eps": epsilon_fgsm,
+        "poison_count": poison_count,
+        "target_label": poison_target_label,
+    }
+    given = {key: value for key, value in flags.items() if value is not None}
+    if given and mode is None:
+        raise UsageError("these flags belong to report 2's modes", where=", ".join(given), expected="--mode as well")
+    spec = model.spec() if model.model else None
+    settings = [f"report_2.{key}={value}" for key, value in given.items()]
+    if data is not None and spec is None:
+        folder = json.dumps(data)
+        settings += [f"data.train={folder}", f"data.test={folder}"]
+        data = None
+    options = {
+        "model": spec,
+        "data": as_one_text(data or DataOptions().data, n) if spec else None,
+        "mode": mode,
+        "changes": [*settings, *(changes or [])],
+        "seed": common.seed,
+        "precision": common.precision,
+    }
+    if dry_run:
+        print_forecast(verb.forecast(recipe, **options), as_json=common.json)  # type: ignore[arg-type]  # one table, two calls
+        return 0
+    budget = parse_duration(time_budget) if time_budget else None
+    with watch_run(common.quiet or common.json) as watcher:
+        result = verb.run(
+            recipe, **options, out=out, time_budget=budget, fresh=fresh, fail_on=fail_on, watcher=watcher  # type: ignore[arg-type]  # as above
+        )
+    print_run(result, as_json=common.json)
+    return result.exit_code

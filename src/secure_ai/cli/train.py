@@ -1,0 +1,59 @@
+"""`secure-ai train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.progress import watch_steps
+from secure_ai.cli.render import print_json, print_lines
+from secure_ai.runs import train as verb
+
+
+def train(
+    *,
+    arch: str,
+    out: Path,
+    data: str = "mnist:train",
+    split: Literal["train", "test"] = "train",
+    n: int | None = None,
+    epochs: int = 5,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Train a built-in network on your data; the last tenth of it validates.
+
+    Args:
+        arch: report1-cnn or report2-cnn.
+        out: The safetensors file to write.
+        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+        epochs: Passes over the data.
+        batch_size: Images a step.
+        learning_rate: Adam's.
+    """
+    with watch_steps(common.quiet or common.json, f"training {arch}") as progress:
+        result = verb.train(
+            arch,
+            data,
+            out=out,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            split=split,
+            n=n,
+            seed=common.seed_or_zero,
+            precision=common.precision,
+            progress=progress,
+        )
+    if common.json:
+        print_json(result.as_json())
+        return 0
+    lines = [f"wrote {result.out}", f"digest {result.digest}"]
+    if result.history["validation_accuracy"]:
+        lines.append(f"validation accuracy {100 * result.history['validation_accuracy'][-1]:.2f} %")
+    print_lines(lines)
+    return 0

@@ -1,0 +1,145 @@
+"""A data set as one frozen value: images, true labels, where each image stands in its file, and a digest of it all."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from secure_ai.core.errors import (
+    EmptyDataError,
+    LabelError,
+    NonFiniteError,
+    PairCountError,
+    PixelRangeError,
+    ShapeError,
+)
+
+Images = NDArray[Any]  # (N, C, H, W), uint8 or float32
+Labels = NDArray[np.int64]
+MAX_DATA_BYTES = 1024 * 1024 * 1024
+MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
+CHANNELS = (1, 3)
+_IN_ORDER: Labels = np.empty(0, dtype=np.int64)
+
+
+def range_hint(low: float, high: float) -> str:
+    """What to do about float pixels in [low, high] instead of [0, 1]."""
+    if low >= 0.0 and high <= 255.0:
+        return "divide by 255"
+    return "undo the normalisation, and give its mean and std with the model"
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with their true labels. Arrays are read-only; the caller gives up the ones it passes in.
+
+    Args:
+        images: (N, C, H, W), uint8 in 0..255 or float32 in [0, 1]; N, C, H, W >= 1.
+        labels: (N,) int64 in [0, classes).
+        name: what reports call it, e.g. "mnist:test".
+        classes: number of classes K.
+        note: how these images were chosen, e.g. "first 640, not a random sample"; empty for a whole file.
+        indices: (N,) int64, position of each image in its file; 0..N-1 by default.
+
+    Raises:
+        ShapeError, EmptyDataError, PairCountError, LabelError, PixelRangeError, NonFiniteError
+    """
+
+    images: Images
+    labels: Labels
+    name: str
+    classes: int
+    note: str = ""
+    indices: Labels = field(default_factory=lambda: _IN_ORDER)
+
+    def __post_init__(self) -> None:
+        """Check every field and make the arrays read-only."""
+        _check_images(self.images, self.name)
+        _check_labels(self.labels, self.classes, self.name)
+        if len(self.images) != len(self.labels):
+            raise PairCountError(
+                "images and labels differ in number",
+                where=self.name,
+                expected=f"{len(self.images)} labels",
+                got=len(self.labels),
+            )
+        indices = np.arange(len(self.labels), dtype=np.int64) if self.indices is _IN_ORDER else self.indices
+        if indices.shape != self.labels.shape or indices.dtype != np.int64:
+            raise ShapeError("one index an image", where=self.name, expected=f"({len(self)},) int64", got=indices.shape)
+        for key, array in (("images", self.images), ("labels", self.labels), ("indices", indices)):
+            object.__setattr__(self, key, _frozen(array))
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        channels, height, width = self.images.shape[1:]
+        return (channels, height, width)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) over shape, dtype, pixels and labels; neither name nor note changes it."""
+        header = f"secure-ai dataset 1\n{self.images.dtype.name} {self.images.shape} int64\n"
+        digest = hashlib.sha256(header.encode())
+        digest.update(self.images.data)
+        digest.update(self.labels.data)
+        return digest.hexdigest()
+
+    def select(self, indices: NDArray[np.integer[Any]], note: str) -> Dataset:
+        """The images at `indices` (positions in this data set, each in [0, N)), in that order.
+
+        Raises:
+            ShapeError: an index outside [0, N).
+            EmptyDataError: no index.
+        """
+        if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= len(self)):
+            raise ShapeError("an index lies outside the data", where=self.name, expected=f"0..{len(self) - 1}")
+        return Dataset(self.images[indices], self.labels[indices], self.name, self.classes, note, self.indices[indices])
+
+
+def _check_images(images: Images, name: str) -> None:
+    if images.ndim != 4:
+        raise ShapeError("images need four dimensions", where=name, expected="(N, C, H, W)", got=images.shape)
+    if images.shape[0] == 0:
+        raise EmptyDataError("no images", where=name, expected="at least one")
+    if images.size == 0:
+        raise ShapeError("images without pixels", where=name, expected="C, H, W >= 1", got=images.shape)
+    if images.dtype == np.uint8:
+        return
+    if images.dtype != np.float32:
+        raise PixelRangeError("unsupported pixel type", where=name, expected="uint8 or float32", got=images.dtype)
+    low, high = float(images.min()), float(images.max())
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise NonFiniteError("pixels hold NaN or infinity", where=name, expected="finite numbers in [0, 1]")
+    if low < 0.0 or high > 1.0:
+        raise PixelRangeError(
+            "float pixels outside [0, 1]",
+            where=name,
+            expected="[0, 1]",
+            got=f"[{low:g}, {high:g}]",
+            hint=range_hint(low, high),
+        )
+
+
+def _check_labels(labels: Labels, classes: int, name: str) -> None:
+    if labels.ndim != 1 or labels.dtype != np.int64:
+        raise LabelError("labels need one dimension", where=name, expected="(N,) int64", got=labels.shape)
+    if not 1 <= classes <= MAX_CLASSES:
+        raise LabelError("unusable number of classes", where=name, expected=f"1..{MAX_CLASSES}", got=classes)
+    if len(labels) and (int(labels.min()) < 0 or int(labels.max()) >= classes):
+        got = f"{int(labels.min())}..{int(labels.max())}"
+        raise LabelError("a label lies outside the classes", where=name, expected=f"0..{classes - 1}", got=got)

@@ -1,0 +1,128 @@
+"""An image folder: one sub-folder a class, the classes in the order of their names."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from secure_ai.core.errors import (
+    EmptyDataError,
+    FileMissingError,
+    FileUnreadableError,
+    FormatError,
+    ShapeError,
+    SizeLimitError,
+    UsageError,
+)
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.data.dataset import MAX_CLASSES, MAX_DATA_BYTES, Dataset
+from secure_ai.data.image_file import MAX_IMAGE_BYTES, DecodedImage, decode_image
+from secure_ai.files.open import read_beneath
+
+MAX_IMAGES = 200_000
+SPLITS = ("train", "test")
+
+
+def load_folder(folder: Path, *, split: str = "test", events: EventSink = ignore_event) -> Dataset:
+    """The images below `folder`: FOLDER/CLASS/IMAGE, or FOLDER/train/CLASS/IMAGE and FOLDER/test/CLASS/IMAGE.
+
+    Classes are numbered in the order of their names (by code point), images stand in that order too. Names that begin
+    with a dot are skipped. Links are refused. How stored modes become pixels: `image_file.CONVERSIONS`.
+
+    Args:
+        split: which sub-folder, where `folder` holds only `train` and `test`; without meaning otherwise.
+
+    Returns:
+        images (N, C, H, W) uint8, C 1 or 3.
+
+    Raises:
+        UsageError, FileMissingError: no such split.
+        FormatError: something that is neither a class folder nor an image, or no class folders at all.
+        EmptyDataError: a class without images.
+        ShapeError: images of different sizes, or grey and colour mixed.
+        SizeLimitError: too many classes, images or pixels.
+        ImageError and the errors of `read_beneath`: one image cannot be read.
+    """
+    if split not in SPLITS:
+        raise UsageError("unknown split", where="split", expected=SPLITS, got=split)
+    folders, _ = list_entries(folder)
+    name = folder.name
+    if folders and set(folders) <= set(SPLITS) and any(list_entries(folder / inner)[0] for inner in folders):
+        if split not in folders:
+            raise FileMissingError("this folder has no such split", where=name, expected=split, got=folders)
+        folder, name = folder / split, f"{name}:{split}"
+    classes = _class_files(folder)
+    images, labels = _decode_all(folder, classes, events)
+    return Dataset(images, labels, name, len(classes))
+
+
+def list_entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of sub-folders, and of everything else, each in order; a link counts as something else."""
+    folders: list[str] = []
+    others: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                (folders if entry.is_dir(follow_symlinks=False) else others).append(entry.name)
+                if len(folders) + len(others) > MAX_IMAGES:
+                    raise SizeLimitError("too many entries", where=folder.name, expected=f"<= {MAX_IMAGES}")
+    except OSError as error:
+        raise FileUnreadableError("the folder cannot be read", where=folder.name, got=error.strerror) from None
+    return sorted(folders), sorted(others)
+
+
+def _class_files(folder: Path) -> dict[str, list[str]]:
+    folders, others = list_entries(folder)
+    if others:
+        raise FormatError("not a class folder", where=folder.name, expected="only folders, one a class", got=others[0])
+    if not folders:
+        raise EmptyDataError("no class folders", where=folder.name, expected="FOLDER/CLASS/IMAGE.png")
+    if len(folders) > MAX_CLASSES:
+        raise SizeLimitError("too many classes", where=folder.name, expected=f"<= {MAX_CLASSES}", got=len(folders))
+    files: dict[str, list[str]] = {}
+    for name in folders:
+        inner, files[name] = list_entries(folder / name)
+        if inner:
+            where = f"{folder.name}/{name}"
+            raise FormatError("a folder inside a class folder", where=where, expected="only images", got=inner[0])
+        if not files[name]:
+            raise EmptyDataError("a class without images", where=name, expected="at least one PNG or JPEG")
+    total = sum(len(names) for names in files.values())
+    if total > MAX_IMAGES:
+        raise SizeLimitError("too many images", where=folder.name, expected=f"<= {MAX_IMAGES}", got=total)
+    return files
+
+
+def _decode_all(
+    folder: Path, classes: dict[str, list[str]], events: EventSink
+) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
+    paths = [(label, f"{name}/{file}") for label, name in enumerate(classes) for file in classes[name]]
+    first = _decode_one(folder, paths[0][1])
+    if first.pixels.size * len(paths) > MAX_DATA_BYTES:
+        raise SizeLimitError("too much data", where=folder.name, expected=f"<= {MAX_DATA_BYTES} bytes of pixels")
+    images = np.empty((len(paths), *first.pixels.shape), dtype=np.uint8)
+    modes: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
+    for position, (_, path) in enumerate(paths):
+        image = _decode_one(folder, path)
+        if image.pixels.shape != first.pixels.shape:
+            raise ShapeError(
+                "the images differ in size or in colour",
+                where=path,
+                expected=first.pixels.shape,
+                got=image.pixels.shape,
+            )
+        images[position] = image.pixels
+        modes[image.stored_mode] += 1
+        unused.update(image.unused)
+    events("images-decoded", {"folder": folder.name, "stored_modes": dict(modes), "not_used": dict(unused)})
+    return images, np.array([label for label, _ in paths], dtype=np.int64)
+
+
+def _decode_one(folder: Path, path: str) -> DecodedImage:
+    return decode_image(read_beneath(folder, path, max_bytes=MAX_IMAGE_BYTES))

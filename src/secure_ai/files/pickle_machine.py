@@ -1,0 +1,304 @@
+"""The pickle machine: an unpickler's stack and memo, filled with values that only stand for objects.
+
+Nothing that a pickle names is imported. What may be named is a short allow-list (deny-lists miss most of what can be
+named), and what may be done with each name is fixed too: anything else, or anything that cannot be resolved, is refused
+with the global and the byte. Sources: `pickletools` (opcodes); `torch.serialization` and `torch._utils` (what torch.save
+writes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from secure_ai.core.errors import PickleRefusedError
+from secure_ai.files.pickle_ops import Operation
+
+# Storage class -> NumPy type of its elements; bfloat16 is read as its bits.
+STORAGES = {
+    "torch.DoubleStorage": "<f8",
+    "torch.FloatStorage": "<f4",
+    "torch.HalfStorage": "<f2",
+    "torch.BFloat16Storage": "<u2",
+    "torch.LongStorage": "<i8",
+    "torch.IntStorage": "<i4",
+    "torch.ShortStorage": "<i2",
+    "torch.CharStorage": "|i1",
+    "torch.ByteStorage": "|u1",
+    "torch.BoolStorage": "|b1",
+}
+_ORDERED_DICT = "collections.OrderedDict"
+_TENSOR = "torch._utils._rebuild_tensor_v2"
+_PARAMETER = "torch._utils._rebuild_parameter"
+_CALLABLE = {_ORDERED_DICT, _TENSOR, _PARAMETER}
+_NAMES = _CALLABLE | STORAGES.keys()
+_MAX_DIMENSIONS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A block of elements in the file: `data/KEY`, `count` elements of the class's type."""
+
+    key: str
+    kind: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorView:
+    """A tensor as a view of a storage; offset and strides count elements."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Global:
+    name: str
+
+
+@dataclass(slots=True, eq=False)
+class DictValue:
+    """A dict or OrderedDict being filled. Compared by identity: a dict may hold itself."""
+
+    entries: dict[Any, Any] = field(default_factory=dict)
+
+
+class _Mark:
+    """Where a TUPLE, SETITEMS or APPENDS begins."""
+
+
+_MARK = _Mark()
+
+
+def kind_of(value: Any) -> str:
+    """For messages."""
+    names = {DictValue: "a dict", TensorView: "a tensor", _Global: "a global", Storage: "a storage"}
+    return names.get(type(value), type(value).__name__)
+
+
+class Machine:
+    """The unpickler's stack and memo, with values that stand for objects. `step` runs one opcode."""
+
+    def __init__(self, where: str) -> None:
+        self.protocol = -1
+        self.storages: dict[str, Storage] = {}
+        self.result: Any = None
+        self._where = where
+        self._offset = 0
+        self._stack: list[Any] = []
+        self._memo: list[Any] = []
+
+    def step(self, operation: Operation) -> None:
+        """Run one opcode. Raises PickleRefusedError."""
+        self._offset = operation.offset
+        if (operation.name == "PROTO") != (operation.offset == 0):
+            self._refuse("PROTO must stand first, and only there", got=operation.name)
+        _STEPS[operation.name](self, operation.argument)
+
+    def _refuse(self, message: str, *, expected: object = "", got: object = "") -> NoReturn:
+        raise PickleRefusedError(
+            message,
+            where=f"{self._where} byte {self._offset}",
+            expected=expected,
+            got=got,
+            hint="save plain tensors: torch.save(model.state_dict(), ...), or safetensors",
+        )
+
+    def _pop(self) -> Any:
+        if not self._stack or self._stack[-1] is _MARK:
+            self._refuse("an opcode takes a value that is not there")
+        return self._stack.pop()
+
+    def _pop_to_mark(self) -> list[Any]:
+        for index in range(len(self._stack) - 1, -1, -1):
+            if self._stack[index] is _MARK:
+                items = self._stack[index + 1 :]
+                del self._stack[index:]
+                return items
+        self._refuse("an opcode looks for a MARK that is not there")
+
+    def proto(self, version: int) -> None:
+        if version not in (2, 3, 4, 5):
+            self._refuse("unknown pickle protocol", expected="2 to 5", got=version)
+        self.protocol = version
+
+    def ignore(self, _: Any) -> None:
+        """FRAME only says how far to read ahead."""
+
+    def push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def tuple_of(self, count: int | None) -> None:
+        items = self._pop_to_mark() if count is None else [self._pop() for _ in range(count)][::-1]
+        self._stack.append(tuple(items))
+
+    def put(self, index: int | None) -> None:
+        if index is not None and index != len(self._memo):
+            self._refuse("the memo is filled out of order", expected=len(self._memo), got=index)
+        self._memo.append(self._top())
+
+    def get(self, index: int) -> None:
+        if index >= len(self._memo):
+            self._refuse("a memo entry that is not there", expected=f"< {len(self._memo)}", got=index)
+        self._stack.append(self._memo[index])
+
+    def _top(self) -> Any:
+        value = self._pop()
+        self._stack.append(value)
+        return value
+
+    def append(self, items: list[Any]) -> None:
+        target = self._top()
+        if not isinstance(target, list):
+            self._refuse("APPEND to something else than a list", got=kind_of(target))
+        target.extend(items)
+
+    def append_one(self, _: Any) -> None:
+        self.append([self._pop()])
+
+    def append_many(self, _: Any) -> None:
+        self.append(self._pop_to_mark())
+
+    def set_items(self, items: list[Any]) -> None:
+        target = self._top()
+        if not isinstance(target, DictValue) or len(items) % 2:
+            self._refuse("SETITEMS on something else than a dict", got=kind_of(target))
+        for key, value in zip(items[::2], items[1::2], strict=True):
+            if not isinstance(key, (str, int)) or key in target.entries:
+                self._refuse(
+                    "a key that is not text or a number, or stands twice",
+                    got=key if isinstance(key, str) else kind_of(key),
+                )
+            target.entries[key] = value
+
+    def set_one(self, _: Any) -> None:
+        value = self._pop()
+        self.set_items([self._pop(), value])
+
+    def set_many(self, _: Any) -> None:
+        self.set_items(self._pop_to_mark())
+
+    def name_global(self, names: tuple[str, str]) -> None:
+        module, name = names
+        full = f"{module}.{name}"
+        if full not in _NAMES or "." in name:  # a dot in the name would fetch an attribute of an attribute
+            self._refuse("the pickle asks for a global that no state dict needs", expected="plain tensors", got=full)
+        self._stack.append(_Global(full))
+
+    def name_stack_global(self, _: Any) -> None:
+        name, module = self._pop(), self._pop()
+        if not isinstance(module, str) or not isinstance(name, str):
+            self._refuse("STACK_GLOBAL takes names that are not text", got=f"{kind_of(module)}, {kind_of(name)}")
+        self.name_global((module, name))
+
+    def inst(self, names: tuple[str, str]) -> None:
+        self._refuse("the pickle builds an instance", expected="plain tensors", got=".".join(names))
+
+    def persistent(self, _: Any) -> None:
+        match self._pop():
+            case ("storage", _Global(name=kind), str(key), str(), int(count)) if kind in STORAGES and _is_size(count):
+                storage = self.storages.setdefault(key, Storage(key, kind, count))
+                if not (key.isascii() and key.isdigit() and len(key) <= 9) or storage != Storage(key, kind, count):
+                    self._refuse("a storage's key is no number, or means two storages", got=key)
+                self._stack.append(storage)
+            case _:
+                self._refuse("a persistent id that is not a storage", expected="('storage', class, key, place, count)")
+
+    def reduce(self, _: Any) -> None:
+        arguments, function = self._pop(), self._pop()
+        if not isinstance(function, _Global) or function.name not in _CALLABLE or not isinstance(arguments, tuple):
+            got = function.name if isinstance(function, _Global) else kind_of(function)
+            self._refuse("REDUCE calls something else than a tensor's builder", got=got)
+        match function.name, arguments:
+            case (name, ()) if name == _ORDERED_DICT:
+                self._stack.append(DictValue())
+            case (
+                name,
+                (Storage() as storage, int(offset), tuple(shape), tuple(stride), bool(), DictValue(entries=hooks)),
+            ) if name == _TENSOR and not hooks:
+                self._stack.append(self._view(storage, offset, shape, stride))
+            case (name, (TensorView() as view, bool(), DictValue(entries=hooks))) if name == _PARAMETER and not hooks:
+                self._stack.append(view)
+            case _:
+                self._refuse("a builder with unknown arguments", got=function.name)
+
+    def _view(self, storage: Storage, offset: int, shape: tuple[Any, ...], stride: tuple[Any, ...]) -> TensorView:
+        sizes = (offset, *shape, *stride)
+        if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS or not all(_is_size(size) for size in sizes):
+            self._refuse("a tensor's shape, stride or offset", expected="sizes", got=f"{len(shape)} dimensions")
+        last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+        if 0 not in shape and last >= storage.count:
+            expected = f"{storage.count} elements"
+            self._refuse("a tensor reaches beyond its storage", expected=expected, got=f"element {last}")
+        return TensorView(storage, offset, shape, stride)
+
+    def build(self, _: Any) -> None:
+        state, target = self._pop(), self._pop()
+        if (
+            not isinstance(target, DictValue)
+            or not isinstance(state, DictValue)
+            or state.entries.keys() - {"_metadata"}
+        ):
+            self._refuse("BUILD sets attributes", expected="only _metadata of a state dict", got=kind_of(target))
+        self._stack.append(target)
+
+    def stop(self, _: Any) -> None:
+        self.result = self._pop()
+        if self._stack:
+            self._refuse("values are left on the stack at STOP", expected="one", got=len(self._stack) + 1)
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 48
+
+
+def _constant(make: Callable[[], Any]) -> Callable[[Machine, Any], None]:
+    return lambda machine, _: machine.push(make())
+
+
+def _tuple(count: int | None) -> Callable[[Machine, Any], None]:
+    return lambda machine, _: machine.tuple_of(count)
+
+
+_STEPS: dict[str, Callable[[Machine, Any], None]] = {
+    "PROTO": Machine.proto,
+    "FRAME": Machine.ignore,
+    "STOP": Machine.stop,
+    "MARK": _constant(lambda: _MARK),
+    "NONE": _constant(lambda: None),
+    "NEWTRUE": _constant(lambda: True),
+    "NEWFALSE": _constant(lambda: False),
+    "BININT": Machine.push,
+    "BININT1": Machine.push,
+    "BININT2": Machine.push,
+    "LONG1": Machine.push,
+    "BINFLOAT": Machine.push,
+    "BINUNICODE": Machine.push,
+    "SHORT_BINUNICODE": Machine.push,
+    "EMPTY_TUPLE": _constant(tuple),
+    "TUPLE": _tuple(None),
+    "TUPLE1": _tuple(1),
+    "TUPLE2": _tuple(2),
+    "TUPLE3": _tuple(3),
+    "EMPTY_LIST": _constant(list),
+    "APPEND": Machine.append_one,
+    "APPENDS": Machine.append_many,
+    "EMPTY_DICT": _constant(DictValue),
+    "SETITEM": Machine.set_one,
+    "SETITEMS": Machine.set_many,
+    "BINPUT": Machine.put,
+    "LONG_BINPUT": Machine.put,
+    "MEMOIZE": Machine.put,
+    "BINGET": Machine.get,
+    "LONG_BINGET": Machine.get,
+    "GLOBAL": Machine.name_global,
+    "INST": Machine.inst,
+    "STACK_GLOBAL": Machine.name_stack_global,
+    "REDUCE": Machine.reduce,
+    "BUILD": Machine.build,
+    "BINPERSID": Machine.persistent,
+}

@@ -1,0 +1,230 @@
+"""Work that needs heavy or fragile libraries on foreign bytes runs in a child process with limits, and dies alone.
+
+The child gets bytes on its standard input and answers bytes on its standard output; nothing it says is unpickled. It
+runs isolated (`python -I`: no PYTHON* variables, no current folder on the path), with limits on memory, processor time,
+file size and open files, in an empty temporary folder, and is killed with its whole process group when the time is up,
+when it answers too much, or when its parent dies.
+
+The child is started as `python -m secure_ai.files.sandbox MODULE ...`, which sets the limits and then runs MODULE.
+Linux only: the limits, and the signal on the parent's death (prctl(2)), are the kernel's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import runpy
+import selectors
+import signal
+import subprocess  # starts only this Python, with a fixed list of arguments
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO
+
+from secure_ai.core.errors import EXIT_BAD_INPUT, ChildFailedError, EnvironmentFailedError, JsonError, SecureAIError
+from secure_ai.files.jsons import parse_json
+
+_PACKAGE = "secure_ai."
+_ANSWER_MAGIC = b"SECURE-AI-ANSWER"
+_HEAD_BYTES = len(_ANSWER_MAGIC) + 8
+_MAX_STDERR_BYTES = 64 * 1024
+_MAX_OPEN_FILES = 256
+_CHUNK_BYTES = 1024 * 1024
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class _Streams:
+    """What the child has said so far."""
+
+    answer: bytearray
+    errors: bytearray
+
+
+def run_child(
+    module: str,
+    request: bytes,
+    *,
+    timeout_s: float,
+    max_answer_bytes: int,
+    max_memory_bytes: int,
+    max_file_bytes: int = 0,
+) -> bytes:
+    """Run `python -m module` of this package on `request`; the module answers through `answer_request`.
+
+    Args:
+        module: a module of this package.
+        timeout_s: wall-clock seconds until the process group is killed.
+        max_answer_bytes: a longer answer is refused while it is read.
+        max_memory_bytes: limit on the child's address space.
+        max_file_bytes: limit on the size of any file the child writes; 0: it writes none.
+
+    Raises:
+        SecureAIError: the one that the child's work raised, by its code.
+        ChildFailedError: it died, timed out, answered too much, or out of form.
+        EnvironmentFailedError: the child could not be started.
+    """
+    if not module.startswith(_PACKAGE):
+        raise ChildFailedError("not a module of this package", where=module, expected=_PACKAGE)
+    limits = [str(max_memory_bytes), str(int(timeout_s) + 1), str(max_file_bytes), str(os.getpid())]
+    command = [sys.executable, "-I", "-B", "-X", "utf8", "-m", "secure_ai.files.sandbox", module, *limits]
+    try:
+        with tempfile.TemporaryDirectory(prefix="secure-ai-child-") as folder, _request_file(request) as stdin:
+            process = subprocess.Popen(
+                command,
+                stdin=stdin,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=folder,
+                env=_environment(folder),
+                start_new_session=True,
+            )
+            try:
+                streams = _listen(process, module, time.monotonic() + timeout_s, max_answer_bytes + _HEAD_BYTES)
+            finally:
+                _kill_group(process)
+    except OSError as error:
+        raise EnvironmentFailedError("the child cannot be started", where=module, got=error.strerror) from None
+    return _judge(module, process.returncode, streams)
+
+
+def _environment(folder: str) -> dict[str, str]:
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "HOME": folder,
+        "TMPDIR": folder,
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+
+
+@contextlib.contextmanager
+def _request_file(request: bytes) -> Iterator[IO[bytes]]:
+    """The request as a file in memory: no thread has to feed a pipe, and none can block on one."""
+    with os.fdopen(os.memfd_create("secure-ai-request"), "w+b") as stream:
+        stream.write(request)
+        stream.seek(0)
+        yield stream
+
+
+def _listen(process: subprocess.Popen[bytes], module: str, deadline: float, max_bytes: int) -> _Streams:
+    streams = _Streams(bytearray(), bytearray())
+    with selectors.DefaultSelector() as selector:
+        for pipe, sink, most in (
+            (process.stdout, streams.answer, max_bytes),
+            (process.stderr, streams.errors, _MAX_STDERR_BYTES),
+        ):
+            if pipe is not None:
+                selector.register(pipe, selectors.EVENT_READ, (sink, most))
+        while selector.get_map():
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready and time.monotonic() >= deadline:
+                raise ChildFailedError("the child did not finish in time", where=module)
+            for key, _ in ready:
+                chunk = os.read(key.fd, _CHUNK_BYTES)
+                sink, most = key.data
+                if not chunk:
+                    selector.unregister(key.fileobj)
+                elif sink is streams.answer and len(sink) + len(chunk) > most:
+                    raise ChildFailedError("the child answers too much", where=module, expected=f"<= {most} bytes")
+                sink += chunk
+                del sink[:-most]
+    try:
+        process.wait(max(0.1, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise ChildFailedError("the child did not finish in time", where=module) from None
+    return streams
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    """End whatever is left of the child and of processes it started; collect it, so that no zombie stays."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+def _judge(module: str, status: int, streams: _Streams) -> bytes:
+    if status == EXIT_BAD_INPUT:
+        raise _error_of(streams.errors, module)
+    if status != 0:
+        last = streams.errors.decode("utf-8", "replace").strip().rpartition("\n")[2]
+        reason = f"signal {-status}" if status < 0 else f"status {status}: {last}"
+        raise ChildFailedError("the child failed", where=module, expected="status 0", got=reason)
+    head, answer = streams.answer[:_HEAD_BYTES], bytes(streams.answer[_HEAD_BYTES:])
+    if head != _ANSWER_MAGIC + len(answer).to_bytes(8, "little"):
+        raise ChildFailedError("the child's answer is cut or out of form", where=module, got=f"{len(answer)} bytes")
+    return answer
+
+
+def _error_of(errors: bytearray, module: str) -> SecureAIError:
+    """The error that the child reports in its last line. Only a class of ours, with text, can come out of it."""
+    line = bytes(errors).rstrip(b"\n").rpartition(b"\n")[2]
+    try:
+        said = parse_json(line, where=module, max_depth=2)
+    except JsonError:
+        said = None
+    classes = {kind.code: kind for kind in SecureAIError.__subclasses__()}
+    if not isinstance(said, dict) or said.get("code") not in classes:
+        return ChildFailedError("the child failed", where=module, got=line[:200].decode("utf-8", "replace"))
+    parts = {name: said.get(name, "") for name in ("where", "expected", "got", "hint")}
+    return classes[said["code"]](str(said.get("message", "")), **parts)
+
+
+def answer_request(function: Callable[[bytes], bytes]) -> None:
+    """In the child: read the request, answer `function(request)`, exit.
+
+    A SecureAIError is reported to the parent, which raises it again; anything else ends the child with its traceback.
+    What the function prints goes to standard error and never into the answer.
+    """
+    answer_descriptor = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        answer = function(sys.stdin.buffer.read())
+    except SecureAIError as error:
+        sys.stderr.write("\n" + json.dumps(error.as_json()) + "\n")
+        sys.exit(EXIT_BAD_INPUT)
+    with os.fdopen(answer_descriptor, "wb") as stream:
+        stream.write(_ANSWER_MAGIC + len(answer).to_bytes(8, "little"))
+        stream.write(answer)
+
+
+def limit_self(*, max_memory_bytes: int, cpu_seconds: int, max_file_bytes: int, parent: int) -> None:
+    """In the child: set every limit for good, and die with the parent.
+
+    Raises:
+        ChildFailedError: the parent is dead already.
+    """
+    for kind, value in (
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_AS, max_memory_bytes),
+        (resource.RLIMIT_CPU, cpu_seconds),
+        (resource.RLIMIT_FSIZE, max_file_bytes),
+        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (most, most))
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
+        raise ChildFailedError("prctl(PR_SET_PDEATHSIG) is refused", where="sandbox", got=f"errno {ctypes.get_errno()}")
+    if os.getppid() != parent:
+        raise ChildFailedError("the parent is gone", where="sandbox", expected=parent, got=os.getppid())
+
+
+def _main() -> None:
+    module, memory, cpu, file_bytes, parent = sys.argv[1:]
+    limit_self(max_memory_bytes=int(memory), cpu_seconds=int(cpu), max_file_bytes=int(file_bytes), parent=int(parent))
+    runpy.run_module(module, run_name="__main__")
+
+
+if __name__ == "__main__":
+    _main()

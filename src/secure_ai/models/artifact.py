@@ -1,0 +1,166 @@
+"""A model's files, read and judged without torch: a refusal costs no import and nothing is built from refused bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import numpy as np
+
+from secure_ai.core.errors import ArchError, FormatError, NonFiniteError, SecureAIError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.files.keras import KerasModel, read_keras
+from secure_ai.files.open import FileBytes, read_file
+from secure_ai.files.safetensors import read_safetensors
+from secure_ai.files.sniff import Format, sniff
+from secure_ai.files.torch_zip import read_torch_state
+
+BUILT_IN = ("report1-cnn", "report2-cnn")
+MAX_MODEL_BYTES = 2 * 1024**3
+MAX_CODE_BYTES = 4 * 1024**2
+
+Array = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Artifact:
+    """A model file after every check that needs no torch.
+
+    Attributes:
+        name: the file's name without its folder.
+        sha256: hex digest of its bytes.
+        arrays: weights by name; empty for `.keras`, whose weights are in `keras`.
+        metadata: what a safetensors file says of itself; never trusted to name code.
+    """
+
+    name: str
+    format: Format
+    sha256: str
+    arrays: Mapping[str, Array] = field(default_factory=dict)
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    keras: KerasModel | None = None
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class Arch:
+    """Where a network comes from: a built-in name, or a factory in a file (`code` holds its bytes) or a module.
+
+    Attributes:
+        text: as given; a file without its folder.
+        module: name of the module to import; empty unless the factory is in one.
+        factory: name of a callable without arguments; empty for a built-in name.
+    """
+
+    text: str
+    module: str = ""
+    factory: str = ""
+    code: CodeType | None = None
+    code_sha256: str = ""
+    folder: str = ""
+
+    @property
+    def built_in(self) -> bool:
+        """Whether it names a built-in network."""
+        return not self.factory
+
+
+def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_event) -> Artifact:
+    """Read a model file once and take its weights out, its format told by its content.
+
+    Args:
+        events: told `model_read` or `model_refused`.
+
+    Raises:
+        FormatError: not safetensors, a torch state dict or `.keras`.
+        NonFiniteError: NaN or infinity among the weights.
+        SecureAIError: whatever the format's strict reader refuses.
+    """
+    try:
+        file = read_file(path, max_bytes=MAX_MODEL_BYTES)
+        artifact = _parse(file)
+        _refuse_non_finite(artifact)
+    except SecureAIError as error:
+        events("model_refused", {"name": os.path.basename(os.fspath(path)), "code": error.code})
+        raise
+    events("model_read", {"name": artifact.name, "format": artifact.format.value, "sha256": artifact.sha256})
+    return artifact
+
+
+def _parse(file: FileBytes) -> Artifact:
+    found = sniff(file.content)
+    if found is Format.SAFETENSORS:
+        content = read_safetensors(file)
+        return Artifact(
+            name=file.name, format=found, sha256=file.sha256, arrays=content.tensors, metadata=content.metadata
+        )
+    if found is Format.TORCH_ZIP:
+        return Artifact(name=file.name, format=found, sha256=file.sha256, arrays=read_torch_state(file))
+    if found is Format.KERAS:
+        return Artifact(name=file.name, format=found, sha256=file.sha256, keras=read_keras(file))
+    raise FormatError(
+        "not a model file that can be loaded",
+        where=file.name,
+        expected="safetensors, a torch state dict (torch.save) or .keras",
+        got=found.value,
+        hint="a pickled module or a legacy torch file can run code: save its state_dict() with a current torch"
+        if found is Format.PICKLE
+        else "",
+    )
+
+
+def _refuse_non_finite(artifact: Artifact) -> None:
+    named = dict(artifact.arrays)
+    if artifact.keras is not None:
+        named |= {
+            f"{layer.name} weight {i}": array
+            for layer in artifact.keras.layers
+            for i, array in enumerate(layer.weights)
+        }
+    for name, array in named.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise NonFiniteError(
+                "a weight is NaN or infinite", where=artifact.name, expected="finite weights", got=name
+            )
+
+
+def read_arch(text: str) -> Arch:
+    """What `--arch` names; a file is read and compiled, but nothing of it runs.
+
+    Raises:
+        ArchError: neither a built-in name nor `FILE.py:FACTORY` nor `pkg.mod:FACTORY`, or the file is not Python.
+        SecureAIError: the file cannot be read.
+    """
+    if text in BUILT_IN:
+        return Arch(text=text)
+    place, colon, factory = text.rpartition(":")
+    if not colon or not factory.isidentifier() or not place:
+        raise ArchError(
+            "no such architecture",
+            where="--arch",
+            expected=f"{' or '.join(BUILT_IN)}, FILE.py:FACTORY or pkg.mod:FACTORY",
+            got=text,
+        )
+    if place.endswith(".py"):
+        return _read_code(place, factory)
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise ArchError("not a module's name", where="--arch", expected="FILE.py:FACTORY or pkg.mod:FACTORY", got=text)
+    return Arch(text=text, module=place, factory=factory)
+
+
+def _read_code(path: str, factory: str) -> Arch:
+    file = read_file(path, max_bytes=MAX_CODE_BYTES)
+    try:
+        code = compile(file.content, file.name, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ArchError("the file is not Python", where=file.name, expected="Python source", got=error) from None
+    return Arch(
+        text=f"{file.name}:{factory}",
+        factory=factory,
+        code=code,
+        code_sha256=file.sha256,
+        folder=str(Path(path).absolute().parent),
+    )

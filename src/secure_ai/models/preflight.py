@@ -1,0 +1,187 @@
+"""Before anything is attacked: can this network be called, and may what it answers be attacked and believed?
+
+What can be put right without a choice (memory layout, channel order, a last softmax) is put right in the target that
+comes back; what needs a choice of the user's is a failed check that names the flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from secure_ai.core.compute import MEMORY_FORMAT
+from secure_ai.core.errors import EmptyDataError, TargetError
+from secure_ai.core.trust import Check, check
+from secure_ai.models.preprocessing import judge_preprocessing
+from secure_ai.models.probe import SAME, Preflight, difference, guarded, rebuilt, scores
+from secure_ai.models.target import Target
+from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
+
+MAX_SAMPLES = 64
+PROBABILITY_TOLERANCE = 1e-3
+MAX_ZERO_GRADIENTS = 0.1  # share of samples
+
+__all__ = ["Preflight", "preflight"]
+
+
+def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
+    """Call the network on a few real samples and judge what it answers.
+
+    Args:
+        images: (N, C, H, W) float32 in [0, 1]; at most 64 of them are used.
+        labels: (N,) int64 true labels.
+        generator: chooses the samples, and seeds what the network itself draws.
+
+    Raises:
+        EmptyDataError: no samples.
+        TargetError: the network raises an error, does not answer one finite score a class, or changes its own weights.
+    """
+    if len(images) == 0:
+        raise EmptyDataError("preflight needs samples", expected="at least one")
+    chosen = torch.randperm(len(images), generator=generator)[:MAX_SAMPLES].sort().values
+    seed = int(torch.randint(2**62, (1,), generator=generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _examined(target, images[chosen], labels[chosen])
+
+
+def _examined(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    checks: list[Check] = []
+    fixes: list[str] = []
+    for step in (_layout, _evaluation_mode, _determinism, _batches, _logits, _gradients, judge_preprocessing):
+        found = step(target, x, y)
+        target = found.target
+        checks += found.checks
+        fixes += found.fixes
+    return Preflight(rebuilt(target), tuple(checks), tuple(fixes))
+
+
+def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    """A layout of the images that the network accepts, and the number of its classes."""
+    nhwc = replace(target._transform, channels_last=True)
+    layouts: tuple[tuple[str, Callable[[], Target]], ...] = (
+        ("", lambda: target),
+        (
+            "it gets a copy, contiguous in memory, since it calls view() or writes into its input",
+            lambda: rebuilt(target, network=contiguous_input(target.network)),
+        ),
+        ("it gets (N, H, W, C)", lambda: rebuilt(target, transform=nhwc)),
+    )
+    first: TargetError | None = None
+    for fix, make in layouts:
+        candidate = make()
+        try:
+            classes = _num_classes(target, guarded(candidate, lambda t: _raw(t, x)), x, y)
+        except TargetError as error:
+            first = first or error
+            continue
+        evidence = f"{len(x)} images answered with {classes} finite scores each"
+        layout = check("input-layout", True, fix or "(N, C, H, W) in any memory layout")
+        fixes = (f"input layout: {fix}",) if fix else ()
+        return Preflight(rebuilt(candidate, num_classes=classes), (check("output", True, evidence), layout), fixes)
+    raise first or TargetError("the network cannot be called", where=target.name)
+
+
+def _raw(target: Target, x: Tensor) -> Any:
+    pixels = x.clone(memory_format=MEMORY_FORMAT)
+    with torch.no_grad():
+        output = target.network(target._transform(pixels))
+    if not torch.equal(pixels, x):
+        raise TargetError("the network writes into its input", where=target.name, expected="images left as they are")
+    return output
+
+
+def _num_classes(target: Target, output: Any, x: Tensor, y: Tensor) -> int:
+    if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x) or not output.is_floating_point():
+        got = f"{tuple(output.shape)} {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
+        expected = f"float tensor {(len(x), target.num_classes)}"
+        raise TargetError("the output is not one score a class", where=target.name, expected=expected, got=got)
+    classes, largest = int(output.shape[1]), int(y.max())
+    if classes < 2 or classes <= largest:
+        expected = f"more than {max(1, largest)}, for labels up to {largest}"
+        raise TargetError("the network has too few classes", where=target.name, expected=expected, got=classes)
+    if not bool(torch.isfinite(output).all()):
+        raise TargetError("the network answers NaN or infinity", where=target.name, expected="finite scores")
+    return classes
+
+
+def _evaluation_mode(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    before = sum(module.training for module in target.network.modules())
+    stuck = guarded(target, lambda t: [type(module).__name__ for module in t.network.modules() if module.training])
+    evidence = f"still in training mode after eval(): {', '.join(stuck[:3])}" if stuck else "every module obeys eval()"
+    fix = f"{before} modules were in training mode; the network is attacked in evaluation mode"
+    return Preflight(target, (check("eval-mode", not stuck, evidence),), (fix,) if before else ())
+
+
+def _determinism(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    apart = difference(scores(target, x), scores(target, x))
+    evidence = f"two calls on the same images differ by {apart:.1e} of the largest score"
+    hint = "" if apart <= SAME else "; the answer is random (dropout or noise in forward?): average attacks over it"
+    return Preflight(
+        rebuilt(target, deterministic=apart <= SAME), (check("deterministic", apart <= SAME, evidence + hint),)
+    )
+
+
+def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    if not target.deterministic or len(x) < 2:
+        return Preflight(target, (check("batch-independent", None, "needs a deterministic network and two images"),))
+    half = len(x) // 2
+    apart = difference(scores(target, x)[:half], scores(target, x[:half]))
+    evidence = f"in a batch half the size, scores differ by {apart:.1e} of the largest"
+    hint = "" if apart <= SAME else "; batch statistics in evaluation mode?"
+    return Preflight(target, (check("batch-independent", apart <= SAME, evidence + hint),))
+
+
+def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    """Recover logits where the network answers probabilities."""
+    answer = scores(target, x)
+    if bool((answer <= 0).all() & (answer.logsumexp(dim=1).abs() <= PROBABILITY_TOLERANCE).all()):
+        return Preflight(target, (check("logits", True, "log-probabilities, which serve as logits"),))
+    if not bool((answer >= 0).all() & ((answer.sum(dim=1) - 1).abs() <= PROBABILITY_TOLERANCE).all()):
+        return Preflight(target, (check("logits", True, f"scores from {answer.min():.3g} to {answer.max():.3g}"),))
+    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t._transform(x)))
+    if exact:
+        how = "the network ends in a softmax; its input is used as logits"
+    else:
+        how = "the network answers probabilities; log p is used as logits, without gradient where p rounds to 0 or 1"
+    wrapped = rebuilt(target, network=logits_from_probabilities(target.network))
+    return Preflight(wrapped, (check("logits", exact, how),), (how,))
+
+
+def _gradients(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    """Whether cross-entropy and margin have a usable gradient with respect to the pixels."""
+    evidence, ok = [], True
+    for name, loss in (("cross-entropy", _cross_entropy), ("margin", _margin)):
+        gradient = _input_gradient(target, x, y, loss)
+        if gradient is None:
+            return Preflight(target, (check("input-gradient", False, "no gradient reaches the pixels at all"),))
+        finite = bool(torch.isfinite(gradient).all())
+        zero = int((gradient.flatten(1) == 0).all(dim=1).sum())
+        ok = ok and finite and zero <= MAX_ZERO_GRADIENTS * len(x)
+        evidence.append(f"{name}: {zero} of {len(x)} all zero" + ("" if finite else ", NaN or infinity among them"))
+    hint = "" if ok else "; attacks by gradient are blind here, and their failure shows nothing"
+    return Preflight(target, (check("input-gradient", ok, "; ".join(evidence) + hint),))
+
+
+def _input_gradient(target: Target, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
+    def gradient(frozen: Target) -> Tensor | None:
+        pixels = x.clone().requires_grad_()
+        with torch.enable_grad():
+            value = loss(frozen.logits(pixels), y)
+            return torch.autograd.grad(value, pixels, allow_unused=True)[0] if value.requires_grad else None
+
+    return guarded(target, gradient)
+
+
+def _cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
+    return functional.cross_entropy(logits, y, reduction="sum")
+
+
+def _margin(logits: Tensor, y: Tensor) -> Tensor:
+    others = logits.masked_fill(functional.one_hot(y, logits.shape[1]).bool(), -torch.inf)
+    return (others.amax(dim=1) - logits.gather(1, y[:, None])[:, 0]).sum()

@@ -1,0 +1,69 @@
+"""Whether pixels reach the network as it was trained on them: accuracy under every common range and normalisation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from torch import Tensor
+
+from secure_ai.core.errors import TargetError
+from secure_ai.core.statistics import mcnemar_exact, wilson
+from secure_ai.core.trust import check
+from secure_ai.models.probe import Preflight, rebuilt, scores
+from secure_ai.models.target import InputTransform, Target
+
+MIN_SAMPLES = 10
+ALPHA = 0.001
+
+# Normalisations that networks in circulation were trained with, as (mean, std), by number of channels.
+NORMALISATIONS: dict[int, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] = {
+    1: (((0.1307,), (0.3081,)), ((0.286,), (0.353,))),  # MNIST, Fashion-MNIST
+    3: (
+        ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),  # ImageNet
+        ((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)),  # CIFAR-10
+    ),
+}
+RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (1.0, 0.0))
+
+
+def judge_preprocessing(target: Target, x: Tensor, y: Tensor) -> Preflight:
+    """Two checks: no other preprocessing does clearly better (paired, McNemar), and accuracy is above chance."""
+    n = len(x)
+    if n < MIN_SAMPLES:
+        evidence = f"needs {MIN_SAMPLES} samples, has {n}"
+        return Preflight(target, (check("input-range", None, evidence), check("clean-accuracy", None, evidence)))
+    hits = scores(target, x).argmax(dim=1) == y
+    right, chance = int(hits.sum()), 1 / target.num_classes
+    tried = [(flag, _hits(rebuilt(target, transform=transform), x, y)) for flag, transform in _alternatives(target)]
+    flag, best = max(tried, key=lambda pair: int(pair[1].sum()))
+    p = mcnemar_exact(int((hits & ~best).sum()), int((best & ~hits).sum()))
+    better = int(best.sum()) > right and p < ALPHA / len(tried)
+    told = f"{right} of {n} right as given, {int(best.sum())} with {flag}"
+    above = wilson(right, n)[0] > chance
+    accuracy = f"{right} of {n} right; chance is {chance:.0%}"
+    hint = "" if above else ": untrained, labels in another order, or other preprocessing"
+    return Preflight(
+        target,
+        (
+            check("input-range", not better, f"{told}: pass that flag" if better else told),
+            check("clean-accuracy", above, accuracy + hint),
+        ),
+    )
+
+
+def _alternatives(target: Target) -> list[tuple[str, InputTransform]]:
+    """Other ways to prepare the pixels, each with its flag."""
+    base = InputTransform(channels_last=target._transform.channels_last)
+    found = [(f"--range {low:g},{high:g}", replace(base, low=low, high=high)) for low, high in RANGES]
+    for mean, std in NORMALISATIONS.get(target.input_shape[0], ()):
+        flag = f"--mean {','.join(map(str, mean))} --std {','.join(map(str, std))}"
+        found.append((flag, replace(base, mean=mean, std=std)))
+    return [(flag, transform) for flag, transform in found if transform != target._transform]
+
+
+def _hits(target: Target, x: Tensor, y: Tensor) -> Tensor:
+    """Which samples are right (N,) bool; none where the network raises on such pixels."""
+    try:
+        return scores(target, x).argmax(dim=1) == y
+    except TargetError:
+        return y < 0

@@ -1,0 +1,205 @@
+"""Loading a network from its file, saving one, and making a target of it."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from secure_ai.core.errors import ArchError, ShapeError, UsageError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.files.write import write_bytes
+from secure_ai.models.artifact import Arch, Artifact, read_arch, read_artifact
+from secure_ai.models.keras_io import network_from_keras
+from secure_ai.models.keras_stacks import built_in_of
+from secure_ai.models.networks import NETWORKS, network_entry
+from secure_ai.models.state import fit_state
+from secure_ai.models.target import InputTransform, Target
+from secure_ai.models.tensors import array_to_tensor, state_digest, to_channels_last
+from secure_ai.models.user_code import run_factory
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False, slots=True, kw_only=True)
+class LoadedModel:
+    """A network with its weights, in evaluation mode.
+
+    Attributes:
+        name: the file's name without its folder.
+        digest: SHA-256 of the weights (`state_digest`), the same in every format.
+        file_sha256: SHA-256 of the file's bytes.
+        format: safetensors, torch_zip or keras.
+        arch: a built-in name, the text of `--arch`, or `keras` for a network that its file describes.
+        user_code: whether code that the user named ran in this process.
+        input_shape: (C, H, W) where it is known.
+        num_classes: K where it is known.
+    """
+
+    network: nn.Module
+    name: str
+    digest: str
+    file_sha256: str
+    format: str
+    arch: str
+    user_code: bool = False
+    input_shape: Shape | None = None
+    num_classes: int | None = None
+
+
+def load_model(
+    path: str | os.PathLike[str],
+    *,
+    arch: str | None = None,
+    classes: int | None = None,
+    input_shape: Shape | None = None,
+    events: EventSink = ignore_event,
+) -> LoadedModel:
+    """Read, check and rebuild a model.
+
+    Args:
+        path: safetensors, torch state dict or `.keras`, told by content.
+        arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras`, nor for a safetensors file
+            that names a built-in network.
+        classes: K of the data; a network known to have fewer or more scores is refused.
+        input_shape: (C, H, W) of the data; a network known to take another is refused.
+        events: told `model_read` or `model_refused`, `user_code` and `model_loaded`.
+
+    Raises:
+        ArchError: no architecture is known, or its code fails.
+        StateMismatchError: the weights do not fit the architecture.
+        ShapeError: the network does not fit the data.
+        SecureAIError: what `read_artifact` refuses.
+    """
+    parsed = read_arch(arch) if arch is not None else None
+    loaded = build_model(read_artifact(path, events=events), arch=parsed, events=events)
+    _refuse_other_data(loaded, classes, input_shape)
+    return loaded
+
+
+def build_model(artifact: Artifact, *, arch: Arch | None, events: EventSink = ignore_event) -> LoadedModel:
+    """The second half of `load_model`: the network of an artifact already read. Raises as `load_model` does."""
+    if artifact.keras is not None:
+        if arch is not None and arch.text != built_in_of(artifact.keras):
+            raise ArchError("a .keras file describes its own network", where="--arch", expected="none", got=arch.text)
+        network, name = network_from_keras(artifact.keras), built_in_of(artifact.keras) or "keras"
+        height, width, channels = artifact.keras.input_shape
+        shape: Shape | None = (channels, height, width)
+    else:
+        arch = arch or _named_in(artifact)
+        network, name = _network_of(arch, events), arch.text
+        fit_state(network, {key: array_to_tensor(array) for key, array in artifact.arrays.items()}, where=artifact.name)
+        shape = NETWORKS[name].input_shape if arch.built_in else None
+    network.eval()
+    digest = state_digest(network.state_dict())
+    events("model_loaded", {"name": artifact.name, "arch": name, "digest": digest})
+    return LoadedModel(
+        network=network,
+        name=artifact.name,
+        digest=digest,
+        file_sha256=artifact.sha256,
+        format=artifact.format.value,
+        arch=name,
+        user_code=arch is not None and not arch.built_in,
+        input_shape=shape,
+        num_classes=NETWORKS[name].num_classes if name in NETWORKS else None,
+    )
+
+
+def _named_in(artifact: Artifact) -> Arch:
+    name = artifact.metadata.get("arch", "")
+    if name in NETWORKS:
+        return Arch(text=name)
+    raise ArchError(
+        "the file holds weights only: name the architecture",
+        where=artifact.name,
+        expected="--arch " + " or ".join([*NETWORKS, "FILE.py:FACTORY"]),
+        got=f"no --arch; the file says {name!r}, and a file may not choose code" if name else "no --arch",
+    )
+
+
+def _network_of(arch: Arch, events: EventSink) -> nn.Module:
+    return network_entry(arch.text).network() if arch.built_in else run_factory(arch, events=events)
+
+
+def _refuse_other_data(loaded: LoadedModel, classes: int | None, input_shape: Shape | None) -> None:
+    pairs: tuple[tuple[str, object, object], ...] = (
+        ("input_shape", loaded.input_shape, input_shape),
+        ("classes", loaded.num_classes, classes),
+    )
+    for what, has, wanted in pairs:
+        if has is not None and wanted is not None and has != wanted:
+            raise ShapeError(
+                "the network is for other data", where=f"{loaded.name} {what}", expected=f"{wanted} (data)", got=has
+            )
+
+
+def model_bytes(network: nn.Module, arch: str, metadata: Mapping[str, str] | None = None) -> bytes:
+    """The network's state as safetensors; equal weights and metadata give equal bytes.
+
+    Args:
+        arch: stored in the file's metadata as `arch`, so that `--arch` may be left out for a built-in name.
+        metadata: further text to store.
+    """
+    arrays = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in network.state_dict().items()}
+    return safetensors_bytes(arrays, dict(metadata or {}) | {"arch": arch})
+
+
+def save_model(network: nn.Module, path: Path, *, arch: str, metadata: Mapping[str, str] | None = None) -> None:
+    """Write `model_bytes` to `path`, whole or not at all. Raises EnvironmentFailedError, FileKindError."""
+    write_bytes(path, model_bytes(network, arch, metadata))
+
+
+def make_target(
+    loaded: LoadedModel,
+    *,
+    input_shape: Shape,
+    num_classes: int,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    value_range: tuple[float, float] = (0.0, 1.0),
+    batch_size: int = 256,
+    search_dtype: torch.dtype = torch.float32,
+) -> Target:
+    """The loaded network as something to attack: evaluation mode, weights laid out for speed.
+
+    Args:
+        input_shape: (C, H, W) of the data.
+        num_classes: K of the data.
+        mean, std: subtracted and divided by, per channel (one value, or C), after the range; empty: neither.
+        value_range: what 0 and 1 become, e.g. (0, 255) or (-1, 1).
+        batch_size: most samples in one pass.
+        search_dtype: precision of an attack's search.
+
+    Raises:
+        ShapeError: the network is known to be for other data.
+        UsageError: mean, std or range is unusable.
+    """
+    _refuse_other_data(loaded, num_classes, input_shape)
+    for what, values, usable in (("mean", mean, math.isfinite), ("std", std, lambda v: math.isfinite(v) and v > 0)):
+        _refuse_values(what, values, input_shape[0], usable)
+    if not all(map(math.isfinite, value_range)) or value_range[0] == value_range[1]:
+        raise UsageError("an unusable range", where="--range", expected="two different numbers", got=value_range)
+    transform = InputTransform(low=value_range[0], high=value_range[1], mean=tuple(mean), std=tuple(std))
+    return Target(
+        to_channels_last(loaded.network).eval(),
+        name=loaded.name,
+        digest=loaded.digest,
+        input_shape=input_shape,
+        num_classes=num_classes,
+        transform=transform,
+        batch_size=batch_size,
+        search_dtype=search_dtype,
+    )
+
+
+def _refuse_values(what: str, values: Sequence[float], channels: int, usable: Callable[[float], bool]) -> None:
+    if len(values) not in {0, 1, channels} or not all(map(usable, values)):
+        expected = f"1 or {channels} finite numbers" + (" above 0" if what == "std" else "")
+        raise UsageError(f"an unusable {what}", where=f"--{what}", expected=expected, got=list(values))

@@ -1,0 +1,86 @@
+"""Running the factory that `--arch` names: a user's code, executed in this process, unconfined."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import sys
+import types
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from secure_ai.core.errors import ArchError
+from secure_ai.core.events import EventSink
+from secure_ai.models.artifact import Arch
+
+
+def run_factory(arch: Arch, *, events: EventSink) -> nn.Module:
+    """Call the factory and return its network.
+
+    What the code prints goes to standard error; torch's global random state and default dtype are left as they were.
+
+    Args:
+        events: told `user_code` before anything runs.
+
+    Raises:
+        ArchError: the code cannot be imported, the factory is missing or raises, or its result is no torch.nn.Module.
+    """
+    events("user_code", {"arch": arch.text, "sha256": arch.code_sha256})
+    with _kept_state(), _importable(arch.folder):
+        try:
+            module = importlib.import_module(arch.module) if arch.code is None else _execute(arch, arch.code)
+        except (Exception, SystemExit) as error:  # a user's module may raise anything
+            raise _failed("the module of the architecture cannot be imported", arch, error) from error
+        factory = getattr(module, arch.factory, None)
+        if not callable(factory) or isinstance(factory, nn.Module):
+            got = "nothing of that name" if factory is None else type(factory).__name__
+            raise ArchError("no factory of that name", where=arch.text, expected="a function or class", got=got)
+        try:
+            network = factory()
+        except (Exception, SystemExit) as error:  # a user's factory may raise anything
+            raise _failed("the factory raised an error", arch, error) from error
+    if not isinstance(network, nn.Module):
+        got = type(network).__name__
+        raise ArchError("the factory returned no network", where=arch.text, expected="a torch.nn.Module", got=got)
+    return network
+
+
+def _failed(message: str, arch: Arch, error: BaseException) -> ArchError:
+    return ArchError(
+        message,
+        where=arch.text,
+        expected="a factory that takes no argument and returns a torch.nn.Module",
+        got=f"{type(error).__name__}: {error}",
+    )
+
+
+def _execute(arch: Arch, code: types.CodeType) -> types.ModuleType:
+    # registered, because dataclasses and typing look their module up by name; the digest keeps two files apart
+    module = types.ModuleType(f"_secure_ai_user_{arch.code_sha256[:16]}")
+    sys.modules[module.__name__] = module
+    exec(code, module.__dict__)  # noqa: S102  # running it is what --arch asks for
+    return module
+
+
+@contextlib.contextmanager
+def _importable(folder: str) -> Iterator[None]:
+    """`import sibling` works as for a script; last on the path, so that no sibling shadows an installed module."""
+    if folder:
+        sys.path.append(folder)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # the user's code may have taken it out itself
+            sys.path.remove(folder)
+
+
+@contextlib.contextmanager
+def _kept_state() -> Iterator[None]:
+    dtype = torch.get_default_dtype()
+    try:
+        with torch.random.fork_rng(devices=[]), contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)

@@ -1,0 +1,106 @@
+"""Thin networks around a network that answer what an attack needs: logits, and a memory layout the network accepts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.overrides import TorchFunctionMode
+
+_SOFTMAX = frozenset({functional.softmax, torch.softmax, Tensor.softmax, torch.special.softmax})
+
+
+class _LastSoftmax(TorchFunctionMode):
+    """Remembers the input and the result of the last softmax that ran while the mode was on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.logits: Tensor | None = None
+        self.result: Tensor | None = None
+
+    def __torch_function__(
+        self,
+        function: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if function in _SOFTMAX:
+            self.logits, self.result = args[0] if args else (kwargs or {}).get("input"), result
+        return result
+
+
+class Wrapped(nn.Module):
+    """A network inside another; `features` is offered exactly when the inner network offers it."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def prepare(self, x: Tensor) -> Tensor:
+        """What the inner network is given for `x`; here `x` itself."""
+        return x
+
+    def forward(self, x: Tensor) -> Any:
+        """The inner network's answer."""
+        return self.network(self.prepare(x))
+
+    @property
+    def features(self) -> Callable[[Tensor], Tensor] | None:
+        """The inner network's `features`, or None."""
+        inner = getattr(self.network, "features", None)
+        return (lambda x: inner(self.prepare(x))) if callable(inner) else None
+
+
+class _Contiguous(Wrapped):
+    def prepare(self, x: Tensor) -> Tensor:
+        # `contiguous()` would leave one-channel images as they are, with strides that convolutions take for
+        # channels_last
+        return x.clone(memory_format=torch.contiguous_format)
+
+
+class _Logits(Wrapped):
+    def forward(self, x: Tensor) -> Any:
+        with _LastSoftmax() as last:
+            output = self.network(x)
+        if last.logits is not None and last.result is output:
+            return last.logits
+        return output.float().clamp_min(torch.finfo(torch.float32).tiny).log()
+
+
+def logits_from_probabilities(network: nn.Module) -> nn.Module:
+    """A network with logits, from one that answers probabilities.
+
+    Where the answer is the direct result of a softmax, the logits are that softmax's input: exact, with the full
+    gradient. Elsewhere they are log p, the same up to a constant per sample; but a probability that float32 rounds to 0
+    or 1 has no gradient left (Carlini and Wagner, 2017, section 4), so that attacks on log p may be too weak.
+    """
+    return _Logits(network)
+
+
+def recovers_exact_logits(network: nn.Module, x: Tensor) -> bool:
+    """Whether `logits_from_probabilities(network)` finds the softmax itself on input `x`."""
+    with torch.no_grad(), _LastSoftmax() as last:
+        output = network(x)
+    return last.logits is not None and last.result is output
+
+
+def contiguous_input(network: nn.Module) -> nn.Module:
+    """A network that computes in torch's default memory layout, for one that calls `view` on what it is given.
+
+    The weights' layout is changed in place too, since it decides the layout of every result; values are unchanged.
+    """
+    for parameter in network.parameters():
+        parameter.data = parameter.data.contiguous()
+    return _Contiguous(network)
+
+
+def unwrapped(network: nn.Module) -> nn.Module:
+    """The network inside every wrapper of this module: the one to train and to save."""
+    while isinstance(network, Wrapped):
+        network = network.network
+    return network

@@ -1,0 +1,164 @@
+"""Every attack by name, the suites made of them, and how a list of them is read from text.
+
+A new attack is a row of `ATTACKS`, one of `PASSES`, and where a setting takes words a row of `CHOICES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from secure_ai.core.errors import AttackSettingsError, CostLimitError
+from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
+from secure_ai.red.evasion.gradient import fgsm, pgd
+from secure_ai.red.evasion.noise import noise
+
+MAX_TEXT = 4096
+MAX_PASSES = 10**10  # forward and backward passes of one run: more than a day at 100,000 a second
+
+ATTACKS: dict[str, AttackEntry] = {
+    "fgsm": AttackEntry(
+        attack=cast(Attack, fgsm),
+        norms=("linf", "l2", "l1", "l0"),
+        knowledge="white-box",
+        kind="budget",
+        source="Goodfellow, Shlens and Szegedy, 1412.6572, section 4",
+        settings={"labels": "true"},
+    ),
+    "noise": AttackEntry(
+        attack=cast(Attack, noise),
+        norms=("linf", "l2", "l1", "l0"),
+        knowledge="none",  # it searches nothing: not the black-box attack that a verdict asks for
+        kind="budget",
+        source="uniform in the ball, clipped to [0, 1]; the control of Athalye et al., 1802.00420, section 3.1",
+        settings={"draws": 1},
+        limits={"draws": (1, 100_000)},
+    ),
+    "pgd": AttackEntry(
+        attack=cast(Attack, pgd),
+        norms=("linf", "l2", "l1", "l0"),
+        knowledge="white-box",
+        kind="budget",
+        source="Madry et al., 1706.06083, section 2.1; momentum: 1710.06081; EOT: 1707.07397",
+        settings={
+            "steps": 40,
+            "step_size_rel": 0.0,
+            "restarts": 1,
+            "random_start": True,
+            "momentum": 0.0,
+            "eot_samples": 1,
+        },
+        limits={
+            "steps": (1, 100_000),
+            "step_size_rel": (0.0, 2.0),
+            "restarts": (1, 1000),
+            "momentum": (0.0, 1.0),
+            "eot_samples": (1, 1000),
+        },
+    ),
+}
+
+PASSES: dict[str, Callable[[Mapping[str, Any]], int]] = {
+    "fgsm": lambda settings: 2,
+    "noise": lambda settings: settings["draws"],
+    "pgd": lambda settings: settings["restarts"] * settings["eot_samples"] * (2 * settings["steps"] + 1),
+}
+"""Name -> most forward and backward passes that the attack spends on one sample."""
+
+CHOICES: dict[str, tuple[str, ...]] = {"labels": ("true", "predicted")}
+"""Setting -> the words it takes."""
+
+SUITES: dict[str, str] = {"fast": "fgsm,pgd:steps=40,noise"}
+"""Name -> the list it stands for, in the order run."""
+
+
+def parse_attacks(text: str) -> tuple[AttackPlan, ...]:
+    """Read `NAME[:key=value...],...`, e.g. `pgd:steps=40:restarts=2,fgsm`; a suite's name stands for its list.
+
+    Raises:
+        AttackSettingsError: nothing named, an unknown name or key (with the nearest one), a value of the wrong type
+            or outside its limits, or one attack twice with the same settings.
+    """
+    if len(text) > MAX_TEXT:
+        raise _refusal("the list of attacks is too long", expected=f"at most {MAX_TEXT} characters", got=len(text))
+    items = [part for item in text.split(",") for part in SUITES.get(item.strip(), item).split(",")]
+    plans = tuple(_parse_plan(item.strip()) for item in items)
+    texts = [plan.text for plan in plans]
+    twice = next((t for i, t in enumerate(texts) if t in texts[:i]), None)
+    if twice is not None:
+        raise _refusal("one attack is listed twice", expected="each once with the same settings", got=twice)
+    return plans
+
+
+def _refusal(message: str, *, expected: object, got: object, where: str = "--attack", hint: str = "") -> Exception:
+    return AttackSettingsError(message, where=where, expected=expected, got=got, hint=hint)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {found[0]}?" if found else ""
+
+
+def _parse_plan(item: str) -> AttackPlan:
+    name, *assignments = item.split(":")
+    if name not in ATTACKS:
+        known = sorted([*ATTACKS, *SUITES])
+        message = "a suite takes no settings" if name in SUITES else "unknown attack"
+        raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=_nearest(name, known))
+    entry = ATTACKS[name]
+    settings = dict(entry.settings)
+    given: set[str] = set()
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if key not in entry.settings or not equals or key in given:
+            known = sorted(entry.settings)
+            message = f"{name} has no such setting" if key not in given else f"{name} has a setting twice"
+            raise _refusal(message, expected=", ".join(known), got=assignment, hint=_nearest(key, known))
+        given.add(key)
+        settings[key] = _parse_value(name, key, value)
+    return AttackPlan(name, entry, settings)
+
+
+def _parse_value(name: str, key: str, text: str) -> Setting:
+    """`text` as the type of the setting's default, within its limits."""
+    entry = ATTACKS[name]
+    default = entry.settings[key]
+    where = f"{name}:{key}"
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise _refusal("not a truth value", where=where, expected="true or false", got=text)
+        return text.lower() == "true"
+    if isinstance(default, str):
+        if text not in CHOICES[key]:
+            raise _refusal("unknown value", where=where, expected=" or ".join(CHOICES[key]), got=text)
+        return text
+    low, high = entry.limits[key]
+    try:
+        value = int(text) if isinstance(default, int) else float(text)
+    except ValueError:
+        value = math.nan
+    if not low <= value <= high:
+        kind = "a whole number" if isinstance(default, int) else "a number"
+        raise _refusal("value outside its range", where=where, expected=f"{kind} from {low:g} to {high:g}", got=text)
+    return value
+
+
+def forecast_passes(plans: Sequence[AttackPlan], n: int) -> int:
+    """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification."""
+    return n * (1 + sum(1 + PASSES[plan.name](plan.settings) for plan in plans))
+
+
+def check_cost(plans: Sequence[AttackPlan], n: int) -> int:
+    """`forecast_passes`, or a refusal before any work. Raises CostLimitError above MAX_PASSES."""
+    passes = forecast_passes(plans, n)
+    if passes > MAX_PASSES:
+        raise CostLimitError(
+            "these attacks would never end",
+            where="--attack",
+            expected=f"at most {MAX_PASSES:.0e} passes through the network",
+            got=f"{passes:.1e} for {n} samples",
+            hint="fewer steps, restarts or samples",
+        )
+    return passes

@@ -1,0 +1,195 @@
+"""The harness: runs a suite of attacks and trusts none of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.errors import (
+    AttackSettingsError,
+    EmptyDataError,
+    LabelError,
+    PairCountError,
+    ShapeError,
+    TargetError,
+)
+from secure_ai.models.target import Target
+from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.catalogue import check_cost
+from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
+from secure_ai.red.evasion.merge import merge_shards
+from secure_ai.red.evasion.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, run_shard
+from secure_ai.red.evasion.suite import ExamplesScore, Stopped, SuiteResult, frozen_array
+from secure_ai.red.evasion.verify import checked_logits, verify
+
+Images = np.ndarray | Tensor
+
+
+def run_suite(
+    target: Target,
+    x: Images,
+    y: Images,
+    *,
+    budget: PerturbationBudget,
+    attacks: Sequence[AttackPlan],
+    seed: int,
+    target_label: int | None = None,
+    independent: bool = False,
+    keep_examples: bool = False,
+    progress: Progress = ignore_progress,
+    stop: Callable[[], bool] | None = None,
+) -> SuiteResult:
+    """Attack a target with every plan in turn and count the worst case per sample.
+
+    Shard by shard (256 samples in order): a clean pass in float32, then attack by attack on the samples that are
+    classified correctly and not broken yet. What an attack returns is verified in float32; only that counts.
+
+    Args:
+        x: (N, C, H, W) uint8, or float32 in [0, 1].
+        y: (N,) integers, the true labels.
+        attacks: in the order to be run.
+        seed: the run's; the randomness of a shard depends on it, on the attack's text and on the shard's first index.
+        target_label: the class every sample shall be taken for; samples of that class are not attacked.
+        independent: attack every eligible sample with every attack, to compare attacks; the worst case is the same or
+            lower.
+        keep_examples: keep the worst case of every sample in float32.
+        progress: called with samples times attacks done, and their total.
+        stop: asked before every attack of a shard; on yes, or on Ctrl-C, the result is marked incomplete and speaks of
+            the shards that were finished.
+
+    Raises:
+        AttackOutputError: an attack broke its contract.
+        AttackSettingsError: no attacks, or one that does not know the norm.
+        BudgetError, EmptyDataError, PairCountError, ShapeError, PixelRangeError, LabelError: bad input.
+        CostLimitError: more passes asked for than anyone can wait for.
+        TargetError: fewer than two classes, NaN logits, or a network that changes its own weights.
+    """
+    labels = _checked_labels(target, x, y, target_label)
+    suite = SuiteTask(
+        budget=budget, attacks=tuple(attacks), seed=seed, target_label=target_label, independent=independent
+    )
+    _check_plans(target, suite)
+    check_cost(attacks, len(labels))
+    started = time.perf_counter()
+    with target.attacked():
+        shards, stopped = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
+    return merge_shards(
+        shards,
+        labels,
+        suite=suite,
+        model_digest=target.digest,
+        image_shape=target.input_shape if keep_examples else None,
+        stopped=stopped,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _run_shards(
+    target: Target, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
+) -> tuple[list[ShardResult], Stopped]:
+    shards: list[ShardResult] = []
+    try:
+        for first in range(0, len(labels), SHARD_SIZE):
+            part = slice(first, first + SHARD_SIZE)
+            task = ShardTask(suite=suite, x=images_to_float(x[part]), y=labels[part], first=first)
+            report = _shard_progress(progress, first, len(task.x), len(labels), len(suite.attacks))
+            shards.append(run_shard(target, task, done=report, stop=stop))
+    except KeyboardInterrupt:
+        return shards, "interrupt"
+    except StopAskedError:
+        return shards, "stop"
+    return shards, ""
+
+
+def _shard_progress(progress: Progress, first: int, size: int, n: int, attacks: int) -> Callable[[int], None]:
+    return lambda done: progress(first * attacks + done * size, n * attacks)
+
+
+def _checked_labels(target: Target, x: Images, y: Images, target_label: int | None) -> Tensor:
+    """The labels as int64, after everything that can be told without the network."""
+    labels = labels_to_tensor(y)
+    if not len(labels):
+        raise EmptyDataError("nothing to attack", expected="at least one sample")
+    if len(labels) != len(x):
+        raise PairCountError("images and labels differ in number", expected=len(x), got=len(labels))
+    if tuple(x.shape[1:]) != target.input_shape:
+        raise ShapeError(
+            "the images do not fit the model", where=target.name, expected=target.input_shape, got=tuple(x.shape[1:])
+        )
+    if target.num_classes < 2:
+        raise TargetError("a model of one class cannot be fooled", where=target.name, expected="2 classes or more")
+    for name, low, high in (
+        ("y", int(labels.min()), int(labels.max())),
+        *([("target_label", target_label, target_label)] if target_label is not None else []),
+    ):
+        if low < 0 or high >= target.num_classes:
+            raise LabelError(
+                "a label the model does not know",
+                where=name,
+                expected=f"0 to {target.num_classes - 1}",
+                got=(low, high),
+            )
+    return labels
+
+
+def _check_plans(target: Target, suite: SuiteTask) -> None:
+    budget = suite.budget
+    parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
+    if not suite.attacks:
+        raise AttackSettingsError("no attack named", where="--attack", expected="at least one")
+    for plan in suite.attacks:
+        if budget.norm not in plan.entry.norms:
+            known = " or ".join(plan.entry.norms)
+            raise AttackSettingsError("the attack does not know this norm", where=plan.name, expected=known, got=budget)
+
+
+def score_examples(
+    target: Target, x_adv: Images, y: Images, x: Images, *, budget: PerturbationBudget, made_for: str
+) -> ExamplesScore:
+    """Score saved adversarial examples in float32, after the same checks as an attack's result.
+
+    Args:
+        x_adv: (N, C, H, W) float32 or uint8, the examples.
+        y: (N,) the true labels.
+        x: (N, C, H, W), the clean images they were made from.
+        made_for: digest of the network that they were made for; empty when not known.
+
+    Raises:
+        AttackOutputError: an example outside [0, 1] or the budget.
+        EmptyDataError, PairCountError, ShapeError, LabelError, PixelRangeError: bad input.
+        TargetError: NaN logits.
+    """
+    labels = _checked_labels(target, x, y, None)
+    parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
+    if tuple(x_adv.shape) != tuple(x.shape):
+        raise ShapeError("examples and clean images differ", where="x_adv", expected=tuple(x.shape), got=x_adv.shape)
+    clean, adversarial = [], []
+    with target.attacked():
+        for first in range(0, len(labels), SHARD_SIZE):
+            part = slice(first, first + SHARD_SIZE)
+            examples, images = images_to_float(x_adv[part]), images_to_float(x[part])
+            verify(
+                examples,
+                images,
+                attack="saved examples",
+                budget=budget,
+                kind="budget",
+                rows=torch.arange(len(images)),
+                first=first,
+            )
+            clean.append(checked_logits(target, images).argmax(dim=1))
+            adversarial.append(checked_logits(target, examples).argmax(dim=1))
+    predictions = torch.cat(adversarial)
+    return ExamplesScore(
+        budget=budget,
+        model_digest=target.digest,
+        made_for=made_for,
+        clean_correct=frozen_array((torch.cat(clean) == labels).numpy()),
+        adversarial_correct=frozen_array((predictions == labels).numpy()),
+        predictions=frozen_array(predictions.numpy()),
+    )

@@ -1,0 +1,106 @@
+"""Shards put together into the result of a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secure_ai.core.results import rate_or_reason
+from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.shard import Cost, ShardResult, SuiteTask
+from secure_ai.red.evasion.suite import NOTHING_FINISHED, AttackRow, Stopped, SuiteResult, frozen_array
+
+
+def merge_shards(
+    shards: Sequence[ShardResult],
+    labels: Tensor,
+    *,
+    suite: SuiteTask,
+    model_digest: str,
+    image_shape: tuple[int, int, int] | None,
+    stopped: Stopped,
+    seconds: float,
+) -> SuiteResult:
+    """Put the finished leading shards together.
+
+    Args:
+        shards: in order; fewer than the labels ask for if the suite was stopped.
+        labels: (N,) int64, of all samples.
+        image_shape: (C, H, W) if the worst cases are to be kept, else None.
+    """
+    attacks = suite.attacks
+    clean = _joined([shard.clean for shard in shards], torch.zeros(0, dtype=torch.int64))
+    nobody = torch.zeros((len(attacks), 0), dtype=torch.bool)
+    wrong = _joined([shard.wrong for shard in shards], nobody)
+    met = _joined([shard.met for shard in shards], nobody)
+    attempted = _joined([shard.attempted for shard in shards], nobody)
+    y, n = labels[: len(clean)], len(labels)
+    correct = clean == y
+    broken_by = torch.where(met.any(dim=0), met.int().argmax(dim=0), -1)
+    x_adv = None
+    if image_shape is not None:
+        parts = [shard.x_adv for shard in shards]
+        x_adv = frozen_array(torch.cat([*parts, torch.zeros((n - len(clean), *image_shape))]).numpy())
+    return SuiteResult(
+        budget=suite.budget,
+        plans=attacks,
+        rows=_rows(shards, attacks, correct=correct, wrong=wrong, met=met, attempted=attempted),
+        model_digest=model_digest,
+        seed=suite.seed,
+        independent=suite.independent,
+        complete=not stopped,
+        stopped=stopped,
+        seconds=seconds,
+        clean_passes=sum(shard.clean_cost.forward for shard in shards),
+        evaluated=_padded(torch.ones_like(correct), n, fill=0),
+        clean_correct=_padded(correct, n, fill=0),
+        eligible=_padded(suite.eligible(correct, y), n, fill=0),
+        robust=_padded(correct & ~wrong.any(dim=0), n, fill=0),
+        broken_by=_padded(broken_by, n, fill=-1),
+        predictions=_padded(_joined([shard.predictions for shard in shards], clean[:0]), n, fill=-1),
+        attempted=_padded(attempted, n, fill=0),
+        broken=_padded(met, n, fill=0),
+        x_adv=x_adv,
+    )
+
+
+def _rows(
+    shards: Sequence[ShardResult],
+    attacks: tuple[AttackPlan, ...],
+    *,
+    correct: Tensor,
+    wrong: Tensor,
+    met: Tensor,
+    attempted: Tensor,
+) -> tuple[AttackRow, ...]:
+    rows = []
+    for number, plan in enumerate(attacks):
+        cost = sum((shard.costs[number] for shard in shards), start=Cost())
+        robust = correct & ~wrong[: number + 1].any(dim=0)
+        rows.append(
+            AttackRow(
+                plan=plan,
+                seconds=cost.seconds,
+                forward_passes=cost.forward,
+                backward_passes=cost.backward,
+                attempted=int(attempted[number].sum()),
+                broken=int(met[number].sum()),
+                unmoved=sum(int(shard.unmoved[number].sum()) for shard in shards),
+                robust_accuracy=rate_or_reason(int(robust.sum()), len(correct), NOTHING_FINISHED),
+            )
+        )
+    return tuple(rows)
+
+
+def _joined(parts: list[Tensor], empty: Tensor) -> Tensor:
+    """The shards' values along the last axis; `empty` where there is no shard."""
+    return torch.cat([empty, *parts], dim=-1)
+
+
+def _padded(values: Tensor, n: int, *, fill: int) -> np.ndarray:
+    """Filled up to `n` samples along the last axis, for those that were not evaluated; read-only."""
+    missing = values.new_full((*values.shape[:-1], n - values.shape[-1]), fill)
+    return frozen_array(torch.cat([values, missing], dim=-1).numpy())

@@ -1,0 +1,242 @@
+"""A suite on one shard: a pure function of model, images, attacks and seed, which any engine may run anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.rows import Goal
+from secure_ai.red.evasion.verify import Verified, checked_logits, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What was spent; seconds of wall time, samples passed forward, samples whose gradient was taken."""
+
+    seconds: float = 0.0
+    forward: int = 0
+    backward: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(self.seconds + other.seconds, self.forward + other.forward, self.backward + other.backward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteTask:
+    """What all shards of a suite share.
+
+    Attributes:
+        attacks: in the order to be run.
+        target_label: the class every sample shall be taken for; None: any wrong class.
+        independent: every attack works on every eligible sample, not on the survivors only.
+    """
+
+    budget: PerturbationBudget
+    attacks: tuple[AttackPlan, ...]
+    seed: int
+    target_label: int | None = None
+    independent: bool = False
+
+    def eligible(self, correct: Tensor, y: Tensor) -> Tensor:
+        """Samples to be attacked, (N,) bool: correct before and, with a target label, of another class."""
+        return correct if self.target_label is None else correct & (y != self.target_label)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """At most SHARD_SIZE samples: x (N, C, H, W) float32 in [0, 1], y (N,) int64; `first` is the number of x[0]."""
+
+    suite: SuiteTask
+    x: Tensor
+    y: Tensor
+    first: int
+
+    @property
+    def target_label(self) -> Tensor | None:
+        """(N,) int64."""
+        return None if self.suite.target_label is None else torch.full_like(self.y, self.suite.target_label)
+
+
+@dataclass(slots=True, kw_only=True)
+class ShardResult:
+    """What came out. N samples, A attacks.
+
+    Attributes:
+        clean: (N,) predictions on the clean images.
+        attempted: (A, N) bool, who was attacked.
+        wrong: (A, N) bool, verified inside the budget and misclassified.
+        met: (A, N) bool, and the goal met; the same as `wrong` without a target label.
+        unmoved: (A, N) bool, the clean image came back.
+        predictions: (N,) under the first attack that met the goal, else that misclassified, else the clean one.
+        x_adv: (N, C, H, W), the example that met the goal, else the attempt of largest margin; `x` if not attacked.
+        costs: one an attack.
+    """
+
+    clean: Tensor
+    attempted: Tensor
+    wrong: Tensor
+    met: Tensor
+    unmoved: Tensor
+    predictions: Tensor
+    x_adv: Tensor
+    strength: Tensor
+    costs: list[Cost]
+    clean_cost: Cost
+
+
+class StopAskedError(Exception):
+    """The caller asked to stop; no error of anyone, so never shown."""
+
+
+class Meter:
+    """Counts what a stretch of work spends on the target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._start = (time.perf_counter(), target.passes.forward, target.passes.backward)
+
+    def read(self) -> Cost:
+        """The cost since construction."""
+        seconds, forward, backward = self._start
+        passes = self._target.passes
+        return Cost(time.perf_counter() - seconds, passes.forward - forward, passes.backward - backward)
+
+
+def _seed_network(task: ShardTask, purpose: str) -> None:
+    """A network that draws in its forward pass draws the same in every run."""
+    torch.default_generator.manual_seed(derive_seed(task.suite.seed, purpose, task.first, "network"))
+
+
+def run_shard(
+    target: Target,
+    task: ShardTask,
+    *,
+    done: Callable[[int], None] = lambda attacks_done: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ShardResult:
+    """Clean pass, then attack by attack, on the samples that are classified correctly and not broken yet.
+
+    Args:
+        target: inside `attacked()`.
+        done: called after each attack with their number so far.
+        stop: asked before each attack.
+
+    Raises:
+        StopAskedError: `stop` said yes.
+        AttackOutputError: an attack broke its contract.
+        TargetError: the network answered NaN or infinity.
+    """
+    count, attacks = len(task.x), len(task.suite.attacks)
+    with torch.random.fork_rng(devices=[]):
+        meter = Meter(target)
+        _seed_network(task, "clean")
+        clean = checked_logits(target, task.x).argmax(dim=1)
+        result = ShardResult(
+            clean=clean,
+            attempted=torch.zeros((attacks, count), dtype=torch.bool),
+            wrong=torch.zeros((attacks, count), dtype=torch.bool),
+            met=torch.zeros((attacks, count), dtype=torch.bool),
+            unmoved=torch.zeros((attacks, count), dtype=torch.bool),
+            predictions=clean.clone(),
+            x_adv=task.x.clone(),
+            strength=torch.full((count,), -torch.inf),
+            costs=[],
+            clean_cost=meter.read(),
+        )
+        eligible = task.suite.eligible(clean == task.y, task.y)
+        for number in range(attacks):
+            if stop():
+                raise StopAskedError
+            left = eligible if task.suite.independent else eligible & ~result.met.any(dim=0)
+            result.costs.append(_run_attack(target, task, number, left, result) if bool(left.any()) else Cost())
+            done(number + 1)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attack's output on M `rows` after verification: `logits` (M, K) in float32."""
+
+    rows: Tensor
+    x_adv: Tensor
+    logits: Tensor
+    verified: Verified
+
+
+def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, result: ShardResult) -> Cost:
+    plan = task.suite.attacks[number]
+    meter = Meter(target)
+    _seed_network(task, plan.text)
+    with target.searching():
+        x_adv = _search(target, task, plan, active)
+    attempt = _verified(target, task, plan, x_adv, active)
+    _take(task, number, attempt, result)
+    if target._search_dtype is not torch.float32:  # the target offers no other way to ask
+        mistaken = _left_by_mistake(target, task, attempt)
+        if bool(mistaken.any()):
+            x_adv = _search(target, task, plan, mistaken)
+            _take(task, number, _verified(target, task, plan, x_adv, mistaken), result)
+    return meter.read()
+
+
+def _search(target: Target, task: ShardTask, plan: AttackPlan, active: Tensor) -> Tensor:
+    """Call the attack, on copies: what it does to its arguments is its own affair."""
+    return plan.entry.attack(
+        target,
+        task.x.clone(),
+        task.y.clone(),
+        budget=task.suite.budget,
+        generator=generator(task.suite.seed, plan.text, task.first),
+        target_label=task.target_label,
+        active=active.clone(),
+        **plan.settings,
+    )
+
+
+def _verified(target: Target, task: ShardTask, plan: AttackPlan, x_adv: Tensor, active: Tensor) -> _Attempt:
+    rows = active.nonzero().squeeze(1)
+    kind = plan.entry.kind
+    checks = verify(x_adv, task.x, attack=plan.text, budget=task.suite.budget, kind=kind, rows=rows, first=task.first)
+    found = x_adv.detach()[rows]
+    return _Attempt(rows, found, checked_logits(target, found), checks)
+
+
+def _goal(task: ShardTask, rows: Tensor) -> Goal:
+    return Goal(task.y, task.target_label).at(rows)
+
+
+def _left_by_mistake(target: Target, task: ShardTask, attempt: _Attempt) -> Tensor:
+    """(N,) bool: broken in the search's precision, so that the attack stopped early, but not broken in float32."""
+    goal = _goal(task, attempt.rows)
+    with target.searching():
+        believed = goal.met(checked_logits(target, attempt.x_adv))
+    mistaken = torch.zeros(len(task.x), dtype=torch.bool)
+    mistaken[attempt.rows] = believed & ~goal.met(attempt.logits)
+    return mistaken
+
+
+def _take(task: ShardTask, number: int, attempt: _Attempt, result: ShardResult) -> None:
+    """Count what the attempt achieved, and keep it where it is the worst case so far."""
+    rows, within = attempt.rows, attempt.verified.within
+    goal, predicted = _goal(task, rows), attempt.logits.argmax(dim=1)
+    wrong, met = within & (predicted != task.y[rows]), within & goal.met_by(predicted)
+    strength = goal.strength(attempt.logits)
+    broken_before, wrong_before = result.met[:, rows].any(dim=0), result.wrong[:, rows].any(dim=0)
+    result.attempted[number, rows] = True
+    result.wrong[number, rows] |= wrong
+    result.met[number, rows] |= met
+    result.unmoved[number, rows] = ~attempt.verified.moved
+    worse = ~broken_before & (met | (wrong & ~wrong_before))
+    result.predictions[rows[worse]] = predicted[worse]
+    kept = ~broken_before & within & (met | (strength > result.strength[rows]))
+    result.x_adv[rows[kept]] = attempt.x_adv[kept]
+    result.strength[rows[kept]] = strength[kept]

@@ -1,0 +1,175 @@
+"""May a robust accuracy be believed? Named checks over what a suite of attacks measured.
+
+Every sentence of evidence is made from the numbers that decided it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from secure_ai.core.errors import EmptyDenominatorError
+from secure_ai.core.results import Rate
+from secure_ai.core.statistics import wilson
+from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
+from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.health import GradientHealth
+from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
+
+BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
+MOST_ZERO_GRADIENTS = 0.10  # share of samples; above it, attacks that follow gradients are blind on too many
+MOST_UNMOVED = 0.10  # the same for samples that came back as they went
+LEAST_EXTRA = 3  # one image in 184 that only the weaker attack breaks is chance, not masking
+LEAST_EXTRA_SHARE = 0.005  # the lower end of its 95 % interval must lie above this as well
+DIGEST_CHARACTERS = 12
+
+BASE = frozenset({"apgd-ce"})
+TARGETED_MARGIN = frozenset({"apgd-t", "fab-t"})
+BLACK_BOX = frozenset({"score-based", "decision-based"})
+
+
+def is_iterative(plan: AttackPlan) -> bool:
+    """Whether the attack looks at the network again after its first step."""
+    return any(int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget"))
+
+
+def is_one_step(plan: AttackPlan) -> bool:
+    """A white-box attack that takes one gradient step."""
+    return plan.entry.knowledge == "white-box" and not is_iterative(plan)
+
+
+def judge_suite(
+    result: SuiteResult, *, model_digest: str | None = None, gradients: GradientHealth | None = None
+) -> Trust:
+    """The verdict on the robust accuracy of a suite.
+
+    `reliable` needs at least APGD-CE, a targeted margin attack and a black-box attack, on 1,000 samples or more.
+
+    Args:
+        model_digest: of the network that the number is claimed for; None: the one that was attacked.
+        gradients: measured at the clean images; None: that check is not run.
+    """
+    names = [plan.text for plan in result.plans if is_iterative(plan)]
+    checks = [
+        sample_size_check(result.n),
+        check(
+            "complete",
+            result.complete,
+            f"{result.n} of {len(result.evaluated)} samples went through all {len(result.plans)} attacks",
+        ),
+        _origin(result.model_digest, model_digest or result.model_digest),
+        check(
+            "one-step-only",
+            bool(names),
+            f"{len(names)} of {len(result.plans)} attacks take more than one step: {', '.join(names) or 'none'}",
+        ),
+        _beats(result, "one-step-beats-many", is_one_step, lambda p: p.entry.knowledge == "white-box"),
+        _beats(
+            result,
+            "black-box-beats-white-box",
+            lambda plan: plan.entry.knowledge != "white-box",
+            lambda plan: plan.entry.knowledge == "white-box",
+        ),
+        _gradients(gradients),
+        _moved(result),
+        _strength(result.plans),
+    ]
+    return judge(checks, breaking=BREAKING)
+
+
+def judge_examples(score: ExamplesScore) -> Trust:
+    """The verdict on an accuracy under saved examples: broken as robustness if they were made for another network."""
+    strength = check("suite-strength", False, f"{score.n} saved examples are one fixed attempt a sample, not a suite")
+    return judge([sample_size_check(score.n), _origin(score.made_for, score.model_digest), strength], breaking=BREAKING)
+
+
+def lowest_claim(rates: Mapping[str, Rate]) -> tuple[str, Rate]:
+    """The claim for a defended network: the lowest of its measured accuracies, with its name; on a tie the first.
+
+    Args:
+        rates: e.g. those on transferred examples, under white-box FGSM and under white-box PGD-40.
+
+    Raises:
+        EmptyDenominatorError: none of them has a value.
+    """
+    measured = [(rate.value, name) for name, rate in rates.items() if rate.value is not None]
+    if not measured:
+        raise EmptyDenominatorError("no accuracy to claim", expected="at least one measured rate", got=", ".join(rates))
+    name = min(measured, key=lambda pair: pair[0])[1]
+    return name, rates[name]
+
+
+def _origin(made_for: str, claimed_for: str) -> Check:
+    identifier = "made-for-another-network"
+    if not made_for:
+        return check(identifier, None, "the examples do not say which network they were made for")
+    made, claimed = made_for[:DIGEST_CHARACTERS], claimed_for[:DIGEST_CHARACTERS]
+    if made_for == claimed_for:
+        return check(identifier, True, f"the examples were made for the network under test, {made}")
+    return check(
+        identifier, False, f"the examples were made for network {made}, the number is claimed for {claimed}: a transfer"
+    )
+
+
+def _beats(
+    result: SuiteResult, identifier: str, weak: Callable[[AttackPlan], bool], strong: Callable[[AttackPlan], bool]
+) -> Check:
+    """Fails when attacks that ought to be weaker break samples that all stronger ones were tried on and failed.
+
+    A weak attack tells something only on samples that the strong ones had, too: it must come after them, or every
+    attack must have worked on every sample.
+    """
+    weaker = [i for i, plan in enumerate(result.plans) if weak(plan)]
+    stronger = [i for i, plan in enumerate(result.plans) if strong(plan) and i not in weaker]
+    if not result.independent:
+        weaker = [i for i in weaker if stronger and i > max(stronger)]
+    if not weaker or not stronger:
+        return check(identifier, None, "no two attacks of this suite can be compared on the same samples")
+    tried = result.attempted[stronger].any(axis=0)
+    failed = tried & ~result.broken[stronger].any(axis=0)
+    extra = int((failed & result.broken[weaker].any(axis=0)).sum())
+    n = int(tried.sum())
+    names = f"{_names(result.plans, weaker)} broke {extra} of {n} samples that {_names(result.plans, stronger)} did not"
+    if n == 0:
+        return check(identifier, None, "no sample was attacked")
+    masked = extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE
+    return check(identifier, not masked, names)
+
+
+def _names(plans: Sequence[AttackPlan], numbers: Sequence[int]) -> str:
+    return ", ".join(plans[number].name for number in numbers)
+
+
+def _gradients(health: GradientHealth | None) -> Check:
+    identifier = "zero-gradients"
+    if health is None or health.n == 0:
+        return check(identifier, None, "gradients were not measured on any correct sample")
+    useless = health.zero + health.nonfinite
+    evidence = (
+        f"of {health.n} correct samples {health.zero} have a zero input gradient and {health.nonfinite} one that is "
+        f"not finite; at most {MOST_ZERO_GRADIENTS:.0%} may"
+    )
+    return check(identifier, useless <= MOST_ZERO_GRADIENTS * health.n, evidence)
+
+
+def _moved(result: SuiteResult) -> Check:
+    identifier = "attempts-moved"
+    tried, unmoved = sum(row.attempted for row in result.rows), sum(row.unmoved for row in result.rows)
+    if not tried or result.budget.eps == 0:
+        return check(identifier, None, f"{tried} attempts at {result.budget}")
+    worst = max((row for row in result.rows if row.attempted), key=lambda row: row.unmoved / row.attempted)
+    evidence = (
+        f"{worst.plan.name} gave {worst.unmoved} of {worst.attempted} clean images back ({unmoved} of {tried} in all)"
+    )
+    return check(identifier, worst.unmoved <= MOST_UNMOVED * worst.attempted, evidence)
+
+
+def _strength(plans: Sequence[AttackPlan]) -> Check:
+    have = {plan.name for plan in plans}
+    needs = {
+        "APGD-CE": bool(have & BASE),
+        "a targeted margin attack": bool(have & TARGETED_MARGIN),
+        "a black-box attack": any(plan.entry.knowledge in BLACK_BOX for plan in plans),
+    }
+    missing = [need for need, met in needs.items() if not met]
+    evidence = f"{len(plans)} attacks: {', '.join(plan.name for plan in plans)}"
+    return check("suite-strength", not missing, evidence + (f"; missing {', '.join(missing)}" if missing else ""))

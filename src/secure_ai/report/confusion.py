@@ -1,0 +1,71 @@
+"""What a confusion matrix says: per-class precision and recall, and where the errors go."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from secure_ai.core.results import Rate, rate, rate_or_reason
+
+Confusion = Sequence[Sequence[int]]
+
+
+def accuracy(confusion: Confusion) -> Rate:
+    """Correct predictions of all, from (K, K) counts (row = true label). Raises EmptyDenominatorError when empty."""
+    return rate(sum(row[label] for label, row in enumerate(confusion)), sum(sum(row) for row in confusion))
+
+
+def per_class(confusion: Confusion) -> list[dict[str, Any]]:
+    """Precision and recall of each class, each with n and interval.
+
+    Returns:
+        One `{"label", "precision": R, "recall": R}` a class; a rate over no samples has no value and says why.
+    """
+    rows = []
+    for label, row in enumerate(confusion):
+        predicted = sum(other[label] for other in confusion)
+        precision = rate_or_reason(row[label], predicted, "never predicted")
+        recall = rate_or_reason(row[label], sum(row), "no image of this class")
+        rows.append({"label": label, "precision": precision.as_json(), "recall": recall.as_json()})
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPattern:
+    """Where wrong predictions go.
+
+    Attributes:
+        errors: how many predictions are wrong.
+        top_per_class: share of them that go to the most frequent wrong class of their true class.
+        top_two: the two classes that receive most of them, most frequent first.
+        top_two_share: share of them that those two receive.
+    """
+
+    errors: int
+    top_per_class: float
+    top_two: tuple[int, int]
+    top_two_share: float
+
+
+def error_pattern(confusion: Confusion) -> ErrorPattern | None:
+    """The pattern of errors of (K, K) counts, or None without errors or with fewer than 3 classes."""
+    wrong = [[0 if column == label else n for column, n in enumerate(row)] for label, row in enumerate(confusion)]
+    errors = sum(map(sum, wrong))
+    if errors == 0 or len(wrong) < 3:
+        return None
+    received = [sum(row[label] for row in wrong) for label in range(len(wrong))]
+    first, second = sorted(range(len(received)), key=lambda label: (-received[label], label))[:2]
+    top = sum(max(row) for row in wrong)
+    return ErrorPattern(errors, top / errors, (first, second), (received[first] + received[second]) / errors)
+
+
+def uneven_classes(confusion: Confusion) -> tuple[int, int] | None:
+    """(worst, best) class by recall where their 95 % intervals do not touch, else None."""
+    recalls = [(label, rate(row[label], sum(row))) for label, row in enumerate(confusion) if sum(row)]
+    if not recalls:
+        return None
+    worst = min(recalls, key=lambda item: item[1].value or 0.0)
+    best = max(recalls, key=lambda item: item[1].value or 0.0)
+    touching = (worst[1].ci_high or 0.0) >= (best[1].ci_low or 0.0)
+    return None if touching else (worst[0], best[0])

@@ -1,0 +1,128 @@
+"""From finished stages to `report.json`: merges what they measured, compares, lists what was not tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import secure_ai
+from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.data.dataset import Dataset
+from secure_ai.report.reproduction import compare
+from secure_ai.runs.execute import Context, Progress, code_digest
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.recipe import Recipe
+from secure_ai.runs.stage import Stage
+from secure_ai.runs.store import key_of
+from secure_ai.threats.register import threat_rows
+
+ROLES = {
+    "report-1/baseline": "baseline",
+    "report-1/defended-p": "defended",
+    "report-1/defended-l": "defended",
+    "report-1/poisoned": "poisoned",
+    "report-1/badnets": "poisoned",
+    "report-2/baseline": "baseline",
+    "report-2/poisoned": "poisoned",
+    "report-2/defended": "defended",
+}
+
+ALWAYS_NOT_TESTED = (
+    "adaptive attacks against these defences: not done",
+    "other training seeds: every interval covers these images and this one network",
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunFacts:
+    """Everything that a report is made from."""
+
+    recipe: Recipe
+    stages: list[Stage]
+    progress: Progress
+    context: Context
+    data: Mapping[str, Dataset]
+    seconds: float
+    complete: bool
+    model: ModelSpec | None
+
+    def output(self, stage: str, name: str) -> bytes | None:
+        """A stage's output file, or None where the stage did not finish or has none of that name."""
+        record = self.progress.records.get(stage)
+        return self.context.store.blob(record.outputs[name]) if record and name in record.outputs else None
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """`result.json` of every finished stage, parsed."""
+        found = {stage: self.output(stage, "result.json") for stage in self.progress.records}
+        return {stage: json.loads(content) for stage, content in found.items() if content is not None}
+
+    @property
+    def run_id(self) -> str:
+        """16 hex digits that name recipe, data and code."""
+        digests = {role: dataset.digest for role, dataset in self.data.items()}
+        return key_of({"recipe": self.recipe.model_dump(), "data": digests, "code": code_digest()})[:16]
+
+
+def values_of(facts: RunFacts) -> dict[str, Any]:
+    """The flat mapping of values (`report.values`) from all measuring stages."""
+    values: dict[str, Any] = {}
+    for result in facts.results().values():
+        values |= result.get("values", {})
+    if "report-2/baseline/inference/images" in values:
+        values["report-2/baseline/inference/divisor"] = facts.recipe.report_2.first
+    return values
+
+
+def assemble(facts: RunFacts) -> dict[str, Any]:
+    """The content of `report.json`, version 1."""
+    results = facts.results()
+    measurements = [entry for result in results.values() for entry in result.get("measurements", [])]
+    findings = [entry for result in results.values() for entry in result.get("findings", [])]
+    comparable = not facts.recipe.deviates and {"report-1", "report-2"} & set(facts.recipe.parts)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "tool": {"name": "secure-ai", "version": secure_ai.__version__},
+        "run": {
+            "id": facts.run_id,
+            "recipe": facts.recipe.name,
+            "complete": facts.complete,
+            "seconds": round(facts.seconds, 3),
+            "seed": facts.recipe.seed,
+            "deviates": facts.recipe.deviates,
+            "stage_seconds": dict(facts.progress.seconds),
+            "reused": list(facts.progress.reused),
+        },
+        "models": _models(results),
+        "data": [
+            {"id": role, "name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note}
+            for role, dataset in facts.data.items()
+        ],
+        "measurements": measurements,
+        "reproduction": compare(values_of(facts)) if comparable else [],
+        "findings": findings,
+        "threats": threat_rows(measurements, findings),
+        "not_tested": _not_tested(facts),
+    }
+
+
+def _models(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    built_in = [
+        {"id": stage, "role": ROLES[stage], "digest": result["digest"], "format": "safetensors", "arch": result["arch"]}
+        for stage, result in results.items()
+        if stage in ROLES
+    ]
+    return built_in + [entry for result in results.values() for entry in result.get("models", [])]
+
+
+def _not_tested(facts: RunFacts) -> list[str]:
+    done = facts.progress.records
+    missing = [
+        f"{stage.id}: {facts.progress.skipped.get(stage.id, 'the run stopped before it')}"
+        for stage in facts.stages
+        if stage.id not in done
+    ]
+    deviation = [f"the reports' own protocols: {facts.recipe.deviates}"] if facts.recipe.deviates else []
+    more = [text for result in facts.results().values() for text in result.get("not_tested", [])]
+    return [*missing, *deviation, *more, *ALWAYS_NOT_TESTED]

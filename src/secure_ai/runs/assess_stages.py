@@ -1,0 +1,140 @@
+"""What `assess` does with a user's network: preflight, clean accuracy, the suite with its verdict, the curve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.compute import configure
+from secure_ai.core.errors import DigestMismatchError
+from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.seeds import generator
+from secure_ai.core.trust import Check, CheckOutcome
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import sample_n
+from secure_ai.models.preflight import preflight
+from secure_ai.models.store import LoadedModel, load_model
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
+from secure_ai.red.evasion.harness import run_suite
+from secure_ai.runs.assess import SUBJECT
+from secure_ai.runs.attack import target_for
+from secure_ai.runs.jsons import json_bytes
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.robustness import add_suite
+from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.steps import Collected
+
+
+def _spec(work: Work) -> ModelSpec:
+    s = work.settings
+    return ModelSpec(
+        model=s["model"],
+        arch=s["arch"],
+        mean=tuple(s["mean"]),
+        std=tuple(s["std"]),
+        value_range=tuple(s["value_range"]),
+    )
+
+
+def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Target, tuple[Check, ...]]:
+    spec = _spec(work)
+    loaded = load_model(
+        spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=work.events
+    )
+    if loaded.file_sha256 != work.settings["file_sha256"]:
+        raise DigestMismatchError(
+            "the model file changed since this run began", where=loaded.name,
+            expected=work.settings["file_sha256"], got=loaded.file_sha256,
+        )
+    target = target_for(loaded, dataset, spec, search_dtype=configure(work.precision).search_dtype)
+    draws = generator(work.settings["seed"], "preflight")
+    checked = preflight(target, dataset.images, dataset.labels, generator=draws)
+    return loaded, checked.target, checked.checks
+
+
+def _sample(work: Work) -> Dataset:
+    dataset, n = work.data("test"), work.settings["n"]
+    return dataset if len(dataset) <= n else sample_n(dataset, n, work.settings["seed"])
+
+
+def _budget(work: Work, dataset: Dataset) -> PerturbationBudget:
+    channels, height, width = dataset.input_shape
+    return parse_budget(work.settings["norm"], work.settings["eps"], channels * height * width)
+
+
+def _replay(work: Work, dataset: Dataset) -> str:
+    s = work.settings
+    arch = f" --arch {s['arch']}" if s["arch"] else ""
+    return (
+        f"secure-ai attack --model {s['model']}{arch} --data DATA --attack {s['attack']} "
+        f"--norm {s['norm']} --eps {s['eps']} --seed {s['seed']}"
+    )
+
+
+def attack_subject(work: Work) -> Outputs:
+    """Preflight, clean accuracy and the suite on the recipe's sample."""
+    dataset = _sample(work)
+    budget, plans = _budget(work, dataset), parse_attacks(work.settings["attack"])
+    check_cost(plans, len(dataset))
+    loaded, target, checks = _subject(work, dataset)
+    seed = work.settings["seed"]
+    result = run_suite(
+        target, dataset.images, dataset.labels, budget=budget, attacks=plans, seed=seed, progress=work.progress
+    )
+    collected = Collected(stage="assess/attack", model=SUBJECT, replay=_replay(work, dataset))
+    collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
+    names = ", ".join(plan.name for plan in plans)
+    add_suite(collected, "attacked", result, target, budget, f"worst case over {names}")
+    model = {
+        "id": SUBJECT,
+        "role": SUBJECT,
+        "digest": loaded.digest,
+        "format": loaded.format,
+        "arch": loaded.arch,
+        "user_code": loaded.user_code,
+    }
+    content = {
+        "measurements": collected.measurements,
+        "values": collected.values,
+        "models": [model],
+        "findings": [finding.as_json() for finding in _preflight_findings(checks)],
+        "preflight": [check.as_json() for check in checks],
+    }
+    return {"result.json": json_bytes(content)}
+
+
+def _preflight_findings(checks: tuple[Check, ...]) -> list[Finding]:
+    return [
+        Finding(
+            id="SAI-PF-001",
+            severity=Severity.LOW,
+            severity_rule="a preflight check failed: figures may not mean what they seem to",
+            message=f"preflight {check.id}: {check.evidence}",
+            location=SUBJECT,
+            evidence={"check": check.id},
+            remediation="feed the network as it was trained: --mean, --std, --range",
+        )
+        for check in checks
+        if check.outcome is CheckOutcome.FAIL
+    ]
+
+
+def security_curve(work: Work) -> Outputs:
+    """Robust accuracy over a grid of eps, as multiples of the recipe's."""
+    dataset = _sample(work)
+    budget = _budget(work, dataset)
+    _, target, _ = _subject(work, dataset)
+    plans = parse_attacks(work.settings["attack"])
+    points: list[dict[str, Any]] = []
+    grid = sorted({min(factor * budget.eps, 1.0) if budget.norm == "linf" else factor * budget.eps
+                   for factor in work.settings["curve"]})
+    for number, eps in enumerate(grid):
+        at = PerturbationBudget(budget.norm, eps)
+        chosen = plans if eps > 0 else ()
+        result = run_suite(
+            target, dataset.images, dataset.labels, budget=at, attacks=chosen, seed=work.settings["seed"]
+        )
+        points.append({"eps": eps, "robust_accuracy": result.robust_accuracy.as_json()})
+        work.progress(number + 1, len(grid))
+    return {"result.json": json_bytes({"values": {f"{SUBJECT}/curve": points}})}

@@ -1,0 +1,178 @@
+"""The verb `attack`: a user's network under a suite of attacks, every figure with its interval and trust verdict."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.compute import configure
+from secure_ai.core.errors import CostLimitError, UsageError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.seeds import generator
+from secure_ai.core.trust import Check, Trust
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
+from secure_ai.files.write import write_bytes
+from secure_ai.models.preflight import preflight
+from secure_ai.models.store import LoadedModel, load_model, make_target
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
+from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
+from secure_ai.red.evasion.harness import SuiteResult, run_suite
+from secure_ai.red.evasion.trust import judge_suite
+from secure_ai.runs.model_spec import ModelSpec
+
+DEFAULT_ATTACK = "fgsm,pgd"
+DEFAULT_N = 1000
+MAX_BATCH_SIZE = 10_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AttackReport:
+    """What `attack` found.
+
+    Attributes:
+        preflight: the checks made on the target before anything was attacked.
+    """
+
+    model: LoadedModel
+    data: Dataset
+    budget: PerturbationBudget
+    result: SuiteResult
+    trust: Trust
+    preflight: tuple[Check, ...]
+    seed: int
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `secure-ai attack --json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": {
+                "name": self.model.name,
+                "digest": self.model.digest,
+                "format": self.model.format,
+                "arch": self.model.arch,
+                "user_code": self.model.user_code,
+            },
+            "data": {"name": self.data.name, "digest": self.data.digest, "n": len(self.data), "note": self.data.note},
+            "budget": self.budget.as_json(),
+            "seed": self.seed,
+            "complete": self.result.complete,
+            "clean_accuracy": self.result.clean_accuracy.as_json(),
+            "robust_accuracy": self.result.robust_accuracy.as_json(),
+            "attack_success_rate": self.result.attack_success_rate.as_json(),
+            "attacks": [row.as_json() for row in self.result.rows],
+            "trust": self.trust.as_json(),
+            "preflight": [check.as_json() for check in self.preflight],
+        }
+
+
+def attack(
+    model: ModelSpec,
+    data: str,
+    *,
+    norm: str,
+    eps: str,
+    attack: str = DEFAULT_ATTACK,
+    split: str = "test",
+    n: int | None = None,
+    batch_size: int = 256,
+    save_adversarial: str | Path | None = None,
+    seed: int = 0,
+    precision: Literal["auto", "float32"] = "auto",
+    events: EventSink = ignore_event,
+    progress: Callable[[int, int], None] = ignore_progress,
+) -> AttackReport:
+    """Attack a network.
+
+    Args:
+        model: the file and how to read and feed it.
+        data: in the forms of `--data`, e.g. `mnist:test~1000`.
+        norm: linf, l2, l1 or l0.
+        eps: decimal or fraction, e.g. `8/255`.
+        attack: comma list, e.g. `fgsm,pgd:steps=100:restarts=5`.
+        n: the first n images in file order.
+        save_adversarial: an `.npz` file for the examples.
+
+    Raises:
+        SecureAIError: anything in the request, the files or the network that cannot be used.
+    """
+    plans = parse_attacks(attack)
+    if not 1 <= batch_size <= MAX_BATCH_SIZE:
+        raise CostLimitError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
+    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    check_cost(plans, len(dataset))
+    channels, height, width = dataset.input_shape
+    budget = parse_budget(norm, eps, channels * height * width)
+    _check_norm(plans, budget)
+    compute = configure(precision)
+    loaded = load_model(
+        model.model, arch=model.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
+    )
+    target = target_for(loaded, dataset, model, batch_size=batch_size, search_dtype=compute.search_dtype)
+    checked = preflight(target, dataset.images, dataset.labels, generator=generator(seed, "preflight"))
+    result = run_suite(
+        checked.target,
+        dataset.images,
+        dataset.labels,
+        budget=budget,
+        attacks=plans,
+        seed=seed,
+        progress=progress,
+        keep_examples=save_adversarial is not None,
+    )
+    trust = judge_suite(result, target_digest=loaded.digest)
+    if save_adversarial is not None:
+        _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, seed)
+
+
+def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> Target:
+    """The loaded network as a target that is fed as the user said."""
+    return make_target(
+        loaded,
+        input_shape=dataset.input_shape,
+        num_classes=max(dataset.classes, loaded.num_classes or 0),
+        mean=model.mean,
+        std=model.std,
+        value_range=model.value_range,
+        **settings,
+    )
+
+
+def _check_norm(plans: tuple[AttackPlan, ...], budget: PerturbationBudget) -> None:
+    for plan in plans:
+        if budget.norm not in plan.entry.norms:
+            raise UsageError(
+                f"{plan.name} has no {budget.norm} form",
+                where="--norm",
+                expected=" or ".join(plan.entry.norms),
+                got=budget.norm,
+            )
+
+
+def _save(
+    path: Path, loaded: LoadedModel, dataset: Dataset, budget: PerturbationBudget, attack: str, result: SuiteResult
+) -> None:
+    if result.x_adv is None:
+        return
+    stream = io.BytesIO()
+    np.savez_compressed(
+        stream,
+        x_adv=result.x_adv,
+        y=np.asarray(dataset.labels),
+        index=np.asarray(dataset.indices),
+        model_digest=np.frombuffer(bytes.fromhex(loaded.digest), dtype=np.uint8),
+        data_digest=np.frombuffer(bytes.fromhex(dataset.digest), dtype=np.uint8),
+        eps=np.array([budget.eps]),
+        norm=np.frombuffer(budget.norm.encode(), dtype=np.uint8),
+        attack=np.frombuffer(attack.encode(), dtype=np.uint8),
+    )
+    write_bytes(path, stream.getvalue())

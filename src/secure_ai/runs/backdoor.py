@@ -1,0 +1,89 @@
+"""The verb `backdoor plant`: a poisoned training set, written as NPZ with a record of what was done."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.data.source import load_data
+from secure_ai.data.triggers import parse_trigger
+from secure_ai.files.write import make_folder, write_bytes, write_json
+from secure_ai.red.poisoning.plant import LabelMode
+from secure_ai.red.poisoning.plant import plant as plant_trigger
+
+DATA_NAME = "poisoned.npz"
+RECORD_NAME = "poison.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PlantResult:
+    """Where the poisoned set lies, and the record beside it."""
+
+    folder: Path
+    record: dict[str, Any]
+
+
+def plant(
+    data: str,
+    *,
+    trigger: str,
+    target_label: int,
+    out: str | Path,
+    poison_rate: float | None = None,
+    poison_count: int | None = None,
+    source_label: int | None = None,
+    label_mode: LabelMode = "dirty",
+    split: str = "train",
+    n: int | None = None,
+    seed: int = 0,
+    events: EventSink = ignore_event,
+) -> PlantResult:
+    """Stamp a trigger on randomly chosen training images and write the set with its record.
+
+    Args:
+        trigger: e.g. `patch:size=4:place=bottom-right:value=1`.
+        poison_rate: poisoned over ALL training images; exactly one of this and `poison_count`.
+        source_label: only images of this class; default: any but the target.
+
+    Raises:
+        SecureAIError: bad data, trigger, labels or amount, or an output that cannot be written.
+    """
+    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    value = parse_trigger(trigger)
+    planted = plant_trigger(
+        dataset,
+        trigger=value,
+        target_label=target_label,
+        source_label=source_label,
+        label_mode=label_mode,
+        select="random",
+        seed=seed,
+        count=poison_count,
+        poison_rate=poison_rate,
+    )
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "source": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note},
+        "poisoned": {"digest": planted.dataset.digest},
+        "trigger": value.text,
+        "target_label": target_label,
+        "source_label": source_label,
+        "label_mode": label_mode,
+        "poison_count": len(planted.indices),
+        "poison_rate": planted.poison_rate,
+        "indices": [int(index) for index in planted.indices],
+        "seed": seed,
+    }
+    folder = make_folder(Path(out))
+    stream = io.BytesIO()
+    np.savez_compressed(stream, x=planted.dataset.images, y=planted.dataset.labels)
+    write_bytes(folder / DATA_NAME, stream.getvalue())
+    write_json(folder / RECORD_NAME, record)
+    events("backdoor_planted", {"count": len(planted.indices), "digest": planted.dataset.digest})
+    return PlantResult(folder, record)

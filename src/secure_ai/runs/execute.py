@@ -1,0 +1,138 @@
+"""Runs a plan of stages: reuse what is known, do the rest, stop cleanly."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import secure_ai
+from secure_ai.core.events import EventSink
+from secure_ai.core.machine import BF16_UNITS, cpu_flags
+from secure_ai.data.dataset import Dataset
+from secure_ai.runs.stage import Notice, Outputs, Stage, Watcher, Work
+from secure_ai.runs.store import Record, Store, key_of
+
+# These turn results into documents: a change there makes no stage stale.
+UNCODED = ("report/", "cli/", "threats/", "runs/assemble.py", "runs/documents.py", "runs/run.py", "runs/values.py")
+NO_BF16_FACTOR = 3.0
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over the package's source that can change a result."""
+    root = Path(secure_ai.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(UNCODED):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def machine_factor(precision: str) -> float:
+    """How many times longer than on the reference machine: 3 without bf16 units (or with `float32`)."""
+    return 1.0 if precision == "auto" and cpu_flags() & BF16_UNITS else NO_BF16_FACTOR
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has happened so far in a run; kept up to date, so that an interrupted run can still be reported."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def outputs(self, store: Store, stage: str) -> Outputs:
+        """The files that a finished stage put out, their digests checked."""
+        return {name: store.blob(digest) for name, digest in self.records[stage].outputs.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What all stages of a run share."""
+
+    store: Store
+    data: Callable[[str], Dataset]
+    data_digest: Callable[[str], str]
+    precision: Literal["auto", "float32"]
+    events: EventSink
+    watcher: Watcher
+    deadline: float | None = None
+
+
+def stage_key(stage: Stage, records: Mapping[str, Record], context: Context) -> str:
+    """The digest of everything that decides the stage's outputs."""
+    content: dict[str, Any] = {
+        "stage": stage.id,
+        "code": code_digest(),
+        "settings": dict(stage.settings),
+        "inputs": {need: dict(records[need].outputs) for need in stage.needs},
+        "data": {role: context.data_digest(role) for role in stage.data},
+        "precision": [context.precision, *sorted(cpu_flags() & BF16_UNITS)],
+    }
+    return key_of(content)
+
+
+def forecast_seconds(stages: Sequence[Stage], precision: str) -> float:
+    """Seconds for all of `stages` on this machine, nothing reused."""
+    return machine_factor(precision) * sum(stage.cost_seconds for stage in stages)
+
+
+def execute(stages: Sequence[Stage], context: Context, progress: Progress) -> None:
+    """Run `stages` in order, updating `progress`.
+
+    A stage that needs one that was skipped is skipped too. Past the deadline nothing more is started.
+
+    Raises:
+        SecureAIError: a stage failed; KeyboardInterrupt: the user stopped it. `progress` then holds what was finished.
+    """
+    factor = machine_factor(context.precision)
+    for stage in stages:
+        missing = [need for need in stage.needs if need not in progress.records]
+        if missing:
+            progress.skipped[stage.id] = f"needs {', '.join(missing)}, which did not run"
+            continue
+        key = stage_key(stage, progress.records, context)
+        record = context.store.find(key)
+        if record is not None:
+            progress.reused.append(stage.id)
+        elif context.deadline is not None and time.monotonic() + factor * stage.cost_seconds > context.deadline:
+            progress.skipped[stage.id] = "the time budget would not hold it"
+            context.events("stage_skipped", {"stage": stage.id, "reason": progress.skipped[stage.id]})
+            continue
+        else:
+            record = _run_stage(stage, key, context, progress)
+        progress.records[stage.id] = record
+        progress.seconds[stage.id] = record.seconds
+        reused = stage.id in progress.reused
+        context.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
+        context.watcher(Notice("end", stage.id, done=record.seconds, reused=reused))
+
+
+def _run_stage(stage: Stage, key: str, context: Context, progress: Progress) -> Record:
+    context.events("stage_started", {"stage": stage.id, "key": key})
+    context.watcher(Notice("start", stage.id, total=machine_factor(context.precision) * stage.cost_seconds))
+
+    def report(done: int, total: int) -> None:
+        context.watcher(Notice("progress", stage.id, done=done, total=total))
+
+    work = Work(
+        settings=stage.settings,
+        inputs={need: progress.outputs(context.store, need) for need in stage.needs},
+        data=context.data,
+        precision=context.precision,
+        events=context.events,
+        progress=report,
+        partial=context.store.partial(key),
+    )
+    began = time.perf_counter()
+    outputs = stage.function(work)
+    record = context.store.put(stage.id, key, outputs, time.perf_counter() - began)
+    work.partial.unlink(missing_ok=True)
+    return record

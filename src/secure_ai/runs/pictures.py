@@ -1,0 +1,108 @@
+"""The pictures of a run: which file shows which values. Drawn once for the same values, then taken from the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from secure_ai.report import plots
+from secure_ai.runs.jsons import json_bytes
+from secure_ai.runs.store import Store, key_of
+
+Values = Mapping[str, Any]
+
+# name of the file -> (what it shows, title)
+CONFUSIONS = {
+    "baseline_confusion": ("report-1/baseline/clean/confusion", "Baseline, clean test images"),
+    "baseline_fgsm_confusion": ("report-1/baseline/fgsm-predicted/confusion", "Baseline under FGSM"),
+    "advtrained_clean_confusion": ("report-1/defended-p/clean/confusion", "Defended (version P), clean test images"),
+    "advtrained_fgsm_confusion": (
+        "report-1/defended-p/transferred/confusion",
+        "Defended (version P) on the baseline's FGSM examples",
+    ),
+    "poison_confusion": ("report-1/poisoned/clean/confusion", "Poisoned, clean test images"),
+    "poison_clean_confusion": ("report-1/poisoned/clean/confusion", "Poisoned, clean test images"),
+    "report2_baseline_confusion": ("report-2/baseline/clean/confusion", "Report 2 baseline, clean test images"),
+    "report2_poisoned_confusion": ("report-2/poisoned/clean/confusion", "Report 2 poisoned, clean test images"),
+}
+
+HISTORIES = {
+    "baseline_accuracy": ("report-1/baseline", "accuracy", "Baseline: accuracy by epoch"),
+    "baseline_loss": ("report-1/baseline", "loss", "Baseline: loss by epoch"),
+    "report2_baseline_accuracy": ("report-2/baseline", "accuracy", "Report 2 baseline: accuracy by epoch"),
+}
+
+BARS = {
+    "fgsm_accuracy_comparison": (
+        "Accuracy of report 1's networks, clean and attacked",
+        {
+            "baseline\nclean": "report-1/baseline/clean",
+            "baseline\nFGSM": "report-1/baseline/fgsm",
+            "P: clean": "report-1/defended-p/clean",
+            "P: examples\nof baseline": "report-1/defended-p/transferred",
+            "P: own\nFGSM": "report-1/defended-p/fgsm",
+            "P: own\nPGD": "report-1/defended-p/pgd",
+            "L: own\nFGSM": "report-1/defended-l/fgsm",
+            "L: own\nPGD": "report-1/defended-l/pgd",
+        },
+    ),
+    "poison_target_effect": (
+        "What the trigger does in report 1's poisoning, and in a backdoor that works",
+        {
+            "sevens\nclean": "report-1/poisoned/sevens-clean",
+            "sevens with\ntrigger": "report-1/poisoned/sevens-triggered",
+            "others sent\nto 7": "report-1/poisoned/backdoor",
+            "the same,\nclean network": "report-1/baseline/backdoor",
+            "the same,\nBadNets": "report-1/badnets/backdoor",
+        },
+    ),
+    "report2_fgsm_comparison": (
+        "Accuracy of report 2's networks, clean and attacked",
+        {
+            "baseline\nclean": "report-2/baseline/clean",
+            "baseline\nFGSM": "report-2/baseline/fgsm",
+            "defended\nclean": "report-2/defended/clean",
+            "defended\nFGSM": "report-2/defended/fgsm",
+            "defended\nPGD": "report-2/defended/pgd",
+        },
+    ),
+}
+
+
+@cache
+def _drawing_code() -> str:
+    return hashlib.sha256((resources.files("secure_ai") / "report" / "plots.py").read_bytes()).hexdigest()
+
+
+def pictures(values: Values, histories: Mapping[str, Mapping[str, list[float]]], store: Store) -> dict[str, bytes]:
+    """PNG bytes by file name (without ending); a picture whose values were not measured is left out.
+
+    Args:
+        values: the run's flat values.
+        histories: training curves by stage.
+        store: where a picture drawn before is found again.
+    """
+    drawn: dict[str, bytes] = {}
+
+    def draw(name: str, function: Callable[..., bytes], *arguments: Any) -> None:
+        key = key_of({"picture": function.__name__, "code": _drawing_code(), "arguments": json_bytes(arguments).hex()})
+        record = store.find(key) or store.put(f"picture/{name}", key, {"png": function(*arguments)}, 0.0)
+        drawn[name] = store.blob(record.outputs["png"])
+
+    for name, (identifier, title) in CONFUSIONS.items():
+        if identifier in values:
+            draw(name, plots.confusion_png, values[identifier], title)
+    for name, (stage, quantity, title) in HISTORIES.items():
+        if stage in histories:
+            curves = {"training": histories[stage][quantity]}
+            if histories[stage][f"validation_{quantity}"]:
+                curves["validation"] = histories[stage][f"validation_{quantity}"]
+            draw(name, plots.history_png, curves, title, quantity)
+    for name, (title, bars) in BARS.items():
+        known = {label: values[identifier] for label, identifier in bars.items() if identifier in values}
+        if known:
+            draw(name, plots.bars_png, known, title, "share of images")
+    return drawn

@@ -1,0 +1,170 @@
+"""Recipes: what a run does, as one checked value. The files are `recipes/*.toml`; `--set` and flags change single keys."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib import resources
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from secure_ai.core.errors import ConfigError
+from secure_ai.files.open import read_file
+
+MAX_RECIPE_BYTES = 1024 * 1024
+Part = Literal["report-1", "report-2", "assess", "audit"]
+Mode = Literal["baseline", "poisoned", "adv_only", "adv_training"]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class DataSection(_Section):
+    """Where the data comes from, in the forms of `--data`."""
+
+    train: str = "mnist:train"
+    test: str = "mnist:test"
+
+
+class Report1Section(_Section):
+    """Report 1's protocol; the defaults are the report's own figures."""
+
+    epochs: int = Field(5, ge=1, le=1000)
+    defence_epochs: int = Field(5, ge=1, le=1000)
+    batch_size: int = Field(128, ge=1, le=100_000)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    validation_share: float = Field(0.1, ge=0, lt=1)
+    eps: float = Field(0.25, gt=0, le=1)
+    adversarial_ratio: float = Field(0.5, gt=0, le=1)
+    poison_count: int = Field(100, ge=1)
+    target_label: int = Field(7, ge=0)
+    patch_size: int = Field(4, ge=1)
+    patch_value: float = Field(1.0, ge=0, le=1)
+    badnets_rate: float = Field(0.01, gt=0, le=1)
+    pgd_steps: int = Field(40, ge=1, le=100_000)
+
+
+class Report2Section(_Section):
+    """Report 2's protocol; the defaults are the report's own figures."""
+
+    modes: list[Mode] = Field(default_factory=lambda: ["baseline", "poisoned", "adv_only", "adv_training"])
+    epochs: int = Field(5, ge=1, le=1000)
+    defence_epochs: int = Field(3, ge=1, le=1000)
+    batch_size: int = Field(64, ge=1, le=100_000)
+    learning_rate: float = Field(1e-3, gt=0, le=1)
+    defence_learning_rate: float = Field(1e-4, gt=0, le=1)
+    eps: float = Field(0.3, gt=0, le=1)
+    first: int = Field(640, ge=1)
+    poison_count: int = Field(100, ge=1)
+    source_label: int = Field(7, ge=0)
+    target_label: int = Field(1, ge=0)
+    patch_size: int = Field(4, ge=1)
+    pgd_steps: int = Field(40, ge=1, le=100_000)
+
+
+class AssessSection(_Section):
+    """How a network of the user's own is assessed."""
+
+    attack: str = "fgsm,pgd"
+    norm: Literal["linf", "l2", "l1", "l0"] = "linf"
+    eps: str = "0.1"
+    n: int = Field(1000, ge=1)
+    curve: list[float] = Field(default_factory=lambda: [0.0, 0.25, 0.5, 1.0, 1.5, 2.0])
+
+
+class Recipe(_Section):
+    """One recipe, whole."""
+
+    name: str
+    title: str
+    deviates: str = ""
+    seed: int = Field(42, ge=0, le=2**63 - 1)
+    parts: list[Part]
+    limit_seconds: int = Field(ge=1)
+    data: DataSection = DataSection()
+    report_1: Report1Section = Report1Section()
+    report_2: Report2Section = Report2Section()
+    assess: AssessSection = AssessSection()
+
+
+def recipe_names() -> list[str]:
+    """The built-in recipes."""
+    folder = resources.files("secure_ai") / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def load_recipe(name_or_file: str, changes: list[str] | None = None) -> Recipe:
+    """A recipe by name or from a TOML file, with `KEY=VALUE` changes, e.g. `report_1.epochs=1`.
+
+    Raises:
+        ConfigError: no such recipe, malformed TOML, or a key or value that does not fit; the message names file, key,
+            what was expected and the nearest known key.
+    """
+    names = recipe_names()
+    if name_or_file in names:
+        text = (resources.files("secure_ai") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+    elif name_or_file.endswith(".toml"):
+        text = _decode(read_file(name_or_file, max_bytes=MAX_RECIPE_BYTES).content, name_or_file)
+    else:
+        nearest = difflib.get_close_matches(name_or_file, names, n=1)
+        raise ConfigError(
+            "no such recipe",
+            where="--recipe",
+            expected=f"{', '.join(names)}, or a file that ends in .toml",
+            got=name_or_file,
+            hint=f"did you mean {nearest[0]}?" if nearest else "",
+        )
+    try:
+        content = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise ConfigError("not valid TOML", where=name_or_file, got=error) from None
+    for change in changes or []:
+        _apply(content, change)
+    return _validated(content, name_or_file)
+
+
+def _decode(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError("not UTF-8", where=where, got=error.reason) from None
+
+
+def _apply(content: dict[str, Any], change: str) -> None:
+    key, separator, text = change.partition("=")
+    path = key.strip().split(".")
+    if not separator or not all(path):
+        raise ConfigError("cannot set that", where="--set", expected="KEY=VALUE, e.g. report_1.epochs=1", got=change)
+    try:
+        value: Any = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    for name in path[:-1]:
+        content = content.setdefault(name, {})
+        if not isinstance(content, dict):
+            raise ConfigError("not a section", where="--set", got=key)
+    content[path[-1]] = value
+
+
+def _validated(content: dict[str, Any], where: str) -> Recipe:
+    try:
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        nearest = difflib.get_close_matches(str(first["loc"][-1]) if first["loc"] else "", _known_keys(), n=1)
+        unknown = first["type"] == "extra_forbidden"
+        raise ConfigError(
+            "unknown key" if unknown else "a key is missing" if first["type"] == "missing" else "a value does not fit",
+            where=f"{where}, {key}",
+            expected="a key of the recipe" if unknown else first["msg"],
+            got=key if unknown else repr(first["input"]),
+            hint=f"did you mean {nearest[0]}?" if unknown and nearest else "",
+        ) from None
+
+
+def _known_keys() -> list[str]:
+    sections = (Recipe, DataSection, Report1Section, Report2Section, AssessSection)
+    return sorted({name for section in sections for name in section.model_fields})

@@ -1,0 +1,153 @@
+"""What report 1 measured, by its own protocol and correctly beside it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.results import rate
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.evaluate import Evaluation, evaluate, precision_and_recall
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.gradient import fgsm
+from secure_ai.red.poisoning.plant import backdoor_success_rate
+from secure_ai.runs.report1_train import ARCH, BASELINE, trigger_of
+from secure_ai.runs.robustness import add_transferred, add_white_box, top_wrong_share
+from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.steps import (
+    Collected,
+    add_inference_time,
+    attack_every_image,
+    target_of,
+    timed_evaluation,
+    triggered_evaluation,
+)
+
+REPLAY = "secure-ai run --recipe report-1"
+
+
+def _collected(work: Work, stage: str) -> Collected:
+    collected = Collected(stage=f"{stage}/measure", model=stage, replay=REPLAY)
+    facts = json.loads(work.inputs[stage]["result.json"])
+    collected.value("train/seconds", facts["train_seconds"])
+    return collected
+
+
+def _add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
+    clean, seconds = timed_evaluation(target, test)
+    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified")
+    collected.value("clean/loss", clean.loss)
+    collected.value("clean/confusion", clean.confusion)
+    collected.value("clean/per-class", precision_and_recall(clean.confusion))
+    add_inference_time(collected, seconds, len(test))
+    return clean
+
+
+def report_fgsm(work: Work, target: Target, test: Dataset, labels: str) -> tuple[np.ndarray, float]:
+    """FGSM examples of every test image on `target`, as report 1 made them (`labels="predicted"`)."""
+    budget = PerturbationBudget("linf", work.settings["eps"])
+    return attack_every_image(fgsm, target, test, budget, work.settings["seed"], work.progress, labels=labels)
+
+
+def measure_baseline(work: Work) -> Outputs:
+    """Clean accuracy, FGSM with predicted labels (the report's) and true ones, PGD, and the trigger's effect on it."""
+    test = work.data("test")
+    target = target_of(work, BASELINE, ARCH, test.classes)
+    budget = PerturbationBudget("linf", work.settings["eps"])
+    collected = _collected(work, BASELINE)
+    _add_clean(collected, target, test)
+    examples, seconds = report_fgsm(work, target, test, "predicted")
+    attacked = evaluate(target, examples, test.labels)
+    collected.value("fgsm-predicted", attacked.accuracy.as_json())
+    collected.value("fgsm-predicted/loss", attacked.loss)
+    collected.value("fgsm-predicted/seconds", seconds)
+    collected.value("fgsm-predicted/confusion", attacked.confusion)
+    collected.value("fgsm-predicted/top-wrong-share", top_wrong_share(attacked))
+    add_white_box(work, collected, target, test, budget, work.settings["pgd_steps"])
+    _add_backdoor(work, collected, target, test)
+    return collected.outputs()
+
+
+def _add_backdoor(work: Work, collected: Collected, target: Target, test: Dataset) -> Evaluation:
+    trigger, label = trigger_of(work), work.settings["target_label"]
+    triggered = triggered_evaluation(target, test, trigger)
+    success = backdoor_success_rate(triggered.predictions, test.labels, label)
+    protocol = f"test images of every class but {label}, with {trigger.text}, predicted as {label}"
+    collected.rate("backdoor", "backdoor_success_rate", success, protocol)
+    return triggered
+
+
+def measure_defended(work: Work, stage: str) -> Outputs:
+    """Clean accuracy, then examples made for the baseline, white-box FGSM and white-box PGD."""
+    test = work.data("test")
+    budget = PerturbationBudget("linf", work.settings["eps"])
+    baseline = target_of(work, BASELINE, ARCH, test.classes)
+    target = target_of(work, stage, ARCH, test.classes)
+    collected = _collected(work, stage)
+    clean = _add_clean(collected, target, test)
+    examples, _ = report_fgsm(work, baseline, test, "predicted")
+    transferred = evaluate(target, examples, test.labels)
+    add_transferred(collected, clean, transferred, target, budget, baseline, "FGSM")
+    collected.value("transferred-all", transferred.accuracy.as_json())
+    collected.value("transferred/loss", transferred.loss)
+    collected.value("transferred/confusion", transferred.confusion)
+    own, seconds = report_fgsm(work, target, test, "predicted")
+    attacked = evaluate(target, own, test.labels)
+    collected.value("fgsm-predicted", attacked.accuracy.as_json())
+    collected.value("fgsm-predicted/loss", attacked.loss)
+    collected.value("fgsm-predicted/confusion", attacked.confusion)
+    collected.value("fgsm-predicted/seconds", seconds)
+    add_white_box(work, collected, target, test, budget, work.settings["pgd_steps"])
+    return collected.outputs()
+
+
+def measure_defended_published(work: Work) -> Outputs:
+    """Version P."""
+    return measure_defended(work, "report-1/defended-p")
+
+
+def measure_defended_listing(work: Work) -> Outputs:
+    """Version L."""
+    return measure_defended(work, "report-1/defended-l")
+
+
+def measure_poisoned(work: Work, stage: str) -> Outputs:
+    """Report 1's two figures on the target class, and the backdoor success rate by the honest denominator."""
+    test, label = work.data("test"), work.settings["target_label"]
+    target = target_of(work, stage, ARCH, test.classes)
+    collected = _collected(work, stage)
+    clean = _add_clean(collected, target, test)
+    unpatched = backdoor_success_rate(clean.predictions, test.labels, label)
+    collected.rate("sevens-clean", "clean_accuracy", clean.accuracy_of(label), f"unmodified test {label}s")
+    collected.rate(
+        "no-trigger", "target_label_rate", unpatched, f"unmodified images of other classes predicted as {label}"
+    )
+    triggered = _add_backdoor(work, collected, target, test)
+    chosen = test.labels == label
+    hits = int((triggered.predictions[chosen] == label).sum())
+    collected.rate(
+        "sevens-triggered",
+        "triggered_target_class_accuracy",
+        rate(hits, int(chosen.sum())),
+        f"test {label}s with the trigger, still predicted as {label}: not backdoor success",
+    )
+    only = test.select(np.flatnonzero(chosen), f"only class {label}")
+    collected.value("sevens-triggered/loss", triggered_evaluation(target, only, trigger_of(work)).loss)
+    poison: dict[str, Any] = json.loads(work.inputs[stage]["poison.json"])
+    collected.value("poison-count", len(poison["indices"]))
+    collected.value("poison-rate", poison["poison_rate"])
+    collected.values["report-1/data/train-sevens"] = poison["of_target_class"]
+    return collected.outputs()
+
+
+def measure_clean_label(work: Work) -> Outputs:
+    """Report 1's poisoning."""
+    return measure_poisoned(work, "report-1/poisoned")
+
+
+def measure_badnets(work: Work) -> Outputs:
+    """The backdoor that works."""
+    return measure_poisoned(work, "report-1/badnets")

@@ -1,0 +1,78 @@
+"""The stage: one cached step of a run, a pure function of the digests of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from secure_ai.core.events import EventSink
+from secure_ai.data.dataset import Dataset
+from secure_ai.files.jsons import parse_json
+
+Outputs = dict[str, bytes]
+StageProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """What a stage's function is given; it may use nothing else.
+
+    Attributes:
+        settings: JSON values that decide the result.
+        inputs: outputs of the stages it needs, by stage id and file name.
+        data: loads a data set by its role (`train`, `test`).
+        partial: where state to resume from may be kept.
+    """
+
+    settings: Mapping[str, Any]
+    inputs: Mapping[str, Mapping[str, bytes]]
+    data: Callable[[str], Dataset]
+    precision: Literal["auto", "float32"]
+    events: EventSink
+    progress: StageProgress
+    partial: Path
+
+    def json(self, stage: str, name: str = "result.json") -> Any:
+        """An input, parsed."""
+        return parse_json(self.inputs[stage][name], where=f"{stage}/{name}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """One step.
+
+    Attributes:
+        id: unique in the run, e.g. `report-1/baseline`.
+        function: makes the outputs.
+        settings: everything that decides the result, besides inputs and data.
+        needs: ids of the stages whose outputs it reads.
+        data: roles of the data sets it reads.
+        cost_seconds: forecast on the reference machine (2 cores with bf16 matrix units).
+    """
+
+    id: str
+    function: Callable[[Work], Outputs]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    cost_seconds: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What a run tells whoever watches it."""
+
+    kind: Literal["plan", "start", "progress", "end"]
+    stage: str
+    done: float = 0.0
+    total: float = 0.0
+    reused: bool = False
+
+
+Watcher = Callable[[Notice], None]
+
+
+def watch_nothing(notice: Notice) -> None:
+    """The watcher for callers that show nothing."""

@@ -1,0 +1,223 @@
+"""What the stages of both reports share: train and keep a network, measure it, collect what was measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secure_ai.blue.training.loop import TrainingPlan, train
+from secure_ai.blue.training.methods import Method
+from secure_ai.blue.training.schedules import constant
+from secure_ai.blue.training.state import TrainingState, state_from_bytes
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.compute import configure
+from secure_ai.core.errors import SecureAIError
+from secure_ai.core.results import Measurement, Rate
+from secure_ai.core.seeds import generator
+from secure_ai.core.trust import Trust, judge, sample_size_check
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.triggers import Trigger, stamp
+from secure_ai.files.open import MIB, FileBytes, read_beneath
+from secure_ai.files.safetensors import read_safetensors
+from secure_ai.files.write import write_bytes
+from secure_ai.models.evaluate import Evaluation, evaluate
+from secure_ai.models.networks import build_network
+from secure_ai.models.store import model_bytes
+from secure_ai.models.target import Target
+from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest
+from secure_ai.red.evasion.contract import SHARD_SIZE, Attack
+from secure_ai.runs.jsons import json_bytes
+from secure_ai.runs.stage import Outputs, Work
+
+MAX_STATE_BYTES = 256 * MIB
+KERAS_ADAM_EPSILON = 1e-7
+TORCH_ADAM_EPSILON = 1e-8
+
+AddProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheckpoint:
+    """Training state in one file, replaced whole after every epoch; an unreadable one counts as none."""
+
+    path: Path
+
+    def load(self) -> TrainingState | None:
+        """The last state saved, or None."""
+        if not self.path.exists():
+            return None
+        try:
+            name = self.path.name
+            return state_from_bytes(read_beneath(self.path.parent, name, max_bytes=MAX_STATE_BYTES).content, name)
+        except SecureAIError:
+            return None
+
+    def save(self, state: TrainingState) -> None:
+        """Keep `state` in place of the one before."""
+        write_bytes(self.path, state.to_bytes())
+
+
+def network_from(content: bytes, arch: str) -> nn.Module:
+    """A built-in network with the weights of a stored safetensors file, in evaluation mode."""
+    network = build_network(arch, generator=torch.Generator())
+    tensors = read_safetensors(FileBytes(arch, content)).tensors
+    network.load_state_dict({name: array_to_tensor(value) for name, value in tensors.items()})
+    return network.eval()
+
+
+def target_of(work: Work, stage: str, arch: str, classes: int) -> Target:
+    """The network that a training stage put out, as a target named by that stage."""
+    compute = configure(work.precision)
+    network = network_from(work.inputs[stage]["model.safetensors"], arch)
+    shape = (1, 28, 28)
+    return Target(
+        network,
+        name=stage,
+        digest=state_digest(network.state_dict()),
+        input_shape=shape,
+        num_classes=classes,
+        search_dtype=compute.search_dtype,
+    )
+
+
+def train_stage(
+    work: Work,
+    network: nn.Module,
+    dataset: Dataset,
+    method: Method,
+    *,
+    arch: str,
+    epochs: int,
+    learning_rate: float,
+    adam_epsilon: float,
+    validation: Dataset | None = None,
+    optimizer_state: dict[str, Tensor] | None = None,
+) -> Outputs:
+    """Train as `work.settings` says (`seed`, `batch_size`) and put out model, state, history and facts."""
+    compute = configure(work.precision)
+    plan = TrainingPlan(
+        epochs=epochs,
+        batch_size=work.settings["batch_size"],
+        schedule=constant(learning_rate),
+        seed=work.settings["seed"],
+        adam_epsilon=adam_epsilon,
+        dtype=compute.training_dtype,
+    )
+    state = train(
+        network,
+        dataset,
+        method=method,
+        plan=plan,
+        validation=validation,
+        optimizer_state=optimizer_state,
+        checkpoint=FileCheckpoint(work.partial),
+        progress=work.progress,
+    )
+    facts = {
+        "arch": arch,
+        "digest": state_digest(network.state_dict()),
+        "epochs": epochs,
+        "batch_size": plan.batch_size,
+        "train_seconds": round(sum(state.history["seconds"]), 3),
+        "n_train": len(dataset),
+        "n_validation": len(validation) if validation else 0,
+        "data_note": dataset.note,
+        "compute": compute.as_json(),
+    }
+    return {
+        "model.safetensors": model_bytes(network, arch),
+        "state.safetensors": state.to_bytes(),
+        "history.json": json_bytes(state.history),
+        "result.json": json_bytes(facts),
+    }
+
+
+def attack_every_image(
+    attack: Attack,
+    target: Target,
+    dataset: Dataset,
+    budget: PerturbationBudget,
+    seed: int,
+    progress: AddProgress,
+    **settings: Any,
+) -> tuple[np.ndarray, float]:
+    """x_adv (N, C, H, W) float32 of every image, misclassified ones too (as both reports do), and the seconds it took."""
+    began, parts = time.perf_counter(), []
+    with target.attacked(), target.searching():
+        for start in range(0, len(dataset), SHARD_SIZE):
+            x = images_to_float(dataset.images[start : start + SHARD_SIZE])
+            y = torch.from_numpy(np.array(dataset.labels[start : start + SHARD_SIZE]))
+            draws = generator(seed, "every-image", start)
+            parts.append(attack(target, x, y, budget=budget, generator=draws, **settings).numpy())
+            progress(min(start + SHARD_SIZE, len(dataset)), len(dataset))
+    return np.concatenate(parts), time.perf_counter() - began
+
+
+def timed_evaluation(target: Target, dataset: Dataset) -> tuple[Evaluation, float]:
+    """The clean evaluation, and seconds for one prediction of the whole set."""
+    began = time.perf_counter()
+    result = evaluate(target, dataset.images, dataset.labels)
+    return result, time.perf_counter() - began
+
+
+def add_inference_time(collected: Collected, seconds: float, images: int) -> None:
+    """Wall time of one prediction of the whole test set, and the number of images that it held."""
+    collected.value("inference/seconds", seconds)
+    collected.value("inference/images", images)
+
+
+def triggered_evaluation(target: Target, dataset: Dataset, trigger: Trigger) -> Evaluation:
+    """The evaluation with the trigger on every image and the true labels kept."""
+    return evaluate(target, stamp(dataset.images, trigger), dataset.labels)
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a measuring stage found: measurements for the report, and plain values for tables and report 1's files."""
+
+    stage: str
+    model: str
+    replay: str
+    measurements: list[dict[str, Any]] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def rate(
+        self,
+        name: str,
+        metric: str,
+        value: Rate,
+        protocol: str,
+        *,
+        budget: PerturbationBudget | None = None,
+        trust: Trust | None = None,
+    ) -> None:
+        """Add one rate; without a trust verdict of its own, its sample size decides."""
+        measurement = Measurement(
+            id=f"{self.model}/{name}",
+            model=self.model,
+            metric=metric,
+            value=value,
+            protocol=protocol,
+            stage=self.stage,
+            replay=self.replay,
+            budget=budget,
+            trust=trust or judge([sample_size_check(value.n)], breaking=frozenset()),
+        )
+        self.measurements.append(measurement.as_json())
+        self.values[measurement.id] = value.as_json()
+
+    def value(self, name: str, value: Any) -> None:
+        """Add a number, or a list such as a confusion matrix."""
+        self.values[f"{self.model}/{name}"] = value
+
+    def outputs(self, more: Mapping[str, bytes] | None = None) -> Outputs:
+        """`result.json`, and whatever else the stage puts out."""
+        content = {"measurements": self.measurements, "values": self.values}
+        return {"result.json": json_bytes(content), **(more or {})}

@@ -1,0 +1,96 @@
+"""The content-addressed store: what a stage put out, kept by digest, found again by the digest of all its inputs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from secure_ai.core.errors import DigestMismatchError, FileMissingError, SecureAIError
+from secure_ai.core.events import EventSink, canonical_json
+from secure_ai.files.jsons import parse_json
+from secure_ai.files.open import MIB, read_beneath
+from secure_ai.files.write import make_folder, write_bytes
+
+MAX_BLOB_BYTES = 1024 * MIB
+MAX_RECORD_BYTES = 4 * MIB
+READ_ONLY = 0o444
+
+
+def key_of(content: Mapping[str, Any]) -> str:
+    """SHA-256 hex over the canonical JSON of everything that decides a stage's result."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is known of a finished stage: names of outputs to their digests, and the seconds it took when it ran."""
+
+    stage: str
+    outputs: Mapping[str, str]
+    seconds: float
+
+
+class Store:
+    """Blobs and records beneath one folder. Nothing read from it is believed before its digest is checked."""
+
+    def __init__(self, folder: Path, events: EventSink) -> None:
+        self._folder = folder
+        self._events = events
+        for name in ("objects", "stages", "partial"):
+            make_folder(folder / name)
+
+    def put(self, stage: str, key: str, outputs: Mapping[str, bytes], seconds: float) -> Record:
+        """Keep a stage's outputs; the record is written last, so that a kill in between leaves no half stage."""
+        digests = {name: self._put_blob(content) for name, content in outputs.items()}
+        record = {"stage": stage, "outputs": digests, "seconds": round(seconds, 3)}
+        write_bytes(self._folder / "stages" / f"{key}.json", canonical_json(record).encode(), mode=READ_ONLY)
+        return Record(stage, digests, seconds)
+
+    def _put_blob(self, content: bytes) -> str:
+        digest = hashlib.sha256(content).hexdigest()
+        folder = make_folder(self._folder / "objects" / digest[:2])
+        path = folder / digest
+        if not path.exists() or self._read(f"objects/{digest[:2]}/{digest}", MAX_BLOB_BYTES) != content:
+            write_bytes(path, content, mode=READ_ONLY)
+        return digest
+
+    def find(self, key: str) -> Record | None:
+        """The record of the stage with that key, or None where it is missing, malformed or one of its blobs is."""
+        name = f"stages/{key}.json"
+        if not (self._folder / name).exists():
+            return None
+        try:
+            content = parse_json(self._read(name, MAX_RECORD_BYTES), where=name)
+            record = Record(str(content["stage"]), dict(content["outputs"]), float(content["seconds"]))
+            for digest in record.outputs.values():
+                self.blob(digest)
+        except (SecureAIError, KeyError, TypeError, ValueError) as error:
+            self._events("store_damaged", {"record": key, "reason": type(error).__name__})
+            (self._folder / name).unlink(missing_ok=True)
+            return None
+        return record
+
+    def blob(self, digest: str) -> bytes:
+        """The bytes with that digest.
+
+        Raises:
+            DigestMismatchError: they are not those that were stored (the blob is removed), or FileMissingError.
+        """
+        if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
+            raise FileMissingError("not a digest", where="store record", got=digest)
+        name = f"objects/{digest[:2]}/{digest}"
+        content = self._read(name, MAX_BLOB_BYTES)
+        if (actual := hashlib.sha256(content).hexdigest()) != digest:
+            (self._folder / name).unlink(missing_ok=True)
+            raise DigestMismatchError("a stored file was altered", where=name, expected=digest, got=actual)
+        return content
+
+    def _read(self, name: str, max_bytes: int) -> bytes:
+        return read_beneath(self._folder, name, max_bytes=max_bytes).content
+
+    def partial(self, key: str) -> Path:
+        """Where a stage with that key may keep the state to resume from."""
+        return self._folder / "partial" / f"{key}.safetensors"

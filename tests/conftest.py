@@ -1,0 +1,48 @@
+"""Fixtures that several test folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other: one thread each, before torch is loaded
+
+import numpy as np
+import pytest
+
+from secure_ai.data.dataset import Dataset
+
+
+def make_digits(n: int, seed: int, classes: int = 10) -> Dataset:
+    """An easy stand-in for MNIST: a fixed random pattern a class, faded and noisy, (n, 1, 28, 28) uint8."""
+    patterns = np.random.default_rng(7).integers(0, 2, size=(classes, 7, 7)).repeat(4, axis=1).repeat(4, axis=2)
+    random = np.random.default_rng(seed)
+    labels = np.arange(n, dtype=np.int64) % classes
+    strength = random.uniform(0.5, 0.9, size=(n, 1, 1))
+    noise = random.normal(0, 0.08, size=(n, 28, 28))
+    pixels = np.clip(patterns[labels] * strength + noise, 0, 1)
+    images = np.rint(255 * pixels).astype(np.uint8)[:, None]
+    return Dataset(images, labels, f"digits-{seed}", classes)
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """600 training images."""
+    return make_digits(600, seed=1)
+
+
+@pytest.fixture(scope="session")
+def digits_test() -> Dataset:
+    """300 other images of the same kind."""
+    return make_digits(300, seed=2)
+
+
+@pytest.fixture(scope="session")
+def digit_files(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, digits_test: Dataset) -> dict[str, Path]:
+    """Both sets as NPZ files, by role."""
+    folder = tmp_path_factory.mktemp("digits")
+    files = {}
+    for role, dataset in (("train", digits), ("test", digits_test)):
+        files[role] = folder / f"{role}.npz"
+        np.savez_compressed(files[role], x=dataset.images[:, 0], y=dataset.labels)
+    return files
