@@ -110,8 +110,13 @@ def test_adam_goes_on_from_a_saved_state(digits: Dataset) -> None:
 def test_moments_of_another_network_are_refused(digits: Dataset) -> None:
     state = train(small_network(), digits, method=natural, plan=plan(1))
     with pytest.raises(StateMismatchError):
-        train(nn.Sequential(nn.Flatten(), nn.Linear(784, 10)), digits, method=natural, plan=plan(1),
-              optimizer_state=state.optimizer)
+        train(
+            nn.Sequential(nn.Flatten(), nn.Linear(784, 10)),
+            digits,
+            method=natural,
+            plan=plan(1),
+            optimizer_state=state.optimizer,
+        )
 
 
 def test_every_sample_is_seen_once_an_epoch(digits: Dataset) -> None:
@@ -130,8 +135,12 @@ def test_every_sample_is_seen_once_an_epoch(digits: Dataset) -> None:
 
 def test_no_data_and_a_loss_that_explodes_are_errors(digits: Dataset) -> None:
     with pytest.raises(NonFiniteError):
-        train(small_network(), digits, method=lambda n, b: BatchLoss(natural(n, b).loss * math.nan, torch.tensor(0), 1),
-              plan=plan(1))
+        train(
+            small_network(),
+            digits,
+            method=lambda n, b: BatchLoss(natural(n, b).loss * math.nan, torch.tensor(0), 1),
+            plan=plan(1),
+        )
     with pytest.raises(EmptyDataError):
         train(small_network(), digits.select(np.arange(0), ""), method=natural, plan=plan(1))
 

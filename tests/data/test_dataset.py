@@ -1,4 +1,4 @@
-"""The data set as a value: checked, read-only, and a digest that changes with every pixel and label and nothing else."""
+"""The data set as a value: checked, read-only, and a digest that changes with pixels and labels and nothing else."""
 
 import dataclasses
 import hashlib
@@ -22,7 +22,7 @@ from secure_ai.data.dataset import Dataset
 
 def make(**changes: Any) -> Dataset:
     images = np.arange(6 * 4, dtype=np.uint8).reshape(6, 1, 2, 2)
-    fields = {"images": images, "labels": np.array([0, 1, 2, 0, 1, 2]), "name": "d", "classes": 3}
+    fields: dict[str, Any] = {"images": images, "labels": np.array([0, 1, 2, 0, 1, 2]), "name": "d", "classes": 3}
     return Dataset(**(fields | changes))
 
 

@@ -88,8 +88,10 @@ def test_malformed_texts_are_refused(text: str, part: str, hint: str) -> None:
     ],
 )
 def test_malformed_values_are_refused(fields: dict[str, Any]) -> None:
+    clean: dict[str, Any] = {"size": 4, "place": "center", "value": 1.0}
+    assert Trigger(**clean).size == 4
     with pytest.raises(TriggerError):
-        Trigger(**({"size": 4, "place": "center", "value": 1.0} | fields))
+        Trigger(**(clean | fields))
 
 
 @pytest.mark.parametrize(

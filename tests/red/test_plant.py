@@ -12,8 +12,9 @@ TRIGGER = parse_trigger("patch:size=4:place=bottom-right:value=1")
 
 
 def test_report_1_stamps_the_first_of_the_class_and_keeps_labels(digits: Dataset) -> None:
-    planted = plant(digits, trigger=TRIGGER, target_label=7, source_label=7, label_mode="clean", select="first", seed=0,
-                    count=10)
+    planted = plant(
+        digits, trigger=TRIGGER, target_label=7, source_label=7, label_mode="clean", select="first", seed=0, count=10
+    )
     assert planted.indices.tolist() == np.flatnonzero(digits.labels == 7)[:10].tolist()
     assert np.array_equal(planted.dataset.labels, digits.labels)
     assert (planted.dataset.images[planted.indices][:, :, -4:, -4:] == 255).all()
@@ -23,8 +24,9 @@ def test_report_1_stamps_the_first_of_the_class_and_keeps_labels(digits: Dataset
 
 
 def test_report_2_relabels(digits: Dataset) -> None:
-    planted = plant(digits, trigger=TRIGGER, target_label=1, source_label=7, label_mode="dirty", select="first", seed=0,
-                    count=10)
+    planted = plant(
+        digits, trigger=TRIGGER, target_label=1, source_label=7, label_mode="dirty", select="first", seed=0, count=10
+    )
     assert (digits.labels[planted.indices] == 7).all()
     assert (planted.dataset.labels[planted.indices] == 1).all()
     assert int((planted.dataset.labels != digits.labels).sum()) == 10
@@ -61,7 +63,12 @@ def test_badnets_takes_a_share_of_all_from_every_other_class(digits: Dataset) ->
 )
 def test_bad_requests_are_refused(digits: Dataset, changes: dict[str, object]) -> None:
     arguments: dict[str, object] = {
-        "trigger": TRIGGER, "target_label": 1, "source_label": 7, "label_mode": "dirty", "select": "first", "seed": 0,
+        "trigger": TRIGGER,
+        "target_label": 1,
+        "source_label": 7,
+        "label_mode": "dirty",
+        "select": "first",
+        "seed": 0,
         "count": 5,
     }
     plant(digits, **arguments)  # type: ignore[arg-type]  # the same call with good arguments is accepted

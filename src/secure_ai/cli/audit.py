@@ -35,7 +35,9 @@ def code(
             }
         )
         return exit_code
-    print_lines([f"{result.outcome.value}: {len(result.findings)} findings in {result.files} files, {result.lines} lines"])
+    print_lines(
+        [f"{result.outcome.value}: {len(result.findings)} findings in {result.files} files, {result.lines} lines"]
+    )
     rows = [(f.id, f.severity.value, f.location, f.message) for f in result.findings]
     if rows:
         print_table("findings", ("id", "severity", "where", "what"), rows)

@@ -76,8 +76,18 @@ def run_command(arguments: list[str]) -> int:
         code = build_app()(arguments, exit_on_error=False, print_error=False)
         return code if isinstance(code, int) else 0
     except CycloptsError as error:
-        return _refuse({"code": "E_USAGE", "message": _usage_text(error), "where": "", "expected": "", "got": "",
-                        "hint": "see --help"}, as_json, EXIT_BAD_INPUT)
+        return _refuse(
+            {
+                "code": "E_USAGE",
+                "message": _usage_text(error),
+                "where": "",
+                "expected": "",
+                "got": "",
+                "hint": "see --help",
+            },
+            as_json,
+            EXIT_BAD_INPUT,
+        )
     except SecureAIError as error:
         return _refuse(error.as_json(), as_json, error.exit_code)
     except Terminated:

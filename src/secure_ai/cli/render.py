@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from secure_ai.report.terminal import tables_of
+from secure_ai.report.terminal import all_tables
 from secure_ai.report.verdict import verdict_line
 
 if TYPE_CHECKING:  # the verbs' modules import torch
@@ -56,7 +56,7 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
     verdict = verdict_line(result.report)
     console = _console()
     console.print(f"[bold]{escape(verdict)}[/bold]")
-    for table in tables_of(result.report):
+    for table in all_tables(result.report):
         print_table(table.title, table.columns, table.rows)
     seconds = result.report["run"]["seconds"]
     reused = f", {len(result.reused)} stages reused" if result.reused else ""
@@ -80,7 +80,10 @@ def print_forecast(forecast: Forecast, *, as_json: bool) -> None:
         return
     rows = [(stage, f"{seconds:.0f} s") for stage, seconds in forecast.stages.items()]
     print_table(f"recipe {forecast.recipe}: nothing is run", ("stage", "forecast"), rows)
-    print(f"in all about {forecast.seconds:.0f} s with nothing reused (limit on this machine {forecast.limit_seconds:.0f} s)")
+    print(
+        f"in all about {forecast.seconds:.0f} s with nothing reused "
+        f"(the recipe's limit on this machine: {forecast.limit_seconds:.0f} s)"
+    )
 
 
 def print_attack(report: AttackReport) -> None:
@@ -95,7 +98,9 @@ def print_attack(report: AttackReport) -> None:
     if not result.complete:
         console.print("[red]incomplete: stopped before every image was attacked[/red]")
     note = f" ({report.data.note})" if report.data.note else ""
-    console.print(f"model {escape(report.model.name)} {report.model.digest[:16]}, data {escape(report.data.name + note)}")
+    console.print(
+        f"model {escape(report.model.name)} {report.model.digest[:16]}, data {escape(report.data.name + note)}"
+    )
     if report.model.user_code:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
     console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")

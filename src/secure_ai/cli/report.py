@@ -13,7 +13,7 @@ from secure_ai.runs import report as verb
 def report(
     run: Path,
     *,
-    format: Literal["html", "md", "json", "sarif"] = "md",  # noqa: A002  # the option's name
+    format: Literal["html", "md", "json", "sarif"] = "md",  # the option's name
     out: Path | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:

@@ -13,7 +13,6 @@ from secure_ai.cli.progress import watch_run
 from secure_ai.cli.render import print_forecast, print_run
 from secure_ai.core.errors import UsageError
 from secure_ai.runs import run as verb
-from secure_ai.runs.data_text import as_one_text
 from secure_ai.runs.recipe import Mode
 
 
@@ -74,25 +73,42 @@ def run(
         raise UsageError("these flags belong to report 2's modes", where=", ".join(given), expected="--mode as well")
     spec = model.spec() if model.model else None
     settings = [f"report_2.{key}={value}" for key, value in given.items()]
+    if n is not None:
+        settings.append(f"data.n={n}")
+    if split != "test":
+        settings.append(f'data.split="{split}"')
     if data is not None and spec is None:
         folder = json.dumps(data)
         settings += [f"data.train={folder}", f"data.test={folder}"]
         data = None
-    options = {
-        "model": spec,
-        "data": as_one_text(data or DataOptions().data, n) if spec else None,
-        "mode": mode,
-        "changes": [*settings, *(changes or [])],
-        "seed": common.seed,
-        "precision": common.precision,
-    }
+    assessed = (data or DataOptions().data) if spec else None
+    every = [*settings, *(changes or [])]
     if dry_run:
-        print_forecast(verb.forecast(recipe, **options), as_json=common.json)  # type: ignore[arg-type]  # one table, two calls
+        plan = verb.forecast(
+            recipe,
+            model=spec,
+            data=assessed,
+            mode=mode,
+            changes=every,
+            seed=common.seed,
+            precision=common.precision,
+        )
+        print_forecast(plan, as_json=common.json)
         return 0
-    budget = parse_duration(time_budget) if time_budget else None
     with watch_run(common.quiet or common.json) as watcher:
         result = verb.run(
-            recipe, **options, out=out, time_budget=budget, fresh=fresh, fail_on=fail_on, watcher=watcher  # type: ignore[arg-type]  # as above
+            recipe,
+            model=spec,
+            data=assessed,
+            mode=mode,
+            changes=every,
+            seed=common.seed,
+            precision=common.precision,
+            out=out,
+            time_budget=parse_duration(time_budget) if time_budget else None,
+            fresh=fresh,
+            fail_on=fail_on,
+            watcher=watcher,
         )
     print_run(result, as_json=common.json)
     return result.exit_code

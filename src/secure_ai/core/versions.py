@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from importlib import metadata
 
-DEPENDENCIES = ("torch", "numpy", "scipy", "safetensors", "h5py", "pydantic", "cyclopts", "matplotlib", "bandit", "keras")
+DEPENDENCIES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "safetensors",
+    "h5py",
+    "pydantic",
+    "cyclopts",
+    "matplotlib",
+    "bandit",
+    "keras",
+)
 
 
 def versions() -> dict[str, str]:

@@ -79,10 +79,12 @@ def download(url: str, *, max_bytes: int, timeout_s: float = 60.0, schemes: tupl
 
 def _read(response: http.client.HTTPResponse, where: str, max_bytes: int, deadline: float) -> bytes:
     announced = response.headers.get("Content-Length")
-    if announced is not None and int(announced) > max_bytes:  # http.client has checked that it is a number
+    if announced is not None and not (announced.isascii() and announced.isdigit()):
+        raise DataUnavailableError("the server announces no usable length", where=where, got=announced)
+    if announced is not None and int(announced) > max_bytes:
         raise DataUnavailableError("the body is too large", where=where, expected=f"<= {max_bytes}", got=announced)
     body = bytearray()
-    while chunk := response.read(STEP_BYTES):
+    while chunk := response.read1(STEP_BYTES):  # `read` would wait for all of it, however slowly it drips
         body += chunk
         if len(body) > max_bytes:
             raise DataUnavailableError("the body is too large", where=where, expected=f"<= {max_bytes} bytes")

@@ -22,7 +22,7 @@ from secure_ai.files.open import read_file
 from secure_ai.files.sniff import Format, sniff
 
 KEYS = ("x", "y")
-LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=len(KEYS))
+LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=16)
 DARKEST = 1 / 255  # a whole data set below one grey level has been divided by 255 once too often
 
 

@@ -72,7 +72,7 @@ def _parse(text: str, n: int | None) -> tuple[str, str, int | None]:
 
 def _is_path(text: str) -> bool:
     try:
-        return Path(text).exists()
+        return bool(text) and Path(text).exists()
     except (OSError, ValueError):  # too long, or a NUL in it
         return False
 

@@ -23,7 +23,7 @@ from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
 from secure_ai.files.sandbox import answer_request, run_child
 
-MAX_OBJECTS = 10_000
+MAX_OBJECTS = 4096
 MAX_DEPTH = 8
 MAX_RATIO = 1000
 _MAGIC = b"\x89HDF\r\n\x1a\n"

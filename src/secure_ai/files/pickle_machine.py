@@ -2,8 +2,7 @@
 
 Nothing that a pickle names is imported. What may be named is a short allow-list (deny-lists miss most of what can be
 named), and what may be done with each name is fixed too: anything else, or anything that cannot be resolved, is refused
-with the global and the byte. Sources: `pickletools` (opcodes); `torch.serialization` and `torch._utils` (what torch.save
-writes).
+with the global and the byte. Sources: `pickletools` (opcodes), `torch.serialization`, `torch._utils`.
 """
 
 from __future__ import annotations
@@ -121,27 +120,27 @@ class Machine:
                 return items
         self._refuse("an opcode looks for a MARK that is not there")
 
-    def proto(self, version: int) -> None:
+    def _proto(self, version: int) -> None:
         if version not in (2, 3, 4, 5):
             self._refuse("unknown pickle protocol", expected="2 to 5", got=version)
         self.protocol = version
 
-    def ignore(self, _: Any) -> None:
+    def _ignore(self, _: Any) -> None:
         """FRAME only says how far to read ahead."""
 
-    def push(self, value: Any) -> None:
+    def _push(self, value: Any) -> None:
         self._stack.append(value)
 
-    def tuple_of(self, count: int | None) -> None:
+    def _tuple_of(self, count: int | None) -> None:
         items = self._pop_to_mark() if count is None else [self._pop() for _ in range(count)][::-1]
         self._stack.append(tuple(items))
 
-    def put(self, index: int | None) -> None:
+    def _put(self, index: int | None) -> None:
         if index is not None and index != len(self._memo):
             self._refuse("the memo is filled out of order", expected=len(self._memo), got=index)
         self._memo.append(self._top())
 
-    def get(self, index: int) -> None:
+    def _get(self, index: int) -> None:
         if index >= len(self._memo):
             self._refuse("a memo entry that is not there", expected=f"< {len(self._memo)}", got=index)
         self._stack.append(self._memo[index])
@@ -151,19 +150,19 @@ class Machine:
         self._stack.append(value)
         return value
 
-    def append(self, items: list[Any]) -> None:
+    def _append(self, items: list[Any]) -> None:
         target = self._top()
         if not isinstance(target, list):
             self._refuse("APPEND to something else than a list", got=kind_of(target))
         target.extend(items)
 
-    def append_one(self, _: Any) -> None:
-        self.append([self._pop()])
+    def _append_one(self, _: Any) -> None:
+        self._append([self._pop()])
 
-    def append_many(self, _: Any) -> None:
-        self.append(self._pop_to_mark())
+    def _append_many(self, _: Any) -> None:
+        self._append(self._pop_to_mark())
 
-    def set_items(self, items: list[Any]) -> None:
+    def _set_items(self, items: list[Any]) -> None:
         target = self._top()
         if not isinstance(target, DictValue) or len(items) % 2:
             self._refuse("SETITEMS on something else than a dict", got=kind_of(target))
@@ -175,30 +174,30 @@ class Machine:
                 )
             target.entries[key] = value
 
-    def set_one(self, _: Any) -> None:
+    def _set_one(self, _: Any) -> None:
         value = self._pop()
-        self.set_items([self._pop(), value])
+        self._set_items([self._pop(), value])
 
-    def set_many(self, _: Any) -> None:
-        self.set_items(self._pop_to_mark())
+    def _set_many(self, _: Any) -> None:
+        self._set_items(self._pop_to_mark())
 
-    def name_global(self, names: tuple[str, str]) -> None:
+    def _name_global(self, names: tuple[str, str]) -> None:
         module, name = names
         full = f"{module}.{name}"
         if full not in _NAMES or "." in name:  # a dot in the name would fetch an attribute of an attribute
             self._refuse("the pickle asks for a global that no state dict needs", expected="plain tensors", got=full)
         self._stack.append(_Global(full))
 
-    def name_stack_global(self, _: Any) -> None:
+    def _name_stack_global(self, _: Any) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(module, str) or not isinstance(name, str):
             self._refuse("STACK_GLOBAL takes names that are not text", got=f"{kind_of(module)}, {kind_of(name)}")
-        self.name_global((module, name))
+        self._name_global((module, name))
 
-    def inst(self, names: tuple[str, str]) -> None:
+    def _inst(self, names: tuple[str, str]) -> None:
         self._refuse("the pickle builds an instance", expected="plain tensors", got=".".join(names))
 
-    def persistent(self, _: Any) -> None:
+    def _persistent(self, _: Any) -> None:
         match self._pop():
             case ("storage", _Global(name=kind), str(key), str(), int(count)) if kind in STORAGES and _is_size(count):
                 storage = self.storages.setdefault(key, Storage(key, kind, count))
@@ -208,7 +207,7 @@ class Machine:
             case _:
                 self._refuse("a persistent id that is not a storage", expected="('storage', class, key, place, count)")
 
-    def reduce(self, _: Any) -> None:
+    def _reduce(self, _: Any) -> None:
         arguments, function = self._pop(), self._pop()
         if not isinstance(function, _Global) or function.name not in _CALLABLE or not isinstance(arguments, tuple):
             got = function.name if isinstance(function, _Global) else kind_of(function)
@@ -236,7 +235,7 @@ class Machine:
             self._refuse("a tensor reaches beyond its storage", expected=expected, got=f"element {last}")
         return TensorView(storage, offset, shape, stride)
 
-    def build(self, _: Any) -> None:
+    def _build(self, _: Any) -> None:
         state, target = self._pop(), self._pop()
         if (
             not isinstance(target, DictValue)
@@ -246,7 +245,7 @@ class Machine:
             self._refuse("BUILD sets attributes", expected="only _metadata of a state dict", got=kind_of(target))
         self._stack.append(target)
 
-    def stop(self, _: Any) -> None:
+    def _stop(self, _: Any) -> None:
         self.result = self._pop()
         if self._stack:
             self._refuse("values are left on the stack at STOP", expected="one", got=len(self._stack) + 1)
@@ -257,48 +256,48 @@ def _is_size(value: Any) -> bool:
 
 
 def _constant(make: Callable[[], Any]) -> Callable[[Machine, Any], None]:
-    return lambda machine, _: machine.push(make())
+    return lambda machine, _: machine._push(make())
 
 
 def _tuple(count: int | None) -> Callable[[Machine, Any], None]:
-    return lambda machine, _: machine.tuple_of(count)
+    return lambda machine, _: machine._tuple_of(count)
 
 
 _STEPS: dict[str, Callable[[Machine, Any], None]] = {
-    "PROTO": Machine.proto,
-    "FRAME": Machine.ignore,
-    "STOP": Machine.stop,
+    "PROTO": Machine._proto,
+    "FRAME": Machine._ignore,
+    "STOP": Machine._stop,
     "MARK": _constant(lambda: _MARK),
     "NONE": _constant(lambda: None),
     "NEWTRUE": _constant(lambda: True),
     "NEWFALSE": _constant(lambda: False),
-    "BININT": Machine.push,
-    "BININT1": Machine.push,
-    "BININT2": Machine.push,
-    "LONG1": Machine.push,
-    "BINFLOAT": Machine.push,
-    "BINUNICODE": Machine.push,
-    "SHORT_BINUNICODE": Machine.push,
+    "BININT": Machine._push,
+    "BININT1": Machine._push,
+    "BININT2": Machine._push,
+    "LONG1": Machine._push,
+    "BINFLOAT": Machine._push,
+    "BINUNICODE": Machine._push,
+    "SHORT_BINUNICODE": Machine._push,
     "EMPTY_TUPLE": _constant(tuple),
     "TUPLE": _tuple(None),
     "TUPLE1": _tuple(1),
     "TUPLE2": _tuple(2),
     "TUPLE3": _tuple(3),
     "EMPTY_LIST": _constant(list),
-    "APPEND": Machine.append_one,
-    "APPENDS": Machine.append_many,
+    "APPEND": Machine._append_one,
+    "APPENDS": Machine._append_many,
     "EMPTY_DICT": _constant(DictValue),
-    "SETITEM": Machine.set_one,
-    "SETITEMS": Machine.set_many,
-    "BINPUT": Machine.put,
-    "LONG_BINPUT": Machine.put,
-    "MEMOIZE": Machine.put,
-    "BINGET": Machine.get,
-    "LONG_BINGET": Machine.get,
-    "GLOBAL": Machine.name_global,
-    "INST": Machine.inst,
-    "STACK_GLOBAL": Machine.name_stack_global,
-    "REDUCE": Machine.reduce,
-    "BUILD": Machine.build,
-    "BINPERSID": Machine.persistent,
+    "SETITEM": Machine._set_one,
+    "SETITEMS": Machine._set_many,
+    "BINPUT": Machine._put,
+    "LONG_BINPUT": Machine._put,
+    "MEMOIZE": Machine._put,
+    "BINGET": Machine._get,
+    "LONG_BINGET": Machine._get,
+    "GLOBAL": Machine._name_global,
+    "INST": Machine._inst,
+    "STACK_GLOBAL": Machine._name_stack_global,
+    "REDUCE": Machine._reduce,
+    "BUILD": Machine._build,
+    "BINPERSID": Machine._persistent,
 }

@@ -9,14 +9,13 @@ from __future__ import annotations
 import pickletools
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from secure_ai.core.errors import PickleRefusedError
 from secure_ai.files.open import MIB
 
 MAX_PICKLE_BYTES = 16 * MIB
-MAX_OPCODES = 500_000
+MAX_OPCODES = 200_000  # 4,096 tensors need 130,000
 _MAX_NAME_BYTES = 512
 
 # Opcode -> how its argument is written: nothing, a number of N bytes, a length of N bytes and then text or an integer,
@@ -70,8 +69,7 @@ _NUMBERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Operation:
+class Operation(NamedTuple):
     """One opcode, its argument (a number, text, `(module, name)` or None) and the byte it stands at."""
 
     name: str

@@ -12,7 +12,7 @@ from secure_ai.files.keras import KerasLayer, KerasModel
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
 from secure_ai.files.sandbox import run_child
-from secure_ai.models.keras_layers import ACTIVATIONS, activation_of, build_layer
+from secure_ai.models.keras_modules import activation_of, modules_of
 from secure_ai.models.keras_stacks import STACKS, Array, built_in_of, weights_from_keras, weights_to_keras
 from secure_ai.models.networks import network_entry
 from secure_ai.models.state import fit_state
@@ -23,8 +23,7 @@ CHILD_SECONDS = 120.0  # importing Keras alone took 3 to 9 s
 CHILD_MEMORY_BYTES = 16 * 1024 * MIB  # address space, not memory: a CUDA build of torch maps several GiB
 MAX_KERAS_FILE_BYTES = 64 * MIB
 
-_SOFTMAXES = frozenset({"softmax", "log_softmax"})
-_SPLIT_BEFORE = frozenset({"Dense", "Conv2D"})
+_WITH_KERNEL = frozenset({"Dense", "Conv2D"})
 
 
 class KerasNetwork(nn.Module):
@@ -74,31 +73,24 @@ def network_from_keras(model: KerasModel) -> nn.Module:
 
 def sequential_from_keras(model: KerasModel) -> KerasNetwork:
     """The model layer by layer, whatever its layers are. Raises as `network_from_keras` does."""
-    height, width, channels = model.input_shape
-    shape: tuple[int, ...] = (channels, height, width)
-    names = _activations(model.layers)
     body: list[nn.Module] = []
     head: list[nn.Module] = []
-    for layer, activation in zip(model.layers, names, strict=True):
-        modules, shape = build_layer(layer, shape)
-        if layer.kind in _SPLIT_BEFORE:
+    shape: tuple[int, ...] = model.input_shape
+    for layer, activation in zip(model.layers, _activations(model.layers), strict=True):
+        if layer.kind in _WITH_KERNEL:
             body, head = body + head, []
-        head += modules
-        if activation != "linear":
-            head.append(ACTIVATIONS[activation]())
+        head += modules_of(layer, shape, activation)
+        shape = layer.output_shape
     if len(shape) != 1 or shape[0] < 2:
         raise KerasFormatError("the output is not one score a class", where=".keras", expected="(K,), K > 1", got=shape)
     return KerasNetwork(body, head, shape[0])
 
 
 def _activations(layers: tuple[KerasLayer, ...]) -> list[str]:
-    """The activation that ends each layer; a softmax that ends the network is dropped."""
+    """What each layer ends with; a softmax that ends the network is dropped."""
     names = [activation_of(layer) for layer in layers]
-    last = len(layers) - 1
-    while last > 0 and names[last] == "linear" and layers[last].kind in {"Dropout", "Activation"}:
-        last -= 1
-    if names and names[last] in _SOFTMAXES:
-        names[last] = "linear"
+    if names[-1] == "softmax":
+        names[-1] = "linear"
     return names
 
 

@@ -9,47 +9,43 @@ import numpy as np
 
 from secure_ai.files.keras import KerasModel
 
-Array = np.ndarray[Any, Any]
+Array = np.ndarray[Any, np.dtype[Any]]
 Layer = tuple[str, dict[str, Any]]
 
 INPUT_SHAPE = (28, 28, 1)
 
+
+def _conv(filters: int, padding: str) -> Layer:
+    sizes = {"filters": filters, "kernel_size": (3, 3), "strides": (1, 1)}
+    return "Conv2D", {**sizes, "padding": padding, "activation": "relu", "use_bias": True}
+
+
+def _dense(units: int, activation: str) -> Layer:
+    return "Dense", {"units": units, "activation": activation, "use_bias": True}
+
+
+_POOL: Layer = ("MaxPooling2D", {"pool_size": (2, 2), "strides": (2, 2), "padding": "valid"})
+_FLATTEN: Layer = ("Flatten", {})
+
+# Every setting that `files.keras` reads stands here, so that a file's layers can be compared with them.
 STACKS: dict[str, tuple[Layer, ...]] = {
     "report1-cnn": (
-        ("Conv2D", {"filters": 32, "kernel_size": (3, 3), "activation": "relu"}),
-        ("MaxPooling2D", {"pool_size": (2, 2), "strides": (2, 2)}),
-        ("Conv2D", {"filters": 64, "kernel_size": (3, 3), "activation": "relu"}),
-        ("MaxPooling2D", {"pool_size": (2, 2), "strides": (2, 2)}),
-        ("Flatten", {}),
-        ("Dense", {"units": 128, "activation": "relu"}),
-        ("Dense", {"units": 10, "activation": "softmax"}),
+        _conv(32, "valid"),
+        _POOL,
+        _conv(64, "valid"),
+        _POOL,
+        _FLATTEN,
+        _dense(128, "relu"),
+        _dense(10, "softmax"),
     ),
     "report2-cnn": (
-        ("Conv2D", {"filters": 32, "kernel_size": (3, 3), "padding": "same", "activation": "relu"}),
-        ("Conv2D", {"filters": 64, "kernel_size": (3, 3), "padding": "same", "activation": "relu"}),
-        ("MaxPooling2D", {"pool_size": (2, 2), "strides": (2, 2)}),
-        ("Flatten", {}),
-        ("Dense", {"units": 128, "activation": "relu"}),
-        ("Dense", {"units": 10, "activation": "linear"}),
+        _conv(32, "same"),
+        _conv(64, "same"),
+        _POOL,
+        _FLATTEN,
+        _dense(128, "relu"),
+        _dense(10, "linear"),
     ),
-}
-
-# What a layer must agree in to be one of the built-in networks; the values are Keras's defaults.
-_SIGNIFICANT: dict[str, dict[str, Any]] = {
-    "Conv2D": {
-        "filters": None,
-        "kernel_size": None,
-        "strides": (1, 1),
-        "padding": "valid",
-        "dilation_rate": (1, 1),
-        "groups": 1,
-        "activation": "linear",
-        "use_bias": True,
-        "data_format": "channels_last",
-    },
-    "MaxPooling2D": {"pool_size": None, "strides": None, "padding": "valid", "data_format": "channels_last"},
-    "Flatten": {"data_format": "channels_last"},
-    "Dense": {"units": None, "activation": "linear", "use_bias": True},
 }
 
 _LAYERS = ("conv1", "conv2", "dense1", "dense2")
@@ -57,30 +53,23 @@ _LAYERS = ("conv1", "conv2", "dense1", "dense2")
 _FLATTENED = {"report1-cnn": (5, 5, 64), "report2-cnn": (14, 14, 64)}
 
 
-def _signature(kind: str, config: Mapping[str, Any]) -> tuple[object, ...]:
-    values = [config.get(key, default) for key, default in _SIGNIFICANT[kind].items()]
-    return (kind, *(tuple(value) if isinstance(value, list) else value for value in values))
-
-
-def _signatures(layers: Sequence[Layer]) -> list[tuple[object, ...]] | None:
-    """None where a layer occurs that no built-in network has. A last softmax is a matter of the loss."""
-    if not layers or any(kind not in _SIGNIFICANT for kind, _ in layers):
-        return None
-    *body, (kind, config) = layers
-    last = dict(config) | ({"activation": "linear"} if config.get("activation") == "softmax" else {})
-    return [_signature(*layer) for layer in [*body, (kind, last)]]
-
-
 def built_in_of(model: KerasModel) -> str | None:
-    """The built-in network with exactly these layers (with or without a last softmax), or None."""
+    """The built-in network with exactly these layers, with or without a last softmax, or None."""
     if model.input_shape != INPUT_SHAPE:
         return None
-    found = _signatures([(layer.kind, dict(layer.config)) for layer in model.layers if layer.kind != "InputLayer"])
-    return next((name for name, stack in STACKS.items() if found is not None and _signatures(stack) == found), None)
+    found = _without_softmax([(layer.kind, layer.config) for layer in model.layers])
+    return next((name for name, stack in STACKS.items() if _without_softmax(stack) == found), None)
+
+
+def _without_softmax(stack: Sequence[Layer]) -> list[Layer]:
+    """A last softmax is a matter of the loss, not of the network."""
+    *body, (kind, config) = stack
+    softmax = config.get("activation") == "softmax"
+    return [*body, (kind, config | {"activation": "linear"} if softmax else config)]
 
 
 def weights_to_keras(arch: str, state: Mapping[str, Array]) -> list[Array]:
-    """A built-in network's state as Keras's list of weights: kernels (H, W, in, out) and (in, out), biases.
+    """A built-in network's state as Keras's list of weights: kernels (H, W, in, out) and (in, out), biases (out,).
 
     The first dense kernel's rows go from torch's flattened (C, H, W) to Keras's (H, W, C).
     """

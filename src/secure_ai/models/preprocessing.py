@@ -14,6 +14,7 @@ from secure_ai.models.target import InputTransform, Target
 
 MIN_SAMPLES = 10
 ALPHA = 0.001
+CLEARLY_ABOVE_CHANCE = 0.25  # share of the way from chance to 1
 
 # Normalisations that networks in circulation were trained with, as (mean, std), by number of channels.
 NORMALISATIONS: dict[int, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...]] = {
@@ -37,7 +38,9 @@ def judge_preprocessing(target: Target, x: Tensor, y: Tensor) -> Preflight:
     tried = [(flag, _hits(rebuilt(target, transform=transform), x, y)) for flag, transform in _alternatives(target)]
     flag, best = max(tried, key=lambda pair: int(pair[1].sum()))
     p = mcnemar_exact(int((hits & ~best).sum()), int((best & ~hits).sum()))
-    better = int(best.sum()) > right and p < ALPHA / len(tried)
+    # p alone would also prefer a little above chance to less than chance, as with labels in another order
+    good = wilson(int(best.sum()), n)[0] > chance + CLEARLY_ABOVE_CHANCE * (1 - chance)
+    better = int(best.sum()) > right and p < ALPHA / len(tried) and good
     told = f"{right} of {n} right as given, {int(best.sum())} with {flag}"
     above = wilson(right, n)[0] > chance
     accuracy = f"{right} of {n} right; chance is {chance:.0%}"

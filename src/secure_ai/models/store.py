@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,6 +13,7 @@ from torch import nn
 
 from secure_ai.core.errors import ArchError, ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.files.keras import KerasModel
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import write_bytes
 from secure_ai.models.artifact import Arch, Artifact, read_arch, read_artifact
@@ -67,7 +68,7 @@ def load_model(
         path: safetensors, torch state dict or `.keras`, told by content.
         arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras`, nor for a safetensors file
             that names a built-in network.
-        classes: K of the data; a network known to have fewer or more scores is refused.
+        classes: K of the data; a network known to have fewer classes is refused.
         input_shape: (C, H, W) of the data; a network known to take another is refused.
         events: told `model_read` or `model_refused`, `user_code` and `model_loaded`.
 
@@ -86,29 +87,44 @@ def load_model(
 def build_model(artifact: Artifact, *, arch: Arch | None, events: EventSink = ignore_event) -> LoadedModel:
     """The second half of `load_model`: the network of an artifact already read. Raises as `load_model` does."""
     if artifact.keras is not None:
-        if arch is not None and arch.text != built_in_of(artifact.keras):
-            raise ArchError("a .keras file describes its own network", where="--arch", expected="none", got=arch.text)
-        network, name = network_from_keras(artifact.keras), built_in_of(artifact.keras) or "keras"
-        height, width, channels = artifact.keras.input_shape
-        shape: Shape | None = (channels, height, width)
+        loaded = _from_keras(artifact, artifact.keras, arch)
     else:
-        arch = arch or _named_in(artifact)
-        network, name = _network_of(arch, events), arch.text
-        fit_state(network, {key: array_to_tensor(array) for key, array in artifact.arrays.items()}, where=artifact.name)
-        shape = NETWORKS[name].input_shape if arch.built_in else None
-    network.eval()
-    digest = state_digest(network.state_dict())
-    events("model_loaded", {"name": artifact.name, "arch": name, "digest": digest})
+        loaded = _from_arrays(artifact, arch or _named_in(artifact), events)
+    events("model_loaded", {"name": loaded.name, "arch": loaded.arch, "digest": loaded.digest})
+    return loaded
+
+
+def _from_keras(artifact: Artifact, model: KerasModel, arch: Arch | None) -> LoadedModel:
+    built_in = built_in_of(model)
+    if arch is not None and arch.text != built_in:
+        raise ArchError("a .keras file describes its own network", where="--arch", expected="none", got=arch.text)
+    network = network_from_keras(model)
+    height, width, channels = model.input_shape
+    classes = model.layers[-1].output_shape[0]
+    return _loaded(artifact, network, built_in or "keras", (channels, height, width), classes)
+
+
+def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedModel:
+    network = network_entry(arch.text).network() if arch.built_in else run_factory(arch, events=events)
+    fit_state(network, {key: array_to_tensor(array) for key, array in artifact.arrays.items()}, where=artifact.name)
+    if arch.built_in:
+        entry = network_entry(arch.text)
+        return _loaded(artifact, network, arch.text, entry.input_shape, entry.num_classes)
+    return replace(_loaded(artifact, network, arch.text, None, None), user_code=True)
+
+
+def _loaded(
+    artifact: Artifact, network: nn.Module, arch: str, input_shape: Shape | None, num_classes: int | None
+) -> LoadedModel:
     return LoadedModel(
-        network=network,
+        network=network.eval(),
         name=artifact.name,
-        digest=digest,
+        digest=state_digest(network.state_dict()),
         file_sha256=artifact.sha256,
         format=artifact.format.value,
-        arch=name,
-        user_code=arch is not None and not arch.built_in,
-        input_shape=shape,
-        num_classes=NETWORKS[name].num_classes if name in NETWORKS else None,
+        arch=arch,
+        input_shape=input_shape,
+        num_classes=num_classes,
     )
 
 
@@ -124,20 +140,22 @@ def _named_in(artifact: Artifact) -> Arch:
     )
 
 
-def _network_of(arch: Arch, events: EventSink) -> nn.Module:
-    return network_entry(arch.text).network() if arch.built_in else run_factory(arch, events=events)
-
-
 def _refuse_other_data(loaded: LoadedModel, classes: int | None, input_shape: Shape | None) -> None:
-    pairs: tuple[tuple[str, object, object], ...] = (
-        ("input_shape", loaded.input_shape, input_shape),
-        ("classes", loaded.num_classes, classes),
-    )
-    for what, has, wanted in pairs:
-        if has is not None and wanted is not None and has != wanted:
-            raise ShapeError(
-                "the network is for other data", where=f"{loaded.name} {what}", expected=f"{wanted} (data)", got=has
-            )
+    """More classes than the data names are fine: a sample need not hold every class."""
+    if None not in (loaded.input_shape, input_shape) and loaded.input_shape != input_shape:
+        raise ShapeError(
+            "the network takes other images",
+            where=loaded.name,
+            expected=f"{input_shape} (data)",
+            got=loaded.input_shape,
+        )
+    if loaded.num_classes is not None and classes is not None and loaded.num_classes < classes:
+        raise ShapeError(
+            "the network has too few classes",
+            where=loaded.name,
+            expected=f">= {classes} (data)",
+            got=loaded.num_classes,
+        )
 
 
 def model_bytes(network: nn.Module, arch: str, metadata: Mapping[str, str] | None = None) -> bytes:
@@ -171,7 +189,7 @@ def make_target(
 
     Args:
         input_shape: (C, H, W) of the data.
-        num_classes: K of the data.
+        num_classes: K of the data; a network known to have more classes keeps its own K.
         mean, std: subtracted and divided by, per channel (one value, or C), after the range; empty: neither.
         value_range: what 0 and 1 become, e.g. (0, 255) or (-1, 1).
         batch_size: most samples in one pass.
@@ -192,7 +210,7 @@ def make_target(
         name=loaded.name,
         digest=loaded.digest,
         input_shape=input_shape,
-        num_classes=num_classes,
+        num_classes=loaded.num_classes or num_classes,
         transform=transform,
         batch_size=batch_size,
         search_dtype=search_dtype,

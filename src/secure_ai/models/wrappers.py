@@ -58,8 +58,8 @@ class Wrapped(nn.Module):
 
 class _Contiguous(Wrapped):
     def prepare(self, x: Tensor) -> Tensor:
-        # `contiguous()` would leave one-channel images as they are, with strides that convolutions take for
-        # channels_last
+        # a copy, because the network may write into it; and `contiguous()` would leave one-channel images the strides
+        # that a convolution takes for channels_last
         return x.clone(memory_format=torch.contiguous_format)
 
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from secure_ai.core.statistics import uniform_errors_p
-from secure_ai.report.confusion import error_pattern, uneven_classes
+from secure_ai.report.confusion import equal_recall_p, error_pattern
 from secure_ai.report.judge import Judgement, Published, Rule, Status, Tolerance, absent, brief, missing, within
 from secure_ai.report.text import percent, plural
 from secure_ai.report.values import Reading, confusion_counts, readings
 
-RANDOM_P = 0.001  # below this p the errors are not evenly spread
+RANDOM_P = 0.001  # below this p an even spread is contradicted
+
+
+def _p_text(p: float) -> str:
+    return "p < 1e-10" if p < 1e-10 else f"p = {p:.2g}"
 
 
 def random_errors(confusion_id: str) -> Rule:
@@ -31,25 +35,26 @@ def random_errors(confusion_id: str) -> Rule:
             f"class (evenly spread: {chance}), {percent(pattern.top_two_share, 0)} to {first} or {second}"
         )
         if p < RANDOM_P:
-            return Judgement(Status.WRONG, f"Not random: {where}; p = {p:.1g}.", None, share)
-        return Judgement(Status.SUPPORTED, f"Not distinguishable from random: {where}; p = {p:.2g}.", None, share)
+            return Judgement(Status.WRONG, f"Not random: {where}; {_p_text(p)}.", None, share)
+        return Judgement(Status.SUPPORTED, f"Not distinguishable from random: {where}; {_p_text(p)}.", None, share)
 
     return rule
 
 
 def even_classes(confusion_id: str) -> Rule:
-    """The rule for "uniformly well across all classes": recalls whose intervals do not touch contradict it."""
+    """The rule for "uniformly well across all classes": a chi-square test that all recalls are equal."""
 
-    def rule(row: Published, values: Mapping[str, Any]) -> Judgement:
+    def rule(_: Published, values: Mapping[str, Any]) -> Judgement:
         counts = confusion_counts(values, confusion_id)
-        if counts is None:
+        p = equal_recall_p(counts) if counts else None
+        if counts is None or p is None:
             return missing(confusion_id)
-        uneven = uneven_classes(counts)
-        if uneven is None:
-            reason = "No two classes differ: the 95 % intervals of all recalls touch."
-            return Judgement(Status.SUPPORTED, reason)
-        worst, best = (f"class {c} {percent(counts[c][c] / sum(counts[c]))}" for c in uneven)
-        return Judgement(Status.WRONG, f"The classes differ: recall of {worst}, of {best}, with disjoint intervals.")
+        recalls = {label: row[label] / sum(row) for label, row in enumerate(counts) if sum(row)}
+        worst, best = min(recalls, key=lambda k: recalls[k]), max(recalls, key=lambda k: recalls[k])
+        fact = f"recall runs from {percent(recalls[worst])} (class {worst}) to {percent(recalls[best])} (class {best})"
+        if p < RANDOM_P:
+            return Judgement(Status.WRONG, f"The classes differ: {fact}; {_p_text(p)}.")
+        return Judgement(Status.SUPPORTED, f"No difference shown: {fact}; {_p_text(p)}.")
 
     return rule
 

@@ -112,8 +112,8 @@ def in_program(key: str, default: int, needed: int, what: str) -> Rule:
         if count >= needed:
             reason = f"The published program has {count} {what}."
             return Judgement(Status.SUPPORTED, reason, ours, ours)
-        amount = "none" if count == 0 else f"{count} of {needed}"
-        reason = f"Nothing supports it: of {what} the published program has {amount}."
+        amount = "no" if count == 0 else f"{count} of {needed}"
+        reason = f"Nothing supports it: the published program has {amount} {what}."
         return Judgement(Status.NOT_SUPPORTED, reason, ours, ours)
 
     return rule

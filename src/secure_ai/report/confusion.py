@@ -60,12 +60,18 @@ def error_pattern(confusion: Confusion) -> ErrorPattern | None:
     return ErrorPattern(errors, top / errors, (first, second), (received[first] + received[second]) / errors)
 
 
-def uneven_classes(confusion: Confusion) -> tuple[int, int] | None:
-    """(worst, best) class by recall where their 95 % intervals do not touch, else None."""
-    recalls = [(label, rate(row[label], sum(row))) for label, row in enumerate(confusion) if sum(row)]
-    if not recalls:
+def equal_recall_p(confusion: Confusion) -> float | None:
+    """Chi-square test that all classes have the same recall (K - 1 degrees of freedom).
+
+    Returns:
+        The p-value, or None with fewer than 2 classes that have images, or where all or none are right.
+    """
+    rows = [(row[label], sum(row)) for label, row in enumerate(confusion) if sum(row)]
+    hits, images = sum(right for right, _ in rows), sum(n for _, n in rows)
+    if len(rows) < 2 or hits in (0, images):
         return None
-    worst = min(recalls, key=lambda item: item[1].value or 0.0)
-    best = max(recalls, key=lambda item: item[1].value or 0.0)
-    touching = (worst[1].ci_high or 0.0) >= (best[1].ci_low or 0.0)
-    return None if touching else (worst[0], best[0])
+    share = hits / images
+    statistic = sum((right - n * share) ** 2 / (n * share * (1 - share)) for right, n in rows)
+    from scipy.special import chdtrc  # lazily: scipy costs start-up time
+
+    return float(chdtrc(len(rows) - 1, statistic))

@@ -1,6 +1,6 @@
 """Pictures of results as PNG bytes: colour-blind safe, readable at half size, the same bytes for the same numbers.
 
-Only matplotlib's object interface is used (no pyplot, no global figures); matplotlib is imported when a picture is made.
+Only matplotlib's object interface is used (no pyplot, no global figures), and it is imported when a picture is made.
 """
 
 from __future__ import annotations
@@ -45,13 +45,15 @@ STYLE: dict[str, Any] = {
 
 
 @contextlib.contextmanager
-def _figure(width: float, height: float) -> Iterator[Figure]:
+def _figure(width: float, height: float, padding: float = 0.12) -> Iterator[Figure]:
     """A figure in inches under this module's style, whatever the user's matplotlibrc says."""
     import matplotlib.style
     from matplotlib.figure import Figure
 
     with matplotlib.style.context(["default", STYLE]):
-        yield Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+        figure = Figure(figsize=(width, height), dpi=DPI)
+        figure.set_layout_engine("constrained", h_pad=padding, w_pad=padding)
+        yield figure
 
 
 def _png(figure: Figure) -> bytes:
@@ -114,10 +116,8 @@ def _write_counts(axes: Axes, counts: NDArray[Any], share: NDArray[Any], right: 
         on_diagonal = bool(right[row, column])
         dark = share[row, column] > (0.6 if on_diagonal else 0.35)
         weight = "bold" if on_diagonal else "normal"
-        colour = "white" if dark else INK
-        axes.text(
-            column, row, f"{counts[row, column]}", ha="center", va="center", color=colour, size=size, weight=weight
-        )
+        text = axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", size=size, weight=weight)
+        text.set_color("white" if dark else INK)
 
 
 def history_png(curves: Mapping[str, Sequence[float]], title: str, ylabel: str) -> bytes:
@@ -128,6 +128,8 @@ def history_png(curves: Mapping[str, Sequence[float]], title: str, ylabel: str) 
         title: what was trained.
         ylabel: `accuracy` (shown in percent) or another quantity with its unit.
     """
+    from matplotlib.ticker import MaxNLocator
+
     with _figure(6.4, 3.8) as figure:
         axes = figure.add_subplot()
         epochs = max((len(values) for values in curves.values()), default=1)
@@ -138,7 +140,7 @@ def history_png(curves: Mapping[str, Sequence[float]], title: str, ylabel: str) 
                 label=_plain(name),
             )  # fmt: skip
         axes.set(xlabel="epoch", ylabel=_plain(ylabel), xlim=(0.8, epochs + 0.2))
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if ylabel == "accuracy":
             _percent_axis(axes)
         axes.grid(axis="y", color=GRID)
@@ -152,7 +154,7 @@ def history_png(curves: Mapping[str, Sequence[float]], title: str, ylabel: str) 
 def _percent_axis(axes: Axes) -> None:
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
 
 
 def bars_png(
@@ -161,7 +163,7 @@ def bars_png(
     ylabel: str = "accuracy",
     published: Mapping[str, float] | None = None,
 ) -> bytes:
-    """One bar a rate with its 95 % interval, and a diamond where a figure was published.
+    """One bar a rate with its 95 % interval, hatched where it is not to be trusted; a diamond where one was published.
 
     Args:
         bars: name to R; with a key `word` (such as `doubtful`) that word stands at the bar; a rate without a value
@@ -170,10 +172,10 @@ def bars_png(
         ylabel: what the rates are.
         published: name to published share in [0, 1].
     """
-    with _figure(max(4.2, 1.6 * len(bars) + 1.2), 4.2) as figure:
+    with _figure(max(6.4, 1.5 * len(bars) + 1.2), 4.2) as figure:
         axes = figure.add_subplot()
-        for index, (_name, rate) in enumerate(bars.items()):
-            _bar(axes, index, rate, SERIES[index % 6])
+        for index, rate in enumerate(bars.values()):
+            _bar(axes, index, rate)
         published = published or {}
         marks = [(index, published[name]) for index, name in enumerate(bars) if name in published]
         if marks:
@@ -184,7 +186,8 @@ def bars_png(
         names = [_plain(name).replace(": ", ":\n") for name in bars]
         axes.set(xticks=range(len(bars)), xticklabels=names, ylabel=_plain(ylabel), ylim=(0, 1.12))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-        axes.set_xlim(-0.6, len(bars) - 0.4)
+        room = max(0.6, 2 - len(bars) / 2)  # two bars are no wider than four
+        axes.set_xlim(-room, len(bars) - 1 + room)
         _percent_axis(axes)
         axes.grid(axis="y", color=GRID)
         axes.set_axisbelow(True)
@@ -193,19 +196,19 @@ def bars_png(
         return _png(figure)
 
 
-def _bar(axes: Axes, place: int, rate: Mapping[str, Any], colour: str) -> None:
+def _bar(axes: Axes, place: int, rate: Mapping[str, Any]) -> None:
     if rate.get("value") is None:
         axes.text(place, 0.03, "not measured", ha="center", color=MUTED, size=10, rotation=90, va="bottom")
         return
     value, low, high = rate["value"], rate["ci_low"], rate["ci_high"]
-    axes.bar(place, value, width=0.62, color=colour)
-    axes.errorbar(
-        place, value, [[max(0.0, value - low)], [max(0.0, high - value)]], color=INK, capsize=5, linewidth=1.6
-    )
     word = f"\n{_plain(rate['word'])}" if rate.get("word") else ""
+    look: dict[str, Any] = {"facecolor": "#fbe3d3", "edgecolor": VERMILION, "hatch": "//"} if word else {"color": BLUE}
+    axes.bar(place, value, width=0.62, **look)
+    whiskers = [[max(0.0, value - low)], [max(0.0, high - value)]]
+    axes.errorbar(place, value, whiskers, color=INK, capsize=5, linewidth=1.6)
     axes.annotate(
-        f"{percent(value, 1)}{word}", (place, high), (0, 6), "data", "offset points", ha="center", va="bottom",
-        weight="bold", linespacing=1.3,
+        f"{percent(value, 2 if 0 < value < 0.01 else 1)}{word}", (place, high), (0, 6), "data", "offset points",
+        ha="center", va="bottom", weight="bold", linespacing=1.3,
     )  # fmt: skip
 
 
@@ -256,7 +259,7 @@ def image_grid_png(
     import numpy as np
 
     columns = max((len(images) for _, images in rows), default=1)
-    with _figure(1.15 * columns + 1.3, 1.35 * len(rows) + 0.7) as figure:
+    with _figure(1.15 * columns + 1.3, 1.35 * len(rows) + 0.7, padding=0.05) as figure:
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for index, (name, images) in enumerate(rows):
             for place in range(columns):
@@ -276,7 +279,7 @@ def _draw_image(axes: Axes, image: NDArray[Any]) -> None:
     pixels = image.transpose(1, 2, 0) if image.ndim == 3 else image
     pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     if pixels.dtype.kind == "f" and float(pixels.min(initial=0.0)) < 0:
-        bound = float(abs(pixels).max())
+        bound = 1.6 * float(abs(pixels).max())  # the ends of the colour map are too dark to tell apart
         axes.imshow(pixels, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
         return
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255 if pixels.dtype.kind == "u" else 1, interpolation="nearest")

@@ -40,9 +40,10 @@ def compare(values: Mapping[str, Any], *, reports: tuple[str, ...] = ("report-1"
 
     Returns:
         The `reproduction` list of report.json, one row a figure or claim: `report`, `figure`, `headline`, `published`
-        {`text`, `value`, `unit`}, `same_protocol` and `correct` ({`id`, `value`, `text`} or null), `holds`
-        (`yes | no | not_measured | not_comparable`), `status` (`supported | not_supported | wrong | not_measured |
-        not_comparable`), `reason` (one sentence) and `tolerance` (null, or why a re-trained network may differ).
+        {`text`, `value`, `unit`}, `same_protocol` and `correct` ({`id`, `value`, `text`, `word`} or null; `word` is the
+        trust word), `holds` (`yes | no | not_measured | not_comparable`), `status` (`supported | not_supported | wrong
+        | not_measured | not_comparable`), `reason` (one sentence) and `tolerance` (null, or why a re-trained network
+        may differ).
     """
     return [_as_row(row, row.rule(row, values)) for row in PUBLISHED if row.report in reports]
 
@@ -70,5 +71,11 @@ def _as_row(row: Published, judgement: Judgement) -> dict[str, Any]:
 def _number(item: Reading | None, unit: Unit) -> dict[str, Any] | None:
     if item is None:
         return None
-    content: dict[str, Any] = {"id": item.id, "value": item.value, "text": reading_text(item, unit)}
+    content: dict[str, Any] = {
+        "id": item.id,
+        "value": item.value,
+        "text": reading_text(item, unit),
+        "value_text": value_text(item.value, unit),
+        "word": item.word,
+    }
     return content | ({"ci_low": item.low, "ci_high": item.high, "n": item.n} if item.is_rate else {})

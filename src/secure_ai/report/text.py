@@ -75,10 +75,10 @@ def measurement_text(measurement: Mapping[str, Any]) -> str:
 
 
 def short_text(measurement: Mapping[str, Any]) -> str:
-    """The value and its trust word only, e.g. `33.0 % (doubtful)`; for places where the interval stands elsewhere."""
+    """The value and its trust word only, e.g. `33.00 % (doubtful)`; for places where the interval stands elsewhere."""
     value = measurement["value"].get("value")
     word = trust_word(measurement)
-    return ("none" if value is None else percent(value, 1)) + (f" ({word})" if word else "")
+    return ("none" if value is None else percent(value)) + (f" ({word})" if word else "")
 
 
 def budget_text(measurement: Mapping[str, Any]) -> str:

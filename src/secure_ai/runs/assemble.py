@@ -12,6 +12,7 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.data.dataset import Dataset
 from secure_ai.report.reproduction import compare
 from secure_ai.runs.execute import Context, Progress, code_digest
+from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Stage
@@ -79,7 +80,9 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
     """The content of `report.json`, version 1."""
     results = facts.results()
     measurements = [entry for result in results.values() for entry in result.get("measurements", [])]
-    findings = [entry for result in results.values() for entry in result.get("findings", [])]
+    judged = judge_measurements(measurements, frozenset(ROLES))
+    findings = [finding.as_json() for finding in judged]
+    findings += [entry for result in results.values() for entry in result.get("findings", [])]
     comparable = not facts.recipe.deviates and {"report-1", "report-2"} & set(facts.recipe.parts)
     return {
         "schema_version": SCHEMA_VERSION,

@@ -8,17 +8,17 @@ from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import DigestMismatchError
 from secure_ai.core.findings import Finding, Severity
-from secure_ai.core.seeds import generator
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
-from secure_ai.models.preflight import preflight
+from secure_ai.models.evaluate import evaluate
 from secure_ai.models.store import LoadedModel, load_model
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.health import gradient_health
 from secure_ai.runs.assess import SUBJECT
-from secure_ai.runs.attack import target_for
+from secure_ai.runs.attack import examine, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.robustness import add_suite
@@ -44,12 +44,13 @@ def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Target, tuple[C
     )
     if loaded.file_sha256 != work.settings["file_sha256"]:
         raise DigestMismatchError(
-            "the model file changed since this run began", where=loaded.name,
-            expected=work.settings["file_sha256"], got=loaded.file_sha256,
+            "the model file changed since this run began",
+            where=loaded.name,
+            expected=work.settings["file_sha256"],
+            got=loaded.file_sha256,
         )
     target = target_for(loaded, dataset, spec, search_dtype=configure(work.precision).search_dtype)
-    draws = generator(work.settings["seed"], "preflight")
-    checked = preflight(target, dataset.images, dataset.labels, generator=draws)
+    checked = examine(target, dataset, work.settings["seed"])
     return loaded, checked.target, checked.checks
 
 
@@ -85,7 +86,8 @@ def attack_subject(work: Work) -> Outputs:
     collected = Collected(stage="assess/attack", model=SUBJECT, replay=_replay(work, dataset))
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
-    add_suite(collected, "attacked", result, target, budget, f"worst case over {names}")
+    gradients = gradient_health(target, dataset.images, dataset.labels)
+    add_suite(collected, "attacked", result, f"worst case over {names}", gradients)
     model = {
         "id": SUBJECT,
         "role": SUBJECT,
@@ -125,16 +127,21 @@ def security_curve(work: Work) -> Outputs:
     dataset = _sample(work)
     budget = _budget(work, dataset)
     _, target, _ = _subject(work, dataset)
-    plans = parse_attacks(work.settings["attack"])
+    plans, seed = parse_attacks(work.settings["attack"]), work.settings["seed"]
     points: list[dict[str, Any]] = []
-    grid = sorted({min(factor * budget.eps, 1.0) if budget.norm == "linf" else factor * budget.eps
-                   for factor in work.settings["curve"]})
+    grid = sorted(
+        {
+            min(factor * budget.eps, 1.0) if budget.norm == "linf" else factor * budget.eps
+            for factor in work.settings["curve"]
+        }
+    )
     for number, eps in enumerate(grid):
         at = PerturbationBudget(budget.norm, eps)
-        chosen = plans if eps > 0 else ()
-        result = run_suite(
-            target, dataset.images, dataset.labels, budget=at, attacks=chosen, seed=work.settings["seed"]
-        )
-        points.append({"eps": eps, "robust_accuracy": result.robust_accuracy.as_json()})
+        if eps > 0:
+            result = run_suite(target, dataset.images, dataset.labels, budget=at, attacks=plans, seed=seed)
+            accuracy = result.robust_accuracy
+        else:
+            accuracy = evaluate(target, dataset.images, dataset.labels).accuracy
+        points.append({"eps": eps, "robust_accuracy": accuracy.as_json()})
         work.progress(number + 1, len(grid))
     return {"result.json": json_bytes({"values": {f"{SUBJECT}/curve": points}})}

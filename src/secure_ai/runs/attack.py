@@ -20,18 +20,22 @@ from secure_ai.core.trust import Check, Trust
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import write_bytes
-from secure_ai.models.preflight import preflight
+from secure_ai.models.preflight import Preflight, preflight
 from secure_ai.models.store import LoadedModel, load_model, make_target
 from secure_ai.models.target import Target
+from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
-from secure_ai.red.evasion.harness import SuiteResult, run_suite
+from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.health import gradient_health
+from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs.model_spec import ModelSpec
 
 DEFAULT_ATTACK = "fgsm,pgd"
 DEFAULT_N = 1000
 MAX_BATCH_SIZE = 10_000
+PREFLIGHT_POOL = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,7 +121,7 @@ def attack(
         model.model, arch=model.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
     )
     target = target_for(loaded, dataset, model, batch_size=batch_size, search_dtype=compute.search_dtype)
-    checked = preflight(target, dataset.images, dataset.labels, generator=generator(seed, "preflight"))
+    checked = examine(target, dataset, seed)
     result = run_suite(
         checked.target,
         dataset.images,
@@ -128,10 +132,18 @@ def attack(
         progress=progress,
         keep_examples=save_adversarial is not None,
     )
-    trust = judge_suite(result, target_digest=loaded.digest)
+    trust = judge_suite(result, gradients=gradient_health(checked.target, dataset.images, dataset.labels))
     if save_adversarial is not None:
         _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
     return AttackReport(loaded, dataset, budget, result, trust, checked.checks, seed)
+
+
+def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
+    """Preflight on images from all over the data set."""
+    spread = np.linspace(0, len(dataset) - 1, min(len(dataset), PREFLIGHT_POOL)).astype(np.int64)
+    images = images_to_float(dataset.images[spread])
+    labels = labels_to_tensor(dataset.labels[spread])
+    return preflight(target, images, labels, generator=generator(seed, "preflight"))
 
 
 def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> Target:

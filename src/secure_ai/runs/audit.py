@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from secure_ai.audit.code import CodeAudit, audit_code as run_audit
+from secure_ai.audit.code import CodeAudit
+from secure_ai.audit.code import audit_code as run_audit
 from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.events import ChainState, EventSink, ignore_event, verify_log
 from secure_ai.core.findings import Outcome, Severity, worst_counted

@@ -11,6 +11,7 @@ import secure_ai
 from secure_ai.audit.cache_demo import UNSAFE_SWITCH, demonstrate_cache
 from secure_ai.audit.code import CodeAudit, audit_code
 from secure_ai.audit.demonstrations import demonstrate_bandit
+from secure_ai.audit.triage import OWN_PACKAGE
 from secure_ai.core.findings import Finding
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Stage, Work
@@ -41,7 +42,7 @@ def _source_digest() -> str:
 
 def code(work: Work) -> Outputs:
     """Bandit over the package as it is installed."""
-    audit = audit_code(PACKAGE, events=work.events)
+    audit = audit_code(PACKAGE, events=work.events, triage=OWN_PACKAGE)
     return {
         "result.json": json_bytes(_result(audit.findings, _facts(audit))),
         "bandit.json": audit.bandit_json,

@@ -117,7 +117,8 @@ def _remove_outdated(folder: Path, files: Mapping[str, bytes]) -> None:
         return
     try:
         content = parse_json(
-            read_beneath(folder, "run.json", max_bytes=MAX_RUN_JSON_BYTES).content, where="run.json",
+            read_beneath(folder, "run.json", max_bytes=MAX_RUN_JSON_BYTES).content,
+            where="run.json",
             max_bytes=MAX_RUN_JSON_BYTES,
         )
         earlier = dict(content["files"])

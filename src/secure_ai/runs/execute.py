@@ -18,7 +18,17 @@ from secure_ai.runs.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.store import Record, Store, key_of
 
 # These turn results into documents: a change there makes no stage stale.
-UNCODED = ("report/", "cli/", "threats/", "runs/assemble.py", "runs/documents.py", "runs/run.py", "runs/values.py")
+UNCODED = (
+    "report/",
+    "cli/",
+    "threats/",
+    "runs/assemble.py",
+    "runs/documents.py",
+    "runs/run.py",
+    "runs/judgements.py",
+    "runs/pictures.py",
+    "runs/metrics_files.py",
+)
 NO_BF16_FACTOR = 3.0
 
 

@@ -1,11 +1,11 @@
-"""Recipes: what a run does, as one checked value. The files are `recipes/*.toml`; `--set` and flags change single keys."""
+"""Recipes: what a run does, as one checked value. `recipes/*.toml` hold them; `--set` and flags change single keys."""
 
 from __future__ import annotations
 
 import difflib
 import tomllib
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -26,6 +26,8 @@ class DataSection(_Section):
 
     train: str = "mnist:train"
     test: str = "mnist:test"
+    split: Literal["train", "test"] = "test"
+    n: int | None = Field(None, ge=1)
 
 
 class Report1Section(_Section):
@@ -49,7 +51,7 @@ class Report1Section(_Section):
 class Report2Section(_Section):
     """Report 2's protocol; the defaults are the report's own figures."""
 
-    modes: list[Mode] = Field(default_factory=lambda: ["baseline", "poisoned", "adv_only", "adv_training"])
+    modes: list[Mode] = Field(list(get_args(Mode)), min_length=1)
     epochs: int = Field(5, ge=1, le=1000)
     defence_epochs: int = Field(3, ge=1, le=1000)
     batch_size: int = Field(64, ge=1, le=100_000)

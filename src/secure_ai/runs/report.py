@@ -42,7 +42,7 @@ def _images(folder: Path) -> dict[str, bytes]:
     }
 
 
-def render(folder: Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # noqa: A002  # as the option
+def render(folder: Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # as the option
     """A finished run as text."""
     report = read_report(folder)
     if format == "html":

@@ -93,7 +93,7 @@ def train_defended(work: Work) -> Outputs:
     )
 
 
-def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset, Evaluation]:
+def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
     test = work.data("test")
     target = target_of(work, stage, ARCH, test.classes)
     collected = Collected(stage=f"{stage}/measure", model=stage, replay=REPLAY)
@@ -104,7 +104,7 @@ def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset, Evaluati
     collected.value("clean/confusion", clean.confusion)
     collected.value("clean/per-class", precision_and_recall(clean.confusion))
     add_inference_time(collected, seconds, len(test))
-    return collected, target, test, clean
+    return collected, target, test
 
 
 def _budget(work: Work) -> PerturbationBudget:
@@ -132,7 +132,7 @@ def _add_triggered_sevens(work: Work, collected: Collected, target: Target, test
 
 def measure_baseline(work: Work) -> Outputs:
     """Clean accuracy; FGSM on the report's first images and on all; PGD; the trigger's effect on a clean network."""
-    collected, target, test, _ = _start(work, BASELINE)
+    collected, target, test = _start(work, BASELINE)
     _add_first_images(work, collected, target, test)
     add_white_box(work, collected, target, test, _budget(work), work.settings["pgd_steps"])
     _add_triggered_sevens(work, collected, target, test)
@@ -141,7 +141,7 @@ def measure_baseline(work: Work) -> Outputs:
 
 def measure_poisoned(work: Work) -> Outputs:
     """Clean accuracy, the report's check (an accuracy with some images patched), and triggered sevens sent to 1."""
-    collected, target, test, _ = _start(work, POISONED)
+    collected, target, test = _start(work, POISONED)
     triggered = _add_triggered_sevens(work, collected, target, test)
     source, label = work.settings["source_label"], work.settings["target_label"]
     others = (triggered.labels != source) & (triggered.labels != label)
@@ -163,11 +163,10 @@ def measure_poisoned(work: Work) -> Outputs:
 
 def measure_defended(work: Work) -> Outputs:
     """Clean accuracy; FGSM on the first images and on all; PGD; examples made for the baseline."""
-    collected, target, test, clean = _start(work, DEFENDED)
+    collected, target, test = _start(work, DEFENDED)
     _add_first_images(work, collected, target, test)
     baseline = target_of(work, BASELINE, ARCH, test.classes)
     examples, _ = attack_every_image(fgsm, baseline, test, _budget(work), work.settings["seed"], work.progress)
-    attacked = evaluate(target, examples, test.labels)
-    add_transferred(collected, clean, attacked, target, _budget(work), baseline, "FGSM")
+    add_transferred(collected, target, test, examples, _budget(work), baseline)
     add_white_box(work, collected, target, test, _budget(work), work.settings["pgd_steps"])
     return collected.outputs()

@@ -1,78 +1,68 @@
-"""One network's robust accuracy, measured the three ways whose lowest is the claim: transferred, one step, many steps."""
+"""A network's robust accuracy, measured the three ways whose lowest is the claim: transferred, one step, many steps."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.evaluate import Evaluation
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.harness import SuiteResult, run_suite
-from secure_ai.red.evasion.trust import judge_suite
+from secure_ai.red.evasion.harness import run_suite, score_examples
+from secure_ai.red.evasion.health import GradientHealth, gradient_health
+from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.trust import judge_examples, judge_suite
 from secure_ai.runs.stage import Work
 from secure_ai.runs.steps import Collected
 
 
-def suite(
-    work: Work, target: Target, dataset: Dataset, budget: PerturbationBudget, attacks: str, progress_name: str = ""
-) -> SuiteResult:
-    """Run the attacks named in `attacks` on the whole data set under the harness."""
-    return run_suite(
-        target,
-        dataset.images,
-        dataset.labels,
-        budget=budget,
-        attacks=parse_attacks(attacks),
-        seed=work.settings["seed"],
-        progress=work.progress,
-    )
-
-
 def add_suite(
-    collected: Collected, name: str, result: SuiteResult, target: Target, budget: PerturbationBudget, protocol: str
+    collected: Collected, name: str, result: SuiteResult, protocol: str, gradients: GradientHealth | None = None
 ) -> None:
-    """Add a suite's robust accuracy with its trust verdict, and what it cost."""
-    trust = judge_suite(result, target_digest=target.digest)
-    collected.rate(name, "robust_accuracy", result.robust_accuracy, protocol, budget=budget, trust=trust)
+    """Add a suite's robust accuracy with its trust verdict, and what each attack of it cost."""
+    trust = judge_suite(result, gradients=gradients)
+    collected.rate(name, "robust_accuracy", result.robust_accuracy, protocol, budget=result.budget, trust=trust)
     collected.value(f"{name}/attacks", [row.as_json() for row in result.rows])
 
 
 def add_white_box(
     work: Work, collected: Collected, target: Target, dataset: Dataset, budget: PerturbationBudget, steps: int
 ) -> None:
-    """White-box FGSM and PGD on the network itself, true labels."""
-    one = suite(work, target, dataset, budget, "fgsm")
-    add_suite(collected, "fgsm", one, target, budget, "white-box FGSM on this network, true labels")
-    many = suite(work, target, dataset, budget, f"pgd:steps={steps}")
-    add_suite(collected, "pgd", many, target, budget, f"white-box PGD-{steps} on this network, true labels")
-
-
-def transferred_rate(clean: Evaluation, attacked: Evaluation) -> tuple[int, int]:
-    """Samples right on the clean image and on the example made elsewhere, and all samples."""
-    return int(((clean.predictions == clean.labels) & (attacked.predictions == attacked.labels)).sum()), len(
-        clean.labels
-    )
+    """White-box FGSM and PGD on the network itself, true labels, all images."""
+    gradients = gradient_health(target, dataset.images, dataset.labels)
+    plans = {"fgsm": ("fgsm", "FGSM"), "pgd": (f"pgd:steps={steps}", f"PGD-{steps}")}
+    for name, (text, title) in plans.items():
+        result = run_suite(
+            target,
+            dataset.images,
+            dataset.labels,
+            budget=budget,
+            attacks=parse_attacks(text),
+            seed=work.settings["seed"],
+            progress=work.progress,
+        )
+        add_suite(collected, name, result, f"white-box {title} on this network, true labels", gradients)
 
 
 def add_transferred(
     collected: Collected,
-    clean: Evaluation,
-    attacked: Evaluation,
     target: Target,
+    dataset: Dataset,
+    examples: np.ndarray,
     budget: PerturbationBudget,
     made_for: Target,
-    n_attacks: str,
 ) -> None:
-    """Robust accuracy on examples made for another network: never a claim, and the trust verdict says so."""
-    from secure_ai.red.evasion.trust import judge_examples
+    """Accuracy on FGSM examples made for another network: never a claim, and the trust verdict says so.
 
-    trust = judge_examples(n=len(clean.labels), made_for_digest=made_for.digest, target_digest=target.digest)
-    hits, n = transferred_rate(clean, attacked)
-    protocol = f"{n_attacks} examples made for {made_for.name}"
-    collected.rate("transferred", "robust_accuracy", rate(hits, n), protocol, budget=budget, trust=trust)
+    Args:
+        examples: (N, C, H, W) float32, one for every image of `dataset`.
+    """
+    score = score_examples(target, examples, dataset.labels, dataset.images, budget=budget, made_for=made_for.digest)
+    protocol = f"FGSM examples made for {made_for.name}"
+    trust = judge_examples(score)
+    collected.rate("transferred", "robust_accuracy", score.robust_accuracy, protocol, budget=budget, trust=trust)
+    collected.value("transferred-all", score.adversarial_accuracy.as_json())
 
 
 def top_wrong_share(evaluation: Evaluation, k: int = 1) -> float | None:

@@ -15,6 +15,7 @@ from secure_ai.core.events import EventLog, EventSink, ignore_event
 from secure_ai.core.findings import Severity
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
+from secure_ai.data.splits import refuse_leak
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
 from secure_ai.runs import assess
 from secure_ai.runs.assemble import RunFacts, assemble
@@ -61,8 +62,11 @@ class DataSets:
     def get(self, role: str) -> Dataset:
         """The data set of `train` or `test`."""
         if role not in self.loaded:
-            text = self.recipe.data.train if role == "train" else self.recipe.data.test
-            self.loaded[role] = load_data(text, split=role, seed=self.recipe.seed, events=self.events)
+            section = self.recipe.data
+            text, split, n = (
+                (section.train, "train", None) if role == "train" else (section.test, section.split, section.n)
+            )
+            self.loaded[role] = load_data(text, split=split, n=n, seed=self.recipe.seed, events=self.events)
         return self.loaded[role]
 
     def digest(self, role: str) -> str:
@@ -165,8 +169,11 @@ def forecast(
 
 
 def _stages(recipe: Recipe, model: ModelSpec | None, sets: DataSets) -> list[Stage]:
-    roles = {"train", "test"} if {"report-1", "report-2"} & set(recipe.parts) else set()
-    return plan(recipe, {role: len(sets.get(role)) for role in roles}, assess.stages(recipe, model))
+    sizes: dict[str, int] = {}
+    if {"report-1", "report-2"} & set(recipe.parts):
+        refuse_leak(sets.get("train"), sets.get("test"))
+        sizes = {role: len(sets.get(role)) for role in ("train", "test")}
+    return plan(recipe, sizes, assess.stages(recipe, model))
 
 
 def _execute_and_report(

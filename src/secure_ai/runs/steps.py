@@ -32,7 +32,7 @@ from secure_ai.models.networks import build_network
 from secure_ai.models.store import model_bytes
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest
-from secure_ai.red.evasion.contract import SHARD_SIZE, Attack
+from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Work
 
@@ -140,7 +140,7 @@ def train_stage(
 
 
 def attack_every_image(
-    attack: Attack,
+    attack: Callable[..., Tensor],
     target: Target,
     dataset: Dataset,
     budget: PerturbationBudget,
@@ -148,7 +148,7 @@ def attack_every_image(
     progress: AddProgress,
     **settings: Any,
 ) -> tuple[np.ndarray, float]:
-    """x_adv (N, C, H, W) float32 of every image, misclassified ones too (as both reports do), and the seconds it took."""
+    """x_adv (N, C, H, W) float32 of every image, misclassified ones too (as both reports do), and the seconds taken."""
     began, parts = time.perf_counter(), []
     with target.attacked(), target.searching():
         for start in range(0, len(dataset), SHARD_SIZE):

@@ -86,7 +86,7 @@ def pgd(
     and `steps` backward passes and one forward pass of the last iterate, all times `eot_samples` and `restarts`.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
+        target: see `Attack`, as for all arguments down to `active`; the norm is linf, l2 or l1.
         steps: gradient updates per restart.
         step_size_rel: step size in units of eps; 0 stands for 2.5 / `steps`.
         restarts: independent runs from new random starts; a broken sample starts none.

@@ -159,9 +159,8 @@ def random_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generat
 def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     """The step of norm 1 that raises a linear function with this gradient most, (N, C, H, W).
 
-    linf: the sign. l2: the normalised gradient. l1: the sign of the largest 1 % of the values (at least one), in equal
-    parts: SLIDE (1904.13000), because the true steepest step moves one value only. l0: the gradient over its l1 norm
-    (PGD_0, 1909.05040), of which `project` keeps the largest. A zero gradient gives a zero step.
+    linf: the sign. l2: the normalised gradient. l1 and l0: the sign of the largest 1 % of the values (at least one), in
+    equal parts: SLIDE (1904.13000), because the true steepest step moves one value only. Zero stays zero.
     """
     if norm == "linf":
         return gradient.sign()
@@ -171,8 +170,6 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     )  # saturated logits: 1e-30 has a direction too
     if norm == "l2":
         flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(TINY)
-    elif norm == "l0":
-        flat = flat / flat.abs().sum(dim=1, keepdim=True).clamp_min(TINY)
     else:
         count = max(1, math.ceil(L1_SHARE * flat.shape[1]))
         chosen = flat.abs().topk(count, dim=1).indices

@@ -41,7 +41,7 @@ def plant(
 ) -> Planted:
     """Stamp `trigger` on some training images; with `dirty` labels also relabel them to `target_label`.
 
-    BadNets (Gu et al., 1708.06733) is dirty-label with `source_label=None`; report 1 is clean-label on its target class.
+    BadNets (Gu et al., 1708.06733): dirty-label, `source_label=None`. Report 1: clean-label on its target class.
 
     Args:
         source_label: only images of this class are poisoned; None: any class but the target (dirty), or the target

@@ -1,0 +1,154 @@
+"""report.html: one file that needs no network, no script and no other file.
+
+Every string of a report may come from an attacker (file names, class names, messages): templates escape everything, the
+content security policy admits one style sheet by its digest and pictures as data, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.resources
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from secure_ai.core.findings import Severity
+from secure_ai.report import headline, terminal
+from secure_ai.report.text import budget_text, cell, measurement_text, seconds_text, short_text, trust_badge
+from secure_ai.report.verdict import verdict
+from secure_ai.threats.taxonomy import NAMES, STRIDE
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+WORST = 3
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|µs|points)\b|%)")
+PICTURE_TITLES = {
+    "baseline_accuracy": "Baseline: accuracy during training",
+    "baseline_loss": "Baseline: loss during training",
+    "baseline_confusion": "Baseline on clean images",
+    "baseline_fgsm_confusion": "Baseline under FGSM",
+    "advtrained_clean_confusion": "Defended network on clean images",
+    "advtrained_fgsm_confusion": "Defended network on examples made for the baseline",
+    "fgsm_accuracy_comparison": "Accuracy under FGSM, before and after",
+    "poison_confusion": "Poisoned network on clean images",
+    "poison_clean_confusion": "Poisoned network on clean images",
+    "poison_target_effect": "What the trigger does",
+}
+STATUS_WORDS = {
+    "mitigated": "mitigated",
+    "ineffective": "ineffective",
+    "inconclusive": "inconclusive",
+    "not_tested": "not tested",
+}
+
+
+def render_html(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
+    """The report as one HTML page; the same page for the same input.
+
+    Args:
+        report: parsed report.json.
+        images: file name (with or without `.png`) to PNG bytes, shown in this order.
+
+    Raises:
+        ValueError: an image is not a PNG.
+    """
+    environment = _environment()
+    style = _resource("report.css")
+    page = environment.get_template("report.html.j2").render(
+        report=report,
+        style=style,
+        style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
+        verdict=verdict(report),
+        worst=_worst(report),
+        not_tested=terminal.not_tested_table(report),
+        groups=headline.accuracy_groups(report),
+        backdoors=headline.backdoor_group(report),
+        pictures=_pictures(images),
+        classes=[terminal.class_table(entry) for entry in report.get("confusions", [])],
+        letters=_letters(report),
+        findings=terminal.sorted_findings(report),
+        stages=terminal.stage_table(report),
+        names=NAMES,
+    )
+    return page + "\n"
+
+
+def _environment() -> Environment:
+    """Jinja with escaping always on, undefined names as errors, and every printed value made one printable line."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(_resource),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        finalize=_printed,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    environment.filters |= {
+        "budget": budget_text,
+        "measured": measurement_text,
+        "short": short_text,
+        "badge": trust_badge,
+        "holds": terminal.holds_text,
+        "seconds": seconds_text,
+        "status": lambda text: STATUS_WORDS.get(text, text),
+        "evidence": lambda content: json.dumps(content, ensure_ascii=False, sort_keys=True, default=str),
+        "count": lambda number: f"{number:,}",
+    }
+    return environment
+
+
+def _printed(value: object) -> object:
+    """A string as one printable line in which a number stays with its unit."""
+    if isinstance(value, str) and not hasattr(value, "__html__"):
+        return _BEFORE_UNIT.sub("\N{NO-BREAK SPACE}", cell(value))
+    return value
+
+
+def _resource(name: str) -> str:
+    return importlib.resources.files("secure_ai.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _worst(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The three worst things in plain words: grave findings, contradicted headline claims, then lesser findings."""
+    claims = [
+        {"mark": "wrong", "what": row["published"]["text"], "why": row["reason"], "target": "reproduction"}
+        for row in report["reproduction"]
+        if row["holds"] == "no" and row.get("headline")
+    ]
+    findings = [
+        {"mark": f["severity"], "what": f["message"], "why": f["remediation"], "target": "findings"}
+        for f in terminal.sorted_findings(report)
+        if Severity(f["severity"]).rank >= Severity.MEDIUM.rank and not f["planted"]
+    ]
+    grave = [finding for finding in findings if finding["mark"] in ("critical", "high")]
+    return (grave + claims + [finding for finding in findings if finding not in grave])[:WORST]
+
+
+def _pictures(images: Mapping[str, bytes]) -> list[dict[str, str]]:
+    pictures = []
+    for name, content in images.items():
+        if not content.startswith(PNG_SIGNATURE):
+            raise ValueError(f"{cell(name)} is not a PNG")
+        stem = name.rsplit("/", 1)[-1].removesuffix(".png")
+        title = PICTURE_TITLES.get(stem, stem.replace("_", " ").replace("-", " "))
+        pictures.append({"title": title, "name": name, "base64": base64.b64encode(content).decode()})
+    return pictures
+
+
+def _letters(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """STRIDE rows by letter, those with a measurement apart from the others."""
+    letters = []
+    for letter, name in STRIDE.items():
+        rows = [row for row in report["threats"] if row["letter"] == letter]
+        if rows:
+            untested = [row for row in rows if row["status"] == "not_tested"]
+            measured = [row for row in rows if row["status"] != "not_tested"]
+            letters.append({"letter": letter, "name": name, "measured": measured, "not_tested": untested})
+    return letters

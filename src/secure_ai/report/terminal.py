@@ -1,0 +1,136 @@
+"""Tables for the terminal as plain data: the command line prints them, this module only decides what stands in them.
+
+Every cell is one printable line, so a hostile name cannot move the cursor; whoever prints must escape its own markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from secure_ai.core.findings import Severity
+from secure_ai.report.text import budget_text, cell, measurement_text, rate_text, seconds_text, trust_badge
+
+Report = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table: every row has as many cells as there are columns."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def all_tables(report: Report) -> list[Table]:
+    """Every table that has rows, most important first."""
+    tables = (
+        reproduction_table(report, headlines_only=True),
+        measurement_table(report),
+        finding_table(report),
+        threat_table(report),
+        not_tested_table(report),
+    )
+    return [table for table in tables if table.rows]
+
+
+def number_text(number: Mapping[str, Any] | None) -> str:
+    """A number of the reproduction table, or a dash where there is none."""
+    return cell(number["text"]) if number else "-"
+
+
+def holds_text(row: Mapping[str, Any]) -> str:
+    """`yes`, `no`, `not measured`, `not judged` (a time), or `no support` where nothing contradicts the claim either."""
+    if row["holds"] == "no" and row.get("status") == "not_supported":
+        return "no support"
+    return {"not_comparable": "not judged"}.get(row["holds"], cell(row["holds"]).replace("_", " "))
+
+
+def reproduction_table(report: Report, *, headlines_only: bool = False) -> Table:
+    """Published figures beside ours."""
+    rows = [row for row in report["reproduction"] if row.get("headline") or not headlines_only]
+    cells = [
+        (
+            f"{cell(row['report'])} {cell(row['figure'])}",
+            cell(row["published"]["text"]),
+            number_text(row["same_protocol"]),
+            number_text(row["correct"]),
+            holds_text(row),
+            cell(row["reason"]),
+        )
+        for row in rows
+    ]
+    columns = ("figure", "published", "same protocol", "measured correctly", "holds", "why")
+    return Table("Published figures" + (" (headlines)" if headlines_only else ""), columns, tuple(cells))
+
+
+def measurement_table(report: Report) -> Table:
+    """Every rate with n, interval and trust."""
+    rows = [
+        (cell(m["id"]), cell(m["metric"]), budget_text(m) or "-", measurement_text(m), trust_badge(m))
+        for m in report["measurements"]
+    ]
+    return Table("Measurements", ("id", "metric", "budget", "value", "trust"), tuple(rows))
+
+
+def sorted_findings(report: Report) -> list[Mapping[str, Any]]:
+    """Findings that the tool did not plant first, each part from the worst severity down."""
+    return sorted(report["findings"], key=lambda f: (bool(f["planted"]), -Severity(f["severity"]).rank))
+
+
+def finding_table(report: Report) -> Table:
+    """Findings, worst first."""
+    rows = [
+        (
+            finding["severity"] + (" (planted by the tool)" if finding["planted"] else ""),
+            cell(finding["id"]),
+            cell(finding["location"]),
+            cell(finding["message"]),
+        )
+        for finding in sorted_findings(report)
+    ]
+    return Table("Findings", ("severity", "id", "where", "what"), tuple(rows))
+
+
+def threat_table(report: Report) -> Table:
+    """STRIDE rows that were measured; the others are counted in `not_tested_table`."""
+    rows = [
+        (row["letter"], cell(row["mitigation"]), cell(row["claimed"]), cell(row["status"]), cell(row["reason"]))
+        for row in report["threats"]
+        if row["status"] != "not_tested"
+    ]
+    return Table("STRIDE rows measured", ("", "mitigation", "claimed", "measured", "why"), tuple(rows))
+
+
+def not_tested_table(report: Report) -> Table:
+    """What this run says nothing about."""
+    untested = sum(row["status"] == "not_tested" for row in report["threats"])
+    texts = [cell(text) for text in report["not_tested"]]
+    if untested:
+        texts.append(f"{untested} of {len(report['threats'])} STRIDE mitigations of the reports")
+    return Table("Not tested", ("what",), tuple((text,) for text in texts))
+
+
+def stage_table(report: Report) -> Table:
+    """Seconds per stage, longest first."""
+    seconds = report["run"].get("stage_seconds") or {}
+    reused = set(report["run"].get("reused") or ())
+    rows = [
+        (cell(name), seconds_text(took), "reused" if name in reused else "")
+        for name, took in sorted(seconds.items(), key=lambda item: -item[1])
+    ]
+    return Table("Stages", ("stage", "time", ""), tuple(rows))
+
+
+def class_table(confusion: Mapping[str, Any]) -> Table:
+    """Precision and recall of each class of an entry of `confusions`."""
+    from secure_ai.report.confusion import per_class
+
+    rows = [
+        (str(row["label"]), rate_text(row["precision"]), rate_text(row["recall"]))
+        for row in per_class(confusion["counts"])
+    ]
+    title = cell(confusion.get("title") or confusion["id"])
+    return Table(title, ("class", "precision", "recall"), tuple(rows))

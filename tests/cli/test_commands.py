@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from secure_ai.cli.main import COMMANDS, run_command
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    code = run_command(list(arguments))
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def call_json(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, Any]:
+    code, out, _ = call(capsys, *arguments, "--json")
+    return code, json.loads(out)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, digit_files: dict[str, Path]) -> Path:
+    path = tmp_path_factory.mktemp("model") / "mine.safetensors"
+    arguments = ["train", "--arch", "report1-cnn", "--data", str(digit_files["train"]), "--epochs", "3"]
+    assert run_command([*arguments, "--out", str(path), "--quiet"]) == 0
+    return path
+
+
+@pytest.mark.parametrize("name", ["", *COMMANDS])
+def test_help_needs_no_torch(name: str) -> None:
+    code = (
+        "import sys\nfrom secure_ai.cli.main import build_app\n"
+        f"build_app()({[*name.split(), '--help']!r})\n"
+        "slow = {'torch', 'keras', 'matplotlib', 'scipy', 'h5py'} & set(sys.modules)\n"
+        "sys.exit(f'imported {slow}' if slow else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Usage" in done.stdout
+
+
+def test_every_command_is_documented_in_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    assert all(name.split()[0] in out for name in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["atack"], 2, "E_USAGE"),
+        (["run", "--recipe", "nope"], 2, "E_CONFIG"),
+        (["run", "--no-such-flag"], 2, "E_USAGE"),
+        (["run", "--epochs", "3"], 2, "E_USAGE"),
+        (["run", "--mode", "everything"], 2, "E_USAGE"),
+        (["run", "--time-budget", "soon", "--mode", "baseline"], 2, "E_USAGE"),
+        (["data", "show", "nowhere.npz"], 2, "E_FILE_MISSING"),
+        (["data", "show", "mnist:test:10", "--n", "20"], 2, "E_USAGE"),
+        (["attack", "--norm", "linf", "--eps", "0.1"], 2, "E_USAGE"),
+        (["attack", "--model", "nowhere.pt", "--norm", "linf", "--eps", "0.1", "--data", "DATA"], 2, "E_FILE_MISSING"),
+        (["audit", "log", "verify", "nowhere.jsonl"], 4, "E_LOG"),
+        (["report", "nowhere"], 2, "E_FILE_MISSING"),
+        (
+            [
+                "backdoor",
+                "plant",
+                "--trigger",
+                "star",
+                "--target-label",
+                "1",
+                "--poison-count",
+                "1",
+                "--out",
+                "x",
+                "--data",
+                "DATA",
+            ],
+            2,
+            "E_TRIGGER",
+        ),
+    ],
+)
+def test_errors_have_their_exit_code_and_their_code_in_both_formats(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    digit_files: dict[str, Path],
+    arguments: list[str],
+    code: int,
+    error: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [str(digit_files["test"]) if word == "DATA" else word for word in arguments]
+    got, out, err = call(capsys, *given)
+    assert (got, out) == (code, "")
+    assert error in err
+    assert "Traceback" not in err
+    got, content = call_json(capsys, *given)
+    assert got == code
+    assert set(content) == {"schema_version", "error"}
+    assert set(content["error"]) == {"code", "message", "where", "expected", "got", "hint"}
+    assert content["error"]["code"] == error
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+def test_attack_answers_the_contract(
+    capsys: pytest.CaptureFixture[str], model: Path, digit_files: dict[str, Path], tmp_path: Path
+) -> None:
+    saved = tmp_path / "adv.npz"
+    code, content = call_json(
+        capsys, "attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf",
+        "--eps", "64/255", "--attack", "fgsm,pgd:steps=5", "--save-adversarial", str(saved), "--seed", "3",
+    )  # fmt: skip
+    assert code == 0
+    assert content["schema_version"] == 1
+    assert content["budget"] == {"norm": "linf", "eps": 64 / 255, "eps_text": "64/255"}
+    assert content["data"]["n"] == 300
+    assert [row["name"] for row in content["attacks"]] == ["fgsm", "pgd"]
+    for row in content["attacks"]:
+        assert set(row) >= {"name", "seconds", "forward_passes", "backward_passes", "robust_accuracy"}
+    for name in ("clean_accuracy", "robust_accuracy", "attack_success_rate"):
+        assert set(content[name]) == {"value", "ci_low", "ci_high", "n", "successes"}
+    assert content["attacks"][-1]["robust_accuracy"] == content["robust_accuracy"]
+    assert content["trust"]["verdict"] == "doubtful"
+    assert {check["outcome"] for check in content["trust"]["checks"]} <= {"pass", "fail", "not_run"}
+    with np.load(saved) as arrays:
+        assert arrays["x_adv"].shape == (300, 1, 28, 28)
+        clean = np.load(digit_files["test"])["x"][:, None].astype(np.float32) / 255
+        assert float(np.abs(arrays["x_adv"] - clean).max()) <= 64 / 255 + 1e-6
+        assert arrays["model_digest"].tobytes().hex() == content["model"]["digest"]
+
+
+def test_a_doubtful_number_is_never_printed_without_the_word(
+    capsys: pytest.CaptureFixture[str], model: Path, digit_files: dict[str, Path]
+) -> None:
+    code, out, _ = call(
+        capsys, "attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "0.3",
+        "--attack", "fgsm",
+    )  # fmt: skip
+    assert code == 0
+    first = out.splitlines()[0]
+    assert "robust accuracy" in first
+    assert "doubtful" in first
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["--eps", "0"], ["--eps", "-0.1"], ["--eps", "nan"], ["--eps", "1.5"], ["--eps", "1/0"], ["--norm", "l3"],
+        ["--attack", "pgd:steps=1000000000"], ["--attack", "pgd:step=3"], ["--attack", "nothing"], ["--attack", ""],
+        ["--batch-size", "1000000"], ["--batch-size", "0"], ["--range", "1,0"], ["--std", "0"], ["--mean", "x"],
+        ["--seed", "-1"], ["--arch", "report2-cnn"], ["--arch", "missing.py:build"], ["--n", "100000"],
+    ],
+)  # fmt: skip
+def test_bad_attack_requests_are_refused_before_work(
+    capsys: pytest.CaptureFixture[str], model: Path, digit_files: dict[str, Path], bad: list[str]
+) -> None:
+    settings = {"--norm": "linf", "--eps": "0.1", "--attack": "fgsm"} | {bad[0]: bad[1]}
+    words = [word for pair in settings.items() for word in pair]
+    code, content = call_json(capsys, "attack", "--model", str(model), "--data", str(digit_files["test"]), *words)
+    assert code in (2, 3)
+    assert content["error"]["code"].startswith("E_")
+
+
+def test_plant_writes_a_set_that_can_be_read_back(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], tmp_path: Path
+) -> None:
+    code, record = call_json(
+        capsys, "backdoor", "plant", "--data", str(digit_files["train"]), "--trigger",
+        "patch:size=3:place=top-left:value=1", "--poison-rate", "0.05", "--target-label", "2",
+        "--out", str(tmp_path / "p"),
+    )  # fmt: skip
+    assert code == 0
+    assert record["poison_count"] == 30
+    code, facts = call_json(capsys, "data", "show", str(tmp_path / "p" / "poisoned.npz"))
+    assert code == 0
+    assert facts["digest"] == record["poisoned"]["digest"]
+    assert json.loads((tmp_path / "p" / "poison.json").read_text()) == record
+
+
+def test_dry_run_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, digit_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    changes = [f"data.{role}={json.dumps(str(path))}" for role, path in digit_files.items()]
+    code, content = call_json(capsys, "run", "--recipe", "quick", "--dry-run", "--set", changes[0], "--set", changes[1])
+    assert code == 0
+    assert content["seconds"] == pytest.approx(sum(content["stages"].values()))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_2s_flags_are_taken_in_either_spelling(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path]
+) -> None:
+    for flags in (["--batch_size", "32", "--epsilon_fgsm", "0.2"], ["--batch-size", "32", "--epsilon-fgsm", "0.2"]):
+        code, content = call_json(
+            capsys,
+            "run",
+            "--mode",
+            "adv_only",
+            *flags,
+            "--set",
+            f"data.test={json.dumps(str(digit_files['test']))}",
+            "--set",
+            f"data.train={json.dumps(str(digit_files['train']))}",
+            "--dry-run",
+        )
+        assert code == 0
+        assert list(content["stages"])[:2] == ["report-2/baseline", "report-2/baseline/measure"]
+
+
+def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+    import signal
+
+    for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+        words = ["run", "--recipe", "quick", "--out", str(tmp_path / str(code)), "--set", "report_1.epochs=500"]
+        for role, path in digit_files.items():
+            words += ["--set", f"data.{role}={json.dumps(str(path))}"]
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with subprocess.Popen(
+            [sys.executable, "-m", "secure_ai", *words], stderr=subprocess.PIPE, text=True, env=environment
+        ) as process:
+            assert process.stderr is not None
+            assert "stages" in process.stderr.readline()
+            wait_for(tmp_path / str(code) / "events.jsonl", "stage_started")
+            process.send_signal(number)
+            assert process.wait(timeout=60) == code
+        report = json.loads((tmp_path / str(code) / "report.json").read_text())
+        assert report["run"]["complete"] is False
+
+
+def wait_for(path: Path, text: str) -> None:
+    import time
+
+    for _ in range(300):
+        if path.exists() and text in path.read_text():
+            return
+        time.sleep(0.1)
+    raise TimeoutError(text)

@@ -1,0 +1,324 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from secure_ai.core.errors import EmptyDataError, TargetError
+from secure_ai.core.trust import CheckOutcome
+from secure_ai.models.preflight import Preflight, preflight
+from secure_ai.models.target import InputTransform, Target
+from secure_ai.models.tensors import state_digest, to_channels_last
+
+CLASSES = 5
+N = 80
+IDS = [
+    "output", "input-layout", "eval-mode", "deterministic", "batch-independent", "logits", "input-gradient",
+    "input-range", "clean-accuracy",
+]  # fmt: skip
+
+
+def images_and_labels(channels: int = 1) -> tuple[Tensor, Tensor]:
+    """Class k has its brightest spot at row k."""
+    generator = torch.Generator().manual_seed(4)
+    x = 0.3 * torch.rand(N, channels, 6, 6, generator=generator)
+    y = torch.arange(N) % CLASSES
+    for i, label in enumerate(y):
+        x[i, :, label] += 0.6
+    return x, y
+
+
+class Rows(nn.Module):
+    """The sum over row k scores class k: right on every image above; a convolution and a linear layer in one."""
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 4, 1)
+        self.head = nn.Linear(4 * 36, CLASSES)
+        nn.init.constant_(self.conv.weight, 1 / channels)
+        nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]  # it has a bias
+        nn.init.zeros_(self.head.bias)
+        weight = torch.zeros(CLASSES, 4, 6, 6)
+        for label in range(CLASSES):
+            weight[label, :, label] = 0.5
+        self.head.weight.data = weight.flatten(1)
+
+    def hidden(self, x: Tensor) -> Tensor:
+        hidden: Tensor = self.conv(x)
+        return hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.hidden(x).flatten(1))
+        return logits
+
+
+class Changed(Rows):
+    """Rows with something done to the input or to the output."""
+
+    def __init__(
+        self,
+        before: Callable[[Tensor], Tensor] = lambda x: x,
+        after: Callable[[Tensor], Any] = lambda z: z,
+        channels: int = 1,
+    ) -> None:
+        super().__init__(channels)
+        self.before, self.after = before, after
+
+    def forward(self, x: Tensor) -> Any:
+        return self.after(super().forward(self.before(x)))
+
+
+def examine(network: nn.Module, channels: int = 1, classes: int = CLASSES, **settings: Any) -> Preflight:
+    x, y = images_and_labels(channels)
+    return preflight(target_of(network, channels, classes, **settings), x, y, generator=torch.Generator())
+
+
+def target_of(network: nn.Module, channels: int = 1, classes: int = CLASSES, **settings: Any) -> Target:
+    shape = (channels, 6, 6)
+    return Target(
+        to_channels_last(network), name="subject", digest="", input_shape=shape, num_classes=classes, **settings
+    )
+
+
+def failed(found: Preflight) -> list[str]:
+    return [check.id for check in found.checks if check.outcome is CheckOutcome.FAIL]
+
+
+def evidence(found: Preflight, identifier: str) -> str:
+    return next(check.evidence for check in found.checks if check.id == identifier)
+
+
+def test_a_sound_network_passes_every_check_unchanged() -> None:
+    network = Rows().eval()
+    before = state_digest(network.state_dict())
+    random_state = torch.get_rng_state()
+    found = examine(network)
+    assert [check.id for check in found.checks] == IDS
+    assert all(check.outcome is CheckOutcome.PASS for check in found.checks)
+    assert found.fixes == ()
+    assert found.target.network is network
+    assert (found.target.passes.forward, found.target.passes.backward) == (0, 0)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert state_digest(network.state_dict()) == before
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in network.parameters())
+
+
+def test_training_mode_is_told_and_left() -> None:
+    network = Rows()
+    found = examine(network)
+    assert failed(found) == []
+    assert "training mode" in found.fixes[0]
+    assert network.training
+
+
+# --- what makes an evaluation impossible ------------------------------------------------------------------------------
+
+
+def raising(x: Tensor) -> Tensor:
+    raise ZeroDivisionError("no such luck")
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (Changed(before=raising), "ZeroDivisionError: no such luck"),
+        (Changed(after=lambda z: (z, z)), "tuple"),
+        (Changed(after=lambda z: z[:, 0]), "one score a class"),
+        (Changed(after=lambda z: z.argmax(dim=1, keepdim=True)), "int64"),
+        (Changed(after=lambda z: z[:, :3]), "too few classes"),
+        (Changed(after=lambda z: z / 0), "NaN or infinity"),
+        (Rows(channels=3), "expected input"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused(network: nn.Module, message: str) -> None:
+    with pytest.raises(TargetError, match=message) as caught:
+        examine(network)
+    assert caught.value.where == "subject"
+
+
+class Learning(Rows):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            self.head.bias.add_(0.01)
+        return super().forward(x)
+
+
+def test_a_network_that_changes_itself_is_refused() -> None:
+    with pytest.raises(TargetError, match=r"head\.bias"):
+        examine(Learning())
+
+
+def test_no_samples_are_refused() -> None:
+    x, y = images_and_labels()
+    with pytest.raises(EmptyDataError):
+        preflight(target_of(Rows()), x[:0], y[:0], generator=torch.Generator())
+
+
+def test_more_classes_than_the_data_names_are_taken_from_the_network() -> None:
+    found = examine(Changed(after=lambda z: functional.pad(z, (0, 2), value=-9.0)))
+    assert failed(found) == []
+    assert found.target.num_classes == 7
+
+
+# --- layouts ----------------------------------------------------------------------------------------------------------
+
+
+class Viewing(Rows):
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.hidden(x)
+        logits: Tensor = self.head(hidden.view(len(hidden), -1))
+        return logits
+
+
+class Writing(Rows):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.mul_(2))
+
+
+class ChannelsLast(Rows):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != self.conv.in_channels:
+            raise ValueError(f"(N, H, W, C) expected, got {tuple(x.shape)}")
+        return super().forward(x.permute(0, 3, 1, 2))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize(("kind", "told"), [(Viewing, "view()"), (Writing, "writes"), (ChannelsLast, "(N, H, W, C)")])
+def test_other_layouts_are_found_and_given(kind: type[Rows], told: str, channels: int) -> None:
+    network = kind(channels)
+    found = examine(network, channels)
+    assert failed(found) == []
+    assert any(told in fix for fix in found.fixes)
+    x, y = images_and_labels(channels)
+    kept = x.clone()
+    assert bool((found.target.predict(x) == y).all())
+    assert torch.equal(x, kept)
+    pixels = x.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(found.target.logits(pixels).sum(), pixels)
+    assert gradient.shape == x.shape
+    assert bool(gradient.abs().sum() > 0)
+
+
+# --- what the answers are ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "softmax",
+    [
+        lambda z: functional.softmax(z, dim=1),
+        lambda z: torch.softmax(z, 1),
+        lambda z: z.softmax(-1),
+        nn.Softmax(dim=1),
+    ],
+)
+def test_a_last_softmax_is_taken_off_exactly(softmax: Callable[[Tensor], Tensor]) -> None:
+    found = examine(Changed(after=softmax))
+    assert failed(found) == []
+    assert "its input is used" in found.fixes[-1]
+    x, _ = images_and_labels()
+    torch.testing.assert_close(found.target.logits(x), Rows()(x))
+
+
+def test_logits_from_a_last_softmax_keep_the_gradient_that_log_p_has_lost() -> None:
+    """p is 0 or 1 in float32: cross-entropy is flat whatever is done, the margin only where log p stands for logits."""
+    exact = examine(Changed(after=lambda z: torch.softmax(200 * z, 1)))
+    assert failed(exact) == ["input-gradient"]
+    assert evidence(exact, "input-gradient").startswith("cross-entropy: 64 of 64 all zero; margin: 0 of 64")
+    hidden = examine(Changed(after=lambda z: torch.softmax(200 * z, 1) * 1.0))
+    assert failed(hidden) == ["logits", "input-gradient"]
+    assert "margin: 64 of 64" in evidence(hidden, "input-gradient")
+
+
+def test_hidden_probabilities_become_logarithms_and_are_doubted() -> None:
+    found = examine(Changed(after=lambda z: torch.softmax(z, 1) * 1.0))
+    assert failed(found) == ["logits"]
+    x, _ = images_and_labels()
+    torch.testing.assert_close(found.target.logits(x).log_softmax(1), Rows()(x).log_softmax(1))
+
+
+def test_log_probabilities_are_logits() -> None:
+    found = examine(Changed(after=lambda z: functional.log_softmax(z, dim=1)))
+    assert failed(found) == []
+    assert "log-probabilities" in evidence(found, "logits")
+
+
+@pytest.mark.parametrize(
+    ("network", "told"),
+    [
+        (Changed(after=lambda z: z.detach()), "no gradient reaches"),
+        (Changed(before=torch.round), "64 of 64 all zero"),
+        (Changed(after=lambda z: 1e4 * z), "cross-entropy: 64 of 64 all zero"),
+        (Changed(before=lambda x: x + (x * 0).sqrt()), "NaN"),
+    ],
+)
+def test_gradients_that_blind_an_attack_are_found(network: nn.Module, told: str) -> None:
+    found = examine(network)
+    assert "input-gradient" in failed(found)
+    assert told in evidence(found, "input-gradient")
+
+
+def test_randomness_is_found() -> None:
+    found = examine(Changed(before=functional.dropout).eval())
+    assert "deterministic" in failed(found)
+    assert not found.target.deterministic
+    assert next(c for c in found.checks if c.id == "batch-independent").outcome is CheckOutcome.NOT_RUN
+
+
+def test_the_same_generator_gives_the_same_findings() -> None:
+    first, second = (examine(Changed(before=functional.dropout).eval()) for _ in range(2))
+    assert first.checks == second.checks
+
+
+def test_batch_statistics_are_found() -> None:
+    network = Changed(after=nn.BatchNorm1d(CLASSES, track_running_stats=False))
+    assert failed(examine(network)) == ["batch-independent"]
+
+
+class Stubborn(Rows):
+    def train(self, mode: bool = True) -> "Stubborn":
+        self.training = True
+        return self
+
+
+def test_a_network_that_ignores_eval_is_found() -> None:
+    found = examine(Stubborn())
+    assert failed(found) == ["eval-mode"]
+    assert "Stubborn" in evidence(found, "eval-mode")
+
+
+# --- preprocessing ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "flag"),
+    [
+        (lambda x: (x > 140).float(), "--range 0,255"),
+        (lambda x: 1 - x, "--range 1,0"),
+        (lambda x: (x > 1.05).float(), "--mean 0.1307 --std 0.3081"),
+    ],
+)
+def test_another_preprocessing_is_suggested(before: Callable[[Tensor], Tensor], flag: str) -> None:
+    found = examine(Changed(before=before))
+    assert "input-range" in failed(found)
+    assert flag in evidence(found, "input-range")
+
+
+def test_the_right_preprocessing_is_accepted() -> None:
+    found = examine(Changed(before=lambda x: 1 - x), transform=InputTransform(low=1.0, high=0.0))
+    assert failed(found) == []
+
+
+def test_labels_in_another_order_are_found_but_no_flag_is_suggested() -> None:
+    found = examine(Changed(after=lambda z: z.roll(1, dims=1)))
+    assert failed(found) == ["clean-accuracy"]
+    assert evidence(found, "clean-accuracy").startswith("0 of 64 right; chance is 20%")
+
+
+def test_few_samples_decide_nothing_about_accuracy() -> None:
+    x, y = images_and_labels()
+    found = preflight(target_of(Rows()), x[:4], y[:4], generator=torch.Generator())
+    outcomes = {check.id: check.outcome for check in found.checks}
+    assert outcomes["input-range"] is outcomes["clean-accuracy"] is CheckOutcome.NOT_RUN
+    assert outcomes["logits"] is CheckOutcome.PASS

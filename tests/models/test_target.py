@@ -1,0 +1,181 @@
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secure_ai.core.errors import TargetError
+from secure_ai.models.target import InputTransform, Target
+
+CLASSES = 4
+
+
+def linear() -> nn.Module:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(18, CLASSES))
+    for parameter in network.parameters():
+        parameter.data = torch.linspace(-1, 1, parameter.numel()).reshape(parameter.shape)
+    return network
+
+
+def target_of(network: nn.Module, batch_size: int = 8, **settings: object) -> Target:
+    return Target(
+        network,
+        name="subject",
+        digest="0" * 64,
+        input_shape=(2, 3, 3),
+        num_classes=CLASSES,
+        batch_size=batch_size,
+        **settings,  # type: ignore[arg-type]  # each test gives what the constructor takes
+    )
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.rand(20, 2, 3, 3, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 20, 64])
+def test_forward_and_backward_passes_are_counted_by_sample(x: Tensor, batch_size: int) -> None:
+    target = target_of(linear(), batch_size)
+    target.logits(x)
+    assert (target.passes.forward, target.passes.backward) == (20, 0)
+    pixels = x.clone().requires_grad_()
+    with target.attacked():
+        torch.autograd.grad(target.logits(pixels).sum(), pixels)
+    assert (target.passes.forward, target.passes.backward) == (40, 20)
+    target.predict(x[:3])
+    target.logits(x[:0])
+    assert (target.passes.forward, target.passes.backward) == (43, 20)
+
+
+def test_every_gradient_of_one_forward_pass_counts(x: Tensor) -> None:
+    target = target_of(linear())
+    pixels = x.clone().requires_grad_()
+    with target.attacked():
+        logits = target.logits(pixels)
+        for label in range(CLASSES):
+            torch.autograd.grad(logits[:, label].sum(), pixels, retain_graph=True)
+    assert (target.passes.forward, target.passes.backward) == (20, 20 * CLASSES)
+
+
+def test_batches_do_not_change_the_answer(x: Tensor) -> None:
+    answers = [target_of(linear(), batch_size).logits(x) for batch_size in (1, 7, 20)]
+    for answer in answers:
+        torch.testing.assert_close(answer, linear()(x))
+
+
+def test_attacked_leaves_modes_and_parameters_as_they_were() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(18, CLASSES), nn.Dropout(), nn.BatchNorm1d(CLASSES))
+    network[1].bias.requires_grad_(False)
+    network[3].eval()
+    before = [module.training for module in network.modules()]
+    target = target_of(network)
+    with target.attacked():
+        assert not any(module.training for module in network.modules())
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert [module.training for module in network.modules()] == before
+    assert [p.requires_grad for p in network.parameters()] == [True, False, True, True]
+    with pytest.raises(KeyError), target.attacked():
+        raise KeyError
+    assert [module.training for module in network.modules()] == before
+
+
+class Forgetful(nn.Module):
+    """A network that changes a weight or a buffer when it is called."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.inner = linear()
+        self.register_buffer("calls", torch.zeros(()))
+        self.what = what
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            if self.what == "weight":
+                self.inner[1].weight.add_(1e-3)  # type: ignore[index]  # a Sequential
+            if self.what == "buffer":
+                self.get_buffer("calls").add_(1)
+        result: Tensor = self.inner(x)
+        return result
+
+
+@pytest.mark.parametrize(("what", "named"), [("weight", "inner.1.weight"), ("buffer", "calls"), ("nothing", "")])
+def test_a_network_that_changes_itself_is_caught(x: Tensor, what: str, named: str) -> None:
+    target = target_of(Forgetful(what))
+    if not named:
+        with target.attacked():
+            target.logits(x)
+        return
+    with pytest.raises(TargetError, match=named), target.attacked():
+        target.logits(x)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_prediction_from_nan_is_refused(x: Tensor, value: float) -> None:
+    network = linear()
+    assert target_of(network).predict(x).shape == (20,)
+    network[1].bias.data[2] = value  # type: ignore[index]  # a Sequential
+    with pytest.raises(TargetError, match="NaN or infinity"):
+        target_of(network).predict(x)
+
+
+class Answering(nn.Module):
+    def __init__(self, answer: object) -> None:
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: Tensor) -> object:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    "answer", [torch.zeros(2, 5), torch.zeros(2), torch.zeros(2, 4, 1), torch.zeros(2, 4).long(), (1, 2), None]
+)
+def test_anything_but_one_score_a_class_is_refused(answer: object) -> None:
+    images = torch.zeros(2, 2, 3, 3)
+    assert target_of(Answering(torch.zeros(2, 4))).logits(images).shape == (2, 4)
+    with pytest.raises(TargetError, match="one score a class"):
+        target_of(Answering(answer)).logits(images)
+
+
+def test_input_transform(x: Tensor) -> None:
+    transform = InputTransform(low=-1, high=3, mean=(0.5, 1.0), std=(2.0, 4.0))
+    expected = (4 * x - 1 - torch.tensor([0.5, 1.0]).view(1, 2, 1, 1)) / torch.tensor([2.0, 4.0]).view(1, 2, 1, 1)
+    torch.testing.assert_close(transform(x), expected)
+    assert torch.equal(InputTransform()(x), x)
+    assert torch.equal(InputTransform(channels_last=True)(x), x.permute(0, 2, 3, 1))
+    torch.testing.assert_close(target_of(linear(), transform=transform).logits(x), linear()(expected))
+
+
+def test_gradients_are_those_of_pixels_in_0_to_1(x: Tensor) -> None:
+    """The chain rule goes through the transform: a range of 255 makes the gradient 255 times as large."""
+    pixels = x.clone().requires_grad_()
+    plain, wide = target_of(linear()), target_of(linear(), transform=InputTransform(high=255.0))
+    (small,) = torch.autograd.grad(plain.logits(pixels)[:, 0].sum(), pixels)
+    (large,) = torch.autograd.grad(wide.logits(pixels)[:, 0].sum(), pixels)
+    torch.testing.assert_close(large, 255 * small)
+
+
+class WithFeatures(nn.Module):
+    def features(self, x: Tensor) -> Tensor:
+        return x.amax(dim=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x).flatten(1)[:, :CLASSES]
+
+
+def test_features(x: Tensor) -> None:
+    target = target_of(WithFeatures())
+    assert torch.equal(target.features(x), x.amax(dim=1).flatten(1))
+    assert target.passes.forward == 20
+    with pytest.raises(TargetError, match="no features"):
+        target_of(linear()).features(x)
+
+
+def test_searching_lowers_precision_and_nothing_else_does(x: Tensor) -> None:
+    target = target_of(linear(), search_dtype=torch.bfloat16)
+    exact = target.logits(x)
+    with target.searching():
+        rough = target.logits(x)
+    assert rough.dtype == torch.float32
+    assert not torch.equal(rough, exact)
+    torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.05)
+    assert torch.equal(target.logits(x), exact)

@@ -1,0 +1,272 @@
+"""The verdict: what makes a number doubtful or broken, and that honest numbers are left alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.errors import EmptyDenominatorError
+from secure_ai.core.results import rate, rate_or_reason
+from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
+from secure_ai.red.evasion.harness import run_suite, score_examples
+from secure_ai.red.evasion.health import GradientHealth, gradient_health
+from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.trust import judge_examples, judge_suite, lowest_claim
+
+LINF = PerturbationBudget("linf", 0.02)
+GOOD = GradientHealth(1000, 0, 0)
+
+
+def of(trust: Trust, identifier: str) -> Check:
+    (found,) = [check for check in trust.checks if check.id == identifier]
+    return found
+
+
+def run(case: Any, text: str = "fgsm,pgd:steps=5,noise", **options: Any) -> SuiteResult:
+    options = {"budget": LINF, "attacks": parse_attacks(text), "seed": 0, **options}
+    return run_suite(case.target, case.x, case.y, **options)
+
+
+def member(name: str, knowledge: Any, stands_for: str, **settings: Any) -> AttackPlan:
+    """A stand-in for an attack of that name."""
+    row = ATTACKS[stands_for]
+
+    def attack(*arguments: Any, **keywords: Any) -> Tensor:
+        found: Tensor = row.attack(*arguments, **{k: v for k, v in keywords.items() if k not in settings})
+        return found
+
+    entry = AttackEntry(attack=cast(Attack, attack), norms=row.norms, knowledge=knowledge, kind="budget", source="test")
+    return AttackPlan(name, entry, settings)
+
+
+STRONG = (
+    member("apgd-ce", "white-box", "pgd", steps=100),
+    member("apgd-t", "white-box", "pgd", steps=100),
+    member("square", "score-based", "noise", query_budget=5000),
+)
+
+
+def test_a_strong_suite_on_enough_samples_is_reliable(cnn_case: Callable[..., Any]) -> None:
+    case = cnn_case(1000)
+    trust = judge_suite(run(case, attacks=STRONG), gradients=GOOD)
+    assert trust.verdict is Verdict.RELIABLE, trust.reasons
+
+
+@pytest.mark.parametrize("missing", [0, 1, 2])
+def test_each_member_is_needed(cnn_case: Callable[..., Any], missing: int) -> None:
+    attacks = [plan for number, plan in enumerate(STRONG) if number != missing]
+    trust = judge_suite(run(cnn_case(1000), attacks=attacks), gradients=GOOD)
+    assert trust.verdict is Verdict.DOUBTFUL
+    strength = of(trust, "suite-strength")
+    assert strength.outcome is CheckOutcome.FAIL
+    assert ("APGD-CE", "a targeted margin attack", "a black-box attack")[missing] in strength.evidence
+    assert strength.evidence.count("missing") == 1
+
+
+def test_noise_is_no_black_box_attack(cnn_case: Callable[..., Any]) -> None:
+    attacks = [*STRONG[:2], *parse_attacks("noise")]
+    assert "a black-box attack" in of(judge_suite(run(cnn_case(20), attacks=attacks)), "suite-strength").evidence
+
+
+def test_too_few_samples_are_doubtful(cnn_case: Callable[..., Any]) -> None:
+    trust = judge_suite(run(cnn_case(999), attacks=STRONG), gradients=GOOD)
+    assert trust.verdict is Verdict.DOUBTFUL
+    assert trust.reasons == ["n = 999; a claim needs n >= 1000"]
+
+
+def test_examples_of_another_network_break_the_number(cnn_case: Callable[..., Any]) -> None:
+    result = run(cnn_case(50))
+    trust = judge_suite(result, model_digest="e" * 64)
+    assert trust.verdict is Verdict.BROKEN
+    assert of(trust, "made-for-another-network").evidence == (
+        "the examples were made for network dddddddddddd, the number is claimed for eeeeeeeeeeee: a transfer"
+    )
+    assert judge_suite(result, model_digest="d" * 64).verdict is not Verdict.BROKEN
+
+
+@pytest.mark.parametrize(
+    ("made_for", "outcome", "verdict"),
+    [
+        ("e" * 64, CheckOutcome.FAIL, Verdict.BROKEN),
+        ("d" * 64, CheckOutcome.PASS, Verdict.DOUBTFUL),
+        ("", CheckOutcome.NOT_RUN, Verdict.DOUBTFUL),
+    ],
+)
+def test_saved_examples_are_judged_by_their_origin(
+    cnn_case: Callable[..., Any], made_for: str, outcome: CheckOutcome, verdict: Verdict
+) -> None:
+    case = cnn_case(30)
+    score = score_examples(case.target, case.x, case.y, case.x, budget=LINF, made_for=made_for)
+    trust = judge_examples(score)
+    assert of(trust, "made-for-another-network").outcome is outcome
+    assert trust.verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("text", "ok"),
+    [("fgsm", False), ("fgsm,noise:draws=5", False), ("pgd:steps=1", False), ("pgd:steps=2", True), ("fgsm,pgd", True)],
+)
+def test_one_step_only(cnn_case: Callable[..., Any], text: str, ok: bool) -> None:
+    trust = judge_suite(run(cnn_case(30), text))
+    assert (of(trust, "one-step-only").outcome is CheckOutcome.PASS) is ok
+    assert trust.verdict is Verdict.DOUBTFUL
+
+
+def test_an_incomplete_suite_is_doubtful_and_says_so(cnn_case: Callable[..., Any]) -> None:
+    calls = iter(range(100))
+    trust = judge_suite(run(cnn_case(600), stop=lambda: next(calls) >= 4))
+    assert of(trust, "complete").outcome is CheckOutcome.FAIL
+    assert of(trust, "complete").evidence == "256 of 600 samples went through all 3 attacks"
+
+
+class Staircase(nn.Module):
+    """Rounds the pixels: not more robust, but its gradient is zero."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(torch.round(x * 255) / 255)
+        return logits
+
+
+class Detached(Staircase):
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x.detach())
+        return logits
+
+
+class Broken(Staircase):
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.network(x) + 0 * torch.sqrt(x - x).sum(dim=(1, 2, 3))[:, None]
+        return logits
+
+
+class Saturated(Staircase):
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = 1e6 * self.network(x)
+        return logits
+
+
+@pytest.mark.parametrize("mask", [Staircase, Detached, Broken, Saturated])
+def test_masked_gradients_are_flagged(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target], mask: type[Staircase]
+) -> None:
+    case = cnn_case(100)
+    target = target_of(mask(case.target.network), case.x, 5)
+    health = gradient_health(target, case.x, case.y)
+    found = of(judge_suite(run(case), gradients=health), "zero-gradients")
+    assert found.outcome is CheckOutcome.FAIL
+    assert f"of {health.n} correct samples {health.zero} have a zero" in found.evidence
+
+
+def test_honest_gradients_are_not_flagged(cnn_case: Callable[..., Any]) -> None:
+    for scale in (1.0, 30.0):
+        case = cnn_case(100, scale=scale)
+        health = gradient_health(case.target, case.x, case.y)
+        assert health == GradientHealth(100, 0, 0)
+        assert of(judge_suite(run(case), gradients=health), "zero-gradients").outcome is CheckOutcome.PASS
+
+
+def test_gradients_are_counted_on_correct_samples_and_the_threshold_is_ten_percent(
+    cnn_case: Callable[..., Any],
+) -> None:
+    case = cnn_case(100)
+    y = torch.where(torch.arange(100) < 40, (case.y + 1) % 5, case.y)
+    assert gradient_health(case.target, case.x, y).n == 60
+    result = run(case)
+    for useless, outcome in ((10, CheckOutcome.PASS), (11, CheckOutcome.FAIL)):
+        for health in (GradientHealth(100, useless, 0), GradientHealth(100, 0, useless)):
+            assert of(judge_suite(result, gradients=health), "zero-gradients").outcome is outcome
+    for nothing in (None, GradientHealth(0, 0, 0)):
+        assert of(judge_suite(result, gradients=nothing), "zero-gradients").outcome is CheckOutcome.NOT_RUN
+
+
+def test_gradient_health_costs_one_pass_each_way_and_leaves_the_model_alone(cnn_case: Callable[..., Any]) -> None:
+    case = cnn_case(30)
+    gradient_health(case.target, case.x, case.y)
+    assert (case.target.passes.forward, case.target.passes.backward) == (30, 30)
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in case.target.network.parameters())
+
+
+def test_attacks_that_give_the_clean_images_back_are_doubtful(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    case = cnn_case(50)
+    blind = replace(case, target=target_of(Detached(case.target.network), case.x, 5))
+    assert of(judge_suite(run(blind)), "attempts-moved").outcome is CheckOutcome.FAIL
+    assert "fgsm gave 50 of 50" in of(judge_suite(run(blind)), "attempts-moved").evidence
+    assert of(judge_suite(run(case)), "attempts-moved").outcome is CheckOutcome.PASS
+    zero = run(case, budget=PerturbationBudget("linf", 0.0))
+    assert of(judge_suite(zero), "attempts-moved").outcome is CheckOutcome.NOT_RUN
+
+
+def outcome_table(result: SuiteResult, broken: list[list[int]], n: int) -> SuiteResult:
+    """`result` as if each attack had broken the listed samples of `n`."""
+    table = np.zeros((len(result.plans), n), dtype=bool)
+    for row, samples in enumerate(broken):
+        table[row, samples] = True
+    return replace(result, attempted=np.ones_like(table), broken=table)
+
+
+@pytest.mark.parametrize("identifier", ["one-step-beats-many", "black-box-beats-white-box"])
+@pytest.mark.parametrize(
+    ("extra", "n", "outcome"),
+    [(0, 100, "pass"), (1, 184, "pass"), (2, 20, "pass"), (3, 1000, "pass"), (3, 100, "fail"), (30, 100, "fail")],
+)
+def test_the_weaker_attack_must_not_win(
+    cnn_case: Callable[..., Any], identifier: str, extra: int, n: int, outcome: str
+) -> None:
+    text = "pgd:steps=5,fgsm" if identifier == "one-step-beats-many" else "pgd:steps=5,noise"
+    result = run(cnn_case(20), text, independent=True)
+    common = list(range(50, 60))
+    worse = (
+        outcome_table(result, [common, [*common, *range(extra)]], n)
+        if n > 60
+        else outcome_table(result, [[], list(range(extra))], n)
+    )
+    found = of(judge_suite(worse), identifier)
+    assert found.outcome.value == outcome
+    assert f"broke {extra} of {n} samples" in found.evidence
+    better = outcome_table(result, [list(range(20)), list(range(5))], n)
+    assert of(judge_suite(better), identifier).outcome is CheckOutcome.PASS
+
+
+def test_attacks_on_different_samples_are_not_compared(cnn_case: Callable[..., Any]) -> None:
+    case = cnn_case(100)
+    assert of(judge_suite(run(case, "fgsm,pgd:steps=5")), "one-step-beats-many").outcome is CheckOutcome.NOT_RUN
+    assert of(judge_suite(run(case, "pgd:steps=5,fgsm")), "one-step-beats-many").outcome is CheckOutcome.PASS
+    independent = run(case, "fgsm,pgd:steps=5", independent=True)
+    assert of(judge_suite(independent), "one-step-beats-many").outcome is CheckOutcome.PASS
+    assert of(judge_suite(run(case, "pgd")), "black-box-beats-white-box").outcome is CheckOutcome.NOT_RUN
+
+
+def test_noise_that_beats_a_masked_model_is_seen(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    """No start inside the ball and no gradient: PGD stays at the clean image, and noise does better."""
+    case = cnn_case(300)
+    masked = replace(case, target=target_of(Detached(case.target.network), case.x, 5))
+    text, wide = "pgd:steps=3:random_start=false,noise:draws=50", PerturbationBudget("linf", 0.3)
+    assert of(judge_suite(run(masked, text, budget=wide)), "black-box-beats-white-box").outcome is CheckOutcome.FAIL
+    assert of(judge_suite(run(case, text, budget=wide)), "black-box-beats-white-box").outcome is CheckOutcome.PASS
+
+
+def test_the_lowest_rate_is_the_claim() -> None:
+    rates = {"transferred": rate(9922, 10_000), "white-box fgsm": rate(590, 10_000), "pgd-40": rate(0, 10_000)}
+    assert lowest_claim(rates) == ("pgd-40", rates["pgd-40"])
+    assert lowest_claim({**rates, "pgd-40": rate(9930, 10_000)})[0] == "white-box fgsm"
+    assert lowest_claim({"a": rate_or_reason(0, 0, "not run"), "b": rate(5, 10)})[0] == "b"
+    with pytest.raises(EmptyDenominatorError):
+        lowest_claim({"a": rate_or_reason(0, 0, "not run")})

@@ -1,0 +1,229 @@
+"""One small run of the whole quick recipe, shared by the tests that look at what it left."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from secure_ai.core.errors import ConfigError, EnvironmentFailedError, LockedError, SecureAIError
+from secure_ai.core.events import verify_log
+from secure_ai.files.write import lock_folder
+from secure_ai.report.schema import load_schema
+from secure_ai.runs.run import RunResult, run
+from secure_ai.runs.stage import Notice
+
+REPORT_1_FILES = [
+    *(f"models/{name}.keras" for name in ("baseline_cnn", "adv_trained_cnn", "poisoned_cnn")),
+    *(f"models/{name}.safetensors" for name in ("baseline_cnn", "adv_trained_cnn", "poisoned_cnn")),
+    *(f"metrics/{name}_metrics.json" for name in ("baseline", "fgsm", "advtrain", "poison")),
+    "metrics/metrics_summary.json",
+    *(
+        f"images/{name}.png"
+        for name in (
+            "baseline_confusion",
+            "baseline_accuracy",
+            "baseline_loss",
+            "baseline_fgsm_confusion",
+            "advtrained_clean_confusion",
+            "advtrained_fgsm_confusion",
+            "fgsm_accuracy_comparison",
+            "poison_confusion",
+            "poison_clean_confusion",
+            "poison_target_effect",
+        )
+    ),
+]
+OTHER_FILES = [
+    "report.html",
+    "report.json",
+    "findings.sarif",
+    "bandit.txt",
+    "bandit.json",
+    "threat_model.md",
+    "run.json",
+    "events.jsonl",
+]
+REPORT_1_KEYS = {
+    "baseline": "scenario loss accuracy train_time_seconds inference_time_per_image_seconds epochs batch_size",
+    "fgsm": "scenario attack eps generation_time_seconds baseline_clean_loss baseline_clean_accuracy "
+    "baseline_adversarial_loss baseline_adversarial_accuracy",
+    "advtrain": "scenario attack eps advtrain_epochs advtrain_batch_size advtrain_time_seconds advtrained_clean_loss "
+    "advtrained_clean_accuracy advtrained_adversarial_loss advtrained_adversarial_accuracy",
+    "poison": "scenario mode target_class num_poisoned patch_size patch_value epochs batch_size train_time_seconds "
+    "clean_test_loss clean_test_accuracy target_class_clean_accuracy target_class_patched_accuracy",
+}
+BESIDE = {
+    "baseline": "accuracy_interval",
+    "fgsm": "true_label_accuracy trust",
+    "advtrain": "whitebox_fgsm_accuracy pgd_accuracy listing trust",
+    "poison": "backdoor_success_rate clean_model_backdoor_success_rate trust",
+}
+
+
+def changes(files: Mapping[str, Path]) -> list[str]:
+    return [
+        f"data.train={json.dumps(str(files['train']))}",
+        f"data.test={json.dumps(str(files['test']))}",
+        "report_1.epochs=2",
+        "report_1.defence_epochs=1",
+        "report_1.poison_count=20",
+        "report_1.pgd_steps=3",
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, digit_files: dict[str, Path]) -> RunResult:
+    return run("quick", changes=changes(digit_files), out=tmp_path_factory.mktemp("run") / "out")
+
+
+def test_every_file_of_the_contract_is_there(finished: RunResult) -> None:
+    missing = [name for name in [*REPORT_1_FILES, *OTHER_FILES] if not (finished.folder / name).is_file()]
+    assert missing == []
+    assert finished.exit_code == 0
+    left = [path for path in finished.folder.rglob(".secure-ai-tmp-*")]
+    assert left == []
+
+
+def test_report_1s_files_hold_its_keys_and_what_stands_beside(finished: RunResult) -> None:
+    summary = json.loads((finished.folder / "metrics/metrics_summary.json").read_text())
+    assert set(summary) == set(REPORT_1_KEYS)
+    for name, keys in REPORT_1_KEYS.items():
+        content = json.loads((finished.folder / f"metrics/{name}_metrics.json").read_text())
+        assert set(content) == {*keys.split(), *BESIDE[name].split()}
+        assert content == summary[name]
+    assert summary["advtrain"]["trust"]["verdict"] == "broken"
+    assert summary["baseline"]["accuracy_interval"]["n"] == 300
+
+
+def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunResult) -> None:
+    content = json.loads((finished.folder / "report.json").read_text())
+    jsonschema.validate(content, load_schema())
+    assert content == json.loads(json.dumps(finished.report))
+    assert content["run"]["complete"] is True
+    assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in REPORT_1_FILES if "png" in name)
+
+
+def test_quick_says_that_it_is_not_the_reports_protocol(finished: RunResult) -> None:
+    assert finished.report["reproduction"] == []
+    assert any("protocol" in text for text in finished.report["not_tested"])
+    assert "protocol" in (finished.folder / "report.html").read_text()
+
+
+def test_no_robust_accuracy_stands_without_a_trust_verdict(finished: RunResult) -> None:
+    robust = [entry for entry in finished.report["measurements"] if entry["metric"] == "robust_accuracy"]
+    assert len(robust) == 8
+    assert all(entry["trust"]["verdict"] in ("doubtful", "broken") for entry in robust)
+
+
+def test_run_json_lists_every_file_with_its_digest(finished: RunResult) -> None:
+    import hashlib
+
+    content = json.loads((finished.folder / "run.json").read_text())
+    for name, digest in content["files"].items():
+        assert hashlib.sha256((finished.folder / name).read_bytes()).hexdigest() == digest
+    state = verify_log(finished.folder / "events.jsonl")
+    assert content["events"] == {"records": state.records, "digest": state.digest}
+
+
+def test_a_second_run_reuses_every_stage_and_gives_the_same_metrics(
+    finished: RunResult, digit_files: dict[str, Path]
+) -> None:
+    before = (finished.folder / "metrics/metrics_summary.json").read_bytes()
+    again = run("quick", changes=changes(digit_files), out=finished.folder)
+    assert len(again.reused) == len(finished.report["run"]["stage_seconds"])
+    assert (finished.folder / "metrics/metrics_summary.json").read_bytes() == before
+    assert again.report["measurements"] == finished.report["measurements"]
+
+
+def test_a_damaged_output_is_written_again(finished: RunResult, digit_files: dict[str, Path]) -> None:
+    path = finished.folder / "models/baseline_cnn.safetensors"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    run("quick", changes=changes(digit_files), out=finished.folder)
+    assert path.read_bytes() == whole
+
+
+def test_an_interrupted_run_leaves_a_report_that_says_so(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+    def stop(notice: Notice) -> None:
+        if notice.kind == "end" and notice.stage == "report-1/baseline":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=stop)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    jsonschema.validate(report, load_schema())
+    assert report["run"]["complete"] is False
+    assert any(text.startswith("report-1/badnets:") for text in report["not_tested"])
+    assert "incomplete" in (tmp_path / "out" / "report.html").read_text().lower()
+    seen: list[Notice] = []
+
+    def watch(notice: Notice) -> None:
+        seen.append(notice)
+        if notice.kind == "start":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=watch)
+    assert [notice.stage for notice in seen if notice.reused] == ["report-1/baseline"]
+
+
+def test_what_the_time_budget_does_not_hold_is_listed_and_the_exit_code_says_so(
+    tmp_path: Path, digit_files: dict[str, Path]
+) -> None:
+    result = run("quick", changes=changes(digit_files), out=tmp_path / "out", time_budget=0.001)
+    assert result.exit_code == 3
+    assert result.report["run"]["complete"] is False
+    assert result.report["measurements"] == []
+    assert any("time budget" in text for text in result.report["not_tested"])
+
+
+def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+    with lock_folder(tmp_path), pytest.raises(LockedError):
+        run("quick", changes=changes(digit_files), out=tmp_path)
+    assert not (tmp_path / "report.json").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_an_environment_error(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(EnvironmentFailedError):
+        run("quick", changes=changes(digit_files), out=tmp_path / "file" / "out")
+    assert (tmp_path / "file").read_text() == "in the way"
+
+
+@pytest.mark.parametrize("change", ["data.test=nowhere.npz", "data.train=mnist:trian", "report_1.target_label=12"])
+def test_bad_requests_fail_before_a_report_claims_anything(
+    tmp_path: Path, digit_files: dict[str, Path], change: str
+) -> None:
+    with pytest.raises(SecureAIError):
+        run("quick", changes=[*changes(digit_files), change], out=tmp_path / "out")
+    written = tmp_path / "out" / "report.json"
+    assert not written.exists() or json.loads(written.read_text())["run"]["complete"] is False
+
+
+def test_assess_needs_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no model"):
+        run("assess", out=tmp_path / "out")
+
+
+def test_assess_on_a_network_of_the_users_own(
+    tmp_path: Path, finished: RunResult, digit_files: dict[str, Path]
+) -> None:
+    from secure_ai.runs.model_spec import ModelSpec
+
+    spec = ModelSpec(model=str(finished.folder / "models/baseline_cnn.keras"))
+    result = run(
+        model=spec,
+        data=str(digit_files["test"]),
+        changes=["assess.n=100", 'assess.attack="fgsm,pgd:steps=3"', "assess.curve=[0.0, 1.0]"],
+        out=tmp_path / "out",
+    )
+    report: Any = result.report
+    assert [model["role"] for model in report["models"]] == ["subject"]
+    assert {entry["metric"] for entry in report["measurements"]} == {"clean_accuracy", "robust_accuracy"}
+    assert all(entry["value"]["n"] == 100 for entry in report["measurements"])
+    assert result.exit_code == 0

@@ -1,0 +1,208 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from secure_ai.core.errors import DigestMismatchError, UsageError
+from secure_ai.core.events import ignore_event
+from secure_ai.runs.execute import Context, Progress, execute
+from secure_ai.runs.stage import Notice, Outputs, Stage, Work, watch_nothing
+from secure_ai.runs.store import Store, key_of
+
+KEY = key_of({"stage": "a"})
+
+
+def no_data(role: str) -> Any:
+    raise KeyError(role)
+
+
+def context(folder: Path, events: Any = ignore_event, deadline: float | None = None) -> Context:
+    return Context(
+        store=Store(folder, events),
+        data=no_data,
+        data_digest=lambda role: f"digest of {role}",
+        precision="auto",
+        events=events,
+        watcher=watch_nothing,
+        deadline=deadline,
+    )
+
+
+class Counting:
+    """Stages that count how often they really ran."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    def stage(self, name: str, needs: tuple[str, ...] = (), settings: Mapping[str, Any] | None = None) -> Stage:
+        def function(work: Work) -> Outputs:
+            self.ran.append(name)
+            joined = b"".join(work.inputs[need]["out"] for need in needs)
+            return {"out": name.encode() + joined + str(work.settings.get("x", "")).encode()}
+
+        return Stage(id=name, function=function, needs=needs, settings=settings or {})
+
+
+def run(folder: Path, stages: list[Stage], **more: Any) -> Progress:
+    progress = Progress()
+    execute(stages, context(folder, **more), progress)
+    return progress
+
+
+def test_what_was_put_is_found_again(tmp_path: Path) -> None:
+    store = Store(tmp_path, ignore_event)
+    assert store.find(KEY) is None
+    put = store.put("a", KEY, {"x": b"one", "y": b"two", "same": b"one"}, 1.5)
+    found = Store(tmp_path, ignore_event).find(KEY)
+    assert found == put
+    assert store.blob(put.outputs["x"]) == b"one"
+    assert put.outputs["x"] == put.outputs["same"]
+    blobs = [path for path in (tmp_path / "objects").rglob("*") if path.is_file()]
+    assert len(blobs) == 2
+    assert {path.stat().st_mode & 0o777 for path in blobs} == {0o444}
+
+
+def damage_blob(folder: Path) -> None:
+    path = next(path for path in (folder / "objects").rglob("*") if path.is_file())
+    path.chmod(0o644)
+    path.write_bytes(b"other")
+
+
+def remove_blob(folder: Path) -> None:
+    next(path for path in (folder / "objects").rglob("*") if path.is_file()).unlink()
+
+
+def rewrite_record(content: bytes) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        path = next((folder / "stages").glob("*.json"))
+        path.chmod(0o644)
+        path.write_bytes(content)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        damage_blob,
+        remove_blob,
+        rewrite_record(b""),
+        rewrite_record(b"{"),
+        rewrite_record(b"[]"),
+        rewrite_record(b'{"stage": "a", "outputs": {"x": "../../etc/passwd"}, "seconds": 1}'),
+        rewrite_record(b'{"stage": "a", "outputs": 3, "seconds": 1}'),
+        rewrite_record(b'{"stage": "a", "seconds": 1}'),
+    ],
+)
+def test_damage_is_found_recorded_and_repaired(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    seen: list[str] = []
+    counting = Counting()
+    run(tmp_path, [counting.stage("a")])
+    damage(tmp_path)
+    progress = run(tmp_path, [counting.stage("a")], events=lambda kind, data: seen.append(kind))
+    assert counting.ran == ["a", "a"]
+    assert "store_damaged" in seen
+    assert progress.outputs(Store(tmp_path, ignore_event), "a") == {"out": b"a"}
+    run(tmp_path, [counting.stage("a")])
+    assert counting.ran == ["a", "a"]
+
+
+def test_an_altered_blob_is_never_handed_out(tmp_path: Path) -> None:
+    store = Store(tmp_path, ignore_event)
+    record = store.put("a", KEY, {"x": b"one"}, 0.0)
+    damage_blob(tmp_path)
+    with pytest.raises(DigestMismatchError):
+        store.blob(record.outputs["x"])
+
+
+def test_a_blob_replaced_by_a_link_counts_as_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", ignore_event)
+    record = store.put("a", KEY, {"x": b"secret"}, 0.0)
+    path = tmp_path / "store" / "objects" / record.outputs["x"][:2] / record.outputs["x"]
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"secret")
+    path.unlink()
+    path.symlink_to(outside)
+    assert store.find(KEY) is None
+
+
+def test_nothing_changed_runs_nothing(tmp_path: Path) -> None:
+    counting = Counting()
+    plan = [counting.stage("a"), counting.stage("b", ("a",))]
+    first = run(tmp_path, plan)
+    second = run(tmp_path, plan)
+    assert counting.ran == ["a", "b"]
+    assert second.reused == ["a", "b"]
+    assert {k: v.outputs for k, v in first.records.items()} == {k: v.outputs for k, v in second.records.items()}
+
+
+def test_a_changed_setting_runs_what_depends_on_it_and_nothing_else(tmp_path: Path) -> None:
+    counting = Counting()
+    run(tmp_path, [counting.stage("a", settings={"x": 1}), counting.stage("b", ("a",)), counting.stage("c")])
+    run(tmp_path, [counting.stage("a", settings={"x": 2}), counting.stage("b", ("a",)), counting.stage("c")])
+    assert counting.ran == ["a", "b", "c", "a", "b"]
+
+
+def test_an_equal_output_does_not_make_the_next_stage_stale(tmp_path: Path) -> None:
+    """The key holds digests of inputs, not how they came about."""
+    counting = Counting()
+    run(tmp_path, [counting.stage("a", settings={"unused": 1}), counting.stage("b", ("a",))])
+    run(tmp_path, [counting.stage("a", settings={"unused": 2}), counting.stage("b", ("a",))])
+    assert counting.ran == ["a", "b", "a"]
+
+
+def test_other_data_is_another_stage(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    def function(work: Work) -> Outputs:
+        ran.append("a")
+        return {"out": b""}
+
+    stage = Stage(id="a", function=function, data=("test",))
+    for digest in ("one", "one", "two"):
+        at = context(tmp_path)
+        at = Context(**{name: getattr(at, name) for name in at.__slots__} | {"data_digest": lambda role, d=digest: d})
+        execute([stage], at, Progress())
+    assert ran == ["a", "a"]
+
+
+def test_a_failure_keeps_what_was_finished(tmp_path: Path) -> None:
+    counting = Counting()
+
+    def fail(work: Work) -> Outputs:
+        raise UsageError("no")
+
+    progress = Progress()
+    with pytest.raises(UsageError):
+        execute([counting.stage("a"), Stage(id="b", function=fail)], context(tmp_path), progress)
+    assert list(progress.records) == ["a"]
+    run(tmp_path, [counting.stage("a")])
+    assert counting.ran == ["a"]
+
+
+def test_past_the_deadline_nothing_starts_and_what_depends_is_skipped(tmp_path: Path) -> None:
+    counting = Counting()
+    run(tmp_path, [counting.stage("a")])
+    plan = [counting.stage("a"), counting.stage("b", ("a",)), counting.stage("c", ("b",))]
+    progress = run(tmp_path, plan, deadline=time.monotonic() - 1)
+    assert counting.ran == ["a"]
+    assert progress.reused == ["a"]
+    assert list(progress.skipped) == ["b", "c"]
+
+
+def test_the_watcher_hears_start_progress_and_end(tmp_path: Path) -> None:
+    heard: list[Notice] = []
+
+    def function(work: Work) -> Outputs:
+        work.progress(1, 2)
+        return {"out": b""}
+
+    at = context(tmp_path)
+    at = Context(**{name: getattr(at, name) for name in at.__slots__} | {"watcher": heard.append})
+    execute([Stage(id="a", function=function, cost_seconds=5)], at, Progress())
+    assert [notice.kind for notice in heard] == ["start", "progress", "end"]
+    assert (heard[1].done, heard[1].total) == (1, 2)
