@@ -19,9 +19,9 @@ __version__ = "0.1.0"
 _VERBS = {
     "attack": "secure_ai.runs.attack",
     "audit_code": "secure_ai.runs.audit",
+    "backdoor_plant": "secure_ai.runs.backdoor",
     "data_fetch": "secure_ai.runs.data",
     "data_show": "secure_ai.runs.data",
-    "plant": "secure_ai.runs.backdoor",
     "run": "secure_ai.runs.run",
     "train": "secure_ai.runs.train",
 }

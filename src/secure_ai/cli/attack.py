@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import secure_ai
 from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions
 from secure_ai.cli.progress import watch_steps
-from secure_ai.cli.render import print_attack, print_json
+from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.errors import EXIT_INTERRUPTED
-from secure_ai.runs import attack as verb
+from secure_ai.runs import defaults
 
 
 def attack(
@@ -17,7 +18,7 @@ def attack(
     eps: str,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
-    attack: str = verb.DEFAULT_ATTACK,
+    attack: str = defaults.ATTACK,
     batch_size: int = 256,
     save_adversarial: Path | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
@@ -31,8 +32,8 @@ def attack(
         batch_size: Most images in one pass; it does not change results.
         save_adversarial: Write the examples to this .npz file.
     """
-    with watch_steps(common.quiet or common.json, "attacking") as progress:
-        report = verb.attack(
+    with stdout_is_for_json(common.json), watch_steps(common.quiet or common.json, "attacking") as progress:
+        report = secure_ai.attack(
             model.spec(),
             data.data,
             norm=norm,

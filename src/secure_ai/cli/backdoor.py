@@ -38,7 +38,7 @@ def plant(
         split: Which part of a folder that has both.
         n: The first N images in file order.
     """
-    result = verb.plant(
+    result = verb.backdoor_plant(
         data,
         trigger=trigger,
         target_label=target_label,

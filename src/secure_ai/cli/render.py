@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -26,6 +27,13 @@ def print_json(content: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
     json.dump(content, sys.stdout, indent=2, allow_nan=False)
     sys.stdout.write("\n")
+
+
+@contextlib.contextmanager
+def stdout_is_for_json(as_json: bool) -> Iterator[None]:
+    """With `--json`, what the user's own code prints goes to stderr."""
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        yield
 
 
 def print_lines(lines: Sequence[str]) -> None:
@@ -103,6 +111,8 @@ def print_attack(report: AttackReport) -> None:
     )
     if report.model.user_code:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
+    for fix in report.fixes:
+        console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
     console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
     console.print(f"attack success  {escape(str(result.attack_success_rate))}")
     rows = [

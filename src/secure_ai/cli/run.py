@@ -12,6 +12,7 @@ from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions, pars
 from secure_ai.cli.progress import watch_run
 from secure_ai.cli.render import print_forecast, print_run
 from secure_ai.core.errors import UsageError
+from secure_ai.runs import defaults
 from secure_ai.runs import run as verb
 from secure_ai.runs.recipe import Mode
 
@@ -32,7 +33,7 @@ def run(
         int | None, Parameter(name=["--poison-target-label", "--poison_target_label"])
     ] = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
-    out: Path = Path(verb.DEFAULT_OUT),
+    out: Path = Path(defaults.OUT),
     time_budget: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     fresh: Annotated[bool, Parameter(negative="")] = False,

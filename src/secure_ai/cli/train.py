@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import secure_ai
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
-from secure_ai.runs import train as verb
 
 
 def train(
@@ -36,7 +36,7 @@ def train(
         learning_rate: Adam's.
     """
     with watch_steps(common.quiet or common.json, f"training {arch}") as progress:
-        result = verb.train(
+        result = secure_ai.train(
             arch,
             data,
             out=out,

@@ -191,8 +191,10 @@ def answer_request(function: Callable[[bytes], bytes]) -> None:
     try:
         answer = function(sys.stdin.buffer.read())
     except SecureAIError as error:
+        sys.stdout.flush()  # to standard error, so that the error is the last line there
         sys.stderr.write("\n" + json.dumps(error.as_json()) + "\n")
-        sys.exit(EXIT_BAD_INPUT)
+        sys.stderr.flush()
+        os._exit(EXIT_BAD_INPUT)
     with os.fdopen(answer_descriptor, "wb") as stream:
         stream.write(_ANSWER_MAGIC + len(answer).to_bytes(8, "little"))
         stream.write(answer)

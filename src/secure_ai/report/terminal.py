@@ -42,7 +42,7 @@ def number_text(number: Mapping[str, Any] | None) -> str:
 
 
 def holds_text(row: Mapping[str, Any]) -> str:
-    """`yes`, `no`, `not measured`, `not judged` (a time), or `no support` where nothing contradicts the claim either."""
+    """`yes`, `no`, `not measured`, `not judged` (a time), or `no support` where nothing contradicts it either."""
     if row["holds"] == "no" and row.get("status") == "not_supported":
         return "no support"
     return {"not_comparable": "not judged"}.get(row["holds"], cell(row["holds"]).replace("_", " "))

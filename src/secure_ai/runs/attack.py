@@ -30,10 +30,9 @@ from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_suite
+from secure_ai.runs import defaults
 from secure_ai.runs.model_spec import ModelSpec
 
-DEFAULT_ATTACK = "fgsm,pgd"
-DEFAULT_N = 1000
 MAX_BATCH_SIZE = 10_000
 PREFLIGHT_POOL = 1000
 
@@ -44,6 +43,7 @@ class AttackReport:
 
     Attributes:
         preflight: the checks made on the target before anything was attacked.
+        fixes: what preflight changed so that the network could be attacked.
     """
 
     model: LoadedModel
@@ -52,6 +52,7 @@ class AttackReport:
     result: SuiteResult
     trust: Trust
     preflight: tuple[Check, ...]
+    fixes: tuple[str, ...]
     seed: int
 
     def as_json(self) -> dict[str, Any]:
@@ -75,6 +76,7 @@ class AttackReport:
             "attacks": [row.as_json() for row in self.result.rows],
             "trust": self.trust.as_json(),
             "preflight": [check.as_json() for check in self.preflight],
+            "fixes": list(self.fixes),
         }
 
 
@@ -84,7 +86,7 @@ def attack(
     *,
     norm: str,
     eps: str,
-    attack: str = DEFAULT_ATTACK,
+    attack: str = defaults.ATTACK,
     split: str = "test",
     n: int | None = None,
     batch_size: int = 256,
@@ -135,7 +137,7 @@ def attack(
     trust = judge_suite(result, gradients=gradient_health(checked.target, dataset.images, dataset.labels))
     if save_adversarial is not None:
         _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, seed)
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, checked.fixes, seed)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:

@@ -14,8 +14,7 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.write import make_folder, write_bytes, write_json
-from secure_ai.red.poisoning.plant import LabelMode
-from secure_ai.red.poisoning.plant import plant as plant_trigger
+from secure_ai.red.poisoning.plant import LabelMode, plant
 
 DATA_NAME = "poisoned.npz"
 RECORD_NAME = "poison.json"
@@ -29,7 +28,7 @@ class PlantResult:
     record: dict[str, Any]
 
 
-def plant(
+def backdoor_plant(
     data: str,
     *,
     trigger: str,
@@ -56,7 +55,7 @@ def plant(
     """
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     value = parse_trigger(trigger)
-    planted = plant_trigger(
+    planted = plant(
         dataset,
         trigger=value,
         target_label=target_label,

@@ -17,7 +17,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import refuse_leak
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
-from secure_ai.runs import assess
+from secure_ai.runs import assess, defaults
 from secure_ai.runs.assemble import RunFacts, assemble
 from secure_ai.runs.documents import write_documents
 from secure_ai.runs.execute import Context, Progress, execute, forecast_seconds, machine_factor
@@ -27,7 +27,6 @@ from secure_ai.runs.recipe import Recipe, load_recipe
 from secure_ai.runs.stage import Notice, Stage, Watcher, watch_nothing
 from secure_ai.runs.store import Store
 
-DEFAULT_OUT = "secure_ai_outputs"
 FailOn = Literal["critical", "high", "medium", "low", "never"]
 
 
@@ -81,7 +80,7 @@ def run(
     data: str | None = None,
     mode: str | None = None,
     changes: Sequence[str] = (),
-    out: str | Path = DEFAULT_OUT,
+    out: str | Path = defaults.OUT,
     time_budget: float | None = None,
     fresh: bool = False,
     seed: int | None = None,

@@ -77,6 +77,9 @@ def test_noise_breaks_a_model_without_any_margin(linear_case: Callable[..., Any]
     many = broken(case, attack("noise", case, PerturbationBudget("linf", 0.1), draws=30))
     assert bool(many.all())
     assert bool((many >= one).all())
+    case.target.passes.forward = 0
+    attack("noise", case, PerturbationBudget("linf", 0.1), draws=30)
+    assert case.target.passes.forward < 10 * len(case.x), "a broken sample gets no more draws"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -101,7 +104,10 @@ def test_broken_samples_leave_at_once(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case()
     x_adv = attack("pgd", case, PerturbationBudget("linf", 0.9), steps=100)
     assert bool(broken(case, x_adv).all())
-    assert case.target.passes.backward < 20 * len(case.x)
+    once = case.target.passes.backward
+    assert once < 20 * len(case.x)
+    attack("pgd", case, PerturbationBudget("linf", 0.9), steps=100, restarts=50)
+    assert case.target.passes.backward == 2 * once, "a broken sample starts no other run"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -227,31 +233,48 @@ def test_more_restarts_never_break_less(cnn_case: Callable[..., Any]) -> None:
     assert bool((many >= one).all())
 
 
-class Noisy(nn.Module):
-    """Adds to the logits a large random multiple of a fixed direction, which averages out."""
+class Alternating(nn.Module):
+    """Two classes told apart by the first value in every even call, by the second in every odd call."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.network = network
+        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x + 0.2 * torch.randn_like(x))
-        return logits
+        score = x.flatten(1)[:, self.calls % 2] + 1.0
+        self.calls += 1
+        return torch.stack([torch.zeros_like(score), score], dim=1)
 
 
-def test_eot_averages_the_randomness_away(cnn_case: Callable[..., Any], target_of: Callable[..., Target]) -> None:
-    case, budget = cnn_case(), PerturbationBudget("linf", 0.06)
-    target = target_of(Noisy(case.target.network), case.x, 5)
-    counts = []
-    for samples in (1, 8):
-        with torch.random.fork_rng(devices=[]), target.attacked():
-            torch.manual_seed(0)
-            draw = torch.Generator().manual_seed(0)
-            settings: dict[str, Any] = {"steps": 10, "eot_samples": samples}
-            found = pgd(target, case.x, case.y, budget=budget, generator=draw, **settings)
-            wrong = sum((target.predict(found) != case.y).float() for _ in range(10))
-        counts.append(float(torch.as_tensor(wrong).sum()))
-    assert counts[1] > counts[0]
+def moved_by(target_of: Callable[..., Target], **settings: Any) -> list[float]:
+    x, y = torch.tensor([0.5, 0.6]).view(1, 1, 1, 2), torch.ones(1, dtype=torch.int64)
+    found = pgd(
+        target_of(Alternating(), x, 2),
+        x,
+        y,
+        budget=PerturbationBudget("l2", 0.3),
+        generator=torch.Generator(),
+        random_start=False,
+        **settings,
+    )
+    return [float(value) for value in (found - x).flatten()]
+
+
+def test_eot_follows_the_mean_gradient(target_of: Callable[..., Target]) -> None:
+    """The slopes of log(1 + exp(-s)) at s = 1.5 and 1.6 weigh the two directions."""
+    first, second = (torch.sigmoid(torch.tensor(-s)).item() for s in (1.5, 1.6))
+    length = (first**2 + second**2) ** 0.5
+    expected = [-0.3 * first / length, -0.3 * second / length]
+    assert moved_by(target_of, steps=1, step_size_rel=1.0, eot_samples=2) == pytest.approx(expected, abs=1e-6)
+    assert moved_by(target_of, steps=1, step_size_rel=1.0) == pytest.approx([-0.3, 0.0], abs=1e-6)
+
+
+def test_momentum_adds_the_gradients_before(target_of: Callable[..., Target]) -> None:
+    """Both gradients have mean size 1 after division, so the second step points along (-0.5, -1)."""
+    step, length = 0.1, 1.25**0.5
+    expected = [-step - step * 0.5 / length, -step / length]
+    assert moved_by(target_of, steps=2, step_size_rel=1 / 3, momentum=0.5) == pytest.approx(expected, abs=1e-6)
+    assert moved_by(target_of, steps=2, step_size_rel=1 / 3) == pytest.approx([-step, -step], abs=1e-6)
 
 
 def foolbox() -> Any:

@@ -73,6 +73,11 @@ def snapshot(
     return TrainingState(weights, moments, epochs_done, asdict(history))
 
 
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A copy with the parameter's strides: the fused Adam walks memory, and would pair elements of other layouts."""
+    return torch.empty_like(parameter, requires_grad=False).copy_(value)
+
+
 def restore(
     network: nn.Module, optimizer: torch.optim.Optimizer, weights: dict[str, Tensor] | None, moments: dict[str, Tensor]
 ) -> None:
@@ -90,7 +95,8 @@ def restore(
         fits = index.isdigit() and int(index) < len(parameters)
         if not fits or (name != "step" and value.shape != parameters[int(index)].shape):
             raise StateMismatchError("the optimizer state does not fit the network", where=key, got=tuple(value.shape))
-        state.setdefault(int(index), {})[name] = value.clone()
+        kept = value.clone() if name == "step" else _laid_out_as(parameters[int(index)], value)
+        state.setdefault(int(index), {})[name] = kept
     content = optimizer.state_dict()
     content["state"] = state
     optimizer.load_state_dict(content)

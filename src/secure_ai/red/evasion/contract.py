@@ -1,10 +1,10 @@
 """What an attack is: one function, the same for all.
 
-The rules: `y` is the true label and a target class has its own argument; the result has the shape and dtype of `x`, lies
-inside [0, 1] and the budget; on failure it is the strongest attempt, never the clean image; the last iterate is
-evaluated; no global random state, no printing; a minimum-norm attack returns the smallest success found, and that counts
-only within eps. Randomness belongs to the shard: draw for all of `x`, then drop what is not `active`, so
-that neither batch size nor the attacks before change a result.
+The rules: `y` is the true label and a target class has its own argument; the result has the shape and dtype of `x` and
+lies inside [0, 1] and the budget; on failure it is the strongest attempt, never the clean image; the last iterate is
+evaluated; no global random state, no printing; a minimum-norm attack returns the smallest success found, which counts
+only within eps. Randomness belongs to the shard: draw for all of `x`, then drop what is not `active`, so that neither
+batch size nor the attacks before change a result.
 """
 
 from __future__ import annotations

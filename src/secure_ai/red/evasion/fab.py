@@ -159,7 +159,8 @@ def _run(plan: _Plan, search: _Search, record: Record) -> None:
         logits, goal = plan.target.logits(search.x_adv), Goal(search.y, search.target_label)
         met, moved = goal.surely_met(logits), distance(search.x_adv, search.x, norm)
         record.offer(search.row, search.x_adv, met=met, distance=moved, strength=goal.strength(logits))
-        back = per_sample(torch.where(met, BACKWARD, 1.0))
+        # by a hair counts here: a search that stayed there would be stuck on the boundary
+        back = per_sample(torch.where(goal.met(logits), BACKWARD, 1.0))
         search.x_adv = search.x + (search.x_adv - search.x) * back
         if not plan.minimize:
             keep_rows(search, ~(met & (moved <= eps)))

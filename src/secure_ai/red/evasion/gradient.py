@@ -104,7 +104,9 @@ def pgd(
         raise AttackSettingsError(
             "restarts without random starts repeat one search", where="pgd", expected="random_start=true", got=restarts
         )
-    climb = _Climb(target, budget, steps, (step_size_rel or TRAVEL / steps) * budget.eps, momentum, eot_samples)
+    climb = _Climb(
+        target, budget, steps, (step_size_rel or TRAVEL / steps) * budget.eps, momentum, eot_samples, random_start
+    )
     record = Record.empty(x)
     rows = active_rows(y, active)
     for _ in range(restarts):
@@ -146,12 +148,15 @@ class _Climb:
     step_size: float
     momentum: float
     samples: int
+    random_start: bool
 
     def run(self, walk: _Walk, record: Record) -> None:
         """Climb from `walk.x_adv` and offer every iterate to `record`."""
         for step in range(self.steps + 1):
             last = step == self.steps
             loss, met = self._evaluate(walk, with_gradient=not last)
+            if step == 0 and not self.random_start:
+                loss = torch.full_like(loss, -torch.inf)  # the clean image is no attempt
             record.offer(walk.rows, walk.x_adv, met=met, distance=torch.zeros_like(loss), strength=loss)
             if last:
                 return

@@ -1,0 +1,6 @@
+"""Defaults that the command line shows: here, so that its help needs no torch."""
+
+from __future__ import annotations
+
+ATTACK = "fgsm,pgd"
+OUT = "secure_ai_outputs"

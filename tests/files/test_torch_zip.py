@@ -1,0 +1,110 @@
+"""Torch state dicts end to end: what comes back from the child is what torch itself reads, number by number."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from secure_ai.core.errors import ChildFailedError, PickleRefusedError
+from secure_ai.files import torch_zip
+from secure_ai.files.open import FileBytes
+from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.files.torch_zip import read_torch_state
+from secure_ai.models import loader_child
+
+
+def saved(value: Any) -> bytes:
+    stream = io.BytesIO()
+    torch.save(value, stream)
+    return stream.getvalue()
+
+
+def state() -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(4, 5, generator=generator)
+    return {
+        "conv.weight": torch.randn(2, 1, 3, 3, generator=generator),
+        "view": base.t()[1:, ::2],
+        "tied": base,
+        "scalar": torch.tensor(7),
+        "half": torch.randn(3, generator=generator).half(),
+        "brain": torch.randn(3, generator=generator).bfloat16(),
+        "double": torch.randn(3, generator=generator).double(),
+        "mask": torch.tensor([True, False]),
+        "bytes": torch.arange(5, dtype=torch.uint8),
+        "empty": torch.zeros(0, 3),
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+    }
+
+
+def as_torch_reads(content: bytes) -> dict[str, Any]:
+    loaded = torch.load(io.BytesIO(content), weights_only=True)
+    return {
+        name: (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).detach().numpy()
+        for name, tensor in loaded.items()
+    }
+
+
+def test_every_tensor_comes_back_as_torch_reads_it() -> None:
+    content = saved(state())
+    read = read_torch_state(FileBytes("m.pt", content))
+    expected = as_torch_reads(content)
+    assert list(read) == list(expected)
+    for name, array in expected.items():
+        assert (read[name].dtype, read[name].shape) == (array.dtype, array.shape)
+        np.testing.assert_array_equal(read[name], array)
+
+
+def test_a_checkpoint_gives_the_tensors_under_its_known_key() -> None:
+    inner = {"w": torch.ones(2)}
+    content = saved({"state_dict": inner, "epoch": 3, "optimizer": {"lr": 0.1, "steps": [1, 2]}})
+    read = read_torch_state(FileBytes("m.pt", content))
+    assert list(read) == ["w"]
+    np.testing.assert_array_equal(read["w"], [1, 1])
+
+
+@pytest.mark.parametrize("value", [{"w": [1.0]}, [torch.ones(1)], {1: torch.ones(1)}, {"w": torch.nn.Linear(1, 1)}, {}])
+def test_the_child_does_not_rely_on_the_judge(value: Any) -> None:
+    with pytest.raises((PickleRefusedError, torch_zip.ZipError, Exception), match=r"state dict|tensor|refuses"):
+        loader_child.load(saved(value))
+
+
+def test_torchs_advice_to_load_with_weaker_settings_is_not_passed_on() -> None:
+    with pytest.raises(PickleRefusedError) as caught:
+        loader_child.load(saved(torch.nn.Linear(1, 1)))
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{"w": np.ones(3, np.float32)}, {"w": np.ones(2)}, {"v": np.ones(2, np.float32)}],
+    ids=["shape", "dtype", "name"],
+)
+def test_an_answer_that_is_not_what_was_judged_is_refused(
+    monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(torch_zip, "run_child", lambda *_, **__: safetensors_bytes(answer, {}))
+    with pytest.raises(ChildFailedError, match="judged"):
+        read_torch_state(FileBytes("m.pt", saved({"w": torch.ones(2)})))
+
+
+def test_a_refusal_imports_neither_torch_nor_keras(tmp_path: Path) -> None:
+    (tmp_path / "bad.pt").write_bytes(saved(torch.nn.Linear(1, 1)))
+    code = (
+        "import sys; from secure_ai.core.errors import PickleRefusedError; from secure_ai.files.open import read_file\n"
+        "from secure_ai.files.torch_zip import read_torch_state\n"
+        "import secure_ai.files.keras\n"
+        "try: read_torch_state(read_file(sys.argv[1], max_bytes=100000))\n"
+        "except PickleRefusedError: print(sorted({'torch', 'keras', 'h5py', 'safetensors'} & set(sys.modules)))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "bad.pt")], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == "[]\n"

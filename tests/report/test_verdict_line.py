@@ -1,0 +1,81 @@
+"""The verdict never says more than the measurements allow."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from secure_ai.core.trust import check, judge
+from secure_ai.report.verdict import verdict, verdict_line
+
+
+def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
+    line = verdict_line(report)
+    assert line.startswith("DOES NOT HOLD: 4 of 8 headline claims do not hold:")
+    assert "“Defended: 98.55 % under FGSM 0.25” is 0.00 %" in line
+    assert line.endswith("4 findings, the worst high.")
+    assert "\n" not in line
+
+
+def test_holding_headlines_are_said_to_hold(report: dict[str, Any]) -> None:
+    rows = [row | {"holds": "yes"} if row["headline"] else row for row in report["reproduction"]]
+    found = verdict({**report, "reproduction": rows})
+    assert (found.word, found.tone) == ("HEADLINES HOLD", "unclear")
+    everything = [row | {"holds": "yes"} for row in report["reproduction"]]
+    assert verdict({**report, "reproduction": everything}).tone == "good"
+
+
+@pytest.mark.parametrize(
+    ("share", "word", "tone"),
+    [(0.11, "NOT ROBUST", "bad"), (0.80, "UNDECIDED", "unclear"), (0.91, "ROBUST AT THIS BUDGET", "good")],
+)
+def test_a_subject_against_the_bar(sample: ModuleType, share: float, word: str, tone: str) -> None:
+    found = verdict(sample.subject_report(share))
+    assert (found.word, found.tone) == (word, tone)
+    assert "under linf 8/255" in found.sentence
+
+
+@pytest.mark.parametrize("verdict_word", ["doubtful", "broken"])
+def test_an_untrusted_number_is_never_good_news(sample: ModuleType, verdict_word: str) -> None:
+    breaking = frozenset({"x"}) if verdict_word == "broken" else frozenset()
+    trust = judge([check("x", False, "not believed")], breaking=breaking)
+    found = verdict(sample.subject_report(0.97, trust=trust))
+    assert (found.word, found.tone) == ("NOT SHOWN", "unclear")
+    assert f"({verdict_word})" in found.sentence
+
+
+def test_too_few_samples_are_never_good_news(sample: ModuleType) -> None:
+    found = verdict(sample.subject_report(0.97, n=500))
+    assert found.word == "NOT SHOWN"
+    assert "(indicative)" in found.sentence
+
+
+def test_an_incomplete_run_says_so_first(report: dict[str, Any], sample: ModuleType) -> None:
+    report["run"]["complete"] = False
+    assert verdict_line(report).startswith("INCOMPLETE RUN: does not hold:")
+    good = sample.subject_report(0.97)
+    good["run"]["complete"] = False
+    assert verdict(good).tone == "unclear"
+
+
+def test_without_subject_and_comparison_it_only_reports(report: dict[str, Any]) -> None:
+    report |= {"reproduction": []}
+    report["run"]["deviates"] = "fewer epochs"
+    found = verdict(report)
+    assert (found.word, found.tone) == ("MEASURED", "unclear")
+    assert "fewer epochs" in found.sentence
+    assert "none under attack" in verdict({**report, "measurements": []}).sentence
+
+
+def test_planted_findings_do_not_count(report: dict[str, Any]) -> None:
+    planted = [finding | {"planted": True} for finding in report["findings"]]
+    assert "No finding beyond what the tool planted itself." in verdict_line({**report, "findings": planted})
+
+
+def test_hostile_text_stays_on_one_line(report: dict[str, Any]) -> None:
+    for row in report["reproduction"]:
+        row["published"]["text"] = "a\x1b[31m\r\nb"
+    assert "\x1b" not in verdict_line(report)
+    assert "\n" not in verdict_line(report)
