@@ -34,14 +34,14 @@ def stages(recipe: Recipe, model: ModelSpec | None) -> list[Stage]:
     return [
         Stage(
             id="assess/attack",
-            function=lazy.stage("assess_stages", "attack_subject"),
+            function=lazy.stage("assess", "attack_subject"),
             settings=settings,
             data=("test",),
             cost_seconds=30,
         ),
         Stage(
             id="assess/curve",
-            function=lazy.stage("assess_stages", "security_curve"),
+            function=lazy.stage("assess", "security_curve"),
             settings=settings,
             data=("test",),
             cost_seconds=60,

@@ -9,10 +9,10 @@ from secure_ai.runs.stage import Outputs, Work
 
 
 def stage(module: str, function: str) -> Callable[[Work], Outputs]:
-    """The function `secure_ai.runs.<module>.<function>`, looked up when called."""
+    """The function `secure_ai.runs.stages.<module>.<function>`, looked up when called."""
 
     def call(work: Work) -> Outputs:
-        outputs: Outputs = getattr(importlib.import_module(f"secure_ai.runs.{module}"), function)(work)
+        outputs: Outputs = getattr(importlib.import_module(f"secure_ai.runs.stages.{module}"), function)(work)
         return outputs
 
     call.__name__ = function

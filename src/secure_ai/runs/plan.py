@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from secure_ai.runs import checks, lazy
+from secure_ai.runs import lazy
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Outputs, Stage, Work
+from secure_ai.runs.stages import audits
 
 REPORT_1 = "report-1"
 REPORT_2 = "report-2"
@@ -84,7 +85,7 @@ def plan(recipe: Recipe, sizes: Mapping[str, int], assess: list[Stage]) -> list[
     if "assess" in recipe.parts:
         stages += assess
     if "audit" in recipe.parts:
-        stages += checks.stages()
+        stages += audits.stages()
     return stages
 
 

@@ -22,7 +22,7 @@ from secure_ai.files.write import write_bytes
 from secure_ai.models.networks import NETWORKS, build_network
 from secure_ai.models.store import model_bytes
 from secure_ai.models.tensors import state_digest
-from secure_ai.runs.steps import KERAS_ADAM_EPSILON
+from secure_ai.runs.stages.steps import KERAS_ADAM_EPSILON
 
 VALIDATION_SHARE = 0.1
 

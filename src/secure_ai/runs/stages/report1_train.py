@@ -16,10 +16,10 @@ from secure_ai.data.triggers import Trigger, parse_trigger
 from secure_ai.models.networks import build_network
 from secure_ai.red.evasion.gradient import fgsm
 from secure_ai.red.poisoning.plant import Planted, plant
-from secure_ai.runs.adversaries import fgsm_on_the_fly
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Work
-from secure_ai.runs.steps import (
+from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
+from secure_ai.runs.stages.steps import (
     KERAS_ADAM_EPSILON,
     attack_every_image,
     network_from,

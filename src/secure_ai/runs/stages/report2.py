@@ -17,11 +17,11 @@ from secure_ai.models.networks import build_network
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.gradient import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
-from secure_ai.runs.adversaries import fgsm_on_the_fly
 from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.robustness import add_transferred, add_white_box
 from secure_ai.runs.stage import Outputs, Work
-from secure_ai.runs.steps import (
+from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
+from secure_ai.runs.stages.robustness import add_transferred, add_white_box
+from secure_ai.runs.stages.steps import (
     TORCH_ADAM_EPSILON,
     Collected,
     add_inference_time,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from secure_ai.models.keras_io import keras_files
-from secure_ai.runs.report1_train import ARCH
 from secure_ai.runs.stage import Outputs, Work
-from secure_ai.runs.steps import network_from
+from secure_ai.runs.stages.report1_train import ARCH
+from secure_ai.runs.stages.steps import network_from
 
 KERAS_FILES = {
     "baseline_cnn.keras": "report-1/baseline",
