@@ -6,6 +6,7 @@ import io
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ class Unseekable(io.RawIOBase):
     def writable(self) -> bool:
         return True
 
-    def write(self, data: object) -> int:
-        chunk = bytes(data)  # type: ignore[call-overload]
+    def write(self, data: Any) -> int:
+        chunk = bytes(data)
         self.content += chunk
         return len(chunk)
 
@@ -39,7 +40,7 @@ class Unseekable(io.RawIOBase):
 def zipped(members: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED, *, streamed: bool = False) -> bytes:
     pipe = Unseekable()
     stream = io.BytesIO()
-    with zipfile.ZipFile(pipe if streamed else stream, "w", method) as archive:  # type: ignore[arg-type]
+    with zipfile.ZipFile(pipe if streamed else stream, "w", method) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return bytes(pipe.content) if streamed else stream.getvalue()

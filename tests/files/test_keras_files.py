@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 import pytest
 
-from secure_ai.core.errors import KerasFormatError
+from secure_ai.core.errors import ChildFailedError, KerasFormatError
 from secure_ai.files import hdf5
 from secure_ai.files.hdf5 import read_hdf5
 from secure_ai.files.keras import KerasModel, read_keras
@@ -193,7 +193,8 @@ def test_settings_that_are_off_may_be_unknown_and_others_may_not() -> None:
     first = layer("InputLayer", name="i", batch_shape=[None, 2, 2, 1])
     for value in (None, False):
         assert read_keras(built([first, layer("Flatten", name="f", new_setting=value)])).layers
-    for other in (True, 0, 1, "x", {}):
+    others: list[Any] = [True, 0, 1, "x", {}]
+    for other in others:
         with pytest.raises(KerasFormatError) as caught:
             read_keras(built([first, layer("Flatten", name="f", new_setting=other)]))
         assert caught.value.where.endswith("f.new_setting")
@@ -208,7 +209,7 @@ def test_channels_first_is_refused_with_advice() -> None:
 
 def test_a_crash_of_the_hdf5_library_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(*_: Any, **__: Any) -> bytes:
-        raise hdf5.ChildFailedError("the child failed", where="x", got="signal 11")  # type: ignore[attr-defined]
+        raise ChildFailedError("the child failed", where="x", got="signal 11")
 
     monkeypatch.setattr(hdf5, "run_child", crash)
     with pytest.raises(KerasFormatError, match="signal 11"):

@@ -131,7 +131,7 @@ def findings() -> list[dict[str, Any]]:
             id="SAI-EV-002",
             severity=Severity.HIGH,
             severity_rule="a robust accuracy whose trust is broken stands above another, intervals apart",
-            message="report-1/defended-p: 99.20 % on examples made for the baseline is 99.2 points above PGD-40",
+            message="report-1/defended-p: 99.20 % (broken) on examples made for the baseline, 0.00 % under PGD-40",
             location="report-1/defended-p",
             evidence={
                 "claimed": "report-1/defended-p/transferred",

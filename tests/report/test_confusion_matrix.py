@@ -36,7 +36,7 @@ def test_error_pattern() -> None:
 
 
 def test_equal_recall_by_hand() -> None:
-    # recalls 8/10, 9/10, 6/10; pooled 23/30: chi-square = sum((hits - 23/3)^2 / (10 * 23/30 * 7/30)) = 2.6087, 2 degrees
+    # Recalls 8/10, 9/10, 6/10, pooled p = 23/30: sum((hits - 10p)^2 / (10p(1 - p))) = 2.6087 with 2 degrees.
     assert equal_recall_p(MATRIX) == pytest.approx(0.27135, abs=1e-4)
     assert equal_recall_p([[5, 0], [0, 5]]) is None
     small = equal_recall_p([[990, 10], [400, 600]])

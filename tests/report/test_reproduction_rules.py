@@ -253,9 +253,10 @@ def test_numbers_printed_twice() -> None:
     assert three(row(three), {}).reason == "1 of 2 numbers that are printed twice differ (accuracy)."
 
 
-@pytest.mark.parametrize(
-    ("count", "status"), [(None, Status.NOT_SUPPORTED), (2, Status.NOT_SUPPORTED), (3, Status.SUPPORTED)]
-)
+COUNTS = [(None, Status.NOT_SUPPORTED), (2, Status.NOT_SUPPORTED), (3, Status.SUPPORTED)]
+
+
+@pytest.mark.parametrize(("count", "status"), COUNTS)
 def test_claims_about_the_published_program(count: int | None, status: Status) -> None:
     rule = claims_printed.in_program("key", 0, 3, "checks")
     assert rule(row(rule), {} if count is None else {"key": count}).status is status

@@ -37,6 +37,7 @@ _MAX_STDERR_BYTES = 64 * 1024
 _MAX_OPEN_FILES = 256
 _CHUNK_BYTES = 1024 * 1024
 _PR_SET_PDEATHSIG = 1
+_POLL_S = 0.002
 
 
 @dataclass(slots=True)
@@ -136,15 +137,18 @@ def _listen(process: subprocess.Popen[bytes], module: str, deadline: float, max_
                     raise ChildFailedError("the child answers too much", where=module, expected=f"<= {most} bytes")
                 sink += chunk
                 del sink[:-most]
-    try:
-        process.wait(max(0.1, deadline - time.monotonic()))
-    except subprocess.TimeoutExpired:
-        raise ChildFailedError("the child did not finish in time", where=module) from None
+    while os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() >= deadline:
+            raise ChildFailedError("the child did not finish in time", where=module)
+        time.sleep(_POLL_S)
     return streams
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    """End whatever is left of the child and of processes it started; collect it, so that no zombie stays."""
+    """End whatever is left of the child and of processes it started; collect it, so that no zombie stays.
+
+    In this order: until the child is collected, its number cannot become another process's.
+    """
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

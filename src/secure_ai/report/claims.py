@@ -11,6 +11,7 @@ from secure_ai.report.judge import Judgement, Published, Rule, Status, Tolerance
 from secure_ai.report.text import percent, plural
 from secure_ai.report.values import Reading, confusion_counts, readings
 
+SMALLEST_LOSS = 1e-12
 RANDOM_P = 0.001  # below this p an even spread is contradicted
 
 
@@ -93,7 +94,7 @@ def ratio_above(numerator: str, denominator: str, least: float) -> Rule:
 
     def rule(row: Published, values: Mapping[str, Any]) -> Judgement:
         found = readings(values, (numerator, denominator))
-        if found is None or found[1].value <= 0:
+        if found is None or found[1].value < SMALLEST_LOSS:
             return missing(*(absent(values, numerator, denominator) or (denominator,)))
         ratio = found[0].value / found[1].value
         ours = Reading(f"{numerator} / {denominator}", ratio, ratio, ratio)

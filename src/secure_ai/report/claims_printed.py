@@ -59,7 +59,7 @@ def share_of(count: int, whole_id: str, everything: int) -> Rule:
 
     def rule(row: Published, values: Mapping[str, Any]) -> Judgement:
         whole = reading(values, whole_id)
-        if whole is None or whole.value <= 0 or row.value is None:
+        if whole is None or whole.value < 1 or row.value is None:
             return missing(whole_id)
         share = count / whole.value
         ours = Reading(whole_id, share, share, share)

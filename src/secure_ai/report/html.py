@@ -116,19 +116,30 @@ def _resource(name: str) -> str:
 
 
 def _worst(report: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The three worst things in plain words: grave findings, contradicted headline claims, then lesser findings."""
+    """The three worst things in plain words: grave findings, contradicted headline claims, lesser findings.
+
+    What the tool planted or reproduced itself comes last: it counts for nothing, yet it may be all that a run shows.
+    """
     claims = [
         {"mark": "wrong", "what": row["published"]["text"], "why": row["reason"], "target": "reproduction"}
         for row in report["reproduction"]
         if row["holds"] == "no" and row.get("headline")
     ]
-    findings = [
-        {"mark": f["severity"], "what": f["message"], "why": f["remediation"], "target": "findings"}
-        for f in terminal.sorted_findings(report)
-        if Severity(f["severity"]).rank >= Severity.MEDIUM.rank and not f["planted"]
-    ]
-    grave = [finding for finding in findings if finding["mark"] in ("critical", "high")]
-    return (grave + claims + [finding for finding in findings if finding not in grave])[:WORST]
+    findings = terminal.sorted_findings(report)
+    own = [f for f in findings if not f["planted"]]
+    grave = [_plainly(f, "") for f in own if Severity(f["severity"]).rank >= Severity.HIGH.rank]
+    lesser = [_plainly(f, "") for f in own if Severity(f["severity"]) is Severity.MEDIUM]
+    planted = [_plainly(f, "Reproduced by the tool itself: ") for f in findings if f["planted"]]
+    return (grave + claims + lesser + planted)[:WORST]
+
+
+def _plainly(finding: Mapping[str, Any], origin: str) -> dict[str, str]:
+    return {
+        "mark": finding["severity"],
+        "what": f"{origin}{finding['message']}",
+        "why": finding["remediation"],
+        "target": "findings",
+    }
 
 
 def _pictures(images: Mapping[str, bytes]) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from secure_ai.report.confusion import Confusion, accuracy
-from secure_ai.report.text import cell, percent, rate_text
+from secure_ai.report.text import cell, percent, rate_text, trust_word
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -76,6 +76,10 @@ def _title(axes: Axes, title: str, subtitle: str = "") -> None:
 def _plain(text: str) -> str:
     """`text` as one line in which a dollar sign is a dollar sign, not the start of a formula."""
     return cell(text).replace("$", r"\$")
+
+
+def _lines(text: str) -> str:
+    return "\n".join(_plain(line) for line in text.replace(": ", ":\n").split("\n"))
 
 
 def confusion_png(confusion: Confusion, title: str, labels: Sequence[str] | None = None) -> bytes:
@@ -166,8 +170,8 @@ def bars_png(
     """One bar a rate with its 95 % interval, hatched where it is not to be trusted; a diamond where one was published.
 
     Args:
-        bars: name to R; with a key `word` (such as `doubtful`) that word stands at the bar; a rate without a value
-            gets an empty place that says so.
+        bars: name (a line break or `: ` breaks it) to R; with `trust` (see `values.values_from_measurements`) or too
+            small an n, the trust word stands at the bar; a rate without a value gets an empty place that says so.
         title: what is compared.
         ylabel: what the rates are.
         published: name to published share in [0, 1].
@@ -183,8 +187,9 @@ def bars_png(
             axes.scatter(places, values, marker="D", s=64, facecolor="white", edgecolor=INK, linewidth=1.6, zorder=4,
                          label="published")  # fmt: skip
             axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.14))
-        names = [_plain(name).replace(": ", ":\n") for name in bars]
-        axes.set(xticks=range(len(bars)), xticklabels=names, ylabel=_plain(ylabel), ylim=(0, 1.12))
+        names = [_lines(name) for name in bars]
+        axes.set(xticks=range(len(bars)), xticklabels=names, ylabel=_plain(ylabel))
+        axes.set_ylim(0, 1.24 if any(_word(rate) for rate in bars.values()) else 1.12)  # room for the trust words
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         room = max(0.6, 2 - len(bars) / 2)  # two bars are no wider than four
         axes.set_xlim(-room, len(bars) - 1 + room)
@@ -196,20 +201,23 @@ def bars_png(
         return _png(figure)
 
 
+def _word(rate: Mapping[str, Any]) -> str:
+    return trust_word({"value": rate, "trust": rate.get("trust")})
+
+
 def _bar(axes: Axes, place: int, rate: Mapping[str, Any]) -> None:
     if rate.get("value") is None:
         axes.text(place, 0.03, "not measured", ha="center", color=MUTED, size=10, rotation=90, va="bottom")
         return
     value, low, high = rate["value"], rate["ci_low"], rate["ci_high"]
-    word = f"\n{_plain(rate['word'])}" if rate.get("word") else ""
+    word = _word(rate)
     look: dict[str, Any] = {"facecolor": "#fbe3d3", "edgecolor": VERMILION, "hatch": "//"} if word else {"color": BLUE}
     axes.bar(place, value, width=0.62, **look)
     whiskers = [[max(0.0, value - low)], [max(0.0, high - value)]]
     axes.errorbar(place, value, whiskers, color=INK, capsize=5, linewidth=1.6)
-    axes.annotate(
-        f"{percent(value, 2 if 0 < value < 0.01 else 1)}{word}", (place, high), (0, 6), "data", "offset points",
-        ha="center", va="bottom", weight="bold", linespacing=1.3,
-    )  # fmt: skip
+    text = f"{percent(value, 2 if 0 < value < 0.01 else 1)}\n{word}".rstrip()
+    annotation = axes.annotate(text, (place, high), (0, 6), "data", "offset points", ha="center", va="bottom")
+    annotation.set(weight="bold", linespacing=1.3)
 
 
 def curve_png(

@@ -25,6 +25,7 @@ from secure_ai.report.judge import (
 from secure_ai.report.text import plural, seconds_text
 from secure_ai.report.values import Reading, reading, readings
 
+SHORTEST_SECONDS = 1e-9
 EXACT = Tolerance(0.0, 1.0, "the number is exact")
 
 
@@ -72,11 +73,11 @@ def per_image_time(network: str, divided_by: int) -> Rule:
     def rule(row: Published, values: Mapping[str, Any]) -> Judgement:
         names = [f"{network}/inference/{part}" for part in ("seconds", "images")]
         found = readings(values, names)
-        if found is None or row.value is None or found[1].value <= 0:
+        if found is None or row.value is None or found[1].value < 1:
             return missing(*(absent(values, *names) or names))
         seconds, images = (item.value for item in found)
         given = reading(values, f"{network}/inference/divisor")
-        divisor = given.value if given and given.value > 0 else divided_by
+        divisor = given.value if given and given.value >= 1 else divided_by
         same, correct = seconds / divisor, seconds / images
         ours = (Reading(names[0], same, same, same), Reading(names[0], correct, correct, correct))
         if images != divisor:
@@ -97,9 +98,9 @@ def per_image_time(network: str, divided_by: int) -> Rule:
 def machine_time(row: Published, values: Mapping[str, Any]) -> Judgement:
     """A duration depends on the machine: shown beside ours, never judged."""
     ours = reading(values, row.same)
-    if ours is None or row.value is None:
+    if ours is None or row.value is None or ours.value < SHORTEST_SECONDS:
         return missing(row.same)
-    ratio = row.value / ours.value if ours.value > 0 else float("inf")
+    ratio = row.value / ours.value
     reason = f"A time of the authors' machine; this one takes {seconds_text(ours.value)} ({ratio:.2g} times as fast)."
     return Judgement(Status.NOT_COMPARABLE, reason, ours, ours)
 

@@ -8,6 +8,7 @@ absent, or a rate without a value, counts as not measured.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -141,7 +142,7 @@ def reading(values: Mapping[str, Any], identifier: str) -> Reading | None:
         word = trust_word({"value": raw, "trust": raw.get("trust")})
         low, high = float(raw["ci_low"]), float(raw["ci_high"])
         return Reading(identifier, float(raw["value"]), low, high, int(raw["n"]), word)
-    if isinstance(raw, (int, float)) and not isinstance(raw, bool):
+    if isinstance(raw, (int, float)) and not isinstance(raw, bool) and math.isfinite(raw):
         return Reading(identifier, float(raw), float(raw), float(raw))
     return None
 
@@ -156,7 +157,7 @@ def readings(values: Mapping[str, Any], identifiers: Iterable[str]) -> list[Read
 def confusion_counts(values: Mapping[str, Any], identifier: str) -> list[list[int]] | None:
     """The K x K counts under `identifier`, or None where they were not measured."""
     raw = values.get(identifier)
-    if raw is None or isinstance(raw, (str, bytes, Mapping)):
+    if not isinstance(raw, (list, tuple)) or not all(isinstance(row, (list, tuple)) for row in raw):
         return None
     rows = [[int(count) for count in row] for row in raw]
     return rows if rows and all(len(row) == len(rows) for row in rows) else None

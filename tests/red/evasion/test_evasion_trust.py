@@ -212,6 +212,17 @@ def test_attacks_that_give_the_clean_images_back_are_doubtful(
     assert of(judge_suite(zero), "attempts-moved").outcome is CheckOutcome.NOT_RUN
 
 
+def test_one_blind_attack_is_not_hidden_by_the_others(cnn_case: Callable[..., Any]) -> None:
+    result = run(cnn_case(20))
+    fgsm, pgd, noise = result.rows
+    rows = (replace(fgsm, attempted=1000, unmoved=10), replace(pgd, attempted=100, unmoved=11), noise)
+    found = of(judge_suite(replace(result, rows=rows)), "attempts-moved")
+    assert found.outcome is CheckOutcome.FAIL
+    assert found.evidence.startswith("pgd gave 11 of 100 clean images back")
+    rows = (replace(fgsm, attempted=1000, unmoved=100), replace(pgd, attempted=100, unmoved=10), noise)
+    assert of(judge_suite(replace(result, rows=rows)), "attempts-moved").outcome is CheckOutcome.PASS
+
+
 def outcome_table(result: SuiteResult, broken: list[list[int]], n: int) -> SuiteResult:
     """`result` as if each attack had broken the listed samples of `n`."""
     table = np.zeros((len(result.plans), n), dtype=bool)

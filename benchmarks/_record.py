@@ -1,0 +1,39 @@
+"""What every benchmark shares: where results lie, and what they say of the machine that made them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from secure_ai.core.machine import describe_machine
+from secure_ai.core.versions import versions
+
+RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[1]
+
+
+def commit() -> str:
+    """The commit that was measured, marked where the tree differed from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "src") else "")
+
+
+def save(name: str, command: str, content: dict[str, Any]) -> Path:
+    """Write `results/NAME.json` with command, commit, machine and versions beside the figures."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    record = {
+        "command": command,
+        "commit": commit(),
+        "machine": describe_machine(),
+        "versions": versions(),
+        **content,
+    }
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"wrote {path.relative_to(ROOT)}")
+    return path

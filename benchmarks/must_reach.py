@@ -1,0 +1,98 @@
+"""The reports' figures, measured anew for several training seeds, against the bounds set before.
+
+    scripts/bench must_reach [--seeds 42,0,1,2] [--out FOLDER]
+
+Seed 42 is report 1's own; 0, 1 and 2 were fixed beforehand. Every run is in the results file, the worst beside the
+mean.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from _record import save
+
+from secure_ai.runs.run import run
+
+Values = dict[str, float]
+
+
+def at_least(bound: float) -> Callable[[float], bool]:
+    return lambda value: value >= bound
+
+
+def at_most(bound: float) -> Callable[[float], bool]:
+    return lambda value: value <= bound
+
+
+def between(low: float, high: float) -> Callable[[float], bool]:
+    return lambda value: low <= value <= high
+
+
+P, L = "report-1/defended-p", "report-1/defended-l"
+
+# what -> (bound in words, the figure from the measured shares in percent, is it reached)
+BOUNDS: dict[str, tuple[str, Callable[[Values], float], Callable[[float], bool]]] = {
+    "report 1: clean accuracy": (">= 98.6", lambda v: v["report-1/baseline/clean"], at_least(98.6)),
+    "baseline under FGSM 0.25": ("5 to 30", lambda v: v["report-1/baseline/fgsm"], between(5, 30)),
+    "P on the baseline's examples": (">= 97", lambda v: v[f"{P}/transferred"], at_least(97)),
+    "P under its own FGSM": ("<= 40", lambda v: v[f"{P}/fgsm"], at_most(40)),
+    "P: points between the two": (">= 50", lambda v: v[f"{P}/transferred"] - v[f"{P}/fgsm"], at_least(50)),
+    "L under its own FGSM": ("80 to 97", lambda v: v[f"{L}/fgsm"], between(80, 97)),
+    "L: points from FGSM down to PGD-40": (">= 20", lambda v: v[f"{L}/fgsm"] - v[f"{L}/pgd"], at_least(20)),
+    "poisoned: clean accuracy": (">= 98.5", lambda v: v["report-1/poisoned/clean"], at_least(98.5)),
+    "poisoned: triggered sevens": (">= 98", lambda v: v["report-1/poisoned/sevens-triggered"], at_least(98)),
+    "poisoned: clean-label backdoor success": ("<= 1", lambda v: v["report-1/poisoned/backdoor"], at_most(1)),
+    "BadNets: backdoor success": (">= 99", lambda v: v["report-1/badnets/backdoor"], at_least(99)),
+    "BadNets: points of clean accuracy lost": (
+        "<= 0.3",
+        lambda v: v["report-1/baseline/clean"] - v["report-1/badnets/clean"],
+        at_most(0.3),
+    ),
+    "report 2: clean accuracy": (">= 98.6", lambda v: v["report-2/baseline/clean"], at_least(98.6)),
+    "report 2, defended: points of clean accuracy lost": (
+        "<= 3",
+        lambda v: v["report-2/baseline/clean"] - v["report-2/defended/clean"],
+        at_most(3),
+    ),
+    "report 2: triggered sevens sent to 1": ("reported", lambda v: v["report-2/poisoned/backdoor"], at_least(0)),
+}
+
+
+def measure(seed: int, folder: Path) -> dict[str, Any]:
+    """All rates of one run of `standard`; a finished run in the folder is reused."""
+    print(f"standard, seed {seed}", file=sys.stderr, flush=True)
+    result = run("standard", seed=seed, out=folder / f"seed-{seed}")
+    return {entry["id"]: entry["value"] for entry in result.report["measurements"]}
+
+
+def main() -> int:
+    """Exit 1 when a bound is missed by any seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", default="42,0,1,2")
+    parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "secure-ai-must-reach")
+    arguments = parser.parse_args()
+    seeds = [int(seed) for seed in arguments.seeds.split(",")]
+    rates = {seed: measure(seed, arguments.out) for seed in seeds}
+    shares = {
+        seed: {name: 100 * rate["value"] for name, rate in values.items() if rate["value"] is not None}
+        for seed, values in rates.items()
+    }
+    rows = []
+    for name, (bound, figure, reached) in BOUNDS.items():
+        by_seed = {str(seed): round(figure(values), 2) for seed, values in shares.items()}
+        held = {seed: reached(value) for seed, value in by_seed.items()}
+        mean = round(sum(by_seed.values()) / len(by_seed), 2)
+        rows.append({"figure": name, "bound": bound, "mean": mean, "by_seed": by_seed, "reached": held})
+        print(f"{'ok  ' if all(held.values()) else 'MISS'} {name}: {bound}; mean {mean}, {by_seed}")
+    save("must_reach", f"scripts/bench must_reach --seeds {arguments.seeds}", {"rows": rows, "rates": rates})
+    return 0 if all(all(row["reached"].values()) for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

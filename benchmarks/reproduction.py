@@ -1,0 +1,36 @@
+"""The reproduction table of the `standard` recipe, kept as a result.
+
+    scripts/bench reproduction [--out FOLDER]
+
+A folder that holds a finished run is reused, stage by stage.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from _record import save
+
+from secure_ai.report.verdict import verdict_line
+from secure_ai.runs.run import run
+
+
+def main() -> None:
+    """Run, save."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", default="secure_ai_outputs")
+    arguments = parser.parse_args()
+    report = run("standard", out=arguments.out).report
+    content = {
+        "verdict": verdict_line(report),
+        "run": report["run"],
+        "data": report["data"],
+        "measurements": report["measurements"],
+        "reproduction": report["reproduction"],
+        "not_tested": report["not_tested"],
+    }
+    save("reproduction", "scripts/bench reproduction", content)
+
+
+if __name__ == "__main__":
+    main()
