@@ -2,8 +2,8 @@
 
     scripts/bench main_job [--recipes quick,standard] [--out FOLDER]
 
-The folder must not hold earlier runs; the standard run is left in FOLDER/seed-42, for `must_reach`. Each run is a process
-of its own; peak memory is that of the largest process, children counted.
+The folder must not hold earlier runs; the standard run is left in FOLDER/seed-42, for `must_reach`. Each run is a
+process of its own; peak memory is that of the largest process, children counted.
 """
 
 from __future__ import annotations

@@ -19,6 +19,12 @@ def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
     assert "\n" not in line
 
 
+def test_a_doubtful_number_in_the_verdict_has_its_word(report: dict[str, Any]) -> None:
+    row = next(row for row in report["reproduction"] if row["figure"] == "table-6/defended-fgsm-accuracy")
+    row["correct"] |= {"value_text": "5.90 %", "word": "doubtful"}
+    assert "under FGSM 0.25” is 5.90 % (doubtful);" in verdict_line(report)
+
+
 def test_holding_headlines_are_said_to_hold(report: dict[str, Any]) -> None:
     rows = [row | {"holds": "yes"} if row["headline"] else row for row in report["reproduction"]]
     found = verdict({**report, "reproduction": rows})

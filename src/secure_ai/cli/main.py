@@ -64,7 +64,7 @@ def build_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Parse, call, render, and exit with the code that DESIGN's table gives."""
+    """Parse, call, render, and exit with the code that `core.errors` lists."""
     sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any, Literal, get_args
 
 from secure_ai.core.errors import BudgetError
@@ -49,7 +48,11 @@ def parse_eps(text: str) -> float:
     try:
         if len(text) > MAX_EPS_CHARACTERS:
             raise ValueError(text)
-        value = float(Fraction(text.replace(" ", "")))
+        top, slash, bottom = text.partition("/")
+        # float() first: Fraction would write out the integer behind 1e99999999.
+        value = float(top) / float(bottom) if slash else float(top)
+        if not math.isfinite(value):
+            raise ValueError(text)
     except (ValueError, ZeroDivisionError, OverflowError):
         raise BudgetError(
             "eps is not a number", where="--eps", expected="a decimal or a fraction such as 8/255", got=text

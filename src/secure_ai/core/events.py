@@ -6,10 +6,12 @@ does (`run.json` holds one).
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,9 +55,12 @@ def verify_log(path: Path) -> ChainState:
     """
     state = ChainState(0, GENESIS)
     try:
-        if path.stat().st_size > MAX_LOG_BYTES:
-            raise LogError("the log is too large", where=path.name, expected=f"<= {MAX_LOG_BYTES} bytes")
-        with path.open("rb") as stream:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(descriptor, "rb") as stream:  # noqa: PTH123  # a descriptor, not a path
+            found = os.fstat(descriptor)
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MAX_LOG_BYTES:
+                expected = f"a regular file of at most {MAX_LOG_BYTES} bytes"
+                raise LogError("not a log that can be read", where=path.name, expected=expected)
             for number, line in enumerate(stream, start=1):
                 state = _next_state(state, line, f"{path.name} line {number}")
     except OSError as error:
@@ -108,8 +113,10 @@ class EventLog:
             descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o644)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+                size = os.fstat(descriptor).st_size
                 if os.write(descriptor, line) != len(line):
-                    raise OSError(28, "short write")
+                    os.ftruncate(descriptor, size)  # half a record would make the whole log unreadable
+                    raise OSError(errno.ENOSPC, "short write")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-MIN_N_FOR_A_CLAIM = 1000  # EVIDENCE.md rule 3: below this a rate is indicative and passes no gate
+MIN_N_FOR_A_CLAIM = 1000  # below this a rate is indicative and passes no gate
 
 
 class Verdict(enum.StrEnum):

@@ -65,6 +65,18 @@ def evaluate(target: Target, images: np.ndarray, labels: np.ndarray) -> Evaluati
     return Evaluation(np.concatenate(predictions), np.asarray(labels), total / len(images), target.num_classes)
 
 
+def mean_probability(target: Target, images: np.ndarray, label: int) -> float:
+    """The mean softmax probability of `label` over `images` (N, C, H, W). Raises EmptyDataError where N is 0."""
+    if len(images) == 0:
+        raise EmptyDataError("nothing to evaluate", expected="at least one sample")
+    total = 0.0
+    with target.attacked(), torch.no_grad():
+        for start in range(0, len(images), EVALUATION_BATCH):
+            logits = target.logits(images_to_float(images[start : start + EVALUATION_BATCH]))
+            total += float(logits.softmax(dim=1)[:, label].sum())
+    return total / len(images)
+
+
 def precision_and_recall(confusion: list[list[int]]) -> list[dict[str, float | int | None]]:
     """Per class: precision, recall and support; None where the denominator is 0."""
     table = np.array(confusion)

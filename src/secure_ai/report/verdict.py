@@ -98,8 +98,10 @@ def _count(rows: Sequence[Mapping[str, Any]], holds: str) -> int:
 
 def _contradiction(row: Mapping[str, Any]) -> str:
     correct = row.get("correct")
-    measured = f" is {cell(correct['text'].split(' [')[0])}" if correct else ""
-    return f"“{cell(row['published']['text'])}”{measured}"
+    if not correct:
+        return f"“{cell(row['published']['text'])}”"
+    word = f" ({cell(correct['word'])})" if correct.get("word") else ""
+    return f"“{cell(row['published']['text'])}” is {cell(correct.get('value_text') or correct['text'])}{word}"
 
 
 def _measured_only(report: Report) -> VerdictLine:

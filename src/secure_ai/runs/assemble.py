@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import secure_ai
+from secure_ai.core.machine import describe_machine
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.report.reproduction import compare
+from secure_ai.report.values import values_from_measurements
 from secure_ai.runs.execute import Context, Progress, code_digest
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import ModelSpec
@@ -18,6 +21,17 @@ from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Stage
 from secure_ai.runs.store import key_of
 from secure_ai.threats.register import threat_rows
+
+MODEL_FILES = {
+    "report-1/baseline": "baseline_cnn",
+    "report-1/defended-p": "adv_trained_cnn",
+    "report-1/defended-l": "adv_trained_listing_cnn",
+    "report-1/poisoned": "poisoned_cnn",
+    "report-1/badnets": "badnets_cnn",
+    "report-2/baseline": "report2_baseline_cnn",
+    "report-2/defended": "report2_defended_cnn",
+    "report-2/poisoned": "report2_poisoned_cnn",
+}
 
 ROLES = {
     "report-1/baseline": "baseline",
@@ -28,6 +42,21 @@ ROLES = {
     "report-2/baseline": "baseline",
     "report-2/poisoned": "poisoned",
     "report-2/defended": "defended",
+}
+
+REPORTS = ("report-1", "report-2")
+
+# id of the counts -> what they show
+CONFUSIONS = {
+    "report-1/baseline/clean/confusion": "clean test images",
+    "report-1/baseline/fgsm-predicted/confusion": "under FGSM, labels predicted",
+    "report-1/defended-p/clean/confusion": "clean test images",
+    "report-1/defended-p/transferred/confusion": "FGSM examples made for the baseline",
+    "report-1/defended-l/clean/confusion": "clean test images",
+    "report-1/poisoned/clean/confusion": "clean test images",
+    "report-2/baseline/clean/confusion": "clean test images",
+    "report-2/poisoned/clean/confusion": "clean test images",
+    "report-2/defended/clean/confusion": "clean test images",
 }
 
 ALWAYS_NOT_TESTED = (
@@ -71,6 +100,8 @@ def values_of(facts: RunFacts) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for result in facts.results().values():
         values |= result.get("values", {})
+    measurements = [entry for result in facts.results().values() for entry in result.get("measurements", [])]
+    values |= values_from_measurements(measurements)
     if "report-2/baseline/inference/images" in values:
         values["report-2/baseline/inference/divisor"] = facts.recipe.report_2.first
     return values
@@ -83,7 +114,7 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
     judged = judge_measurements(measurements, frozenset(ROLES))
     findings = [finding.as_json() for finding in judged]
     findings += [entry for result in results.values() for entry in result.get("findings", [])]
-    comparable = not facts.recipe.deviates and {"report-1", "report-2"} & set(facts.recipe.parts)
+    reports = () if facts.recipe.deviates else tuple(part for part in facts.recipe.parts if part in REPORTS)
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "secure-ai", "version": secure_ai.__version__},
@@ -96,6 +127,9 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
             "deviates": facts.recipe.deviates,
             "stage_seconds": dict(facts.progress.seconds),
             "reused": list(facts.progress.reused),
+            "machine": describe_machine(),
+            "versions": versions(),
+            "code": {"version": secure_ai.__version__, "digest": code_digest()},
         },
         "models": _models(results),
         "data": [
@@ -103,20 +137,36 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
             for role, dataset in facts.data.items()
         ],
         "measurements": measurements,
-        "reproduction": compare(values_of(facts)) if comparable else [],
+        "reproduction": compare(values_of(facts), reports=reports) if reports else [],
         "findings": findings,
         "threats": threat_rows(measurements, findings),
         "not_tested": _not_tested(facts),
+        "confusions": _confusions(values_of(facts)),
     }
 
 
 def _models(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     built_in = [
-        {"id": stage, "role": ROLES[stage], "digest": result["digest"], "format": "safetensors", "arch": result["arch"]}
+        {
+            "id": stage,
+            "role": ROLES[stage],
+            "digest": result["digest"],
+            "format": "safetensors",
+            "arch": result["arch"],
+            "file": f"models/{MODEL_FILES[stage]}.safetensors",
+        }
         for stage, result in results.items()
         if stage in ROLES
     ]
     return built_in + [entry for result in results.values() for entry in result.get("models", [])]
+
+
+def _confusions(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {"id": name, "model": "/".join(name.split("/")[:2]), "title": title, "counts": values[name]}
+        for name, title in CONFUSIONS.items()
+        if name in values
+    ]
 
 
 def _not_tested(facts: RunFacts) -> list[str]:

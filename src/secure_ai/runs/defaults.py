@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-ATTACK = "fgsm,pgd"
+ATTACK = "fast"
 OUT = "secure_ai_outputs"

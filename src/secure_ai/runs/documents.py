@@ -8,33 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import secure_ai
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog
-from secure_ai.core.machine import describe_machine
 from secure_ai.core.results import SCHEMA_VERSION
-from secure_ai.core.versions import versions
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import make_folder, write_bytes
 from secure_ai.report.html import render_html
 from secure_ai.report.sarif import render_sarif
 from secure_ai.report.threat_model import render_threat_model
-from secure_ai.runs.assemble import ROLES, RunFacts, values_of
-from secure_ai.runs.execute import code_digest
+from secure_ai.runs.assemble import MODEL_FILES, ROLES, RunFacts, values_of
 from secure_ai.runs.metrics_files import metrics_files
 from secure_ai.runs.pictures import pictures
 
-MODEL_FILES = {
-    "baseline_cnn": "report-1/baseline",
-    "adv_trained_cnn": "report-1/defended-p",
-    "adv_trained_listing_cnn": "report-1/defended-l",
-    "poisoned_cnn": "report-1/poisoned",
-    "badnets_cnn": "report-1/badnets",
-    "report2_baseline_cnn": "report-2/baseline",
-    "report2_defended_cnn": "report-2/defended",
-    "report2_poisoned_cnn": "report-2/poisoned",
-}
 MAX_RUN_JSON_BYTES = 16 * MIB
 
 
@@ -77,7 +63,7 @@ def _metrics(facts: RunFacts, report: Mapping[str, Any], values: Mapping[str, An
 
 def _models(facts: RunFacts) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
-    for name, stage in MODEL_FILES.items():
+    for stage, name in MODEL_FILES.items():
         content = facts.output(stage, "model.safetensors")
         if content is not None:
             files[f"models/{name}.safetensors"] = content
@@ -100,11 +86,8 @@ def _run_json(
         "run": report["run"],
         "recipe": facts.recipe.model_dump(),
         "user_model": facts.model.as_json() if facts.model else None,
-        "code": {"version": secure_ai.__version__, "digest": code_digest()},
         "data": report["data"],
         "models": report["models"],
-        "versions": versions(),
-        "machine": describe_machine(),
         "precision": facts.context.precision,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         "events": {"records": events.state.records, "digest": events.state.digest},

@@ -27,9 +27,9 @@ ROBUST_BANDS = (
     Band(0.80, Severity.LOW, "the whole interval of the robust accuracy lies below 80 %"),
 )
 BACKDOOR_MIN = 0.05
-EVASION_TAXONOMY = ("AML.T0015", "AML.T0043.000", "ML01", "NISTAML.022", "CWE-1039")
-BACKDOOR_TAXONOMY = ("AML.T0020", "AML.T0043.004", "ML10", "NISTAML.023")
-FALSE_CLAIM_TAXONOMY = ("AML.T0031", "ML01", "CWE-693")
+EVASION_TAXONOMY = ("AML.T0015", "AML.T0043.000", "ML01:2023", "NISTAML.022", "CWE-1039")
+BACKDOOR_TAXONOMY = ("AML.T0020", "AML.T0043.004", "ML10:2023", "NISTAML.023")
+FALSE_CLAIM_TAXONOMY = ("AML.T0031", "ML01:2023", "CWE-693")
 
 
 def judge_measurements(measurements: Sequence[Entry], built_in: frozenset[str]) -> list[Finding]:
@@ -50,7 +50,7 @@ def _with_origin(finding: Finding, planted: bool) -> Finding:
 
 
 def _evasion(model: str, rows: Sequence[Entry]) -> Finding | None:
-    robust = [row for row in rows if row["metric"] == "robust_accuracy" and not _made_elsewhere(row)]
+    robust = [row for row in rows if row["metric"] == "robust_accuracy" and row["trust"] and not _made_elsewhere(row)]
     if not robust:
         return None
     worst = min(robust, key=lambda row: row["value"]["value"])
@@ -61,7 +61,7 @@ def _evasion(model: str, rows: Sequence[Entry]) -> Finding | None:
         id="SAI-EV-001",
         severity=band.severity,
         severity_rule=band.rule,
-        message=f"{model} keeps {_percent(worst['value'])} of the images right under {worst['protocol']}",
+        message=f"{model} keeps {_with_trust(worst)} of the images right under {worst['protocol']}",
         location=model,
         evidence={"measurement": worst["id"], "robust_accuracy": worst["value"], "budget": worst["budget"]},
         taxonomy=EVASION_TAXONOMY,
@@ -90,8 +90,8 @@ def _overstated(model: str, rows: Sequence[Entry]) -> Finding | None:
         id="SAI-EV-002",
         severity=Severity.HIGH,
         severity_rule="a robust accuracy whose trust is broken stands above another, intervals apart",
-        message=f"{model}: {_percent(highest['value'])} on {highest['protocol']} is {gap:.1f} points above "
-        f"{_percent(lowest['value'])} under {lowest['protocol']}; the lowest is the claim",
+        message=f"{model}: {_with_trust(highest)} on {highest['protocol']} is {gap:.1f} points above "
+        f"{_with_trust(lowest)} under {lowest['protocol']}; the lowest is the claim",
         location=model,
         evidence={"claimed": highest["id"], "lowest": lowest["id"], "points": round(gap, 2)},
         taxonomy=FALSE_CLAIM_TAXONOMY,
@@ -121,6 +121,11 @@ def _backdoor(model: str, rows: Sequence[Entry], measurements: Sequence[Entry]) 
         remediation="retrain on data whose provenance is verified; scan the training set for the trigger",
         reproduce=own["replay"],
     )
+
+
+def _with_trust(row: Entry) -> str:
+    """A robust accuracy and the word for its trust: one is never printed without the other."""
+    return f"{_percent(row['value'])} [{row['trust']['verdict']}]"
 
 
 def _percent(rate: Mapping[str, Any]) -> str:

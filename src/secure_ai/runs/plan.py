@@ -85,7 +85,7 @@ def plan(recipe: Recipe, sizes: Mapping[str, int], assess: list[Stage]) -> list[
     if "assess" in recipe.parts:
         stages += assess
     if "audit" in recipe.parts:
-        stages += audits.stages()
+        stages += audits.stages(recipe.seed)
     return stages
 
 

@@ -69,7 +69,7 @@ class Report2Section(_Section):
 class AssessSection(_Section):
     """How a network of the user's own is assessed."""
 
-    attack: str = "fgsm,pgd"
+    attack: str = "fast"
     norm: Literal["linf", "l2", "l1", "l0"] = "linf"
     eps: str = "0.1"
     n: int = Field(1000, ge=1)

@@ -6,14 +6,13 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-from secure_ai.core.errors import FormatError
-from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import write_bytes
 from secure_ai.report.html import render_html
 from secure_ai.report.markdown import render_markdown
 from secure_ai.report.sarif import render_sarif
+from secure_ai.report.schema import check_report
 from secure_ai.threats.register import threat_rows
 
 MAX_REPORT_BYTES = 64 * MIB
@@ -24,14 +23,10 @@ def read_report(folder: Path) -> dict[str, Any]:
     """The `report.json` of a run's folder.
 
     Raises:
-        FormatError: it is of another schema version, or not an object; SecureAIError: it cannot be read.
+        FormatError: it does not fit the schema; SecureAIError: it cannot be read.
     """
     file = read_beneath(folder, "report.json", max_bytes=MAX_REPORT_BYTES)
-    content = parse_json(file.content, where=file.name, max_bytes=MAX_REPORT_BYTES)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA_VERSION:
-        raise FormatError("a report of another version", where=file.name, expected=SCHEMA_VERSION, got=version)
-    return dict(content)
+    return check_report(parse_json(file.content, where=file.name, max_bytes=MAX_REPORT_BYTES), where=file.name)
 
 
 def _images(folder: Path) -> dict[str, bytes]:

@@ -171,7 +171,8 @@ def _restarts(
 ) -> Tensor:
     """One ascent for every entry of `aims` (each (N,)), of the samples of `rows` still without success."""
     record = Record.empty(x)
-    phases = RADIUS_SCHEDULE if radius_schedule and plan.budget.norm == "l1" else ((1.0, 1.0),)
+    scheduled = radius_schedule and plan.budget.norm == "l1" and plan.steps >= len(RADIUS_SCHEDULE)
+    phases = RADIUS_SCHEDULE if scheduled else ((1.0, 1.0),)
     radius = PerturbationBudget(plan.budget.norm, plan.budget.eps * phases[0][0])
     for aim in aims:
         start = apgd_start(x, radius, generator)  # for the whole shard, before anything is dropped
@@ -190,7 +191,8 @@ def _scheduled(plan: Ascent, goal: Goal, x: Tensor, aim: Tensor, rows: Tensor, s
     left = plan.steps
     for index, (factor, share) in enumerate(RADIUS_SCHEDULE):
         last = index == len(RADIUS_SCHEDULE) - 1
-        steps = left if last else min(left, math.ceil(share * plan.steps))
+        later = len(RADIUS_SCHEDULE) - 1 - index  # ascents that need a step as well
+        steps = left if last else min(left - later, math.ceil(share * plan.steps))
         left -= steps
         budget = PerturbationBudget("l1", plan.budget.eps * factor)
         phase = replace(plan, budget=budget, steps=steps, checkpoints=sparse_checkpoints(steps), leave=last)

@@ -22,8 +22,8 @@ from secure_ai.runs.attack import examine, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.robustness import add_suite
-from secure_ai.runs.stages.steps import Collected
 
 
 def _spec(work: Work) -> ModelSpec:

@@ -15,11 +15,12 @@ from secure_ai.audit.triage import OWN_PACKAGE
 from secure_ai.core.findings import Finding
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Stage, Work
+from secure_ai.runs.stages import refusals
 
 PACKAGE = Path(secure_ai.__file__).parent
 
 
-def stages() -> list[Stage]:
+def stages(seed: int) -> list[Stage]:
     """The audit stages; the first depends on every source file of the package."""
     return [
         Stage(id="audit/code", function=code, settings={"source": _source_digest()}, cost_seconds=8),
@@ -30,6 +31,7 @@ def stages() -> list[Stage]:
             cost_seconds=1,
         ),
         Stage(id="audit/demonstrations", function=demonstrations, cost_seconds=4),
+        Stage(id="audit/refusals", function=refusals.measure, settings={"seed": seed}, cost_seconds=2),
     ]
 
 

@@ -15,10 +15,10 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.gradient import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.report1_train import ARCH, BASELINE, trigger_of
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box, top_wrong_share
 from secure_ai.runs.stages.steps import (
-    Collected,
     add_inference_time,
     attack_every_image,
     target_of,

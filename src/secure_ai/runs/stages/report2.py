@@ -12,7 +12,7 @@ from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger, parse_trigger, stamp
-from secure_ai.models.evaluate import Evaluation, evaluate, precision_and_recall
+from secure_ai.models.evaluate import Evaluation, evaluate, mean_probability, precision_and_recall
 from secure_ai.models.networks import build_network
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.gradient import fgsm
@@ -20,10 +20,10 @@ from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
+from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box
 from secure_ai.runs.stages.steps import (
     TORCH_ADAM_EPSILON,
-    Collected,
     add_inference_time,
     attack_every_image,
     network_from,
@@ -144,6 +144,8 @@ def measure_poisoned(work: Work) -> Outputs:
     collected, target, test = _start(work, POISONED)
     triggered = _add_triggered_sevens(work, collected, target, test)
     source, label = work.settings["source_label"], work.settings["target_label"]
+    sevens = stamp(test.images[test.labels == source], _trigger(work))
+    collected.value("backdoor/confidence", mean_probability(target, sevens, label))
     others = (triggered.labels != source) & (triggered.labels != label)
     hits = int((triggered.predictions[others] == label).sum())
     collected.rate(

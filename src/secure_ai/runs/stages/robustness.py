@@ -14,7 +14,7 @@ from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_examples, judge_suite
 from secure_ai.runs.stage import Work
-from secure_ai.runs.stages.steps import Collected
+from secure_ai.runs.stages.collected import Collected
 
 
 def add_suite(

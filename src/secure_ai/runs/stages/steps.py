@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ from secure_ai.blue.training.state import TrainingState, state_from_bytes
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import SecureAIError
-from secure_ai.core.results import Measurement, Rate
 from secure_ai.core.seeds import generator
-from secure_ai.core.trust import Trust, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger, stamp
 from secure_ai.files.open import MIB, FileBytes, read_beneath
@@ -35,6 +33,7 @@ from secure_ai.models.tensors import array_to_tensor, images_to_float, state_dig
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.stages.collected import Collected
 
 MAX_STATE_BYTES = 256 * MIB
 KERAS_ADAM_EPSILON = 1e-7
@@ -179,48 +178,3 @@ def add_inference_time(collected: Collected, seconds: float, images: int) -> Non
 def triggered_evaluation(target: Target, dataset: Dataset, trigger: Trigger) -> Evaluation:
     """The evaluation with the trigger on every image and the true labels kept."""
     return evaluate(target, stamp(dataset.images, trigger), dataset.labels)
-
-
-@dataclass(slots=True)
-class Collected:
-    """What a measuring stage found: measurements for the report, and plain values for tables and report 1's files."""
-
-    stage: str
-    model: str
-    replay: str
-    measurements: list[dict[str, Any]] = field(default_factory=list)
-    values: dict[str, Any] = field(default_factory=dict)
-
-    def rate(
-        self,
-        name: str,
-        metric: str,
-        value: Rate,
-        protocol: str,
-        *,
-        budget: PerturbationBudget | None = None,
-        trust: Trust | None = None,
-    ) -> None:
-        """Add one rate; without a trust verdict of its own, its sample size decides."""
-        measurement = Measurement(
-            id=f"{self.model}/{name}",
-            model=self.model,
-            metric=metric,
-            value=value,
-            protocol=protocol,
-            stage=self.stage,
-            replay=self.replay,
-            budget=budget,
-            trust=trust or judge([sample_size_check(value.n)], breaking=frozenset()),
-        )
-        self.measurements.append(measurement.as_json())
-        self.values[measurement.id] = value.as_json()
-
-    def value(self, name: str, value: Any) -> None:
-        """Add a number, or a list such as a confusion matrix."""
-        self.values[f"{self.model}/{name}"] = value
-
-    def outputs(self, more: Mapping[str, bytes] | None = None) -> Outputs:
-        """`result.json`, and whatever else the stage puts out."""
-        content = {"measurements": self.measurements, "values": self.values}
-        return {"result.json": json_bytes(content), **(more or {})}

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from secure_ai.core.events import ignore_event
+from secure_ai.runs.stage import Work
+from secure_ai.runs.stages import refusals
+from secure_ai.threats.register import threat_rows
+
+
+def measured(tmp_path: Path) -> list[dict[str, object]]:
+    def no_data(role: str) -> object:
+        raise KeyError(role)
+
+    work = Work(
+        settings={"seed": 1},
+        inputs={},
+        data=no_data,  # type: ignore[arg-type]  # never called
+        precision="auto",
+        events=ignore_event,
+        progress=lambda done, total: None,
+        partial=tmp_path / "partial",
+    )
+    found: list[dict[str, object]] = json.loads(refusals.measure(work)["result.json"])["measurements"]
+    return found
+
+
+def status(rows: list[dict[str, object]], name: str) -> object:
+    return next(row["status"] for row in threat_rows(rows, []) if str(row["id"]).endswith(name))
+
+
+def test_every_hostile_file_is_refused_and_every_clean_one_accepted(tmp_path: Path) -> None:
+    rows = {row["id"]: row["value"] for row in measured(tmp_path)}
+    assert len(rows) == 6
+    assert all(rate["value"] == 1.0 and rate["n"] >= 12 for rate in rows.values())  # type: ignore[index]  # JSON
+    assert rows["check/altered-model/refused"]["n"] == 200  # type: ignore[index]  # JSON
+
+
+@pytest.mark.parametrize(
+    ("reader", "row"),
+    [("read_artifact", "safe-formats"), ("load_npz", "integrity-checks")],
+)
+def test_the_row_turns_when_its_mitigation_is_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, row: str
+) -> None:
+    assert status(measured(tmp_path), row) == "mitigated"
+    accept_all: Callable[[object], None] = lambda path: None  # noqa: E731  # a reader that checks nothing
+    monkeypatch.setattr(refusals, reader, accept_all)
+    assert status(measured(tmp_path), row) == "ineffective"
+
+
+def test_the_hash_row_turns_when_digests_are_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert status(measured(tmp_path), "hash-verification") == "mitigated"
+    monkeypatch.setattr(refusals.Store, "blob", lambda self, digest: b"")
+    assert status(measured(tmp_path), "hash-verification") == "ineffective"
