@@ -63,7 +63,7 @@ def _examined(target: Target, x: Tensor, y: Tensor) -> Preflight:
 
 def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
     """A layout of the images that the network accepts, and the number of its classes."""
-    nhwc = replace(target._transform, channels_last=True)
+    nhwc = replace(target.transform, channels_last=True)
     layouts: tuple[tuple[str, Callable[[], Target]], ...] = (
         ("", lambda: target),
         (
@@ -90,7 +90,7 @@ def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
 def _raw(target: Target, x: Tensor) -> Any:
     pixels = x.clone(memory_format=MEMORY_FORMAT)
     with torch.no_grad():
-        output = target.network(target._transform(pixels))
+        output = target.network(target.transform(pixels))
     if not torch.equal(pixels, x):
         raise TargetError("the network writes into its input", where=target.name, expected="images left as they are")
     return output
@@ -144,7 +144,7 @@ def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
         return Preflight(target, (check("logits", True, "log-probabilities, which serve as logits"),))
     if not bool((answer >= 0).all() & ((answer.sum(dim=1) - 1).abs() <= PROBABILITY_TOLERANCE).all()):
         return Preflight(target, (check("logits", True, f"scores from {answer.min():.3g} to {answer.max():.3g}"),))
-    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t._transform(x)))
+    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.transform(x)))
     if exact:
         how = "the network ends in a softmax; its input is used as logits"
     else:

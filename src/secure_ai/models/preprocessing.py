@@ -56,12 +56,12 @@ def judge_preprocessing(target: Target, x: Tensor, y: Tensor) -> Preflight:
 
 def _alternatives(target: Target) -> list[tuple[str, InputTransform]]:
     """Other ways to prepare the pixels, each with its flag."""
-    base = InputTransform(channels_last=target._transform.channels_last)
+    base = InputTransform(channels_last=target.transform.channels_last)
     found = [(f"--range {low:g},{high:g}", replace(base, low=low, high=high)) for low, high in RANGES]
     for mean, std in NORMALISATIONS.get(target.input_shape[0], ()):
         flag = f"--mean {','.join(map(str, mean))} --std {','.join(map(str, std))}"
         found.append((flag, replace(base, mean=mean, std=std)))
-    return [(flag, transform) for flag, transform in found if transform != target._transform]
+    return [(flag, transform) for flag, transform in found if transform != target.transform]
 
 
 def _hits(target: Target, x: Tensor, y: Tensor) -> Tensor:

@@ -47,9 +47,9 @@ def rebuilt(
         digest=target.digest,
         input_shape=target.input_shape,
         num_classes=target.num_classes if num_classes is None else num_classes,
-        transform=target._transform if transform is None else transform,
+        transform=target.transform if transform is None else transform,
         batch_size=target.batch_size,
-        search_dtype=target._search_dtype,
+        search_dtype=target.search_dtype,
         deterministic=target.deterministic if deterministic is None else deterministic,
     )
 

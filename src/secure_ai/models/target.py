@@ -79,8 +79,8 @@ class Target:
         self.batch_size = batch_size
         self.deterministic = deterministic
         self.passes = PassCounter()
-        self._transform = transform or InputTransform()
-        self._search_dtype = search_dtype
+        self.transform = transform or InputTransform()
+        self.search_dtype = search_dtype
         self._dtype = torch.float32
 
     @property
@@ -110,7 +110,7 @@ class Target:
     def _forward(self, x: Tensor) -> Tensor:
         self.passes.forward += len(x)
         with lower_precision(self._dtype):
-            output = self.network(self._transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+            output = self.network(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
         if (
             not isinstance(output, Tensor)
             or output.shape != (len(x), self.num_classes)
@@ -136,7 +136,7 @@ class Target:
         if not callable(method):
             raise TargetError("the network offers no features", where=self.name, expected="a method features(x)")
         self.passes.forward += len(x)
-        output = method(self._transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+        output = method(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
         if not isinstance(output, Tensor):
             raise TargetError("features(x) is not a tensor", where=self.name, got=type(output).__name__)
         return output.flatten(1)
@@ -185,7 +185,7 @@ class Target:
     @contextlib.contextmanager
     def searching(self) -> Iterator[None]:
         """Inside, passes run in the search precision; what an attack finds is verified outside, in float32."""
-        self._dtype = self._search_dtype
+        self._dtype = self.search_dtype
         try:
             yield
         finally:

@@ -120,15 +120,15 @@ def climb(ascent: Ascent, walk: Walk, control: Control, record: Record) -> None:
     for step in range(1, ascent.steps + 1):
         if not len(walk.row):
             return
+        if step - 1 in ascent.checkpoints:
+            control.adapt(walk, ascent, step - 1 - checked)
+            checked, walk.rises = step - 1, torch.zeros_like(walk.loss)
         walk.x_adv, walk.previous = control.move(walk, ascent, first=step == 1), walk.x_adv
         last = step == ascent.steps
         logits, loss = evaluate(ascent, walk, gradient=not last)
         _note(walk, loss, with_gradient=not last)
         if ascent.leave:
             _depart(walk, control, record, logits)
-        if step in ascent.checkpoints and not last:
-            control.adapt(walk, ascent, step - checked)
-            checked, walk.rises = step, torch.zeros_like(walk.loss)
     none = torch.zeros_like(walk.row, dtype=torch.bool)
     record.offer(walk.row, walk.best, met=none, distance=walk.best_loss, strength=walk.best_loss)
 

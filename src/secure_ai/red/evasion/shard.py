@@ -180,7 +180,7 @@ def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, re
         x_adv = _search(target, task, plan, active)
     attempt = _verified(target, task, plan, x_adv, active)
     _take(task, number, attempt, result)
-    if target._search_dtype is not torch.float32:  # the target offers no other way to ask
+    if target.search_dtype is not torch.float32:
         mistaken = _left_by_mistake(target, task, attempt)
         if bool(mistaken.any()):
             x_adv = _search(target, task, plan, mistaken)
