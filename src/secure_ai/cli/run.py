@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -14,6 +14,7 @@ from secure_ai.cli.render import print_forecast, print_run
 from secure_ai.core.errors import UsageError
 from secure_ai.runs import defaults
 from secure_ai.runs import run as verb
+from secure_ai.runs.config import Change, parse_change, surroundings
 from secure_ai.runs.recipe import Mode
 
 
@@ -22,7 +23,7 @@ def run(
     recipe: str | None = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: Annotated[str | None, Parameter(name=["--data", "--data-dir", "--data_dir"])] = None,
-    split: Literal["train", "test"] = "test",
+    split: Literal["train", "test"] | None = None,
     n: int | None = None,
     mode: Mode | None = None,
     epochs: int | None = None,
@@ -33,7 +34,7 @@ def run(
         int | None, Parameter(name=["--poison-target-label", "--poison_target_label"])
     ] = None,
     changes: Annotated[list[str] | None, Parameter(name="--set")] = None,
-    out: Path = Path(defaults.OUT),
+    out: Path | None = None,
     time_budget: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     fresh: Annotated[bool, Parameter(negative="")] = False,
@@ -73,17 +74,19 @@ def run(
     if given and mode is None:
         raise UsageError("these flags belong to report 2's modes", where=", ".join(given), expected="--mode as well")
     spec = model.spec() if model.model else None
-    settings = [f"report_2.{key}={value}" for key, value in given.items()]
-    if n is not None:
-        settings.append(f"data.n={n}")
-    if split != "test":
-        settings.append(f'data.split="{split}"')
+    around = surroundings(os.environ, Path())
+    recipe = recipe or (None if spec or mode else around.options.get("recipe"))
+    settings: dict[str, Any] = {f"report_2.{key}": value for key, value in given.items()}
+    settings |= {"data.n": n, "data.split": split}
     if data is not None and spec is None:
-        folder = json.dumps(data)
-        settings += [f"data.train={folder}", f"data.test={folder}"]
+        settings |= {"data.train": data, "data.test": data}
         data = None
     assessed = (data or DataOptions().data) if spec else None
-    every = [*settings, *(changes or [])]
+    every = [
+        *around.changes,
+        *(Change(key, value, "a flag") for key, value in settings.items() if value is not None),
+        *(parse_change(text) for text in changes or []),
+    ]
     if dry_run:
         plan = verb.forecast(
             recipe,
@@ -105,7 +108,7 @@ def run(
             changes=every,
             seed=common.seed,
             precision=common.precision,
-            out=out,
+            out=out or around.options.get("out", defaults.OUT),
             time_budget=parse_duration(time_budget) if time_budget else None,
             fresh=fresh,
             fail_on=fail_on,

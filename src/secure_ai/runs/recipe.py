@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import tomllib
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from secure_ai.core.errors import ConfigError
-from secure_ai.files.open import read_file
+from secure_ai.runs.config import Change, parse_change, parse_toml, read_toml
 
-MAX_RECIPE_BYTES = 1024 * 1024
 Part = Literal["report-1", "report-2", "assess", "audit"]
 Mode = Literal["baseline", "poisoned", "adv_only", "adv_training"]
 
@@ -97,18 +96,22 @@ def recipe_names() -> list[str]:
     return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
 
 
-def load_recipe(name_or_file: str, changes: list[str] | None = None) -> Recipe:
-    """A recipe by name or from a TOML file, with `KEY=VALUE` changes, e.g. `report_1.epochs=1`.
+def load_recipe(name_or_file: str, changes: Sequence[Change | str] = ()) -> Recipe:
+    """A recipe by name or from a TOML file, with changes of single keys; a later one wins.
+
+    Args:
+        changes: `Change`s, or texts such as `report_1.epochs=1`.
 
     Raises:
-        ConfigError: no such recipe, malformed TOML, or a key or value that does not fit; the message names file, key,
-            what was expected and the nearest known key.
+        ConfigError: no such recipe, malformed TOML, or a key or value that does not fit; the message names the source,
+            the key, what was expected and the nearest known key.
     """
     names = recipe_names()
     if name_or_file in names:
         text = (resources.files("secure_ai") / "recipes" / f"{name_or_file}.toml").read_text(encoding="utf-8")
+        content = parse_toml(text, name_or_file)
     elif name_or_file.endswith(".toml"):
-        text = _decode(read_file(name_or_file, max_bytes=MAX_RECIPE_BYTES).content, name_or_file)
+        content = read_toml(name_or_file)
     else:
         nearest = difflib.get_close_matches(name_or_file, names, n=1)
         raise ConfigError(
@@ -118,39 +121,24 @@ def load_recipe(name_or_file: str, changes: list[str] | None = None) -> Recipe:
             got=name_or_file,
             hint=f"did you mean {nearest[0]}?" if nearest else "",
         )
-    try:
-        content = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError("not valid TOML", where=name_or_file, got=error) from None
-    for change in changes or []:
+    sources: dict[str, str] = {}
+    for item in changes:
+        change = parse_change(item) if isinstance(item, str) else item
         _apply(content, change)
-    return _validated(content, name_or_file)
+        sources[change.key] = change.source
+    return _validated(content, name_or_file, sources)
 
 
-def _decode(content: bytes, where: str) -> str:
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ConfigError("not UTF-8", where=where, got=error.reason) from None
-
-
-def _apply(content: dict[str, Any], change: str) -> None:
-    key, separator, text = change.partition("=")
-    path = key.strip().split(".")
-    if not separator or not all(path):
-        raise ConfigError("cannot set that", where="--set", expected="KEY=VALUE, e.g. report_1.epochs=1", got=change)
-    try:
-        value: Any = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text
+def _apply(content: dict[str, Any], change: Change) -> None:
+    path = change.key.split(".")
     for name in path[:-1]:
         content = content.setdefault(name, {})
         if not isinstance(content, dict):
-            raise ConfigError("not a section", where="--set", got=key)
-    content[path[-1]] = value
+            raise ConfigError("not a section", where=f"{change.source}, {change.key}", got=name)
+    content[path[-1]] = change.value
 
 
-def _validated(content: dict[str, Any], where: str) -> Recipe:
+def _validated(content: dict[str, Any], recipe: str, sources: Mapping[str, str]) -> Recipe:
     try:
         return Recipe.model_validate(content)
     except ValidationError as error:
@@ -160,7 +148,7 @@ def _validated(content: dict[str, Any], where: str) -> Recipe:
         unknown = first["type"] == "extra_forbidden"
         raise ConfigError(
             "unknown key" if unknown else "a key is missing" if first["type"] == "missing" else "a value does not fit",
-            where=f"{where}, {key}",
+            where=f"{sources.get(key, recipe)}, {key}",
             expected="a key of the recipe" if unknown else first["msg"],
             got=key if unknown else repr(first["input"]),
             hint=f"did you mean {nearest[0]}?" if unknown and nearest else "",

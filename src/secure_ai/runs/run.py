@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +18,7 @@ from secure_ai.data.splits import refuse_leak
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
 from secure_ai.runs import assess, defaults
 from secure_ai.runs.assemble import RunFacts, assemble
+from secure_ai.runs.config import Change
 from secure_ai.runs.documents import write_documents
 from secure_ai.runs.execute import Context, Progress, execute, forecast_seconds, machine_factor
 from secure_ai.runs.model_spec import ModelSpec
@@ -79,7 +79,7 @@ def run(
     model: ModelSpec | None = None,
     data: str | None = None,
     mode: str | None = None,
-    changes: Sequence[str] = (),
+    changes: Sequence[Change | str] = (),
     out: str | Path = defaults.OUT,
     time_budget: float | None = None,
     fresh: bool = False,
@@ -95,7 +95,7 @@ def run(
         model: the network of the user's own that `assess` is about.
         data: what to assess it on, in the forms of `--data`.
         mode: one of report 2's four modes.
-        changes: `KEY=VALUE` changes of the recipe.
+        changes: changes of the recipe, as `Change`s or `KEY=VALUE` texts; a later one wins.
         out: the output folder, made where missing.
         time_budget: seconds; a stage that would not fit is left out and listed as not tested.
         fresh: reuse nothing.
@@ -134,17 +134,13 @@ def resolve(
     model: ModelSpec | None = None,
     data: str | None = None,
     mode: str | None = None,
-    changes: Sequence[str] = (),
+    changes: Sequence[Change | str] = (),
     seed: int | None = None,
 ) -> Recipe:
     """The recipe with every flag applied. Raises ConfigError."""
     extra = list(changes)
-    if mode is not None:
-        extra.append(f'report_2.modes=["{mode}"]')
-    if data is not None:
-        extra.append(f"data.test={json.dumps(data)}")
-    if seed is not None:
-        extra.append(f"seed={seed}")
+    flags = {"report_2.modes": None if mode is None else [mode], "data.test": data, "seed": seed}
+    extra += [Change(key, value, "a flag") for key, value in flags.items() if value is not None]
     default = "assess" if model else "report-2" if mode else "standard"
     return load_recipe(recipe or default, extra)
 
@@ -155,7 +151,7 @@ def forecast(
     model: ModelSpec | None = None,
     data: str | None = None,
     mode: str | None = None,
-    changes: Sequence[str] = (),
+    changes: Sequence[Change | str] = (),
     seed: int | None = None,
     precision: Literal["auto", "float32"] = "auto",
 ) -> Forecast:

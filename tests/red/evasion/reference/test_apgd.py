@@ -132,9 +132,7 @@ def test_eot_averages_over_the_draws_of_a_random_model(oracle: Any, run: Any) ->
             answer: Tensor = oracle.target.network(x)
             return answer + 8 * torch.randn(answer.shape, generator=self.draw)
 
-    noisy = Target(
-        Noisy(), name="noisy", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5, deterministic=False
-    )
+    noisy = Target(Noisy(), name="noisy", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5, deterministic=False)
     eps = 1.3 * float(oracle.optimum("linf").max())
     shares = []
     for draws in (1, 20):
