@@ -180,7 +180,7 @@ def test_d013_content_decides_and_the_name_is_noted(tmp_path: Path, packed: bool
     kinds: list[str] = []
     data = load_idx_folder(tmp_path, split="test", events=lambda kind, _: kinds.append(kind))
     assert len(data) == 3
-    assert kinds == ["data-name-and-content-differ"]
+    assert kinds == ["data_name_and_content_differ"]
 
 
 def test_d014_one_file_for_training_and_test(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ os.fsync = fsync
 from secure_ai.core.events import EventLog
 from secure_ai.files.write import lock_folder, remove_stale
 from pathlib import Path
-from secure_ai.runs.execute import Context, Progress, execute
+from secure_ai.runs.execute import Context, Finished, execute
 from secure_ai.runs.stage import Stage, watch_nothing
 from secure_ai.runs.store import Store
 folder = Path(sys.argv[1])
@@ -43,7 +43,7 @@ with lock_folder(folder):
         Stage(id="b", function=lambda work: {"out": work.inputs["a"]["out"] + b"b", "more": b"x"}, needs=("a",)),
     ]
     context = Context(store=store, data=None, data_digest=None, precision="auto", events=events, watcher=watch_nothing)
-    progress = Progress()
+    progress = Finished()
     execute(stages, context, progress)
     assert progress.outputs(store, "b")["out"] == b"a" * 5000 + b"b"
 """

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import EmptyDenominatorError
-from secure_ai.core.findings import Finding, Outcome, Severity, worst_counted
+from secure_ai.core.findings import Finding, Outcome, Severity, exceeds
 from secure_ai.core.results import Measurement, Rate, rate, rate_from_json, rate_or_reason
 from secure_ai.core.trust import Trust, Verdict
 
@@ -81,11 +81,16 @@ def test_severities_are_ordered() -> None:
     assert ranks == [0, 1, 2, 3, 4]
 
 
-def test_the_worst_finding_leaves_out_planted_ones() -> None:
-    planted, own = finding(Severity.CRITICAL, planted=True), finding(Severity.LOW)
-    assert worst_counted([planted, own, finding(Severity.INFO)]) is Severity.LOW
-    assert worst_counted([planted]) is None
-    assert worst_counted([]) is None
+def test_planted_findings_never_count() -> None:
+    planted, own = finding(Severity.CRITICAL, planted=True).as_json(), finding(Severity.MEDIUM).as_json()
+    assert not exceeds([planted], "low")
+    assert not exceeds([], "low")
+    assert [exceeds([planted, own], limit) for limit in ("low", "medium", "high", "never")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_a_finding_as_json() -> None:

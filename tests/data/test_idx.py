@@ -81,7 +81,7 @@ def test_a_folder_in_any_spelling(tmp_path: Path, spelling: int, pack: bool, spl
     assert data.labels.tolist() == (np.arange(5) + number).tolist()
     assert (data.classes, data.name) == (10, f"{tmp_path.name}:{split}")
     misnamed = pack != (spelling >= 2)
-    assert [kind for kind, _ in events] == ["data-name-and-content-differ"] * (2 if misnamed else 0)
+    assert [kind for kind, _ in events] == ["data_name_and_content_differ"] * (2 if misnamed else 0)
 
 
 def test_the_plain_original_name_comes_first(tmp_path: Path) -> None:

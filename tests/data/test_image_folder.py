@@ -85,7 +85,7 @@ def test_the_record_says_what_was_stored_and_not_used(tmp_path: Path) -> None:
     events: list[tuple[str, Mapping[str, Any]]] = []
     load_folder(tmp_path, events=lambda kind, event: events.append((kind, event)))
     record = {"folder": tmp_path.name, "stored_modes": {"P": 1, "RGB": 1}, "not_used": {"iCCP": 1}}
-    assert events == [("images-decoded", record)]
+    assert events == [("images_decoded", record)]
 
 
 RGB = np.stack([grey(1), grey(2), grey(3)], axis=2)

@@ -113,7 +113,7 @@ def test_a_users_folder_fills_the_cache(cache: Path, tmp_path: Path, spelling: i
 def test_a_users_folder_is_used_without_a_cache(cache: Path, tmp_path: Path, events: list[Event], sink: Any) -> None:
     mnist.load_mnist("test", folder=write(tmp_path / "mine", spelling=3), events=sink)
     assert not cache.exists()
-    assert [(kind, data["source"]) for kind, data in events] == [("data-verified", "folder")] * 2
+    assert [(kind, data["source"]) for kind, data in events] == [("data_verified", "folder")] * 2
 
 
 def test_the_first_source_that_has_a_file_delivers_it(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +123,7 @@ def test_the_first_source_that_has_a_file_delivers_it(cache: Path, monkeypatch: 
     asked: list[Event] = []
     mnist.fetch(events=lambda kind, data: asked.append((kind, data)))
     assert stored(cache) == CONTENTS
-    verified = [data["source"] for kind, data in asked if kind == "data-verified"]
+    verified = [data["source"] for kind, data in asked if kind == "data_verified"]
     assert verified == ["source 0", "source 1", "source 1", "source 1"]
 
 
@@ -148,7 +148,7 @@ def test_wrong_bytes_are_never_stored(
         mnist.fetch(events=sink)
     assert name not in stored(cache)
     assert name in caught.value.got
-    refused = [data for kind, data in events if kind == "data-refused"]
+    refused = [data for kind, data in events if kind == "data_refused"]
     assert [(data["source"], data["file"]) for data in refused] == [("source 0", name)]
     assert refused[0]["sha256"] == hashlib.sha256(wrong).hexdigest()
     assert refused[0]["expected"] == hashlib.sha256(CONTENTS[name]).hexdigest()
@@ -164,7 +164,7 @@ def test_when_nothing_delivers_the_error_says_why_and_what_to_do(
     assert (error.code, error.exit_code) == ("E_DATA_UNAVAILABLE", 3)
     assert "--data DIR" in error.hint
     assert error.got.count("no route to host") == 2
-    assert [data["source"] for kind, data in events if kind == "data-source-failed"] == ["a", "b"]
+    assert [data["source"] for kind, data in events if kind == "data_source_failed"] == ["a", "b"]
     assert stored(cache) == {}
 
 
@@ -178,7 +178,7 @@ def test_a_corrupt_cache_file_is_fetched_again_and_never_used(
     assert data.labels.tolist() == [4, 5, 6, 7, 8]
     assert stored(cache) == CONTENTS
     assert ("cache", "t10k-labels-idx1-ubyte") in [
-        (data["source"], data["file"]) for kind, data in events if kind == "data-refused"
+        (data["source"], data["file"]) for kind, data in events if kind == "data_refused"
     ]
     fetched = [data["file"] for kind, data in events if data.get("source") == "source 0"]
     assert fetched == ["t10k-labels-idx1-ubyte"]
@@ -211,7 +211,7 @@ def test_another_data_set_under_the_same_names_is_refused(
     write(cache)
     other = write(tmp_path / "fashion", {name: content[:-1] + b"\0" for name, content in CONTENTS.items()})
     assert mnist.load_mnist("test", folder=other, events=sink).labels.tolist() == [4, 5, 6, 7, 8]
-    assert [data["source"] for kind, data in events if kind == "data-refused"] == ["folder"] * 2
+    assert [data["source"] for kind, data in events if kind == "data_refused"] == ["folder"] * 2
 
 
 def test_a_damaged_users_folder_is_recorded_and_passed_over(
@@ -221,7 +221,7 @@ def test_a_damaged_users_folder_is_recorded_and_passed_over(
     folder = write(tmp_path / "mine", spelling=2)
     (folder / "t10k-images-idx3-ubyte.gz").write_bytes(b"\x1f\x8b damaged")
     assert len(mnist.load_mnist("test", folder=folder, events=sink)) == 5
-    assert [data["source"] for kind, data in events if kind == "data-source-failed"] == ["folder"]
+    assert [data["source"] for kind, data in events if kind == "data_source_failed"] == ["folder"]
 
 
 def test_a_killed_fetch_leaves_nothing_behind_after_the_next(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

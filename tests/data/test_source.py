@@ -172,10 +172,10 @@ def test_d008_equal_labels_are_accepted_with_a_warning(tmp_path: Path) -> None:
     events: list[tuple[str, Mapping[str, Any]]] = []
     data = load_data(f"{file}:2", events=lambda kind, event: events.append((kind, event)))
     assert data.note == "first 2, not a random sample; all labels are equal"
-    assert [kind for kind, _ in events] == ["data-warning", "data-loaded"]
+    assert [kind for kind, _ in events] == ["data_warning", "data_loaded"]
 
 
 def test_each_load_is_recorded(npz: str) -> None:
     events: list[tuple[str, Mapping[str, Any]]] = []
     data = load_data(npz, n=4, events=lambda kind, event: events.append((kind, event)))
-    assert events == [("data-loaded", {"data": npz, "digest": data.digest, "n": 4, "note": data.note})]
+    assert events == [("data_loaded", {"data": npz, "digest": data.digest, "n": 4, "note": data.note})]

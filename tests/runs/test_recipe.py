@@ -15,10 +15,6 @@ def test_every_built_in_recipe_loads_under_its_own_name() -> None:
     assert all(load_recipe(name).name == name for name in recipe_names())
 
 
-def test_only_quick_deviates_from_the_reports() -> None:
-    assert [name for name in recipe_names() if load_recipe(name).deviates] == ["quick"]
-
-
 def test_a_file_and_changes(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text(GOOD)

@@ -9,6 +9,7 @@ import pytest
 from secure_ai.core.events import ignore_event
 from secure_ai.runs.stage import Work
 from secure_ai.runs.stages import refusals
+from secure_ai.runs.store import Store
 from secure_ai.threats.register import threat_rows
 
 
@@ -55,5 +56,5 @@ def test_the_row_turns_when_its_mitigation_is_switched_off(
 
 def test_the_hash_row_turns_when_digests_are_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status(measured(tmp_path), "hash-verification") == "mitigated"
-    monkeypatch.setattr(refusals.Store, "blob", lambda self, digest: b"")
+    monkeypatch.setattr(Store, "blob", lambda self, digest: b"")
     assert status(measured(tmp_path), "hash-verification") == "ineffective"

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 
-from secure_ai.core.errors import ConfigError, EnvironmentFailedError, LockedError, SecureAIError
+from secure_ai.core.errors import (
+    ConfigError,
+    EnvironmentFailedError,
+    LockedError,
+    SecureAIError,
+    ShapeError,
+    UsageError,
+)
 from secure_ai.core.events import verify_log
 from secure_ai.files.write import lock_folder
 from secure_ai.report.schema import load_schema
+from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.run import RunResult, run
 from secure_ai.runs.stage import Notice
 
@@ -172,6 +182,75 @@ def test_an_interrupted_run_leaves_a_report_that_says_so(tmp_path: Path, digit_f
     assert [notice.stage for notice in seen if notice.reused] == ["report-1/baseline"]
 
 
+def test_an_interruption_inside_an_attack_is_not_kept_as_a_result(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+    """The harness turns Ctrl-C into a partial result; a stage must not store that."""
+    current = ""
+
+    def stop(notice: Notice) -> None:
+        nonlocal current
+        current = notice.stage or current
+        if notice.kind == "progress" and current == "report-1/baseline/measure":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=stop)
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["measurements"] == []
+    assert any(text.startswith("report-1/baseline/measure:") for text in report["not_tested"])
+
+
+@pytest.mark.parametrize("more", [{}, {"fresh": True}])
+def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, more: dict[str, bool]) -> None:
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"\x80\x02cos\nsystem\n.")
+    kept = tmp_path / "kept"
+    (kept / ".store").mkdir(parents=True)
+    (kept / ".store" / "marker").write_text("mine")
+    for folder in (tmp_path / "new", kept):
+        before = sorted(folder.rglob("*"))
+        with pytest.raises(SecureAIError):
+            run(model=ModelSpec(model=str(bad)), out=folder, **more)
+        assert sorted(folder.rglob("*")) == before
+    assert not (tmp_path / "new").exists()
+
+
+def test_options_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
+    for recipe, more in (("quick", {"model": ModelSpec(model="x")}), ("report-1", {"mode": "poisoned"})):
+        with pytest.raises(UsageError):
+            run(recipe, out=tmp_path / "out", **more)  # type: ignore[arg-type]  # a table of options
+    assert not (tmp_path / "out").exists()
+
+
+def test_data_the_reports_networks_cannot_take_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "small.npz", x=np.zeros((20, 8, 8), dtype=np.uint8), y=np.arange(20) % 2)
+    np.savez(tmp_path / "other.npz", x=np.ones((20, 8, 8), dtype=np.uint8) * 9, y=np.arange(20) % 2)
+    given = [
+        f"data.{role}={json.dumps(str(tmp_path / name))}"
+        for role, name in (("train", "small.npz"), ("test", "other.npz"))
+    ]
+    with pytest.raises(ShapeError):
+        run("quick", changes=given, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_report_2_end_to_end(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+    given = [f"data.{role}={json.dumps(str(path))}" for role, path in digit_files.items()]
+    given += ["report_2.epochs=1", "report_2.defence_epochs=1", "report_2.pgd_steps=2", "report_2.poison_count=20"]
+    given += ["report_2.first=64", 'parts=["report-2"]']
+    result = run("report-2", changes=given, out=tmp_path / "out")
+    assert result.exit_code == 0
+    assert [model["id"] for model in result.report["models"]] == [
+        "report-2/baseline",
+        "report-2/poisoned",
+        "report-2/defended",
+    ]
+    metrics = {entry["metric"] for entry in result.report["measurements"]}
+    assert metrics >= {"clean_accuracy", "robust_accuracy", "backdoor_success_rate"}
+    assert result.report["reproduction"] == []
+    sevens = next(e for e in result.report["measurements"] if e["id"] == "report-2/poisoned/backdoor")
+    assert sevens["value"]["n"] == 30
+
+
 def test_what_the_time_budget_does_not_hold_is_listed_and_the_exit_code_says_so(
     tmp_path: Path, digit_files: dict[str, Path]
 ) -> None:
@@ -196,13 +275,10 @@ def test_a_folder_that_cannot_be_made_is_an_environment_error(tmp_path: Path, di
 
 
 @pytest.mark.parametrize("change", ["data.test=nowhere.npz", "data.train=mnist:trian", "report_1.target_label=12"])
-def test_bad_requests_fail_before_a_report_claims_anything(
-    tmp_path: Path, digit_files: dict[str, Path], change: str
-) -> None:
+def test_bad_requests_write_nothing(tmp_path: Path, digit_files: dict[str, Path], change: str) -> None:
     with pytest.raises(SecureAIError):
         run("quick", changes=[*changes(digit_files), change], out=tmp_path / "out")
-    written = tmp_path / "out" / "report.json"
-    assert not written.exists() or json.loads(written.read_text())["run"]["complete"] is False
+    assert not (tmp_path / "out").exists()
 
 
 def test_assess_needs_a_model(tmp_path: Path) -> None:
@@ -213,8 +289,6 @@ def test_assess_needs_a_model(tmp_path: Path) -> None:
 def test_assess_on_a_network_of_the_users_own(
     tmp_path: Path, finished: RunResult, digit_files: dict[str, Path]
 ) -> None:
-    from secure_ai.runs.model_spec import ModelSpec
-
     spec = ModelSpec(model=str(finished.folder / "models/baseline_cnn.keras"))
     result = run(
         model=spec,
@@ -225,5 +299,9 @@ def test_assess_on_a_network_of_the_users_own(
     report: Any = result.report
     assert [model["role"] for model in report["models"]] == ["subject"]
     assert {entry["metric"] for entry in report["measurements"]} == {"clean_accuracy", "robust_accuracy"}
+    assert [entry["id"] for entry in report["measurements"]][-1] == "subject/curve/0.1"
+    assert (result.folder / "images/security_curve.png").is_file()
+    assert report["models"][0]["preflight"]
+    assert shlex.split(report["measurements"][0]["replay"])[:2] == ["secure-ai", "run"]
     assert all(entry["value"]["n"] == 100 for entry in report["measurements"])
     assert result.exit_code == 0

@@ -9,7 +9,7 @@ import pytest
 
 from secure_ai.core.errors import DigestMismatchError, UsageError
 from secure_ai.core.events import ignore_event
-from secure_ai.runs.execute import Context, Progress, execute
+from secure_ai.runs.execute import Context, Finished, execute
 from secure_ai.runs.stage import Notice, Outputs, Stage, Work, watch_nothing
 from secure_ai.runs.store import Store, key_of
 
@@ -47,8 +47,8 @@ class Counting:
         return Stage(id=name, function=function, needs=needs, settings=settings or {})
 
 
-def run(folder: Path, stages: list[Stage], **more: Any) -> Progress:
-    progress = Progress()
+def run(folder: Path, stages: list[Stage], **more: Any) -> Finished:
+    progress = Finished()
     execute(stages, context(folder, **more), progress)
     return progress
 
@@ -166,7 +166,7 @@ def test_other_data_is_another_stage(tmp_path: Path) -> None:
     for digest in ("one", "one", "two"):
         at = context(tmp_path)
         at = Context(**{name: getattr(at, name) for name in at.__slots__} | {"data_digest": lambda role, d=digest: d})
-        execute([stage], at, Progress())
+        execute([stage], at, Finished())
     assert ran == ["a", "a"]
 
 
@@ -176,7 +176,7 @@ def test_a_failure_keeps_what_was_finished(tmp_path: Path) -> None:
     def fail(work: Work) -> Outputs:
         raise UsageError("no")
 
-    progress = Progress()
+    progress = Finished()
     with pytest.raises(UsageError):
         execute([counting.stage("a"), Stage(id="b", function=fail)], context(tmp_path), progress)
     assert list(progress.records) == ["a"]
@@ -203,6 +203,6 @@ def test_the_watcher_hears_start_progress_and_end(tmp_path: Path) -> None:
 
     at = context(tmp_path)
     at = Context(**{name: getattr(at, name) for name in at.__slots__} | {"watcher": heard.append})
-    execute([Stage(id="a", function=function, cost_seconds=5)], at, Progress())
+    execute([Stage(id="a", function=function, cost_seconds=5)], at, Finished())
     assert [notice.kind for notice in heard] == ["start", "progress", "end"]
     assert (heard[1].done, heard[1].total) == (1, 2)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
-from secure_ai.core.errors import EXIT_INTERRUPTED
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_OK
+from secure_ai.core.findings import exceeds
 from secure_ai.runs import defaults
 
 
@@ -21,6 +22,7 @@ def attack(
     attack: str = defaults.ATTACK,
     batch_size: int = 256,
     save_adversarial: Path | None = None,
+    fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Attack a network; every figure comes with its interval and the whole with a trust verdict.
@@ -35,7 +37,7 @@ def attack(
     with stdout_is_for_json(common.json), watch_steps(common.quiet or common.json, "attacking") as progress:
         report = secure_ai.attack(
             model.spec(),
-            data.data,
+            data.source,
             norm=norm,
             eps=eps,
             attack=attack,
@@ -51,4 +53,6 @@ def attack(
         print_json(report.as_json())
     else:
         print_attack(report)
-    return 0 if report.result.complete else EXIT_INTERRUPTED
+    if report.result.interruption is not None:
+        raise report.result.interruption
+    return EXIT_FINDINGS if exceeds(report.findings, fail.fail_on) else EXIT_OK

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines, print_table
+from secure_ai.core.findings import FailOn
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.runs import audit as verb
 
@@ -14,7 +14,7 @@ from secure_ai.runs import audit as verb
 def code(
     path: Path,
     *,
-    fail_on: Literal["critical", "high", "medium", "low", "never"] = "high",
+    fail_on: FailOn = "high",
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Audit Python code with Bandit; nothing of it is run.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,15 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 import secure_ai
-from secure_ai.core.errors import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_TERMINATED, SecureAIError
-
-SCHEMA_VERSION = 1
+from secure_ai.core.errors import (
+    EXIT_BAD_INPUT,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TERMINATED,
+    SecureAIError,
+    printable,
+)
+from secure_ai.core.results import SCHEMA_VERSION
 
 # name -> (where, help); "group name" makes a sub-command
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -74,28 +81,21 @@ def run_command(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         code = build_app()(arguments, exit_on_error=False, print_error=False)
-        return code if isinstance(code, int) else 0
+        sys.stdout.flush()
+        return code if isinstance(code, int) else EXIT_OK
     except CycloptsError as error:
-        return _refuse(
-            {
-                "code": "E_USAGE",
-                "message": _usage_text(error),
-                "where": "",
-                "expected": "",
-                "got": "",
-                "hint": "see --help",
-            },
-            as_json,
-            EXIT_BAD_INPUT,
-        )
+        return _refuse(_usage_error(error), as_json, EXIT_BAD_INPUT)
     except SecureAIError as error:
         return _refuse(error.as_json(), as_json, error.exit_code)
-    except Terminated:
-        print("terminated: what was finished is kept", file=sys.stderr)
-        return EXIT_TERMINATED
-    except KeyboardInterrupt:
-        print("interrupted: what was finished is kept", file=sys.stderr)
-        return EXIT_INTERRUPTED
+    except KeyboardInterrupt as stop:
+        terminated = isinstance(stop, Terminated)
+        code, word = ("E_TERMINATED", "terminated") if terminated else ("E_INTERRUPTED", "interrupted")
+        message = f"{word}: what was finished is kept"
+        return _refuse(_error(code, message), as_json, EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # Nobody reads any more: that is the reader's business, and Python must not complain about it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_OK
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -104,8 +104,14 @@ def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def _usage_text(error: CycloptsError) -> str:
-    return " ".join(str(error).split())
+def _error(code: str, message: str, where: str = "", hint: str = "") -> dict[str, str]:
+    return {"code": code, "message": message, "where": where, "expected": "", "got": "", "hint": hint}
+
+
+def _usage_error(error: CycloptsError) -> dict[str, str]:
+    argument = getattr(error, "argument", None)
+    where = str(argument.name) if argument is not None else " ".join(getattr(error, "command_chain", None) or ())
+    return _error("E_USAGE", printable(" ".join(str(error).split())), printable(where), "see --help")
 
 
 def _refuse(error: dict[str, str], as_json: bool, code: int) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from secure_ai.core.errors import UsageError
+from secure_ai.core.findings import FailOn
 from secure_ai.runs.model_spec import ModelSpec
 
 
@@ -55,14 +56,31 @@ class DataOptions:
     """DATA.
 
     Attributes:
-        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images; default mnist:test~1000.
         split: Which part of a folder that has both.
         n: The first N images in file order.
     """
 
-    data: str = "mnist:test~1000"
+    data: str | None = None
     split: Literal["train", "test"] = "test"
     n: int | None = None
+
+    @property
+    def source(self) -> str:
+        """What to load: 1,000 random test images where nothing is said, the first n of all where only n is."""
+        return self.data or ("mnist:test" if self.n else "mnist:test~1000")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class FailOptions:
+    """When findings make the exit code 1.
+
+    Attributes:
+        fail_on: Exit 1 when a finding (not planted by the tool) is at or above this severity.
+    """
+
+    fail_on: FailOn = "never"
 
 
 @Parameter(name="*")

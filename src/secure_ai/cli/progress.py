@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
@@ -63,34 +62,44 @@ class _Live:
         self._bar = bar
         self._run = bar.add_task("whole run", total=None)
         self._stage = bar.add_task("", total=None, visible=False)
+        self._done, self._cost = 0.0, 0.0
 
     def __call__(self, notice: Notice) -> None:
         if notice.kind == "plan":
-            self._bar.update(self._run, total=notice.done)
+            self._bar.update(self._run, total=notice.total)
         elif notice.kind == "start":
+            self._cost = notice.total
             self._bar.reset(self._stage, total=None, visible=True, description=notice.stage)
         elif notice.kind == "progress":
             self._bar.update(self._stage, completed=notice.done, total=notice.total)
+            self._bar.update(self._run, completed=self._done + self._cost * notice.done / notice.total)
         else:
-            self._bar.advance(self._run)
+            self._done += notice.total
+            self._bar.update(self._run, completed=self._done)
             how = "reused" if notice.reused else f"{notice.done:.1f} s"
             self._bar.console.print(f"  {notice.stage}  [dim]{how}[/dim]", highlight=False)
 
 
 class _Plain:
-    """One line a stage, with the forecast of what is left."""
+    """One line a stage, with the time left by forecast, scaled by how the forecasts have held so far."""
 
     def __init__(self) -> None:
-        self._count, self._total, self._left, self._forecast = 0, 0, 0.0, 0.0
-        self._began = time.monotonic()
+        self._count, self._stages = 0, 0
+        self._left, self._forecast, self._took = 0.0, 0.0, 0.0
 
     def __call__(self, notice: Notice) -> None:
         if notice.kind == "plan":
-            self._total, self._left = int(notice.done), notice.total
-            print(f"{self._total} stages, forecast {notice.total:.0f} s if nothing is reused", file=sys.stderr)
-        elif notice.kind == "start":
-            self._forecast = notice.total
+            self._stages, self._left = int(notice.done), notice.total
+            print(
+                f"{self._stages} stages, about {notice.total:.0f} s if nothing is reused", file=sys.stderr, flush=True
+            )
         elif notice.kind == "end":
             self._count += 1
+            self._left -= notice.total
+            if not notice.reused:
+                self._forecast += notice.total
+                self._took += notice.done
             how = "reused" if notice.reused else f"{notice.done:.1f} s"
-            print(f"[{self._count}/{self._total}] {notice.stage}: {how}", file=sys.stderr, flush=True)
+            left = self._left * (self._took / self._forecast if self._forecast else 1.0)
+            line = f"[{self._count}/{self._stages}] {notice.stage}: {how}; about {left:.0f} s left"
+            print(line, file=sys.stderr, flush=True)

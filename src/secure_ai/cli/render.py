@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.report.terminal import all_tables
 from secure_ai.report.verdict import verdict_line
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.run import Forecast, RunResult
 
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
-SCHEMA_VERSION = 1
 
 
 def print_json(content: Mapping[str, Any]) -> None:
@@ -64,6 +64,11 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
     verdict = verdict_line(result.report)
     console = _console()
     console.print(f"[bold]{escape(verdict)}[/bold]")
+    for model in result.report["models"]:
+        if model.get("user_code"):
+            console.print(f"[yellow]the code of {escape(model['arch'])} ran in this process[/yellow]")
+        for fix in model.get("fixes", []):
+            console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
     for table in all_tables(result.report):
         print_table(table.title, table.columns, table.rows)
     seconds = result.report["run"]["seconds"]

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.options import CommonOptions, FailOptions
 from secure_ai.cli.render import print_lines
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_OK
+from secure_ai.core.findings import exceeds
 from secure_ai.runs import report as verb
 
 
@@ -15,6 +17,7 @@ def report(
     *,
     format: Literal["html", "md", "json", "sarif"] = "md",  # the option's name
     out: Path | None = None,
+    fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Show a finished run again, in another format.
@@ -29,4 +32,4 @@ def report(
         print_lines([text])
     else:
         verb.write_text(out, text)
-    return 0
+    return EXIT_FINDINGS if exceeds(verb.read_report(run)["findings"], fail.fail_on) else EXIT_OK

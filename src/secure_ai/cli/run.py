@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import watch_run
 from secure_ai.cli.render import print_forecast, print_run
 from secure_ai.core.errors import UsageError
@@ -38,7 +38,7 @@ def run(
     time_budget: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     fresh: Annotated[bool, Parameter(negative="")] = False,
-    fail_on: Literal["critical", "high", "medium", "low", "never"] = "never",
+    fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Do what a recipe says and write the report.
@@ -61,7 +61,6 @@ def run(
         time_budget: E.g. 10m; what does not fit is listed as not tested.
         dry_run: Only say what would be done and how long it would take.
         fresh: Reuse nothing.
-        fail_on: Exit 1 when a finding (not planted by the tool) is at or above this severity.
     """
     flags = {
         "epochs": epochs,
@@ -81,7 +80,6 @@ def run(
     if data is not None and spec is None:
         settings |= {"data.train": data, "data.test": data}
         data = None
-    assessed = (data or DataOptions().data) if spec else None
     every = [
         *around.changes,
         *(Change(key, value, "a flag") for key, value in settings.items() if value is not None),
@@ -91,7 +89,7 @@ def run(
         plan = verb.forecast(
             recipe,
             model=spec,
-            data=assessed,
+            data=data,
             mode=mode,
             changes=every,
             seed=common.seed,
@@ -103,7 +101,7 @@ def run(
         result = verb.run(
             recipe,
             model=spec,
-            data=assessed,
+            data=data,
             mode=mode,
             changes=every,
             seed=common.seed,
@@ -111,7 +109,7 @@ def run(
             out=out or around.options.get("out", defaults.OUT),
             time_budget=parse_duration(time_budget) if time_budget else None,
             fresh=fresh,
-            fail_on=fail_on,
+            fail_on=fail.fail_on,
             watcher=watcher,
         )
     print_run(result, as_json=common.json)

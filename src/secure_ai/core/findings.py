@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+FailOn = Literal["critical", "high", "medium", "low", "never"]
 
 
 class Severity(enum.StrEnum):
@@ -71,7 +74,9 @@ class Finding:
         }
 
 
-def worst_counted(findings: list[Finding]) -> Severity | None:
-    """The worst severity among the findings that the tool did not plant itself, or None."""
-    counted = [f.severity for f in findings if not f.planted]
-    return max(counted, key=lambda severity: severity.rank, default=None)
+def exceeds(findings: Iterable[Mapping[str, Any]], fail_on: FailOn) -> bool:
+    """Whether one of `findings` (as JSON) that the tool did not plant itself is at or above `fail_on`."""
+    if fail_on == "never":
+        return False
+    limit = Severity(fail_on).rank
+    return any(not f["planted"] and Severity(f["severity"]).rank >= limit for f in findings)

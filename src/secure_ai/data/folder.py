@@ -120,7 +120,7 @@ def _decode_all(
         images[position] = image.pixels
         modes[image.stored_mode] += 1
         unused.update(image.unused)
-    events("images-decoded", {"folder": folder.name, "stored_modes": dict(modes), "not_used": dict(unused)})
+    events("images_decoded", {"folder": folder.name, "stored_modes": dict(modes), "not_used": dict(unused)})
     return images, np.array([label for label, _ in paths], dtype=np.int64)
 
 

@@ -74,5 +74,5 @@ def _read(folder: Path, name: str, events: EventSink) -> FileBytes:
     zipped = is_gzip(file.content)
     if zipped != spelling.endswith(".gz"):
         content = "gzip" if zipped else "not gzip"
-        events("data-name-and-content-differ", {"file": spelling, "content": content, "used": "content"})
+        events("data_name_and_content_differ", {"file": spelling, "content": content, "used": "content"})
     return file

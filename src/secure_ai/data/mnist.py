@@ -153,16 +153,16 @@ def _deliveries(
             candidates = source(tuple(missing))
         except SecureAIError as error:
             reasons.append(f"{label}: {error.message} ({error.got})" if error.got else f"{label}: {error.message}")
-            events("data-source-failed", {"source": label, "reason": str(error)})
+            events("data_source_failed", {"source": label, "reason": str(error)})
             continue
         for name in [name for name in missing if name in candidates]:
             digest = hashlib.sha256(candidates[name]).hexdigest()
             record = {"source": label, "file": name, "sha256": digest}
             if digest != PINNED[name]:
                 reasons.append(f"{label}: {name} has another digest")
-                events("data-refused", record | {"expected": PINNED[name]})
+                events("data_refused", record | {"expected": PINNED[name]})
                 continue
-            events("data-verified", record)
+            events("data_verified", record)
             missing.remove(name)
             yield label, name, candidates[name]
 

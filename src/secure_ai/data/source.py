@@ -51,11 +51,11 @@ def load_data(
     if count is not None:
         dataset = sample_n(whole, count, seed) if kind == "~" else first_n(whole, count)
     if len(np.unique(dataset.labels)) == 1:
-        events("data-warning", {"data": dataset.name, "warning": "all labels are equal"})
+        events("data_warning", {"data": dataset.name, "warning": "all labels are equal"})
         note = "; ".join(part for part in (dataset.note, "all labels are equal") if part)
         dataset = dataset.select(np.arange(len(dataset)), note)
     record = {"data": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note}
-    events("data-loaded", record)
+    events("data_loaded", record)
     return dataset
 
 

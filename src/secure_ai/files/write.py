@@ -31,6 +31,19 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def refuse_unwritable(path: Path) -> None:
+    """Refuse an output path before the work that would fill it.
+
+    Raises:
+        EnvironmentFailedError: its folder is missing or not writable.
+        FileKindError: something that is not a regular file stands there.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise FileKindError("the output is not a regular file", where=path.name, hint="remove it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise EnvironmentFailedError("the folder cannot be written to", where=path.parent, expected="a writable folder")
+
+
 def write_bytes(path: Path, content: bytes, *, mode: int = 0o644) -> None:
     """Put `content` at `path`, whole or not at all.
 

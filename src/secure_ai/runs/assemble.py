@@ -14,7 +14,8 @@ from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.report.reproduction import compare
 from secure_ai.report.values import values_from_measurements
-from secure_ai.runs.execute import Context, Progress, code_digest
+from secure_ai.runs.deviations import deviations
+from secure_ai.runs.execute import Context, Finished, code_digest, results_digest
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import Recipe
@@ -71,28 +72,34 @@ class RunFacts:
 
     recipe: Recipe
     stages: list[Stage]
-    progress: Progress
+    finished: Finished
     context: Context
     data: Mapping[str, Dataset]
     seconds: float
     complete: bool
     model: ModelSpec | None
+    command: str
 
     def output(self, stage: str, name: str) -> bytes | None:
         """A stage's output file, or None where the stage did not finish or has none of that name."""
-        record = self.progress.records.get(stage)
+        record = self.finished.records.get(stage)
         return self.context.store.blob(record.outputs[name]) if record and name in record.outputs else None
 
     def results(self) -> dict[str, dict[str, Any]]:
         """`result.json` of every finished stage, parsed."""
-        found = {stage: self.output(stage, "result.json") for stage in self.progress.records}
+        found = {stage: self.output(stage, "result.json") for stage in self.finished.records}
         return {stage: json.loads(content) for stage, content in found.items() if content is not None}
 
     @property
     def run_id(self) -> str:
-        """16 hex digits that name recipe, data and code."""
-        digests = {role: dataset.digest for role, dataset in self.data.items()}
-        return key_of({"recipe": self.recipe.model_dump(), "data": digests, "code": code_digest()})[:16]
+        """16 hex digits that name recipe, settings (a user's model file among them), data and code."""
+        content = {
+            "recipe": self.recipe.model_dump(),
+            "stages": {stage.id: dict(stage.settings) for stage in self.stages},
+            "data": {role: dataset.digest for role, dataset in self.data.items()},
+            "code": results_digest(),
+        }
+        return key_of(content)[:16]
 
 
 def values_of(facts: RunFacts) -> dict[str, Any]:
@@ -110,11 +117,14 @@ def values_of(facts: RunFacts) -> dict[str, Any]:
 def assemble(facts: RunFacts) -> dict[str, Any]:
     """The content of `report.json`, version 1."""
     results = facts.results()
-    measurements = [entry for result in results.values() for entry in result.get("measurements", [])]
+    measurements = [
+        {**entry, "replay": facts.command} for result in results.values() for entry in result.get("measurements", [])
+    ]
     judged = judge_measurements(measurements, frozenset(ROLES))
     findings = [finding.as_json() for finding in judged]
     findings += [entry for result in results.values() for entry in result.get("findings", [])]
-    reports = () if facts.recipe.deviates else tuple(part for part in facts.recipe.parts if part in REPORTS)
+    departs = deviations(facts.recipe, facts.data)
+    reports = () if departs else tuple(part for part in facts.recipe.parts if part in REPORTS)
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "secure-ai", "version": secure_ai.__version__},
@@ -124,12 +134,13 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
             "complete": facts.complete,
             "seconds": round(facts.seconds, 3),
             "seed": facts.recipe.seed,
-            "deviates": facts.recipe.deviates,
-            "stage_seconds": dict(facts.progress.seconds),
-            "reused": list(facts.progress.reused),
+            "deviates": "; ".join(departs),
+            "stage_seconds": dict(facts.finished.seconds),
+            "reused": list(facts.finished.reused),
             "machine": describe_machine(),
             "versions": versions(),
-            "code": {"version": secure_ai.__version__, "digest": code_digest()},
+            "code": {"version": secure_ai.__version__, "digest": code_digest(), "results": results_digest()},
+            "command": facts.command,
         },
         "models": _models(results),
         "data": [
@@ -170,12 +181,12 @@ def _confusions(values: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _not_tested(facts: RunFacts) -> list[str]:
-    done = facts.progress.records
+    done = facts.finished.records
     missing = [
-        f"{stage.id}: {facts.progress.skipped.get(stage.id, 'the run stopped before it')}"
+        f"{stage.id}: {facts.finished.skipped.get(stage.id, 'the run stopped before it')}"
         for stage in facts.stages
         if stage.id not in done
     ]
-    deviation = [f"the reports' own protocols: {facts.recipe.deviates}"] if facts.recipe.deviates else []
+    deviation = [f"the reports' own protocols: {text}" for text in deviations(facts.recipe, facts.data)]
     more = [text for result in facts.results().values() for text in result.get("not_tested", [])]
     return [*missing, *deviation, *more, *ALWAYS_NOT_TESTED]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from secure_ai.core.errors import ConfigError
+from secure_ai.core.events import EventSink
 from secure_ai.models.artifact import read_arch, read_artifact
 from secure_ai.runs import lazy
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Stage
 
-SUBJECT = "subject"
 
-
-def stages(recipe: Recipe, model: ModelSpec | None) -> list[Stage]:
+def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[Stage]:
     """The stages for `model`; the digests of its file and code are inputs, so that a changed file is a new stage.
 
     Raises:
@@ -23,7 +22,7 @@ def stages(recipe: Recipe, model: ModelSpec | None) -> list[Stage]:
         return []
     if model is None:
         raise ConfigError("no model to assess", where="--model", expected="a model file", got="none")
-    artifact = read_artifact(model.model)
+    artifact = read_artifact(model.model, events=events)
     settings = {
         **model.as_json(),
         **recipe.assess.model_dump(),

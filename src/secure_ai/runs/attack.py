@@ -14,12 +14,12 @@ from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import CostLimitError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
-from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.results import SCHEMA_VERSION, Measurement
 from secure_ai.core.seeds import generator
 from secure_ai.core.trust import Check, Trust
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
-from secure_ai.files.write import write_bytes
+from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.preflight import Preflight, preflight
 from secure_ai.models.store import LoadedModel, load_model, make_target
 from secure_ai.models.target import Target
@@ -31,7 +31,8 @@ from secure_ai.red.evasion.health import gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs import defaults
-from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.judgements import judge_measurements
+from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 
 MAX_BATCH_SIZE = 10_000
 PREFLIGHT_POOL = 1000
@@ -55,6 +56,23 @@ class AttackReport:
     fixes: tuple[str, ...]
     seed: int
 
+    @property
+    def findings(self) -> list[dict[str, Any]]:
+        """What the robust accuracy says, as findings."""
+        names = ", ".join(plan.name for plan in self.result.plans)
+        measurement = Measurement(
+            id=f"{SUBJECT}/attacked",
+            model=SUBJECT,
+            metric="robust_accuracy",
+            value=self.result.robust_accuracy,
+            protocol=f"worst case over {names}",
+            stage="attack",
+            replay="",
+            budget=self.budget,
+            trust=self.trust,
+        )
+        return [finding.as_json() for finding in judge_measurements([measurement.as_json()], frozenset())]
+
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai attack --json`."""
         return {
@@ -77,6 +95,7 @@ class AttackReport:
             "trust": self.trust.as_json(),
             "preflight": [check.as_json() for check in self.preflight],
             "fixes": list(self.fixes),
+            "findings": self.findings,
         }
 
 
@@ -113,6 +132,8 @@ def attack(
     plans = parse_attacks(attack)
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise CostLimitError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
+    if save_adversarial is not None:
+        refuse_unwritable(Path(save_adversarial))
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     check_cost(plans, len(dataset))
     channels, height, width = dataset.input_shape
@@ -180,9 +201,9 @@ def _save(
     stream = io.BytesIO()
     np.savez_compressed(
         stream,
-        x_adv=result.x_adv,
-        y=np.asarray(dataset.labels),
-        index=np.asarray(dataset.indices),
+        x_adv=result.x_adv[result.evaluated],
+        y=np.asarray(dataset.labels)[result.evaluated],
+        index=np.asarray(dataset.indices)[result.evaluated],
         model_digest=np.frombuffer(bytes.fromhex(loaded.digest), dtype=np.uint8),
         data_digest=np.frombuffer(bytes.fromhex(dataset.digest), dtype=np.uint8),
         eps=np.array([budget.eps]),

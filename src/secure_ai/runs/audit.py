@@ -8,16 +8,17 @@ from secure_ai.audit.code import CodeAudit
 from secure_ai.audit.code import audit_code as run_audit
 from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.events import ChainState, EventSink, ignore_event, verify_log
-from secure_ai.core.findings import Outcome, Severity, worst_counted
+from secure_ai.core.findings import FailOn, Outcome, exceeds
 
 __all__ = ["ChainState", "audit_code", "verify_log"]
 
 
-def audit_code(path: str | Path, *, fail_on: str = "high", events: EventSink = ignore_event) -> tuple[CodeAudit, int]:
+def audit_code(
+    path: str | Path, *, fail_on: FailOn = "high", events: EventSink = ignore_event
+) -> tuple[CodeAudit, int]:
     """Bandit over `path`, and the exit code that the outcome stands for."""
     result = run_audit(Path(path), events=events)
     if result.outcome in (Outcome.ERROR, Outcome.NOT_CHECKED):
         return result, EXIT_INCONCLUSIVE
-    worst = worst_counted(list(result.findings))
-    failed = fail_on != "never" and worst is not None and worst.rank >= Severity(fail_on).rank
+    failed = exceeds([finding.as_json() for finding in result.findings], fail_on)
     return result, EXIT_FINDINGS if failed else EXIT_OK

@@ -67,7 +67,7 @@ def _models(facts: RunFacts) -> dict[str, bytes]:
         content = facts.output(stage, "model.safetensors")
         if content is not None:
             files[f"models/{name}.safetensors"] = content
-    record = facts.progress.records.get("report-1/keras")
+    record = facts.finished.records.get("report-1/keras")
     for name in record.outputs if record else ():
         files[f"models/{name}"] = facts.output("report-1/keras", name) or b""
     return files

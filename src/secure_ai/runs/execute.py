@@ -17,29 +17,35 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.runs.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.store import Record, Store, key_of
 
-# These turn results into documents: a change there makes no stage stale.
-UNCODED = (
-    "report/",
-    "cli/",
-    "threats/",
-    "runs/assemble.py",
-    "runs/documents.py",
-    "runs/run.py",
-    "runs/judgements.py",
-    "runs/pictures.py",
-    "runs/metrics_files.py",
-)
+# What turns results into documents, or recipes into settings, makes no stage stale; what stages call does.
+UNCODED = ("report/", "cli/", "threats/", "runs/")
+CODED_RUNS = ("runs/stages/", "runs/attack.py")
 NO_BF16_FACTOR = 3.0
+
+
+def decides_results(name: str) -> bool:
+    """Whether the source file of that name, relative to the package, can change what a stage puts out."""
+    return name.endswith(".py") and (name.startswith(CODED_RUNS) or not name.startswith(UNCODED))
+
+
+@cache
+def results_digest() -> str:
+    """SHA-256 over the source that can change a result: part of every stage's key."""
+    return _digest(decides_results)
 
 
 @cache
 def code_digest() -> str:
-    """SHA-256 over the package's source that can change a result."""
+    """SHA-256 over every file of the package, templates and recipes too."""
+    return _digest(lambda name: "__pycache__" not in name)
+
+
+def _digest(counts: Callable[[str], bool]) -> str:
     root = Path(secure_ai.__file__).parent
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
         name = path.relative_to(root).as_posix()
-        if not name.startswith(UNCODED):
+        if counts(name):
             digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 
@@ -50,7 +56,7 @@ def machine_factor(precision: str) -> float:
 
 
 @dataclass(slots=True)
-class Progress:
+class Finished:
     """What has happened so far in a run; kept up to date, so that an interrupted run can still be reported."""
 
     records: dict[str, Record] = field(default_factory=dict)
@@ -80,7 +86,7 @@ def stage_key(stage: Stage, records: Mapping[str, Record], context: Context) -> 
     """The digest of everything that decides the stage's outputs."""
     content: dict[str, Any] = {
         "stage": stage.id,
-        "code": code_digest(),
+        "code": results_digest(),
         "settings": dict(stage.settings),
         "inputs": {need: dict(records[need].outputs) for need in stage.needs},
         "data": {role: context.data_digest(role) for role in stage.data},
@@ -94,38 +100,39 @@ def forecast_seconds(stages: Sequence[Stage], precision: str) -> float:
     return machine_factor(precision) * sum(stage.cost_seconds for stage in stages)
 
 
-def execute(stages: Sequence[Stage], context: Context, progress: Progress) -> None:
-    """Run `stages` in order, updating `progress`.
+def execute(stages: Sequence[Stage], context: Context, finished: Finished) -> None:
+    """Run `stages` in order, updating `finished`.
 
     A stage that needs one that was skipped is skipped too. Past the deadline nothing more is started.
 
     Raises:
-        SecureAIError: a stage failed; KeyboardInterrupt: the user stopped it. `progress` then holds what was finished.
+        SecureAIError: a stage failed; KeyboardInterrupt: the user stopped it. `finished` then holds what was done.
     """
     factor = machine_factor(context.precision)
     for stage in stages:
-        missing = [need for need in stage.needs if need not in progress.records]
+        missing = [need for need in stage.needs if need not in finished.records]
         if missing:
-            progress.skipped[stage.id] = f"needs {', '.join(missing)}, which did not run"
+            finished.skipped[stage.id] = f"needs {', '.join(missing)}, which did not run"
             continue
-        key = stage_key(stage, progress.records, context)
+        key = stage_key(stage, finished.records, context)
         record = context.store.find(key)
         if record is not None:
-            progress.reused.append(stage.id)
+            finished.reused.append(stage.id)
         elif context.deadline is not None and time.monotonic() + factor * stage.cost_seconds > context.deadline:
-            progress.skipped[stage.id] = "the time budget would not hold it"
-            context.events("stage_skipped", {"stage": stage.id, "reason": progress.skipped[stage.id]})
+            finished.skipped[stage.id] = "the time budget would not hold it"
+            context.events("stage_skipped", {"stage": stage.id, "reason": finished.skipped[stage.id]})
             continue
         else:
-            record = _run_stage(stage, key, context, progress)
-        progress.records[stage.id] = record
-        progress.seconds[stage.id] = record.seconds
-        reused = stage.id in progress.reused
+            record = _run_stage(stage, key, context, finished)
+        finished.records[stage.id] = record
+        finished.seconds[stage.id] = record.seconds
+        reused = stage.id in finished.reused
         context.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
-        context.watcher(Notice("end", stage.id, done=record.seconds, reused=reused))
+        cost = factor * stage.cost_seconds
+        context.watcher(Notice("end", stage.id, done=record.seconds, total=cost, reused=reused))
 
 
-def _run_stage(stage: Stage, key: str, context: Context, progress: Progress) -> Record:
+def _run_stage(stage: Stage, key: str, context: Context, finished: Finished) -> Record:
     context.events("stage_started", {"stage": stage.id, "key": key})
     context.watcher(Notice("start", stage.id, total=machine_factor(context.precision) * stage.cost_seconds))
 
@@ -134,7 +141,7 @@ def _run_stage(stage: Stage, key: str, context: Context, progress: Progress) -> 
 
     work = Work(
         settings=stage.settings,
-        inputs={need: progress.outputs(context.store, need) for need in stage.needs},
+        inputs={need: finished.outputs(context.store, need) for need in stage.needs},
         data=context.data,
         precision=context.precision,
         events=context.events,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+SUBJECT = "subject"  # the id and role of the user's network in a report
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
@@ -23,6 +25,16 @@ class ModelSpec:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
+
+    def words(self) -> list[str]:
+        """The options of the command line that say the same."""
+        words = ["--model", self.model]
+        if self.arch:
+            words += ["--arch", self.arch]
+        for name, values in (("--mean", self.mean), ("--std", self.std), ("--range", self.value_range)):
+            if values and values != (0.0, 1.0):
+                words += [name, ",".join(f"{value:g}" for value in values)]
+        return words
 
     def as_json(self) -> dict[str, Any]:
         """For stage settings."""

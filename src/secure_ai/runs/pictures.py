@@ -29,6 +29,8 @@ CONFUSIONS = {
     "report2_poisoned_confusion": ("report-2/poisoned/clean/confusion", "Report 2 poisoned, clean test images"),
 }
 
+CURVE = "subject/curve"
+
 HISTORIES = {
     "baseline_accuracy": ("report-1/baseline", "accuracy", "Baseline: accuracy by epoch"),
     "baseline_loss": ("report-1/baseline", "loss", "Baseline: loss by epoch"),
@@ -105,4 +107,8 @@ def pictures(values: Values, histories: Mapping[str, Mapping[str, list[float]]],
         known = {label: values[identifier] for label, identifier in bars.items() if identifier in values}
         if known:
             draw(name, plots.bars_png, known, title, "share of images")
+    if CURVE in values:
+        points = [(point["eps"], point["accuracy"]) for point in values[CURVE]]
+        title = "Accuracy of the network as the budget grows"
+        draw("security_curve", plots.curve_png, {"worst case of the suite": points}, title, "eps", "accuracy")
     return drawn

@@ -40,8 +40,8 @@ class Report1Section(_Section):
     eps: float = Field(0.25, gt=0, le=1)
     adversarial_ratio: float = Field(0.5, gt=0, le=1)
     poison_count: int = Field(100, ge=1)
-    target_label: int = Field(7, ge=0)
-    patch_size: int = Field(4, ge=1)
+    target_label: int = Field(7, ge=0, le=9)
+    patch_size: int = Field(4, ge=1, le=28)
     patch_value: float = Field(1.0, ge=0, le=1)
     badnets_rate: float = Field(0.01, gt=0, le=1)
     pgd_steps: int = Field(40, ge=1, le=100_000)
@@ -59,9 +59,9 @@ class Report2Section(_Section):
     eps: float = Field(0.3, gt=0, le=1)
     first: int = Field(640, ge=1)
     poison_count: int = Field(100, ge=1)
-    source_label: int = Field(7, ge=0)
-    target_label: int = Field(1, ge=0)
-    patch_size: int = Field(4, ge=1)
+    source_label: int = Field(7, ge=0, le=9)
+    target_label: int = Field(1, ge=0, le=9)
+    patch_size: int = Field(4, ge=1, le=28)
     pgd_steps: int = Field(40, ge=1, le=100_000)
 
 

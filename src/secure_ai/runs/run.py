@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -9,9 +11,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK, EnvironmentFailedError, SecureAIError
-from secure_ai.core.events import EventLog, EventSink, ignore_event
-from secure_ai.core.findings import Severity
+from secure_ai.core.errors import (
+    EXIT_FINDINGS,
+    EXIT_INCONCLUSIVE,
+    EXIT_OK,
+    EnvironmentFailedError,
+    SecureAIError,
+    ShapeError,
+    UsageError,
+)
+from secure_ai.core.events import EventLog, EventSink
+from secure_ai.core.findings import FailOn, exceeds
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import refuse_leak
@@ -20,14 +30,14 @@ from secure_ai.runs import assess, defaults
 from secure_ai.runs.assemble import RunFacts, assemble
 from secure_ai.runs.config import Change
 from secure_ai.runs.documents import write_documents
-from secure_ai.runs.execute import Context, Progress, execute, forecast_seconds, machine_factor
+from secure_ai.runs.execute import Context, Finished, execute, forecast_seconds, machine_factor
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.plan import plan
 from secure_ai.runs.recipe import Recipe, load_recipe
 from secure_ai.runs.stage import Notice, Stage, Watcher, watch_nothing
 from secure_ai.runs.store import Store
 
-FailOn = Literal["critical", "high", "medium", "low", "never"]
+REPORTS_SHAPE, REPORTS_CLASSES = (1, 28, 28), 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +60,27 @@ class Forecast:
     limit_seconds: float
 
 
+@dataclass(slots=True)
+class EarlyEvents:
+    """A sink that keeps events until there is a log to write them to: a refused input writes nothing."""
+
+    kept: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
+    log: EventSink | None = None
+
+    def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Keep the event, or pass it on."""
+        if self.log is None:
+            self.kept.append((kind, data))
+        else:
+            self.log(kind, data)
+
+    def pass_on(self, log: EventSink) -> None:
+        """From now on everything goes to `log`, what was kept first."""
+        self.log = log
+        for kind, data in self.kept:
+            log(kind, data)
+
+
 @dataclass(slots=True, eq=False)
 class DataSets:
     """Data sets by role, each loaded once and only when a stage or a key asks for it."""
@@ -61,16 +92,29 @@ class DataSets:
     def get(self, role: str) -> Dataset:
         """The data set of `train` or `test`."""
         if role not in self.loaded:
-            section = self.recipe.data
-            text, split, n = (
-                (section.train, "train", None) if role == "train" else (section.test, section.split, section.n)
-            )
-            self.loaded[role] = load_data(text, split=split, n=n, seed=self.recipe.seed, events=self.events)
+            section, seed = self.recipe.data, self.recipe.seed
+            if role == "train":
+                dataset = load_data(section.train, split="train", seed=seed, events=self.events)
+            else:
+                dataset = load_data(section.test, split=section.split, n=section.n, seed=seed, events=self.events)
+            self.loaded[role] = dataset
         return self.loaded[role]
 
     def digest(self, role: str) -> str:
         """SHA-256 of that data set."""
         return self.get(role).digest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A run that was asked for and can be done: everything is checked, nothing is written yet."""
+
+    recipe: Recipe
+    model: ModelSpec | None
+    sets: DataSets
+    events: EarlyEvents
+    stages: list[Stage]
+    command: str
 
 
 def run(
@@ -91,7 +135,7 @@ def run(
     """Do what a recipe says and write every output file of a run.
 
     Args:
-        recipe: a built-in name or a TOML file; default `assess` with a model, else `standard`.
+        recipe: a built-in name or a TOML file; default `assess` with a model, `report-2` with a mode, else `standard`.
         model: the network of the user's own that `assess` is about.
         data: what to assess it on, in the forms of `--data`.
         mode: one of report 2's four modes.
@@ -102,47 +146,56 @@ def run(
         fail_on: findings at or above this severity (not planted ones) make the exit code 1.
 
     Raises:
-        SecureAIError: bad input, or a stage failed. KeyboardInterrupt: stopped; a report marked incomplete is written.
+        SecureAIError: bad input (then nothing was written), or a stage failed.
+        KeyboardInterrupt: stopped; a report marked incomplete is written.
     """
-    resolved = resolve(recipe, model=model, data=data, mode=mode, changes=changes, seed=seed)
+    prepared = _prepare(recipe, model, data, mode, changes, seed, precision)
     folder = make_folder(Path(out))
     with lock_folder(folder):
         remove_stale(folder)
         if fresh:
             shutil.rmtree(folder / ".store", ignore_errors=True)
         events = EventLog(folder / "events.jsonl")
-        events("run_started", {"recipe": resolved.name, "seed": resolved.seed})
-        sets = DataSets(resolved, events)
+        events("run_started", {"recipe": prepared.recipe.name, "seed": prepared.recipe.seed})
+        prepared.events.pass_on(events)
         began = time.monotonic()
         context = Context(
             store=Store(folder / ".store", events),
-            data=sets.get,
-            data_digest=sets.digest,
+            data=prepared.sets.get,
+            data_digest=prepared.sets.digest,
             precision=precision,
             events=events,
             watcher=watcher,
             deadline=None if time_budget is None else began + time_budget,
         )
-        stages = _stages(resolved, model, sets)
-        watcher(Notice("plan", "", done=len(stages), total=forecast_seconds(stages, precision)))
-        return _execute_and_report(resolved, stages, context, sets, folder, events, began, fail_on, model)
+        watcher(Notice("plan", "", done=len(prepared.stages), total=forecast_seconds(prepared.stages, precision)))
+        finished = Finished()
 
+        def report(complete: bool) -> dict[str, Any]:
+            facts = RunFacts(
+                recipe=prepared.recipe,
+                stages=prepared.stages,
+                finished=finished,
+                context=context,
+                data=prepared.sets.loaded,
+                seconds=time.monotonic() - began,
+                complete=complete,
+                model=prepared.model,
+                command=prepared.command,
+            )
+            content = assemble(facts)
+            write_documents(folder, facts, content, events)
+            return content
 
-def resolve(
-    recipe: str | None,
-    *,
-    model: ModelSpec | None = None,
-    data: str | None = None,
-    mode: str | None = None,
-    changes: Sequence[Change | str] = (),
-    seed: int | None = None,
-) -> Recipe:
-    """The recipe with every flag applied. Raises ConfigError."""
-    extra = list(changes)
-    flags = {"report_2.modes": None if mode is None else [mode], "data.test": data, "seed": seed}
-    extra += [Change(key, value, "a flag") for key, value in flags.items() if value is not None]
-    default = "assess" if model else "report-2" if mode else "standard"
-    return load_recipe(recipe or default, extra)
+        try:
+            execute(prepared.stages, context, finished)
+        except (KeyboardInterrupt, SecureAIError) as error:
+            events("run_stopped", {"reason": type(error).__name__})
+            _report_what_there_is(report, events)
+            raise
+        complete = not finished.skipped
+        content = report(complete)
+        return RunResult(content, folder, _exit_code(content, complete, fail_on), tuple(finished.reused))
 
 
 def forecast(
@@ -156,49 +209,59 @@ def forecast(
     precision: Literal["auto", "float32"] = "auto",
 ) -> Forecast:
     """What `run` with the same arguments would cost; writes nothing."""
-    resolved = resolve(recipe, model=model, data=data, mode=mode, changes=changes, seed=seed)
-    stages = _stages(resolved, model, DataSets(resolved, ignore_event))
+    prepared = _prepare(recipe, model, data, mode, changes, seed, precision)
     factor = machine_factor(precision)
-    seconds = {stage.id: factor * stage.cost_seconds for stage in stages}
-    return Forecast(resolved.name, seconds, sum(seconds.values()), factor * resolved.limit_seconds)
+    seconds = {stage.id: factor * stage.cost_seconds for stage in prepared.stages}
+    return Forecast(prepared.recipe.name, seconds, sum(seconds.values()), factor * prepared.recipe.limit_seconds)
 
 
-def _stages(recipe: Recipe, model: ModelSpec | None, sets: DataSets) -> list[Stage]:
-    sizes: dict[str, int] = {}
-    if {"report-1", "report-2"} & set(recipe.parts):
-        refuse_leak(sets.get("train"), sets.get("test"))
-        sizes = {role: len(sets.get(role)) for role in ("train", "test")}
-    return plan(recipe, sizes, assess.stages(recipe, model))
-
-
-def _execute_and_report(
-    recipe: Recipe,
-    stages: list[Stage],
-    context: Context,
-    sets: DataSets,
-    folder: Path,
-    events: EventLog,
-    began: float,
-    fail_on: FailOn,
+def _prepare(
+    name: str | None,
     model: ModelSpec | None,
-) -> RunResult:
-    progress = Progress()
+    data: str | None,
+    mode: str | None,
+    changes: Sequence[Change | str],
+    seed: int | None,
+    precision: str,
+) -> Prepared:
+    name = name or ("assess" if model else "report-2" if mode else "standard")
+    flags = {"report_2.modes": None if mode is None else [mode], "data.test": data, "seed": seed}
+    every = [*changes, *(Change(key, value, "a flag") for key, value in flags.items() if value is not None)]
+    recipe = load_recipe(name, every)
+    if model is not None and "assess" not in recipe.parts:
+        raise UsageError("this recipe assesses no network", where="--model", expected="--recipe assess", got=name)
+    if mode is not None and not {"report-2"} <= set(recipe.parts) <= {"report-2", "audit"}:
+        raise UsageError("modes are report 2's", where="--mode", expected="--recipe report-2", got=name)
+    events = EarlyEvents()
+    sets = DataSets(recipe, events)
+    sizes = _report_data(recipe, sets)
+    stages = plan(recipe, sizes, assess.stages(recipe, model, events))
+    return Prepared(recipe, model, sets, events, stages, _command(name, model, every, precision))
 
-    def report(complete: bool) -> dict[str, Any]:
-        facts = RunFacts(recipe, stages, progress, context, sets.loaded, time.monotonic() - began, complete, model)
-        content = assemble(facts)
-        write_documents(folder, facts, content, events)
-        return content
 
-    try:
-        execute(stages, context, progress)
-    except (KeyboardInterrupt, SecureAIError) as error:
-        events("run_stopped", {"reason": type(error).__name__})
-        _report_what_there_is(report, events)
-        raise
-    complete = not progress.skipped
-    content = report(complete)
-    return RunResult(content, folder, _exit_code(content, complete, fail_on), tuple(progress.reused))
+def _report_data(recipe: Recipe, sets: DataSets) -> dict[str, int]:
+    """Images by role, where the reports are done; data that their networks cannot take is refused."""
+    if not {"report-1", "report-2"} & set(recipe.parts):
+        return {}
+    refuse_leak(sets.get("train"), sets.get("test"))
+    for role in ("train", "test"):
+        dataset = sets.get(role)
+        if dataset.input_shape != REPORTS_SHAPE or dataset.classes > REPORTS_CLASSES:
+            raise ShapeError(
+                "the reports' networks cannot take this data",
+                where=f"data.{role}",
+                expected=f"images {REPORTS_SHAPE} of at most {REPORTS_CLASSES} classes",
+                got=f"{dataset.input_shape}, {dataset.classes} classes",
+            )
+    return {role: len(sets.get(role)) for role in ("train", "test")}
+
+
+def _command(name: str, model: ModelSpec | None, changes: Sequence[Change | str], precision: str) -> str:
+    """The command line that does the same again."""
+    words = ["secure-ai", "run", "--recipe", name, *(model.words() if model else ())]
+    for change in changes:
+        words += ["--set", change if isinstance(change, str) else f"{change.key}={json.dumps(change.value)}"]
+    return shlex.join(words + (["--precision", precision] if precision != "auto" else []))
 
 
 def _report_what_there_is(report: Callable[[bool], object], events: EventSink) -> None:
@@ -210,8 +273,6 @@ def _report_what_there_is(report: Callable[[bool], object], events: EventSink) -
 
 
 def _exit_code(report: Mapping[str, Any], complete: bool, fail_on: FailOn) -> int:
-    if fail_on != "never":
-        limit = Severity(fail_on).rank
-        if any(not f["planted"] and Severity(f["severity"]).rank >= limit for f in report["findings"]):
-            return EXIT_FINDINGS
+    if exceeds(report["findings"], fail_on):
+        return EXIT_FINDINGS
     return EXIT_OK if complete else EXIT_INCONCLUSIVE

@@ -62,7 +62,12 @@ class Stage:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """What a run tells whoever watches it."""
+    """What a run tells whoever watches it.
+
+    Attributes:
+        done: plan: number of stages; progress: part of `total`; end: seconds it took when it ran.
+        total: plan, start and end: forecast seconds; progress: the whole.
+    """
 
     kind: Literal["plan", "start", "progress", "end"]
     stage: str

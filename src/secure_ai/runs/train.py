@@ -12,13 +12,13 @@ from secure_ai.blue.training.loop import train as train_network
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
 from secure_ai.core.compute import configure
-from secure_ai.core.errors import FileKindError, UsageError
+from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.seeds import generator
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import hold_out_last
-from secure_ai.files.write import write_bytes
+from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.networks import NETWORKS, build_network
 from secure_ai.models.store import model_bytes
 from secure_ai.models.tensors import state_digest
@@ -77,10 +77,17 @@ def train(
     for name, value, most in (("--epochs", epochs, 1000), ("--batch-size", batch_size, 100_000)):
         if not 1 <= value <= most:
             raise UsageError("out of range", where=name, expected=f"1 to {most}", got=value)
-    if Path(out).exists() and not Path(out).is_file():
-        raise FileKindError("the output is not a regular file", where="--out", got=out)
+    refuse_unwritable(Path(out))
     compute = configure(precision)
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    entry = NETWORKS[arch]
+    if dataset.input_shape != entry.input_shape or dataset.classes > entry.num_classes:
+        raise ShapeError(
+            "the network cannot take this data",
+            where=dataset.name,
+            expected=f"images {entry.input_shape} of at most {entry.num_classes} classes",
+            got=f"{dataset.input_shape}, {dataset.classes} classes",
+        )
     network = build_network(arch, generator=generator(seed, arch))
     held_out = round(VALIDATION_SHARE * len(dataset))
     training, validation = hold_out_last(dataset, held_out) if held_out else (dataset, None)

@@ -10,14 +10,14 @@ from torch import Tensor
 from secure_ai.core.budget import Norm
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.hyperplane import dual_length
-from secure_ai.red.evasion.losses import margin_targeted
+from secure_ai.red.evasion.losses import margin, margin_targeted
 from secure_ai.red.evasion.slopes import leaf, slope
 
 TINY = 1e-12
 
 
 def nearest_boundary(
-    target: Target, x_adv: Tensor, y: Tensor, aims: Sequence[Tensor], norm: Norm
+    target: Target, x_adv: Tensor, y: Tensor | None, aims: Sequence[Tensor], norm: Norm
 ) -> tuple[Tensor, Tensor]:
     """How much <normal, x> must rise to reach the nearest linearised boundary between `y` and one of `aims`.
 
@@ -25,7 +25,7 @@ def nearest_boundary(
 
     Args:
         x_adv: (R, C, H, W).
-        y: (R,).
+        y: (R,) the class to leave; None: whatever class leads beside the aim, where the aim itself must win.
         aims: classes (R,) each.
         norm: the one in which nearness is measured.
 
@@ -35,7 +35,7 @@ def nearest_boundary(
     with torch.enable_grad():
         start = leaf(x_adv)
         logits = target.logits(start)
-        leads = [margin_targeted(logits, y, aim) for aim in aims]
+        leads = [-margin(logits, aim) if y is None else margin_targeted(logits, y, aim) for aim in aims]
     gap, normal = leads[0].detach().neg(), slope(leads[0], start, again=len(leads) > 1).flatten(1)
     nearest = gap.abs() / dual_length(normal, norm).clamp_min(TINY)
     for index, lead in enumerate(leads[1:], start=1):

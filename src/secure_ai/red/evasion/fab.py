@@ -154,7 +154,8 @@ def _run(plan: _Plan, search: _Search, record: Record) -> None:
         if not len(search.row):
             return
         aims = _other_classes(plan.target, search.y) if search.aim is None else (search.aim,)
-        gap, normal = nearest_boundary(plan.target, search.x_adv, search.y, aims, norm)
+        leave = search.y if search.target_label is None else None
+        gap, normal = nearest_boundary(plan.target, search.x_adv, leave, aims, norm)
         search.x_adv = _step(search.x_adv, search.x, gap, normal, norm)
         logits, goal = plan.target.logits(search.x_adv), Goal(search.y, search.target_label)
         met, moved = goal.surely_met(logits), distance(search.x_adv, search.x, norm)

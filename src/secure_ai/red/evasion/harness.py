@@ -24,7 +24,7 @@ from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.merge import merge_shards
 from secure_ai.red.evasion.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, run_shard
-from secure_ai.red.evasion.suite import ExamplesScore, Stopped, SuiteResult, frozen_array
+from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult, frozen_array
 from secure_ai.red.evasion.verify import checked_logits, verify
 
 Images = np.ndarray | Tensor
@@ -77,21 +77,21 @@ def run_suite(
     check_cost(attacks, len(labels))
     started = time.perf_counter()
     with target.attacked():
-        shards, stopped = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
+        shards, interruption = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
     return merge_shards(
         shards,
         labels,
         suite=suite,
         model_digest=target.digest,
         image_shape=target.input_shape if keep_examples else None,
-        stopped=stopped,
+        interruption=interruption,
         seconds=time.perf_counter() - started,
     )
 
 
 def _run_shards(
     target: Target, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
-) -> tuple[list[ShardResult], Stopped]:
+) -> tuple[list[ShardResult], BaseException | None]:
     shards: list[ShardResult] = []
     try:
         for first in range(0, len(labels), SHARD_SIZE):
@@ -99,11 +99,9 @@ def _run_shards(
             task = ShardTask(suite=suite, x=images_to_float(x[part]), y=labels[part], first=first)
             report = _shard_progress(progress, first, len(task.x), len(labels), len(suite.attacks))
             shards.append(run_shard(target, task, done=report, stop=stop))
-    except KeyboardInterrupt:
-        return shards, "interrupt"
-    except StopAskedError:
-        return shards, "stop"
-    return shards, ""
+    except (KeyboardInterrupt, StopAskedError) as interruption:
+        return shards, interruption
+    return shards, None
 
 
 def _shard_progress(progress: Progress, first: int, size: int, n: int, attacks: int) -> Callable[[int], None]:

@@ -21,7 +21,7 @@ def merge_shards(
     suite: SuiteTask,
     model_digest: str,
     image_shape: tuple[int, int, int] | None,
-    stopped: Stopped,
+    interruption: BaseException | None,
     seconds: float,
 ) -> SuiteResult:
     """Put the finished leading shards together.
@@ -51,8 +51,9 @@ def merge_shards(
         model_digest=model_digest,
         seed=suite.seed,
         independent=suite.independent,
-        complete=not stopped,
-        stopped=stopped,
+        complete=interruption is None,
+        stopped=_stopped(interruption),
+        interruption=interruption if isinstance(interruption, KeyboardInterrupt) else None,
         seconds=seconds,
         clean_passes=sum(shard.clean_cost.forward for shard in shards),
         evaluated=_padded(torch.ones_like(correct), n, fill=0),
@@ -65,6 +66,12 @@ def merge_shards(
         broken=_padded(met, n, fill=0),
         x_adv=x_adv,
     )
+
+
+def _stopped(interruption: BaseException | None) -> Stopped:
+    if interruption is None:
+        return ""
+    return "interrupt" if isinstance(interruption, KeyboardInterrupt) else "stop"
 
 
 def _rows(

@@ -245,7 +245,8 @@ def deepfool(
             break
         here = [aim[search.row] for aim in aims]
         base = search.x + (search.x_adv - search.x) / (1 + overshoot)
-        gap, normal = nearest_boundary(target, search.x_adv, search.y, here, budget.norm)
+        leave = search.y if target_label is None else None
+        gap, normal = nearest_boundary(target, search.x_adv, leave, here, budget.norm)
         search.x_adv = (base + _onto(gap, normal, budget.norm).view_as(search.x)).clamp_(0, 1)
         search.x_adv = (search.x + (search.x_adv - search.x) * (1 + overshoot)).clamp_(0, 1)
         met = _offer(search, target.logits(search.x_adv), budget.norm, record)

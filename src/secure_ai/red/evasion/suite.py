@@ -64,6 +64,7 @@ class SuiteResult:
     Attributes:
         model_digest: of the network that was attacked.
         complete: false after Ctrl-C (`stopped` is `interrupt`) or when the caller asked to stop (`stop`).
+        interruption: what interrupted it, for the caller to raise again once the partial result is safe.
         evaluated: (N,) bool.
         clean_correct: (N,) bool.
         eligible: (N,) bool: correct before and, with a target label, of another class.
@@ -95,6 +96,7 @@ class SuiteResult:
     attempted: np.ndarray
     broken: np.ndarray
     x_adv: np.ndarray | None
+    interruption: KeyboardInterrupt | None = None
 
     @property
     def n(self) -> int:

@@ -12,18 +12,16 @@ from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
 from secure_ai.models.evaluate import evaluate
+from secure_ai.models.preflight import Preflight
 from secure_ai.models.store import LoadedModel, load_model
-from secure_ai.models.target import Target
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
-from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import gradient_health
-from secure_ai.runs.assess import SUBJECT
 from secure_ai.runs.attack import examine, target_for
 from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
-from secure_ai.runs.stages.robustness import add_suite
+from secure_ai.runs.stages.robustness import add_suite, whole_suite
 
 
 def _spec(work: Work) -> ModelSpec:
@@ -37,7 +35,7 @@ def _spec(work: Work) -> ModelSpec:
     )
 
 
-def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Target, tuple[Check, ...]]:
+def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Preflight]:
     spec = _spec(work)
     loaded = load_model(
         spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=work.events
@@ -51,7 +49,7 @@ def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Target, tuple[C
         )
     target = target_for(loaded, dataset, spec, search_dtype=configure(work.precision).search_dtype)
     checked = examine(target, dataset, work.settings["seed"])
-    return loaded, checked.target, checked.checks
+    return loaded, checked
 
 
 def _sample(work: Work) -> Dataset:
@@ -64,26 +62,15 @@ def _budget(work: Work, dataset: Dataset) -> PerturbationBudget:
     return parse_budget(work.settings["norm"], work.settings["eps"], channels * height * width)
 
 
-def _replay(work: Work, dataset: Dataset) -> str:
-    s = work.settings
-    arch = f" --arch {s['arch']}" if s["arch"] else ""
-    return (
-        f"secure-ai attack --model {s['model']}{arch} --data DATA --attack {s['attack']} "
-        f"--norm {s['norm']} --eps {s['eps']} --seed {s['seed']}"
-    )
-
-
 def attack_subject(work: Work) -> Outputs:
     """Preflight, clean accuracy and the suite on the recipe's sample."""
     dataset = _sample(work)
     budget, plans = _budget(work, dataset), parse_attacks(work.settings["attack"])
     check_cost(plans, len(dataset))
-    loaded, target, checks = _subject(work, dataset)
-    seed = work.settings["seed"]
-    result = run_suite(
-        target, dataset.images, dataset.labels, budget=budget, attacks=plans, seed=seed, progress=work.progress
-    )
-    collected = Collected(stage="assess/attack", model=SUBJECT, replay=_replay(work, dataset))
+    loaded, checked = _subject(work, dataset)
+    target, seed = checked.target, work.settings["seed"]
+    result = whole_suite(target, dataset, budget, work.settings["attack"], seed, work.progress)
+    collected = Collected(stage="assess/attack", model=SUBJECT, replay="")
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
     gradients = gradient_health(target, dataset.images, dataset.labels)
@@ -95,13 +82,14 @@ def attack_subject(work: Work) -> Outputs:
         "format": loaded.format,
         "arch": loaded.arch,
         "user_code": loaded.user_code,
+        "preflight": [check.as_json() for check in checked.checks],
+        "fixes": list(checked.fixes),
     }
     content = {
         "measurements": collected.measurements,
         "values": collected.values,
         "models": [model],
-        "findings": [finding.as_json() for finding in _preflight_findings(checks)],
-        "preflight": [check.as_json() for check in checks],
+        "findings": [finding.as_json() for finding in _preflight_findings(checked.checks)],
     }
     return {"result.json": json_bytes(content)}
 
@@ -123,25 +111,25 @@ def _preflight_findings(checks: tuple[Check, ...]) -> list[Finding]:
 
 
 def security_curve(work: Work) -> Outputs:
-    """Robust accuracy over a grid of eps, as multiples of the recipe's."""
+    """Robust accuracy over a grid of eps, as multiples of the recipe's; each point with its own trust verdict."""
     dataset = _sample(work)
     budget = _budget(work, dataset)
-    _, target, _ = _subject(work, dataset)
-    plans, seed = parse_attacks(work.settings["attack"]), work.settings["seed"]
+    _, checked = _subject(work, dataset)
+    target = checked.target
+    attacks, seed = work.settings["attack"], work.settings["seed"]
+    collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
+    gradients = gradient_health(target, dataset.images, dataset.labels)
     points: list[dict[str, Any]] = []
-    grid = sorted(
-        {
-            min(factor * budget.eps, 1.0) if budget.norm == "linf" else factor * budget.eps
-            for factor in work.settings["curve"]
-        }
-    )
+    largest = 1.0 if budget.norm == "linf" else float("inf")
+    grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})
     for number, eps in enumerate(grid):
-        at = PerturbationBudget(budget.norm, eps)
         if eps > 0:
-            result = run_suite(target, dataset.images, dataset.labels, budget=at, attacks=plans, seed=seed)
+            result = whole_suite(target, dataset, PerturbationBudget(budget.norm, eps), attacks, seed)
+            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients)
             accuracy = result.robust_accuracy
         else:
             accuracy = evaluate(target, dataset.images, dataset.labels).accuracy
-        points.append({"eps": eps, "robust_accuracy": accuracy.as_json()})
+        points.append({"eps": eps, "accuracy": accuracy.as_json()})
         work.progress(number + 1, len(grid))
-    return {"result.json": json_bytes({"values": {f"{SUBJECT}/curve": points}})}
+    collected.value("curve", points)
+    return collected.outputs()

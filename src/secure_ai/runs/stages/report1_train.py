@@ -33,7 +33,7 @@ BASELINE = "report-1/baseline"
 
 def trigger_of(work: Work) -> Trigger:
     """The square patch of the recipe."""
-    size, value = work.settings["patch_size"], work.settings.get("patch_value", 1.0)
+    size, value = work.settings["patch_size"], work.settings["patch_value"]
     return parse_trigger(f"patch:size={size}:place=bottom-right:value={value:g}")
 
 

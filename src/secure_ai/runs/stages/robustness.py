@@ -9,12 +9,31 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.models.evaluate import Evaluation
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.contract import Progress, ignore_progress
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_examples, judge_suite
 from secure_ai.runs.stage import Work
 from secure_ai.runs.stages.collected import Collected
+
+
+def whole_suite(
+    target: Target,
+    dataset: Dataset,
+    budget: PerturbationBudget,
+    attacks: str,
+    seed: int,
+    progress: Progress = ignore_progress,
+) -> SuiteResult:
+    """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
+    plans = parse_attacks(attacks)
+    result = run_suite(
+        target, dataset.images, dataset.labels, budget=budget, attacks=plans, seed=seed, progress=progress
+    )
+    if result.interruption is not None:
+        raise result.interruption
+    return result
 
 
 def add_suite(
@@ -33,15 +52,7 @@ def add_white_box(
     gradients = gradient_health(target, dataset.images, dataset.labels)
     plans = {"fgsm": ("fgsm", "FGSM"), "pgd": (f"pgd:steps={steps}", f"PGD-{steps}")}
     for name, (text, title) in plans.items():
-        result = run_suite(
-            target,
-            dataset.images,
-            dataset.labels,
-            budget=budget,
-            attacks=parse_attacks(text),
-            seed=work.settings["seed"],
-            progress=work.progress,
-        )
+        result = whole_suite(target, dataset, budget, text, work.settings["seed"], work.progress)
         add_suite(collected, name, result, f"white-box {title} on this network, true labels", gradients)
 
 
