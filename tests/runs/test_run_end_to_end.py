@@ -199,8 +199,8 @@ def test_an_interruption_inside_an_attack_is_not_kept_as_a_result(tmp_path: Path
     assert any(text.startswith("report-1/baseline/measure:") for text in report["not_tested"])
 
 
-@pytest.mark.parametrize("more", [{}, {"fresh": True}])
-def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, more: dict[str, bool]) -> None:
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, fresh: bool) -> None:
     bad = tmp_path / "bad.pt"
     bad.write_bytes(b"\x80\x02cos\nsystem\n.")
     kept = tmp_path / "kept"
@@ -209,15 +209,16 @@ def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, more: 
     for folder in (tmp_path / "new", kept):
         before = sorted(folder.rglob("*"))
         with pytest.raises(SecureAIError):
-            run(model=ModelSpec(model=str(bad)), out=folder, **more)
+            run(model=ModelSpec(model=str(bad)), out=folder, fresh=fresh)
         assert sorted(folder.rglob("*")) == before
     assert not (tmp_path / "new").exists()
 
 
 def test_options_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
-    for recipe, more in (("quick", {"model": ModelSpec(model="x")}), ("report-1", {"mode": "poisoned"})):
-        with pytest.raises(UsageError):
-            run(recipe, out=tmp_path / "out", **more)  # type: ignore[arg-type]  # a table of options
+    with pytest.raises(UsageError):
+        run("quick", model=ModelSpec(model="x"), out=tmp_path / "out")
+    with pytest.raises(UsageError):
+        run("report-1", mode="poisoned", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

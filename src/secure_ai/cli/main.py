@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from cyclopts import App, CycloptsError
 import secure_ai
 from secure_ai.core.errors import (
     EXIT_BAD_INPUT,
+    EXIT_INCONCLUSIVE,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_TERMINATED,
@@ -44,6 +46,9 @@ GROUPS = {
     "threats": "The STRIDE register.",
     "data": "Data sets.",
 }
+
+
+STDOUT_FAILURES = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 
 
 class Terminated(KeyboardInterrupt):
@@ -77,12 +82,16 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run_command(arguments: list[str]) -> int:
     """The exit code of one command line. A bug keeps its traceback: only named errors are caught."""
+    if sys.stdout is None:  # started with a closed stdout
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the whole process
     previous = signal.signal(signal.SIGTERM, _on_sigterm)
-    as_json = "--json" in arguments
+    as_json = any(word == "--json" or word.startswith("--json=") for word in arguments)
     try:
         code = build_app()(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else EXIT_OK
+    except SystemExit:
+        return _refuse(_error("E_USER_CODE", "the code that was named ended the process"), as_json, EXIT_INCONCLUSIVE)
     except CycloptsError as error:
         return _refuse(_usage_error(error), as_json, EXIT_BAD_INPUT)
     except SecureAIError as error:
@@ -94,10 +103,21 @@ def run_command(arguments: list[str]) -> int:
         return _refuse(_error(code, message), as_json, EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
     except BrokenPipeError:
         # Nobody reads any more: that is the reader's business, and Python must not complain about it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_stdout()
         return EXIT_OK
+    except OSError as error:
+        if error.errno not in STDOUT_FAILURES:
+            raise
+        _discard_stdout()
+        message = "the output cannot be written"
+        return _refuse(_error("E_ENVIRONMENT", message, "stdout", str(error.strerror)), False, EXIT_INCONCLUSIVE)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _discard_stdout() -> None:
+    """What is still buffered must not fail again when Python exits."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:

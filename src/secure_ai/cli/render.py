@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from rich.table import Table
 
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.report.terminal import all_tables
+from secure_ai.report.text import cell
 from secure_ai.report.verdict import verdict_line
 
 if TYPE_CHECKING:  # the verbs' modules import torch
@@ -32,8 +34,20 @@ def print_json(content: Mapping[str, Any]) -> None:
 @contextlib.contextmanager
 def stdout_is_for_json(as_json: bool) -> Iterator[None]:
     """With `--json`, what the user's own code prints goes to stderr."""
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+    if not as_json:
         yield
+        return
+    real = sys.stdout is sys.__stdout__ and sys.stdout is not None
+    kept = os.dup(1) if real else -1
+    try:
+        if real:
+            os.dup2(2, 1)  # what native code writes goes there too
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        if real:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def print_lines(lines: Sequence[str]) -> None:
@@ -42,17 +56,22 @@ def print_lines(lines: Sequence[str]) -> None:
         print(line)
 
 
+def _plain(text: object) -> str:
+    """One printable line that is not read as markup."""
+    return escape(cell(text))
+
+
 def _console() -> Console:
     return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table of plain text; nothing in it is read as markup."""
-    table = Table(title=escape(title), title_justify="left", title_style="bold")
+    table = Table(title=_plain(title), title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(escape(column), overflow="fold")
+        table.add_column(_plain(column), overflow="fold")
     for row in rows:
-        table.add_row(*(escape(str(cell)) for cell in row))
+        table.add_row(*(_plain(entry) for entry in row))
     _console().print(table)
 
 

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import watch_run
-from secure_ai.cli.render import print_forecast, print_run
+from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
 from secure_ai.runs import defaults
 from secure_ai.runs import run as verb
@@ -97,7 +97,7 @@ def run(
         )
         print_forecast(plan, as_json=common.json)
         return 0
-    with watch_run(common.quiet or common.json) as watcher:
+    with stdout_is_for_json(common.json), watch_run(common.quiet or common.json) as watcher:
         result = verb.run(
             recipe,
             model=spec,

@@ -46,7 +46,7 @@ class PerturbationBudget:
 def parse_eps(text: str) -> float:
     """A decimal or a fraction such as `8/255`. Raises BudgetError for anything else."""
     try:
-        if len(text) > MAX_EPS_CHARACTERS:
+        if len(text) > MAX_EPS_CHARACTERS or not text.isascii() or "_" in text:
             raise ValueError(text)
         top, slash, bottom = text.partition("/")
         # float() first: Fraction would write out the integer behind 1e99999999.

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from secure_ai.core.errors import EmptyDataError
+from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.results import Rate, rate
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float
@@ -59,6 +59,8 @@ def evaluate(target: Target, images: np.ndarray, labels: np.ndarray) -> Evaluati
         for start in range(0, len(images), EVALUATION_BATCH):
             chosen = slice(start, start + EVALUATION_BATCH)
             logits = target.logits(images_to_float(images[chosen]))
+            if not bool(torch.isfinite(logits).all()):
+                raise TargetError("the network answers NaN or infinity", where=target.name, expected="finite logits")
             y = torch.from_numpy(np.array(labels[chosen], dtype=np.int64))
             total += float(functional.cross_entropy(logits, y, reduction="sum"))
             predictions.append(logits.argmax(dim=1).numpy())
@@ -75,20 +77,3 @@ def mean_probability(target: Target, images: np.ndarray, label: int) -> float:
             logits = target.logits(images_to_float(images[start : start + EVALUATION_BATCH]))
             total += float(logits.softmax(dim=1)[:, label].sum())
     return total / len(images)
-
-
-def precision_and_recall(confusion: list[list[int]]) -> list[dict[str, float | int | None]]:
-    """Per class: precision, recall and support; None where the denominator is 0."""
-    table = np.array(confusion)
-    rows: list[dict[str, float | int | None]] = []
-    for label in range(len(table)):
-        hits, predicted, actual = int(table[label, label]), int(table[:, label].sum()), int(table[label].sum())
-        rows.append(
-            {
-                "label": label,
-                "precision": hits / predicted if predicted else None,
-                "recall": hits / actual if actual else None,
-                "support": actual,
-            }
-        )
-    return rows

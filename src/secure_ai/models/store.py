@@ -110,7 +110,12 @@ def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedMod
     if arch.built_in:
         entry = network_entry(arch.text)
         return _loaded(artifact, network, arch.text, entry.input_shape, entry.num_classes)
-    return replace(_loaded(artifact, network, arch.text, None, None), user_code=True)
+    try:
+        return replace(_loaded(artifact, network, arch.text, None, None), user_code=True)
+    except Exception as error:  # a user's eval() or state_dict() may raise anything
+        raise ArchError(
+            "the network cannot be prepared", where=arch.text, got=f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _loaded(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ class Target:
     def _forward(self, x: Tensor) -> Tensor:
         self.passes.forward += len(x)
         with lower_precision(self._dtype):
-            output = self.network(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+            output = self._called(self.network, x)
         if (
             not isinstance(output, Tensor)
             or output.shape != (len(x), self.num_classes)
@@ -127,6 +128,16 @@ class Target:
             output.register_hook(self._count_backward)
         return output.float()
 
+    def _called(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
+        """What the user's own code answers; whatever it raises becomes a TargetError, a plea to exit too."""
+        try:
+            output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+        except (Exception, SystemExit) as error:  # a user's network may raise anything
+            raise TargetError(
+                "the network raised an error", where=self.name, got=f"{type(error).__name__}: {error}"
+            ) from error
+        return output.as_subclass(Tensor) if isinstance(output, Tensor) else output
+
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)
 
@@ -136,7 +147,7 @@ class Target:
         if not callable(method):
             raise TargetError("the network offers no features", where=self.name, expected="a method features(x)")
         self.passes.forward += len(x)
-        output = method(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+        output = self._called(method, x)
         if not isinstance(output, Tensor):
             raise TargetError("features(x) is not a tensor", where=self.name, got=type(output).__name__)
         return output.flatten(1)
@@ -173,7 +184,8 @@ class Target:
 
     def _refuse_changes(self, before: dict[str, Tensor]) -> None:
         after = self.network.state_dict()
-        changed = [name for name, value in before.items() if not torch.equal(value, after[name])]
+        changed = sorted(before.keys() ^ after.keys())
+        changed += [name for name, value in before.items() if name in after and not torch.equal(value, after[name])]
         if changed:
             raise TargetError(
                 "the network changes its own weights when it is called",

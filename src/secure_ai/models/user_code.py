@@ -39,7 +39,9 @@ def run_factory(arch: Arch, *, events: EventSink) -> nn.Module:
             raise ArchError("no factory of that name", where=arch.text, expected="a function or class", got=got)
         try:
             network = factory()
-        except (Exception, SystemExit) as error:  # a user's factory may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # a user's factory may raise anything
             raise _failed("the factory raised an error", arch, error) from error
     if not isinstance(network, nn.Module):
         got = type(network).__name__

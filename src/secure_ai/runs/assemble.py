@@ -63,6 +63,8 @@ CONFUSIONS = {
 ALWAYS_NOT_TESTED = (
     "adaptive attacks against these defences: not done",
     "other training seeds: every interval covers these images and this one network",
+    "a suite of attacks strong enough for a reliable robust accuracy (APGD, a targeted margin and a black-box attack)",
+    "audit of model files beyond what the strict readers refuse",
 )
 
 

@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
+from pathlib import Path
+
 from secure_ai.core.errors import ConfigError
 from secure_ai.core.events import EventSink
-from secure_ai.models.artifact import read_arch, read_artifact
+from secure_ai.files.open import read_file
+from secure_ai.models.artifact import MAX_CODE_BYTES, read_arch, read_artifact
 from secure_ai.runs import lazy
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Stage
+
+MAX_SIBLINGS = 200
+
+
+def _code(arch: str | None) -> str:
+    """The user's code in a stage's key: every `.py` file beside FILE.py; a module's is not known, so no reuse."""
+    if arch is None:
+        return ""
+    parsed = read_arch(arch)
+    if parsed.module:
+        return f"not reused: {time.time_ns()}"
+    digest = hashlib.sha256(parsed.code_sha256.encode())
+    siblings = sorted(Path(parsed.folder).glob("*.py"))[:MAX_SIBLINGS] if parsed.folder else []
+    for path in siblings:
+        digest.update(path.name.encode() + b"\0" + read_file(path, max_bytes=MAX_CODE_BYTES).sha256.encode())
+    return digest.hexdigest()
 
 
 def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[Stage]:
@@ -28,7 +49,7 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         **recipe.assess.model_dump(),
         "seed": recipe.seed,
         "file_sha256": artifact.sha256,
-        "code_sha256": read_arch(model.arch).code_sha256 if model.arch else "",
+        "code": _code(model.arch),
     }
     return [
         Stage(

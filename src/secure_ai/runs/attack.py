@@ -12,11 +12,11 @@ import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
-from secure_ai.core.errors import CostLimitError, UsageError
+from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Measurement
 from secure_ai.core.seeds import generator
-from secure_ai.core.trust import Check, Trust
+from secure_ai.core.trust import Check, Trust, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable, write_bytes
@@ -131,7 +131,7 @@ def attack(
     """
     plans = parse_attacks(attack)
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
-        raise CostLimitError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
+        raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
     if save_adversarial is not None:
         refuse_unwritable(Path(save_adversarial))
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
@@ -155,10 +155,17 @@ def attack(
         progress=progress,
         keep_examples=save_adversarial is not None,
     )
-    trust = judge_suite(result, gradients=gradient_health(checked.target, dataset.images, dataset.labels))
+    gradients = gradient_health(checked.target, dataset.images, dataset.labels) if result.complete else None
+    trust = judge_suite(result, gradients=gradients, more=[*checked.checks, random_sample_check(dataset)])
     if save_adversarial is not None:
         _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
     return AttackReport(loaded, dataset, budget, result, trust, checked.checks, checked.fixes, seed)
+
+
+def random_sample_check(dataset: Dataset) -> Check:
+    """Fails for the first N in file order: on one network PGD-40 gave 91 % on the first half and 96 % on the last."""
+    evidence = dataset.note or "every image of the source"
+    return check("random-sample", not dataset.note.startswith("first"), evidence)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:

@@ -81,15 +81,16 @@ def parse_toml(text: str, where: str) -> dict[str, Any]:
     """TOML text as a dictionary. Raises ConfigError."""
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise ConfigError("not valid TOML", where=where, got=error) from None
 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        content = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return content["value"] if content.keys() == {"value"} else text
 
 
 def _flatten(content: Mapping[str, Any], prefix: str, source: str) -> Iterator[Change]:

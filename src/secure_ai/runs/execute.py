@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +13,8 @@ from typing import Any, Literal
 
 import secure_ai
 from secure_ai.core.events import EventSink
-from secure_ai.core.machine import BF16_UNITS, cpu_flags
+from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
+from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.runs.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.store import Record, Store, key_of
@@ -91,6 +93,8 @@ def stage_key(stage: Stage, records: Mapping[str, Record], context: Context) -> 
         "inputs": {need: dict(records[need].outputs) for need in stage.needs},
         "data": {role: context.data_digest(role) for role in stage.data},
         "precision": [context.precision, *sorted(cpu_flags() & BF16_UNITS)],
+        "threads": os.environ.get("OMP_NUM_THREADS") or available_cores(),
+        "versions": versions(),
     }
     return key_of(content)
 

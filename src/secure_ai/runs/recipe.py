@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,9 @@ from secure_ai.runs.config import Change, parse_change, parse_toml, read_toml
 
 Part = Literal["report-1", "report-2", "assess", "audit"]
 Mode = Literal["baseline", "poisoned", "adv_only", "adv_training"]
+
+
+Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class _Section(BaseModel):
@@ -72,14 +75,14 @@ class AssessSection(_Section):
     norm: Literal["linf", "l2", "l1", "l0"] = "linf"
     eps: str = "0.1"
     n: int = Field(1000, ge=1)
-    curve: list[float] = Field(default_factory=lambda: [0.0, 0.25, 0.5, 1.0, 1.5, 2.0])
+    curve: list[Factor] = Field([0.0, 0.25, 0.5, 1.0, 1.5, 2.0], max_length=50)
 
 
 class Recipe(_Section):
     """One recipe, whole."""
 
-    name: str
-    title: str
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    title: str = Field(max_length=200)
     deviates: str = ""
     seed: int = Field(42, ge=0, le=2**63 - 1)
     parts: list[Part]

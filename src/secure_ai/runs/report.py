@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from secure_ai.core.errors import DigestMismatchError, FormatError
+from secure_ai.core.results import rate
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import write_bytes
@@ -16,6 +18,7 @@ from secure_ai.report.schema import check_report
 from secure_ai.threats.register import threat_rows
 
 MAX_REPORT_BYTES = 64 * MIB
+ROUNDING = 1e-9
 MAX_IMAGE_BYTES = 16 * MIB
 
 
@@ -26,7 +29,37 @@ def read_report(folder: Path) -> dict[str, Any]:
         FormatError: it does not fit the schema; SecureAIError: it cannot be read.
     """
     file = read_beneath(folder, "report.json", max_bytes=MAX_REPORT_BYTES)
-    return check_report(parse_json(file.content, where=file.name, max_bytes=MAX_REPORT_BYTES), where=file.name)
+    expected = _recorded_digest(folder)
+    if expected is not None and expected != file.sha256:
+        raise DigestMismatchError(
+            "report.json is not the file that the run wrote", where=file.name, expected=expected, got=file.sha256
+        )
+    content = check_report(parse_json(file.content, where=file.name, max_bytes=MAX_REPORT_BYTES), where=file.name)
+    for entry in content["measurements"]:
+        _refuse_inconsistent(entry["value"], f"{file.name}, {entry['id']}")
+    return content
+
+
+def _recorded_digest(folder: Path) -> str | None:
+    """The digest of report.json by run.json; None where there is no run.json."""
+    if not (folder / "run.json").exists():
+        return None
+    content = parse_json(read_beneath(folder, "run.json", max_bytes=MAX_REPORT_BYTES).content, where="run.json")
+    files = content.get("files") if isinstance(content, dict) else None
+    if not isinstance(files, dict) or not isinstance(files.get("report.json"), str):
+        raise FormatError("not a run's record", where="run.json", expected="the digest of report.json")
+    return str(files["report.json"])
+
+
+def _refuse_inconsistent(value: dict[str, Any], where: str) -> None:
+    """A rate must be the one that its counts give."""
+    if value["value"] is None:
+        return
+    computed = rate(value["successes"], value["n"]).as_json()
+    if any(abs(computed[key] - value[key]) > ROUNDING for key in ("value", "ci_low", "ci_high")):
+        raise FormatError(
+            "a rate that its counts do not give", where=where, expected=computed["value"], got=value["value"]
+        )
 
 
 def _images(folder: Path) -> dict[str, bytes]:

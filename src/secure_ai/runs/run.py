@@ -16,6 +16,7 @@ from secure_ai.core.errors import (
     EXIT_INCONCLUSIVE,
     EXIT_OK,
     EnvironmentFailedError,
+    LeakError,
     SecureAIError,
     ShapeError,
     UsageError,
@@ -38,6 +39,7 @@ from secure_ai.runs.stage import Notice, Stage, Watcher, watch_nothing
 from secure_ai.runs.store import Store
 
 REPORTS_SHAPE, REPORTS_CLASSES = (1, 28, 28), 10
+MOST_SHARED = 0.01  # share of test images that may be training images: MNIST has none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,7 +245,14 @@ def _report_data(recipe: Recipe, sets: DataSets) -> dict[str, int]:
     """Images by role, where the reports are done; data that their networks cannot take is refused."""
     if not {"report-1", "report-2"} & set(recipe.parts):
         return {}
-    refuse_leak(sets.get("train"), sets.get("test"))
+    shared, n = refuse_leak(sets.get("train"), sets.get("test")), len(sets.get("test"))
+    if shared > MOST_SHARED * n:
+        raise LeakError(
+            "test images are in the training data too",
+            where="data",
+            expected=f"<= {MOST_SHARED:.0%}",
+            got=f"{shared} of {n}",
+        )
     for role in ("train", "test"):
         dataset = sets.get(role)
         if dataset.input_shape != REPORTS_SHAPE or dataset.classes > REPORTS_CLASSES:

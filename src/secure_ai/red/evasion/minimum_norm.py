@@ -19,6 +19,7 @@ from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per
 from secure_ai.red.evasion.slopes import leaf, slope
 
 DDN_RADIUS, DDN_STEP = 1.0, (1.0, 0.01)  # first radius; step size from and to (1811.09600, section 4)
+SATURATED = 1e-6  # a cross-entropy below it has no gradient left in float32
 FMN_STEP, FMN_GAMMA = (1.0, 0.01), (0.05, 0.001)  # from and to (2102.12827, section 3.1)
 TINY = 1e-12
 
@@ -78,6 +79,9 @@ def ddn(
     The direction follows the cross-entropy's gradient; the radius shrinks by `gamma` after a success and grows by it
     after a failure. A sample that is never broken costs `steps + 1` forward and `steps` backward passes.
 
+    Note:
+        Where the softmax is saturated the logit margin's gradient takes the place of the vanished one.
+
     Args:
         target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: gradient updates.
@@ -108,9 +112,10 @@ def ddn(
 
 
 def _ascended(logits: Tensor, search: _Search) -> Tensor:
-    if search.target_label is None:
-        return cross_entropy(logits, search.y)
-    return -cross_entropy(logits, search.target_label)
+    if search.target_label is not None:
+        return -cross_entropy(logits, search.target_label)
+    loss = cross_entropy(logits, search.y)
+    return torch.where(loss > SATURATED, loss, search.goal.strength(logits))
 
 
 def _offer(search: _Search, logits: Tensor, norm: Norm, record: Record) -> Tensor:

@@ -38,7 +38,11 @@ def is_one_step(plan: AttackPlan) -> bool:
 
 
 def judge_suite(
-    result: SuiteResult, *, model_digest: str | None = None, gradients: GradientHealth | None = None
+    result: SuiteResult,
+    *,
+    model_digest: str | None = None,
+    gradients: GradientHealth | None = None,
+    more: Sequence[Check] = (),
 ) -> Trust:
     """The verdict on the robust accuracy of a suite.
 
@@ -47,6 +51,7 @@ def judge_suite(
     Args:
         model_digest: of the network that the number is claimed for; None: the one that was attacked.
         gradients: measured at the clean images; None: that check is not run.
+        more: checks made elsewhere that this number depends on, such as preflight's.
     """
     names = [plan.text for plan in result.plans if is_iterative(plan)]
     checks = [
@@ -72,6 +77,7 @@ def judge_suite(
         _gradients(gradients),
         _moved(result),
         _strength(result.plans),
+        *more,
     ]
     return judge(checks, breaking=BREAKING)
 

@@ -16,7 +16,7 @@ from secure_ai.models.preflight import Preflight
 from secure_ai.models.store import LoadedModel, load_model
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.health import gradient_health
-from secure_ai.runs.attack import examine, target_for
+from secure_ai.runs.attack import examine, random_sample_check, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
@@ -74,7 +74,8 @@ def attack_subject(work: Work) -> Outputs:
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
     gradients = gradient_health(target, dataset.images, dataset.labels)
-    add_suite(collected, "attacked", result, f"worst case over {names}", gradients)
+    more = [*checked.checks, random_sample_check(dataset)]
+    add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more)
     model = {
         "id": SUBJECT,
         "role": SUBJECT,
@@ -119,13 +120,14 @@ def security_curve(work: Work) -> Outputs:
     attacks, seed = work.settings["attack"], work.settings["seed"]
     collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
     gradients = gradient_health(target, dataset.images, dataset.labels)
+    more = [*checked.checks, random_sample_check(dataset)]
     points: list[dict[str, Any]] = []
     largest = 1.0 if budget.norm == "linf" else float("inf")
     grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})
     for number, eps in enumerate(grid):
         if eps > 0:
             result = whole_suite(target, dataset, PerturbationBudget(budget.norm, eps), attacks, seed)
-            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients)
+            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients, more)
             accuracy = result.robust_accuracy
         else:
             accuracy = evaluate(target, dataset.images, dataset.labels).accuracy

@@ -10,14 +10,14 @@ import numpy as np
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.evaluate import Evaluation, evaluate, precision_and_recall
+from secure_ai.models.evaluate import Evaluation, evaluate
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.gradient import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.report1_train import ARCH, BASELINE, trigger_of
-from secure_ai.runs.stages.robustness import add_transferred, add_white_box, top_wrong_share
+from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate, top_wrong_share
 from secure_ai.runs.stages.steps import (
     add_inference_time,
     attack_every_image,
@@ -41,7 +41,6 @@ def _add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluatio
     collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified")
     collected.value("clean/loss", clean.loss)
     collected.value("clean/confusion", clean.confusion)
-    collected.value("clean/per-class", precision_and_recall(clean.confusion))
     add_inference_time(collected, seconds, len(test))
     return clean
 
@@ -61,7 +60,7 @@ def measure_baseline(work: Work) -> Outputs:
     _add_clean(collected, target, test)
     examples, seconds = report_fgsm(work, target, test, "predicted")
     attacked = evaluate(target, examples, test.labels)
-    collected.value("fgsm-predicted", attacked.accuracy.as_json())
+    collected.value("fgsm-predicted", one_step_rate(attacked))
     collected.value("fgsm-predicted/loss", attacked.loss)
     collected.value("fgsm-predicted/seconds", seconds)
     collected.value("fgsm-predicted/confusion", attacked.confusion)
@@ -95,7 +94,7 @@ def measure_defended(work: Work, stage: str) -> Outputs:
     collected.value("transferred/confusion", transferred.confusion)
     own, seconds = report_fgsm(work, target, test, "predicted")
     attacked = evaluate(target, own, test.labels)
-    collected.value("fgsm-predicted", attacked.accuracy.as_json())
+    collected.value("fgsm-predicted", one_step_rate(attacked))
     collected.value("fgsm-predicted/loss", attacked.loss)
     collected.value("fgsm-predicted/confusion", attacked.confusion)
     collected.value("fgsm-predicted/seconds", seconds)

@@ -12,7 +12,7 @@ from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger, parse_trigger, stamp
-from secure_ai.models.evaluate import Evaluation, evaluate, mean_probability, precision_and_recall
+from secure_ai.models.evaluate import Evaluation, evaluate, mean_probability
 from secure_ai.models.networks import build_network
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.gradient import fgsm
@@ -21,7 +21,7 @@ from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.collected import Collected
-from secure_ai.runs.stages.robustness import add_transferred, add_white_box
+from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate
 from secure_ai.runs.stages.steps import (
     TORCH_ADAM_EPSILON,
     add_inference_time,
@@ -102,7 +102,6 @@ def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
     collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified")
     collected.value("clean/loss", clean.loss)
     collected.value("clean/confusion", clean.confusion)
-    collected.value("clean/per-class", precision_and_recall(clean.confusion))
     add_inference_time(collected, seconds, len(test))
     return collected, target, test
 
@@ -117,7 +116,7 @@ def _add_first_images(work: Work, collected: Collected, target: Target, test: Da
     part = test.select(np.arange(first), "first N, not a random sample")
     examples, seconds = attack_every_image(fgsm, target, part, _budget(work), work.settings["seed"], work.progress)
     attacked = evaluate(target, examples, part.labels)
-    collected.value("fgsm-640", attacked.accuracy.as_json())
+    collected.value("fgsm-640", one_step_rate(attacked))
     collected.value("fgsm-640/seconds", seconds)
     collected.value("fgsm-640/clean", evaluate(target, part.images, part.labels).accuracy.as_json())
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.trust import Check, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.evaluate import Evaluation
 from secure_ai.models.target import Target
@@ -37,10 +41,15 @@ def whole_suite(
 
 
 def add_suite(
-    collected: Collected, name: str, result: SuiteResult, protocol: str, gradients: GradientHealth | None = None
+    collected: Collected,
+    name: str,
+    result: SuiteResult,
+    protocol: str,
+    gradients: GradientHealth | None = None,
+    more: Sequence[Check] = (),
 ) -> None:
     """Add a suite's robust accuracy with its trust verdict, and what each attack of it cost."""
-    trust = judge_suite(result, gradients=gradients)
+    trust = judge_suite(result, gradients=gradients, more=more)
     collected.rate(name, "robust_accuracy", result.robust_accuracy, protocol, budget=result.budget, trust=trust)
     collected.value(f"{name}/attacks", [row.as_json() for row in result.rows])
 
@@ -73,7 +82,18 @@ def add_transferred(
     protocol = f"FGSM examples made for {made_for.name}"
     trust = judge_examples(score)
     collected.rate("transferred", "robust_accuracy", score.robust_accuracy, protocol, budget=budget, trust=trust)
-    collected.value("transferred-all", score.adversarial_accuracy.as_json())
+    collected.value("transferred-all", score.adversarial_accuracy.as_json() | {"trust": trust.as_json()})
+
+
+def one_step_rate(evaluation: Evaluation) -> dict[str, Any]:
+    """Accuracy under one FGSM step as a report counts it, with the trust that such a number deserves."""
+    accuracy = evaluation.accuracy
+    checks = [
+        sample_size_check(accuracy.n),
+        check("one-step-only", False, "one attack of one step"),
+        check("clean-errors-counted", None, "misclassified images count as attacked, as in the report"),
+    ]
+    return accuracy.as_json() | {"trust": judge(checks, breaking=frozenset()).as_json()}
 
 
 def top_wrong_share(evaluation: Evaluation, k: int = 1) -> float | None:

@@ -151,7 +151,7 @@ def attack_every_image(
     began = time.perf_counter()
     # One array from the start: parts kept between the passes' large blocks fragment the heap to gigabytes.
     examples = np.empty(dataset.images.shape, dtype=np.float32)
-    with target.attacked(), target.searching():
+    with target.attacked():  # a published figure: float32, whatever a search may use
         for start in range(0, len(dataset), SHARD_SIZE):
             x = images_to_float(dataset.images[start : start + SHARD_SIZE])
             y = torch.from_numpy(np.array(dataset.labels[start : start + SHARD_SIZE]))

@@ -68,7 +68,7 @@ def _one_by_one(size: Array, room: Array, gap: float, norm: Norm) -> float:
     return np.inf
 
 
-def make_oracle(classes: int = 5, n: int = 16, seed: int = 0) -> Oracle:
+def make_oracle(classes: int = 5, n: int = 10, seed: int = 0) -> Oracle:
     """Images in [0.3, 0.7] of 8 x 8 values, none nearer than 0.015 (linf) to the boundary."""
     draw = torch.Generator().manual_seed(seed)
     weight = torch.randn((classes, 64), generator=draw)
@@ -165,6 +165,12 @@ def run() -> Run:
 @pytest.fixture(scope="session")
 def oracle() -> Oracle:
     return make_oracle()
+
+
+@pytest.fixture(scope="session")
+def two() -> Oracle:
+    """The same with 2 classes: one boundary, so that every attack looks for the same optimum."""
+    return make_oracle(2)
 
 
 @pytest.fixture(scope="session")

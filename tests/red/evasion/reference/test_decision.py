@@ -14,7 +14,7 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.projections import distance
 
 WORST_MEDIAN: dict[Norm, float] = {"l2": 1.1, "linf": 1.3}
-"""Median ratio of the distance found to the smallest there is, after 2,000 queries in 64 dimensions."""
+"""Median ratio of the distance found to the smallest there is, after 1,500 queries in 64 dimensions."""
 
 
 class LabelsOnly(nn.Module):
@@ -41,10 +41,10 @@ def test_comes_near_the_smallest_distance_from_labels_alone(
     norm: Norm, oracle: Any, labels_only: Target, run: Any
 ) -> None:
     best = oracle.optimum(norm)
-    x_adv = run("hopskipjump", labels_only, oracle.x, oracle.y, norm, float(best.median()), query_budget=2000)
-    found = distance(x_adv, oracle.x, norm)
-    assert labels_only.passes.forward == 2000 * len(oracle.x)
+    x_adv = run("hopskipjump", labels_only, oracle.x, oracle.y, norm, float(best.median()), query_budget=1500)
+    assert labels_only.passes.forward == 1500 * len(oracle.x)
     assert labels_only.passes.backward == 0
+    found = distance(x_adv, oracle.x, norm)
     assert bool((oracle.target.predict(x_adv) != oracle.y).all())
     assert bool((found >= best * (1 - 1e-4)).all())
     assert float((found / best).median()) <= WORST_MEDIAN[norm]
@@ -74,9 +74,9 @@ def test_same_generator_same_result_and_other_samples_do_not_matter(oracle: Any,
 def test_without_minimize_samples_leave_within_eps(oracle: Any, run: Any) -> None:
     eps = 2 * float(oracle.optimum("l2").max())
     x_adv = run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", eps, query_budget=2000, minimize=False)
+    assert oracle.target.passes.forward < 1000 * len(oracle.x)
     assert bool((distance(x_adv, oracle.x, "l2") <= eps).all())
     assert bool((oracle.target.predict(x_adv) != oracle.y).all())
-    assert oracle.target.passes.forward < 1000 * len(oracle.x)
 
 
 def test_a_target_label_starts_from_an_image_of_that_class(oracle: Any, run: Any) -> None:

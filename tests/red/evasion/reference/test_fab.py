@@ -16,25 +16,27 @@ from secure_ai.red.evasion.projections import distance
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 NAMES = ("fab", "fab-t")
-WORST_RATIO = 1.02  # of the distance found to the smallest there is, on a linear model; the median is below 1.01
+WORST_RATIO = 1.02  # of the distance found to the smallest there is, on a linear model of 2 classes
 
 
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", NAMES)
-def test_finds_the_smallest_distance(name: str, norm: Norm, oracle: Any, run: Any) -> None:
-    best = oracle.optimum(norm)
-    x_adv = run(name, oracle.target, oracle.x, oracle.y, norm, float(best.median()))
-    found = distance(x_adv, oracle.x, norm)
-    assert bool((oracle.target.predict(x_adv) != oracle.y).all())
-    assert bool((found >= best * (1 - 1e-4)).all())
-    assert float((found / best).max()) <= WORST_RATIO
+def test_finds_the_smallest_distance(name: str, norm: Norm, two: Any, oracle: Any, run: Any) -> None:
+    for model, worst in ((two, WORST_RATIO), (oracle, 1.1)):
+        best = model.optimum(norm)
+        x_adv = run(name, model.target, model.x, model.y, norm, float(best.median()), steps=50)
+        ratio = distance(x_adv, model.x, norm) / best
+        assert bool((model.target.predict(x_adv) != model.y).all())
+        assert float(ratio.min()) >= 1 - 1e-4
+        assert float(ratio.median()) <= WORST_RATIO
+        assert float(ratio.max()) <= worst
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_more_steps_never_lead_further(name: str, cnn_case: Callable[..., Any], run: Any) -> None:
-    case = cnn_case(32)
+    case = cnn_case(16)
     found = []
-    for steps in (5, 20, 60):
+    for steps in (3, 10, 40):
         x_adv = run(name, case.target, case.x, case.y, "l1", 1.0, steps=steps)
         away = distance(x_adv, case.x, "l1")
         found.append(torch.where(case.target.predict(x_adv) != case.y, away, torch.inf))
@@ -48,11 +50,11 @@ def test_more_steps_never_lead_further(name: str, cnn_case: Callable[..., Any], 
 def test_without_minimize_the_same_samples_break_within_eps_at_less_cost(
     name: str, norm: Norm, cnn_case: Callable[..., Any], run: Any
 ) -> None:
-    case = cnn_case(32)
-    eps = {"linf": 0.03, "l2": 0.2, "l1": 1.0}[norm]
+    case = cnn_case(24)
+    eps = {"linf": 0.008, "l2": 0.04, "l1": 0.12}[norm]
     within, passes = [], []
     for minimize in (True, False):
-        x_adv = run(name, case.target, case.x, case.y, norm, eps, steps=30, minimize=minimize)
+        x_adv = run(name, case.target, case.x, case.y, norm, eps, steps=20, minimize=minimize)
         within.append((case.target.predict(x_adv) != case.y) & (distance(x_adv, case.x, norm) <= eps))
         passes.append(case.target.passes.forward)
     assert torch.equal(within[0], within[1])
@@ -62,7 +64,7 @@ def test_without_minimize_the_same_samples_break_within_eps_at_less_cost(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_restarts_help_or_do_nothing(name: str, cnn_case: Callable[..., Any], run: Any) -> None:
-    case = cnn_case(24)
+    case = cnn_case(16)
     one, three = (
         distance(run(name, case.target, case.x, case.y, "l2", 0.3, steps=10, restarts=r), case.x, "l2") for r in (1, 3)
     )
@@ -86,13 +88,7 @@ def test_a_target_label_is_the_goal(name: str, oracle: Any, run: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_two_classes_and_no_gradients(
-    name: str, oracle_of: Callable[..., Any], oracle: Any, cut: Target, run: Any
-) -> None:
-    two = oracle_of(2, n=6)
-    x_adv = run(name, two.target, two.x, two.y, "linf", 0.1)
-    ratio = distance(x_adv, two.x, "linf") / two.optimum("linf")
-    assert float(ratio.max()) <= WORST_RATIO
+def test_a_model_without_gradients_is_no_crash(name: str, oracle: Any, cut: Target, run: Any) -> None:
     run(name, cut, oracle.x, oracle.y, "linf", 0.1, steps=3)
     assert cut.passes.backward == 0
 
@@ -125,7 +121,7 @@ def test_the_projection_onto_a_hyperplane_is_exact(norm: Norm) -> None:
     x = torch.rand((40, 100), generator=draw)
     x = torch.where(torch.rand(x.shape, generator=draw) < 0.4, x.round(), x)
     normal = torch.randn((40, 100), generator=draw)
-    gap = torch.randn(40, generator=draw) * torch.linspace(0.1, 30, 40)
+    gap = torch.randn(40, generator=draw) * torch.linspace(0.1, 120, 40)
     delta = towards_hyperplane(x, normal, gap, norm)
     expected = slow_projection(x, normal, gap, norm).float()
     reachable = (normal * expected).sum(dim=1).sub(gap).abs() < 1e-3

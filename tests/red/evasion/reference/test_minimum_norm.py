@@ -15,30 +15,37 @@ from secure_ai.red.evasion.projections import distance
 
 CASES: tuple[tuple[str, Norm, float, dict[str, Any]], ...] = (
     ("ddn", "l2", 1.10, {}),
-    ("fmn", "linf", 1.10, {}),
-    ("fmn", "l2", 1.10, {}),
+    ("fmn", "linf", 1.02, {}),
+    ("fmn", "l2", 1.02, {}),
     ("fmn", "l1", 1.02, {}),
-    ("fmn", "l0", 1.34, {}),
-    ("cw", "l2", 1.10, {"steps": 150, "binary_search_steps": 8, "initial_const": 0.1}),
+    ("fmn", "l0", 1.0, {}),
+    ("cw", "l2", 1.05, {"steps": 100, "binary_search_steps": 6, "initial_const": 0.1}),
     ("deepfool", "linf", 1.03, {}),
     ("deepfool", "l2", 1.03, {}),
-    ("sigma-zero", "l0", 1.34, {"steps": 200}),
+    ("sigma-zero", "l0", 1.0, {"steps": 200}),
 )
-"""Attack, norm, largest ratio of the distance found to the smallest there is, settings. An l0 of 3 values may miss by 1."""
+"""Attack, norm, largest ratio of the distance found to the smallest there is on 2 classes (on 5, the median's), settings."""
 IDS = [f"{name}-{norm}" for name, norm, _, _ in CASES]
-QUICK = {"ddn": {}, "fmn": {}, "deepfool": {}, "sigma-zero": {"steps": 60}, "cw": CASES[5][3] | {"steps": 60}}
+QUICK = {
+    "ddn": {},
+    "fmn": {},
+    "deepfool": {},
+    "sigma-zero": {"steps": 60},
+    "cw": {"steps": 60, "binary_search_steps": 4},
+}
 
 
 @pytest.mark.parametrize(("name", "norm", "worst", "settings"), CASES, ids=IDS)
 def test_finds_nearly_the_smallest_distance(
-    name: str, norm: Norm, worst: float, settings: dict[str, Any], oracle: Any, run: Any
+    name: str, norm: Norm, worst: float, settings: dict[str, Any], two: Any, oracle: Any, run: Any
 ) -> None:
-    best = oracle.optimum(norm)
-    x_adv = run(name, oracle.target, oracle.x, oracle.y, norm, float(best.median()), **settings)
-    found = distance(x_adv, oracle.x, norm)
-    assert bool((oracle.target.predict(x_adv) != oracle.y).all())
-    assert bool((found >= best * (1 - 1e-4)).all())
-    assert float((found / best).max()) <= worst
+    for model in (two, oracle):
+        best = model.optimum(norm)
+        x_adv = run(name, model.target, model.x, model.y, norm, float(best.median()), **settings)
+        ratio = distance(x_adv, model.x, norm) / best
+        assert bool((model.target.predict(x_adv) != model.y).all())
+        assert float(ratio.min()) >= 1 - 1e-4
+        assert float(ratio.max() if model is two else ratio.median()) <= worst
 
 
 @pytest.mark.parametrize(("name", "norm", "worst", "settings"), CASES, ids=IDS)
@@ -75,19 +82,18 @@ def test_a_model_without_gradients_is_no_crash(
 @pytest.mark.parametrize("name", ["ddn", "fmn", "cw"])
 def test_without_minimize_samples_leave_at_their_first_success(name: str, oracle: Any, run: Any) -> None:
     best = oracle.optimum("l2")
-    eps = 1.3 * float(best.max())
-    settings = {"steps": 60}
+    eps = 2.0 * float(best.max())
     passes = []
     for minimize in (True, False):
-        x_adv = run(name, oracle.target, oracle.x, oracle.y, "l2", eps, minimize=minimize, **settings)
+        x_adv = run(name, oracle.target, oracle.x, oracle.y, "l2", eps, minimize=minimize, steps=60)
         passes.append(oracle.target.passes.forward)
         within = distance(x_adv, oracle.x, "l2") <= eps
         assert bool((within & (oracle.target.predict(x_adv) != oracle.y)).all())
-    assert passes[1] < passes[0] / 2
+    assert passes[1] < passes[0]
 
 
 def test_confidence_asks_for_a_margin(oracle: Any, run: Any) -> None:
-    settings = CASES[5][3]
+    settings = {"steps": 60, "binary_search_steps": 3, "initial_const": 1.0}
     found = []
     for confidence in (0.0, 2.0):
         x_adv = run("cw", oracle.target, oracle.x, oracle.y, "l2", 1.0, confidence=confidence, **settings)

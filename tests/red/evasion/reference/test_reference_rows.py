@@ -81,8 +81,8 @@ def test_protocols_list_known_members_in_the_published_order() -> None:
         for norm in norms
     }
     for norm in ("linf", "l2", "l1"):
-        assert members["standard", norm] == ["apgd-ce", "apgd-t", "fab-t", "square"]  # type: ignore[index]  # literals
-        assert members["rand", norm] == ["apgd-ce", "apgd-dlr"]  # type: ignore[index]  # literals
+        assert members["standard", norm] == ["apgd-ce", "apgd-t", "fab-t", "square"]
+        assert members["rand", norm] == ["apgd-ce", "apgd-dlr"]
     for norm in ("linf", "l2"):
         expected = ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"]
         assert members["plus", norm] == expected  # type: ignore[index]  # literals

@@ -20,28 +20,28 @@ ENOUGH: dict[Norm, float] = {"linf": 1.05, "l2": 2.0, "l1": 4.0}
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_breaks_what_can_be_broken_and_nothing_else(norm: Norm, oracle: Any, run: Any) -> None:
-    best = oracle.optimum(norm)
-    arguments = ("square", oracle.target, oracle.x, oracle.y, norm)
+def test_breaks_what_can_be_broken_and_nothing_else(norm: Norm, two: Any, run: Any) -> None:
+    best = two.optimum(norm)
+    arguments = ("square", two.target, two.x, two.y, norm)
     above = run(*arguments, ENOUGH[norm] * float(best.max()), query_budget=2000, rescale_schedule=True)
+    assert bool((two.target.predict(above) != two.y).all())
     below = run(*arguments, 0.99 * float(best.min()), query_budget=100)
-    assert bool((oracle.target.predict(above) != oracle.y).all())
-    assert not bool((oracle.target.predict(below) != oracle.y).any())
-    assert oracle.target.passes.forward == 100 * len(oracle.x)
-    assert oracle.target.passes.backward == 0
+    assert two.target.passes.forward == 100 * len(two.x)
+    assert two.target.passes.backward == 0
+    assert not bool((two.target.predict(below) != two.y).any())
 
 
 @pytest.mark.parametrize("norm", NORMS)
 def test_more_queries_break_a_superset(norm: Norm, cnn_case: Callable[..., Any], run: Any) -> None:
-    case = cnn_case(48)
-    eps = {"linf": 0.05, "l2": 0.5, "l1": 3.0}[norm]
+    case = cnn_case(32)
+    eps = {"linf": 0.02, "l2": 0.2, "l1": 1.5}[norm]
     found = [
         case.target.predict(run("square", case.target, case.x, case.y, norm, eps, query_budget=q)) != case.y
         for q in (1, 20, 200)
     ]
     assert bool((found[1] | ~found[0]).all())
     assert bool((found[2] | ~found[1]).all())
-    assert int(found[0].sum()) < int(found[2].sum())
+    assert int(found[0].sum()) < int(found[2].sum()) <= len(case.x)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -49,7 +49,7 @@ def test_same_generator_same_result_and_other_samples_do_not_matter(
     norm: Norm, cnn_case: Callable[..., Any], run: Any
 ) -> None:
     case = cnn_case(24)
-    arguments = ("square", case.target, case.x, case.y, norm, {"linf": 0.02, "l2": 0.2, "l1": 1.0}[norm])
+    arguments = ("square", case.target, case.x, case.y, norm, {"linf": 0.01, "l2": 0.1, "l1": 0.5}[norm])
     first, again, other = (run(*arguments, query_budget=40, restarts=2, seed=seed) for seed in (5, 5, 6))
     some = torch.arange(24) % 3 == 0
     part = run(*arguments, query_budget=40, restarts=2, active=some)
