@@ -63,7 +63,7 @@ def write(folder: Path, contents: Mapping[str, bytes] = CONTENTS, spelling: int 
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         path = folder / spellings(name)[spelling]
-        path.write_bytes(gzip.compress(content) if path.name.endswith(".gz") else content)
+        path.write_bytes(gzip.compress(content, mtime=0) if path.name.endswith(".gz") else content)
     return folder
 
 
@@ -371,7 +371,7 @@ def test_a_mirror_gives_the_inflated_files(monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == [f"https://mirror/{name}.gz" for name in CONTENTS]
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"", gzip.compress(b"x")[:-1], gzip.compress(b"x") * 2])
+@pytest.mark.parametrize("body", [b"<html>", b"", gzip.compress(b"x", mtime=0)[:-1], gzip.compress(b"x", mtime=0) * 2])
 def test_a_mirror_that_sends_anything_else(monkeypatch: pytest.MonkeyPatch, body: bytes) -> None:
     monkeypatch.setattr("secure_ai.data.download.download", lambda url, *, max_bytes: body)
     with pytest.raises(GzipError):

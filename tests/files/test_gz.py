@@ -45,11 +45,11 @@ def test_the_limit_itself_is_allowed_and_one_byte_less_is_not() -> None:
         pytest.param(CLEAN[:-8] + bytes(4) + CLEAN[-4:], id="bad CRC"),
         pytest.param(CLEAN[:-4] + b"\x01\x00\x00\x00", id="bad length"),
         pytest.param(CLEAN + CLEAN, id="two members"),
-        pytest.param(CLEAN + gzip.compress(b""), id="an empty second member"),
+        pytest.param(CLEAN + gzip.compress(b"", mtime=0), id="an empty second member"),
         pytest.param(CLEAN + b"\x00", id="a zero byte behind, which Python's gzip swallows"),
         pytest.param(CLEAN + bytes(100_000), id="many zero bytes behind"),
         pytest.param(CLEAN + b"PK\x03\x04", id="a ZIP behind"),
-        pytest.param(gzip.compress(CLEAN), id="gzip in gzip"),
+        pytest.param(gzip.compress(CLEAN, mtime=0), id="gzip in gzip"),
     ],
 )
 def test_anything_but_one_clean_member_is_refused(content: bytes) -> None:
@@ -86,11 +86,11 @@ def test_a_bomb_stops_while_inflating() -> None:
 
 def test_a_short_uniform_file_is_no_bomb() -> None:
     equal_labels = bytes(60_000)
-    assert gunzip(gzip.compress(equal_labels), where="f", max_bytes=60_000) == equal_labels
+    assert gunzip(gzip.compress(equal_labels, mtime=0), where="f", max_bytes=60_000) == equal_labels
 
 
 def test_head() -> None:
     assert gunzip_head(CLEAN, 16, where="f") == BODY[:16]
-    assert gunzip_head(gzip.compress(b"abc"), 16, where="f") == b"abc"
+    assert gunzip_head(gzip.compress(b"abc", mtime=0), 16, where="f") == b"abc"
     with pytest.raises(GzipError):
         gunzip_head(b"\x1f\x8b\x00\x00" + BODY, 16, where="f")

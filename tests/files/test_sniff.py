@@ -59,7 +59,7 @@ FILES: dict[str, tuple[Format, bytes]] = {
     "npy": (Format.NPY, written(lambda stream: np.save(stream, IMAGES))),
     "idx-images": (Format.IDX, b"\0\0\x08\x03" + bytes(12)),
     "idx-labels": (Format.IDX, b"\0\0\x08\x01" + bytes(4)),
-    "gzip": (Format.GZIP, gzip.compress(b"x")),
+    "gzip": (Format.GZIP, gzip.compress(b"x", mtime=0)),
     "hdf5": (Format.HDF5, written(hdf5)),
     "png": (Format.PNG, written(lambda stream: Image.new("L", (2, 2)).save(stream, "png"))),
     **{f"pickle-{p}": (Format.PICKLE, pickle.dumps({"a": Path("x")}, p)) for p in (2, 3, 4, 5)},

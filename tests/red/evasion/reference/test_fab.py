@@ -107,8 +107,8 @@ def slow_projection(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Tenso
                 left = left - moved[row, index] * size[row, index]
         return direction.sign() * moved
     pull = torch.ones_like(size) if norm == "linf" else size
-    low, high = torch.zeros_like(gap), torch.full_like(gap, 1e4)
-    for _ in range(80):
+    low, high = torch.zeros_like(gap), torch.full_like(gap, 1e9)
+    for _ in range(120):
         middle = (low + high) / 2
         enough = (size * torch.minimum(middle[:, None] * pull, room)).sum(dim=1) >= gap.abs()
         low, high = torch.where(enough, low, middle), torch.where(enough, middle, high)

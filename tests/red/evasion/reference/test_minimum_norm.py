@@ -24,7 +24,7 @@ CASES: tuple[tuple[str, Norm, float, dict[str, Any]], ...] = (
     ("deepfool", "l2", 1.03, {}),
     ("sigma-zero", "l0", 1.0, {"steps": 200}),
 )
-"""Attack, norm, largest ratio of the distance found to the smallest there is on 2 classes (on 5, the median's), settings."""
+"""Attack, norm, largest ratio of the distance found to the smallest there is (2 classes; 5: the median's), settings."""
 IDS = [f"{name}-{norm}" for name, norm, _, _ in CASES]
 QUICK = {
     "ddn": {},
