@@ -129,15 +129,15 @@ def attack(
     Raises:
         SecureAIError: anything in the request, the files or the network that cannot be used.
     """
-    plans = parse_attacks(attack)
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
     if save_adversarial is not None:
         refuse_unwritable(Path(save_adversarial))
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
-    check_cost(plans, len(dataset))
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
+    plans = parse_attacks(attack, budget.norm)
+    check_cost(plans, len(dataset))
     _check_norm(plans, budget)
     compute = configure(precision)
     loaded = load_model(

@@ -9,18 +9,20 @@ from typing import Any, cast
 import pytest
 import torch
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
 from secure_ai.red.evasion.catalogue import (
     ATTACKS,
     CHOICES,
     MAX_PASSES,
     PASSES,
+    PROTOCOLS,
     SUITES,
     check_cost,
     forecast_passes,
     parse_attacks,
 )
+from secure_ai.red.evasion.costs import COSTS
 
 
 def test_a_list_is_read_in_order_with_defaults_filled_in() -> None:
@@ -91,8 +93,9 @@ def test_the_same_attack_with_other_settings_is_no_repetition() -> None:
 
 
 def test_every_row_is_complete() -> None:
-    assert set(PASSES) == set(ATTACKS)
-    assert not set(ATTACKS) & set(SUITES)
+    assert PASSES.keys() | COSTS.keys() == ATTACKS.keys()
+    assert not PASSES.keys() & COSTS.keys()
+    assert not ATTACKS.keys() & (SUITES.keys() | PROTOCOLS.keys())
     for name, entry in ATTACKS.items():
         numbers = {k for k, v in entry.settings.items() if isinstance(v, int | float) and not isinstance(v, bool)}
         assert set(entry.limits) == numbers, name
@@ -135,3 +138,18 @@ def test_endless_work_is_refused_before_it_starts() -> None:
         check_cost(plans, 1000)
     assert caught.value.exit_code == 3
     assert check_cost(plans, 49) <= MAX_PASSES
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_protocol_stands_for_the_members_of_its_norm(norm: Norm) -> None:
+    names = [plan.name for plan in parse_attacks("autoattack", norm)]
+    assert names == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    targets = {plan.name: plan.settings.get("targets") for plan in parse_attacks("autoattack", norm)}
+    assert targets["apgd-t"] == (5 if norm == "l1" else 9)
+
+
+def test_a_protocol_that_its_norm_lacks_is_refused() -> None:
+    with pytest.raises(AttackSettingsError):
+        parse_attacks("plus", "l1")
+    with pytest.raises(AttackSettingsError, match="suite takes no settings"):
+        parse_attacks("autoattack:steps=3")

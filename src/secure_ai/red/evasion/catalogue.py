@@ -10,10 +10,14 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, cast
 
+from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
+from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
+from secure_ai.red.evasion.costs import COSTS
 from secure_ai.red.evasion.gradient import fgsm, pgd
 from secure_ai.red.evasion.noise import noise
+from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
 
 MAX_TEXT = 4096
 MAX_PASSES = 10**10  # forward and backward passes of one run: more than a day at 100,000 a second
@@ -58,6 +62,7 @@ ATTACKS: dict[str, AttackEntry] = {
             "eot_samples": (1, 1000),
         },
     ),
+    **REFERENCE_ATTACKS,
 }
 
 PASSES: dict[str, Callable[[Mapping[str, Any]], int]] = {
@@ -65,17 +70,25 @@ PASSES: dict[str, Callable[[Mapping[str, Any]], int]] = {
     "noise": lambda settings: settings["draws"],
     "pgd": lambda settings: settings["restarts"] * settings["eot_samples"] * (2 * settings["steps"] + 1),
 }
-"""Name -> most forward and backward passes that the attack spends on one sample."""
+"""Name -> most forward and backward passes that the attack spends on one sample; `costs.COSTS` has the others."""
 
 CHOICES: dict[str, tuple[str, ...]] = {"labels": ("true", "predicted")}
 """Setting -> the words it takes."""
 
-SUITES: dict[str, str] = {"fast": "fgsm,pgd:steps=40,noise"}
-"""Name -> the list it stands for, in the order run."""
+SUITES: dict[str, str] = {"fast": "pgd:steps=40,fgsm,noise"}
+"""Name -> the list it stands for, in the order run: weaker attacks last, so that one that beats a stronger shows."""
+
+PROTOCOLS: dict[str, Protocol] = {"autoattack": "standard", "plus": "plus", "rand": "rand"}
+"""Name -> AutoAttack's protocol, whose members depend on the norm."""
+
+CLASSES_FOR_BOUND = 1000  # of FAB's cost, which grows with the classes: a bound for networks nobody has seen yet
 
 
-def parse_attacks(text: str) -> tuple[AttackPlan, ...]:
+def parse_attacks(text: str, norm: Norm = "linf") -> tuple[AttackPlan, ...]:
     """Read `NAME[:key=value...],...`, e.g. `pgd:steps=40:restarts=2,fgsm`; a suite's name stands for its list.
+
+    Args:
+        norm: decides the members of AutoAttack's protocols.
 
     Raises:
         AttackSettingsError: nothing named, an unknown name or key (with the nearest one), a value of the wrong type
@@ -83,13 +96,17 @@ def parse_attacks(text: str) -> tuple[AttackPlan, ...]:
     """
     if len(text) > MAX_TEXT:
         raise _refusal("the list of attacks is too long", expected=f"at most {MAX_TEXT} characters", got=len(text))
-    items = [part for item in text.split(",") for part in SUITES.get(item.strip(), item).split(",")]
+    items = [part for item in text.split(",") for part in _members(item.strip(), norm).split(",")]
     plans = tuple(_parse_plan(item.strip()) for item in items)
     texts = [plan.text for plan in plans]
     twice = next((t for i, t in enumerate(texts) if t in texts[:i]), None)
     if twice is not None:
         raise _refusal("one attack is listed twice", expected="each once with the same settings", got=twice)
     return plans
+
+
+def _members(name: str, norm: Norm) -> str:
+    return autoattack(PROTOCOLS[name], norm) if name in PROTOCOLS else SUITES.get(name, name)
 
 
 def _refusal(message: str, *, expected: object, got: object, where: str = "--attack", hint: str = "") -> Exception:
@@ -104,8 +121,8 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 def _parse_plan(item: str) -> AttackPlan:
     name, *assignments = item.split(":")
     if name not in ATTACKS:
-        known = sorted([*ATTACKS, *SUITES])
-        message = "a suite takes no settings" if name in SUITES else "unknown attack"
+        known = sorted([*ATTACKS, *SUITES, *PROTOCOLS])
+        message = "a suite takes no settings" if name in {*SUITES, *PROTOCOLS} else "unknown attack"
         raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=_nearest(name, known))
     entry = ATTACKS[name]
     settings = dict(entry.settings)
@@ -150,8 +167,16 @@ def forecast_passes(plans: Sequence[AttackPlan], n: int) -> int:
 
     A plan whose attack is not of this catalogue counts with its verification only.
     """
-    bounds = (PASSES[plan.name](plan.settings) if plan.name in PASSES else 0 for plan in plans)
-    return n * (1 + sum(1 + bound for bound in bounds))
+    return n * (1 + sum(1 + _passes(plan) for plan in plans))
+
+
+def _passes(plan: AttackPlan) -> int:
+    if ATTACKS.get(plan.name) is not plan.entry:
+        return 0
+    if plan.name in PASSES:
+        return PASSES[plan.name](plan.settings)
+    costs = [COSTS[plan.name](plan.settings, norm, CLASSES_FOR_BOUND) for norm in plan.entry.norms]
+    return max(cost.forward + cost.backward for cost in costs)
 
 
 def check_cost(plans: Sequence[AttackPlan], n: int) -> int:

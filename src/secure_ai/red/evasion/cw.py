@@ -9,6 +9,7 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.adam import adam_direction
 from secure_ai.red.evasion.projections import distance
 from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows
 from secure_ai.red.evasion.slopes import leaf, slope
@@ -16,7 +17,6 @@ from secure_ai.red.evasion.slopes import leaf, slope
 INSIDE = 0.999999  # keeps the inverse of tanh finite at pixels 0 and 1
 HIGHEST_CONST = 1e10  # where the search for the constant stops growing it
 GROWTH = 10.0  # of the constant while no success is known
-ADAM_MEAN, ADAM_SQUARE, ADAM_TINY = 0.9, 0.999, 1e-8
 
 
 @dataclass(slots=True, kw_only=True)
@@ -87,7 +87,8 @@ def cw(
             if not len(search.row):
                 return record.x_adv
             gradient = _evaluate(target, search, record, confidence, last=step == steps)
-            _adam(search, gradient, step + 1, learning_rate)
+            direction = adam_direction(gradient, search.mean, search.square, step + 1)
+            search.free = search.free - learning_rate * direction
             if not minimize:
                 keep_rows(search, record.distance[search.row] > budget.eps)
         _next_const(search)
@@ -126,14 +127,6 @@ def _evaluate(target: Target, search: _Search, record: Record, confidence: float
     search.succeeded = search.succeeded | met
     pixels = 2 * (x_adv - search.x) + (torch.zeros_like(x_adv) if last else slope(penalty, start))
     return pixels * 2 * x_adv * (1 - x_adv)
-
-
-def _adam(search: _Search, gradient: Tensor, count: int, learning_rate: float) -> None:
-    search.mean.mul_(ADAM_MEAN).add_(gradient, alpha=1 - ADAM_MEAN)
-    search.square.mul_(ADAM_SQUARE).addcmul_(gradient, gradient, value=1 - ADAM_SQUARE)
-    mean = search.mean / (1 - ADAM_MEAN**count)
-    scale = (search.square / (1 - ADAM_SQUARE**count)).sqrt() + ADAM_TINY
-    search.free = search.free - learning_rate * mean / scale
 
 
 def _next_const(search: _Search) -> None:

@@ -19,6 +19,7 @@ from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per
 from secure_ai.red.evasion.slopes import leaf, slope
 
 DDN_RADIUS, DDN_STEP = 1.0, (1.0, 0.01)  # first radius; step size from and to (1811.09600, section 4)
+DEEPFOOL_SLACK = 1e-4  # each step's least length: where clipping eats a share of every step, none would ever cross
 SATURATED = 1e-6  # a cross-entropy below it has no gradient left in float32
 FMN_STEP, FMN_GAMMA = (1.0, 0.01), (0.05, 0.001)  # from and to (2102.12827, section 3.1)
 TINY = 1e-12
@@ -213,6 +214,13 @@ def into_balls(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
     return delta.sign() * (delta.abs() - shift).clamp_min(0)
 
 
+@dataclass(slots=True)
+class _Way:
+    """DeepFool's sum of steps, neither clipped to [0, 1] nor overshot: (R, C, H, W)."""
+
+    total: Tensor
+
+
 @torch.no_grad()
 def deepfool(
     target: Target,
@@ -245,20 +253,21 @@ def deepfool(
     record, rows = Record.empty(x), active_rows(y, active)
     aims = (target_label,) if target_label is not None else likeliest_wrong(target, x, y, rows, targets)
     search = _Search.start(x, Goal(y, target_label), rows, 0.0)
+    way = _Way(torch.zeros_like(search.x))
     for _ in range(steps):
         if not len(search.row):
             break
         here = [aim[search.row] for aim in aims]
-        base = search.x + (search.x_adv - search.x) / (1 + overshoot)
         leave = search.y if target_label is None else None
         gap, normal = nearest_boundary(target, search.x_adv, leave, here, budget.norm)
-        search.x_adv = (base + _onto(gap, normal, budget.norm).view_as(search.x)).clamp_(0, 1)
-        search.x_adv = (search.x + (search.x_adv - search.x) * (1 + overshoot)).clamp_(0, 1)
+        way.total = way.total + _onto(gap, normal, budget.norm).view_as(search.x)
+        search.x_adv = (search.x + (1 + overshoot) * way.total).clamp_(0, 1)
         met = _offer(search, target.logits(search.x_adv), budget.norm, record)
         keep_rows(search, ~met)
+        keep_rows(way, ~met)
     return record.x_adv
 
 
 def _onto(gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:
-    size = (gap / length(normal, DUAL[norm]).clamp_min(TINY))[:, None]
+    size = (gap / length(normal, DUAL[norm]).clamp_min(TINY) + DEEPFOOL_SLACK)[:, None]
     return size * (normal.sign() if norm == "linf" else normal / normal.norm(dim=1, keepdim=True).clamp_min(TINY))

@@ -115,12 +115,14 @@ def _l1_shift(size: Tensor, room: Tensor, eps: float) -> Tensor:
     for _ in range(L1_ROUNDS):
         left = size - shift[:, None]
         excess = left.clamp_min(0).minimum(room).sum(dim=1) - eps
-        if bool((excess.abs() <= L1_TOLERANCE * eps).all()):
+        settled = excess.abs() <= L1_TOLERANCE * eps
+        if bool(settled.all()):
             break
         below, above = torch.where(excess > 0, shift, below), torch.where(excess > 0, above, shift)
         shrinking = ((left > 0) & (left < room)).sum(dim=1)
         newton = shift + excess / shrinking
-        shift = torch.where((newton > below) & (newton < above), newton, (below + above) / 2)
+        moved = torch.where((newton > below) & (newton < above), newton, (below + above) / 2)
+        shift = torch.where(settled, shift, moved)  # a settled row must not be thrown out again
     return shift
 
 

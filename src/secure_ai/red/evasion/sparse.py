@@ -9,6 +9,7 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.adam import adam_direction
 from secure_ai.red.evasion.hyperplane import length
 from secure_ai.red.evasion.minimum_norm import annealed
 from secure_ai.red.evasion.projections import distance
@@ -21,13 +22,20 @@ TINY = 1e-12
 
 @dataclass(slots=True, kw_only=True)
 class _Search:
-    """The samples under way, R rows; values of `delta` below `threshold` (R,) are set to 0."""
+    """The samples under way, R rows.
+
+    Attributes:
+        mean, square: Adam's moments of the gradient.
+        threshold: (R,) values of `delta` below it are set to 0.
+    """
 
     row: Tensor
     x: Tensor
     y: Tensor
     target_label: Tensor | None
     delta: Tensor
+    mean: Tensor
+    square: Tensor
     threshold: Tensor
 
 
@@ -53,10 +61,13 @@ def sigma_zero(
     The count is sum(delta^2 / (delta^2 + sigma)) over the number of values; its threshold rises after a success and
     falls after a failure. A sample that is never broken costs `steps + 1` forward and `steps` backward passes.
 
+    Note:
+        Steps are Adam's, as in the authors' public code; the paper's algorithm writes a plain gradient step.
+
     Args:
         target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: gradient updates.
-        step_size: first length of an update in linf, annealed to a tenth.
+        step_size: first step size of Adam (whose gradients have linf norm 1), annealed to a tenth.
         sigma: smoothness of the count.
         threshold: first size below which a change is dropped.
         threshold_step: its change, relative to the step size.
@@ -73,6 +84,8 @@ def sigma_zero(
         y=goal.y,
         target_label=goal.target_label,
         delta=torch.zeros_like(original),
+        mean=torch.zeros_like(original),
+        square=torch.zeros_like(original),
         threshold=original.new_full((len(rows),), threshold),
     )
     for step in range(steps + 1):
@@ -80,7 +93,7 @@ def sigma_zero(
             break
         met, gradient = _evaluate(target, search, record, last=step == steps)
         rate = annealed((step_size, step_size * STEP_FALL), step, steps)
-        _update(search, met, gradient, rate, sigma, rate * threshold_step)
+        _update(search, met, gradient, step, rate, sigma, rate * threshold_step)
         if not minimize:
             keep_rows(search, record.distance[search.row] > budget.eps)
     return record.x_adv
@@ -100,11 +113,13 @@ def _evaluate(target: Target, search: _Search, record: Record, *, last: bool) ->
     return met, torch.zeros_like(x_adv) if last else slope(hinge, start)
 
 
-def _update(search: _Search, met: Tensor, gradient: Tensor, rate: float, sigma: float, threshold_step: float) -> None:
+def _update(
+    search: _Search, met: Tensor, gradient: Tensor, step: int, rate: float, sigma: float, threshold_step: float
+) -> None:
     squares = search.delta.square()
     total = gradient + 2 * sigma * search.delta / (squares + sigma).square() / search.x[0].numel()
-    largest = length(total.flatten(1), "linf").clamp_min(TINY)
-    moved = search.delta - rate * total / per_sample(largest)
+    total = total / per_sample(length(total.flatten(1), "linf").clamp_min(TINY))
+    moved = search.delta - rate * adam_direction(total, search.mean, search.square, step + 1)
     moved = (search.x + moved).clamp_(0, 1) - search.x
     search.threshold = (search.threshold + torch.where(met, threshold_step, -threshold_step)).clamp(0, 1)
     search.delta = moved * (moved.abs() >= per_sample(search.threshold))

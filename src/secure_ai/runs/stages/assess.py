@@ -65,7 +65,7 @@ def _budget(work: Work, dataset: Dataset) -> PerturbationBudget:
 def attack_subject(work: Work) -> Outputs:
     """Preflight, clean accuracy and the suite on the recipe's sample."""
     dataset = _sample(work)
-    budget, plans = _budget(work, dataset), parse_attacks(work.settings["attack"])
+    budget, plans = _budget(work, dataset), parse_attacks(work.settings["attack"], work.settings["norm"])
     check_cost(plans, len(dataset))
     loaded, checked = _subject(work, dataset)
     target, seed = checked.target, work.settings["seed"]

@@ -31,7 +31,7 @@ def whole_suite(
     progress: Progress = ignore_progress,
 ) -> SuiteResult:
     """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
-    plans = parse_attacks(attacks)
+    plans = parse_attacks(attacks, budget.norm)
     result = run_suite(
         target, dataset.images, dataset.labels, budget=budget, attacks=plans, seed=seed, progress=progress
     )
