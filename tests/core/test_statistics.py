@@ -123,15 +123,15 @@ def test_holm_never_lowers_keeps_order_and_ignores_order(p_values: list[float]) 
 def test_uniform_errors_of_one_row_is_the_chi_square_test() -> None:
     from scipy.stats import chisquare
 
-    confusion = [[90, 7, 2, 1], [0, 100, 0, 0], [0, 0, 100, 0], [0, 0, 0, 100]]
-    assert uniform_errors_p(confusion) == pytest.approx(chisquare([7, 2, 1]).pvalue, rel=1e-9)
+    confusion = [[90, 70, 20, 10], [0, 100, 0, 0], [0, 0, 100, 0], [0, 0, 0, 100]]
+    assert uniform_errors_p(confusion) == pytest.approx(chisquare([70, 20, 10]).pvalue, rel=1e-9)
 
 
 def test_uniform_errors_pools_the_rows() -> None:
     from scipy.stats import chi2, chisquare
 
-    confusion = [[90, 7, 2, 1], [3, 90, 3, 4], [0, 0, 100, 0], [10, 0, 0, 90]]
-    rows = [[7, 2, 1], [3, 3, 4], [10, 0, 0]]
+    confusion = [[90, 11, 6, 4], [7, 90, 9, 8], [0, 0, 100, 0], [14, 3, 7, 90]]
+    rows = [[11, 6, 4], [7, 9, 8], [14, 3, 7]]
     statistic = sum(chisquare(row).statistic for row in rows)
     assert uniform_errors_p(confusion) == pytest.approx(chi2.sf(statistic, 2 * len(rows)), rel=1e-9)
 
@@ -145,6 +145,16 @@ def test_uniform_errors_tells_even_from_concentrated_errors() -> None:
     p = uniform_errors_p(concentrated)
     assert p is not None
     assert p < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("row", "exact"), [([0, 3, 0, 0], 3 / 27), ([0, 2, 1, 0], 1 - 6 / 27), ([0, 1, 1, 1], 1.0), ([0, 2, 0, 0], 3 / 9)]
+)
+def test_few_errors_get_the_exact_answer_and_not_the_chi_square_one(row: list[int], exact: float) -> None:
+    """Counted by hand: of the 27 ways to drop 3 errors on 3 classes, 3 put all in one and 6 put one in each."""
+    confusion = [row, [0, 9, 0, 0], [0, 0, 9, 0], [0, 0, 0, 9]]
+    assert uniform_errors_p(confusion) == pytest.approx(exact, abs=0.015)
+    assert uniform_errors_p(confusion) == uniform_errors_p(confusion)
 
 
 @pytest.mark.parametrize("confusion", [[], [[5]], [[5, 3], [2, 5]], [[5, 0, 0], [0, 5, 0], [0, 0, 5]]])
