@@ -122,9 +122,9 @@ def _simulated_p(statistic: float, totals: Sequence[int], cells: int) -> float:
     """How often even draws are at least as uneven: (1 + hits) / (1 + draws), never 0 (Davison and Hinkley, 1997)."""
     import numpy as np  # lazily: nothing else here needs it
 
-    random = np.random.default_rng(DRAWS)
+    generator = np.random.default_rng(DRAWS)
     drawn = np.zeros(DRAWS)
     for total in totals:
-        counts = random.multinomial(total, [1 / cells] * cells, size=DRAWS)
+        counts = generator.multinomial(total, [1 / cells] * cells, size=DRAWS)
         drawn += ((counts - total / cells) ** 2).sum(axis=1) * cells / total
     return float((1 + (drawn >= statistic - TIE).sum()) / (1 + DRAWS))
