@@ -61,7 +61,7 @@ def refused(path: Path, content: bytes, *codes: str) -> SecureAIError:
     start = time.process_time()
     with pytest.raises(SecureAIError) as caught:
         load_npz(file)
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 10
     assert tracemalloc.get_traced_memory()[1] < 64 * 1024**2
     tracemalloc.stop()
     error = caught.value

@@ -205,7 +205,7 @@ def test_a_folder_held_by_another_process_is_locked_until_that_dies(tmp_path: Pa
         with pytest.raises(LockedError) as caught, lock_folder(tmp_path):
             pass
         assert caught.value.exit_code == EXIT_INCONCLUSIVE
-        assert time.monotonic() - started < 1, "it does not wait"
+        assert time.monotonic() - started < 10, "it does not wait"
     finally:
         process.kill()
         process.communicate()
