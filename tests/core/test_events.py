@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.errors import EnvironmentFailedError, LogError
-from secure_ai.core.events import GENESIS, ChainState, EventLog, canonical_json, ignore_event, verify_log
+from secure_ai.core.events import GENESIS, ChainState, EventLog, canonical_json, verify_log
 
 RECORDS = 5
 
@@ -211,7 +211,3 @@ def test_one_value_has_one_spelling() -> None:
     assert canonical_json({"b": 1, "a": [1.5, None, True]}) == '{"a":[1.5,null,true],"b":1}'
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json({"x": float("nan")})
-
-
-def test_the_sink_that_keeps_nothing_takes_anything() -> None:
-    ignore_event("load", {"x": object()})
