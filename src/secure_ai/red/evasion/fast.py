@@ -13,7 +13,10 @@ from secure_ai.core.budget import Norm
 
 _SHORT = "apgd-ce:steps=10,apgd-t:steps=10:targets=3"
 _LONG = "apgd-t:steps=30:targets=5:margin_left=0.3,apgd-ce:restarts=2:margin_left=0.2,apgd-t:targets=5:margin_left=0.15"
-_CONTROLS = "fgsm,square:query_budget=100,square:query_budget=1000:margin_left=0.2,square:margin_left=0.15"
+_CONTROLS = (
+    "fgsm,square:query_budget=100:rescale_schedule=true"
+    ",square:query_budget=4000:rescale_schedule=true:margin_left=0.15"
+)
 
 FAST: Mapping[Norm, str] = {
     "linf": f"{_SHORT},{_LONG},{_CONTROLS}",
