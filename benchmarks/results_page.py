@@ -40,15 +40,19 @@ def must_reach(result: Result) -> list[str]:
     rows = []
     for row in result["rows"]:
         seeds = ", ".join(f"{seed}: {value:.2f}" for seed, value in row["by_seed"].items())
-        rows.append((row["figure"], row["bound"], f"{row['mean']:.2f}", seeds,
-                     "yes" if all(row["reached"].values()) else "NO"))  # fmt: skip
+        missed = [seed for seed, held in row["reached"].items() if not held]
+        mean = "not measured" if row["mean"] is None else f"{row['mean']:.2f}"
+        rows.append((row["figure"], row["bound"], mean, "yes" if row["mean_reached"] else "NO", seeds,
+                     ", ".join(missed) or "none"))  # fmt: skip
+    columns = ("figure", "bound", "mean of 0, 1, 2", "mean reaches it", "by training seed", "seeds that miss it")
     return [
         "## The bounds that were set before",
         "",
-        "In percent or percentage points, by training seed (42 is report 1's; 0, 1, 2 were fixed beforehand).",
+        "In percent or percentage points. A claim is the mean over the training seeds fixed beforehand, 0, 1 and 2; "
+        "42 is report 1's own. Every run stands here.",
         "",
         *source(result),
-        *table(("figure", "bound", "mean", "by training seed", "every seed reaches it"), rows),
+        *table(columns, rows),
     ]
 
 

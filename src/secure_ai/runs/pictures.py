@@ -58,7 +58,8 @@ BARS = {
             "sevens with\ntrigger": "report-1/poisoned/sevens-triggered",
             "others sent\nto 7": "report-1/poisoned/backdoor",
             "the same,\nclean network": "report-1/baseline/backdoor",
-            "the same,\nBadNets": "report-1/badnets/backdoor",
+            "BadNets\n(seen patch)": "report-1/badnets/backdoor",
+            "BadNets' patch,\nclean network": "report-1/baseline/backdoor-badnets",
         },
     ),
     "report2_fgsm_comparison": (

@@ -47,6 +47,7 @@ class Report1Section(_Section):
     patch_size: int = Field(4, ge=1, le=28)
     patch_value: float = Field(1.0, ge=0, le=1)
     badnets_rate: float = Field(0.01, gt=0, le=1)
+    badnets_place: str = Field("top-left", max_length=20)
     pgd_steps: int = Field(40, ge=1, le=100_000)
 
 
