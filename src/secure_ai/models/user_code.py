@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -61,6 +62,7 @@ def _failed(message: str, arch: Arch, error: BaseException) -> ArchError:
 def _execute(arch: Arch, code: types.CodeType) -> types.ModuleType:
     # registered, because dataclasses and typing look their module up by name; the digest keeps two files apart
     module = types.ModuleType(f"_secure_ai_user_{arch.code_sha256[:16]}")
+    module.__file__ = os.path.join(arch.folder, arch.text.rpartition(":")[0])
     sys.modules[module.__name__] = module
     exec(code, module.__dict__)  # noqa: S102  # running it is what --arch asks for
     return module
