@@ -137,6 +137,12 @@ def print_attack(report: AttackReport) -> None:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
     for fix in report.fixes:
         console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
+    if report.surrogate is not None:
+        passes = report.surrogate.passes
+        console.print(
+            f"surrogate {escape(report.surrogate.name)} {report.surrogate.digest[:16]}: {passes.forward} forward and "
+            f"{passes.backward} backward passes of its own, beside the target's below"
+        )
     console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
     console.print(f"attack success  {escape(str(result.attack_success_rate))}")
     rows = [
