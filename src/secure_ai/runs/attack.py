@@ -182,9 +182,7 @@ def attack(
     more = [*checked.checks, random_sample_check(dataset)]
     trust = judge_suite(result, gradients=gradients, made_for=_made_for(plans, loaded.digest), more=more)
     if save_adversarial is not None and result.x_adv is not None:
-        origin = Origin(
-            model_digest=loaded.digest, data_digest=dataset.digest, budget=budget, attack=attack, seed=seed
-        )
+        origin = Origin(model_digest=loaded.digest, data_digest=dataset.digest, budget=budget, attack=attack, seed=seed)
         kept = result.evaluated
         labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
         save_examples(Path(save_adversarial), result.x_adv[kept], labels, index, origin)
@@ -259,4 +257,3 @@ def _check_norm(plans: tuple[AttackPlan, ...], budget: PerturbationBudget) -> No
                 expected=" or ".join(plan.entry.norms),
                 got=budget.norm,
             )
-

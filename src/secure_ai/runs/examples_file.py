@@ -107,7 +107,9 @@ def _rows(arrays: Mapping[str, np.ndarray], dataset: Dataset, name: str) -> np.n
         raise PixelRangeError("the examples leave [0, 1]", where=f"{name}: x_adv", expected="[0, 1]")
     for key, array in (("y", y), ("index", index)):
         if array.shape != (len(x_adv),) or array.dtype.kind not in "iu":
-            raise LabelError("one whole number an example", where=f"{name}: {key}", expected=len(x_adv), got=array.shape)
+            raise LabelError(
+                "one whole number an example", where=f"{name}: {key}", expected=len(x_adv), got=array.shape
+            )
     place = {int(number): row for row, number in enumerate(dataset.indices)}
     rows = np.array([place.get(int(number), -1) for number in index], dtype=np.int64)
     if (rows < 0).any() or (np.asarray(dataset.labels)[rows] != y).any():

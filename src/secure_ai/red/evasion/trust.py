@@ -29,7 +29,9 @@ BLACK_BOX = frozenset({"score-based", "decision-based"})
 
 def is_iterative(plan: AttackPlan) -> bool:
     """Whether the attack looks at this network again after its first step; a transfer never looks."""
-    return plan.entry.knowledge != "transfer" and any(int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget"))
+    return plan.entry.knowledge != "transfer" and any(
+        int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget")
+    )
 
 
 def is_one_step(plan: AttackPlan) -> bool:

@@ -74,15 +74,19 @@ def network_from(content: bytes, arch: str) -> nn.Module:
 def target_of(work: Work, stage: str, arch: str, classes: int) -> Target:
     """The network that a training stage put out, as a target named by that stage."""
     compute = configure(work.precision)
-    network = network_from(work.inputs[stage]["model.safetensors"], arch)
-    shape = (1, 28, 28)
+    return built_in_target(work.inputs[stage]["model.safetensors"], arch, stage, classes, compute.search_dtype)
+
+
+def built_in_target(content: bytes, arch: str, name: str, classes: int, search_dtype: torch.dtype) -> Target:
+    """A built-in network with the weights of a safetensors file, as something to attack."""
+    network = network_from(content, arch)
     return Target(
         network,
-        name=stage,
+        name=name,
         digest=state_digest(network.state_dict()),
-        input_shape=shape,
+        input_shape=(1, 28, 28),
         num_classes=classes,
-        search_dtype=compute.search_dtype,
+        search_dtype=search_dtype,
     )
 
 
