@@ -76,6 +76,7 @@ BARS = {
 
 @cache
 def drawing_code() -> str:
+    """SHA-256 of the code that draws: part of every picture's key."""
     return hashlib.sha256((resources.files("secure_ai") / "report" / "plots.py").read_bytes()).hexdigest()
 
 

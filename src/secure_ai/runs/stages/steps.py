@@ -27,6 +27,7 @@ from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.write import write_bytes
 from secure_ai.models.evaluate import Evaluation, evaluate
 from secure_ai.models.networks import build_network
+from secure_ai.models.state import fit_state
 from secure_ai.models.store import model_bytes
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest
@@ -67,7 +68,7 @@ def network_from(content: bytes, arch: str) -> nn.Module:
     """A built-in network with the weights of a stored safetensors file, in evaluation mode."""
     network = build_network(arch, generator=torch.Generator())
     tensors = read_safetensors(FileBytes(arch, content)).tensors
-    network.load_state_dict({name: array_to_tensor(value) for name, value in tensors.items()})
+    fit_state(network, {name: array_to_tensor(value) for name, value in tensors.items()}, where=arch)
     return network.eval()
 
 
