@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def attack_pictures(results: Mapping[str, Mapping[str, Any]], output: ReadOutput
     drawn: dict[str, bytes] = {}
     for stage, name in MATRICES.items():
         for entry in results.get(stage, {}).get("transfers", []):
-            drawn[name] = _kept(store, name, json_bytes(entry), lambda entry=entry: _matrix(entry))
+            drawn[name] = _kept(store, name, json_bytes(entry), partial(_matrix, entry))
     for name, (stage, prefix, title) in GRIDS.items():
         content = output(stage, "gallery.npz")
         groups = [
@@ -50,9 +51,7 @@ def attack_pictures(results: Mapping[str, Mapping[str, Any]], output: ReadOutput
         ]
         if content is not None and groups:
             key = json_bytes([title, groups]) + hashlib.sha256(content).digest()
-            drawn[name] = _kept(
-                store, name, key, lambda content=content, groups=groups, title=title: _grid(content, groups, title)
-            )
+            drawn[name] = _kept(store, name, key, partial(_grid, content, groups, title))
     return drawn
 
 

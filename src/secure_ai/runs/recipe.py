@@ -72,7 +72,7 @@ class TransferSection(_Section):
     """The transfer matrix of a run with several networks."""
 
     n: int = Field(1000, ge=1)
-    steps: int = Field(10, ge=1, le=100_000)
+    steps: int = Field(5, ge=1, le=100_000)
 
 
 class AssessSection(_Section):

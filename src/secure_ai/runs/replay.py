@@ -164,8 +164,7 @@ def replay(
     place = _place(dataset, record, index)
     if record.shard_size != SHARD_SIZE or len(record.shards) != -(-len(dataset) // SHARD_SIZE):
         raise ReplayError("the run was cut into other shards", expected=SHARD_SIZE, got=record.shard_size)
-    precision = "float32" if folder.run.get("precision") == "float32" else "auto"
-    compute = configure(precision, threads=record.threads)
+    compute = configure("float32" if folder.run.get("precision") == "float32" else "auto", threads=record.threads)
     target = _target(folder, measurement, dataset, model, compute.search_dtype, events)
     if target.digest != record.model_digest:
         raise DigestMismatchError(

@@ -163,7 +163,7 @@ def find_measurement(report: Mapping[str, Any], name: str) -> Mapping[str, Any]:
         UsageError: no such id, or several findings of one id.
         ReplayError: a finding that no measurement stands behind.
     """
-    by_id = {str(entry["id"]): entry for entry in report["measurements"]}
+    by_id: dict[str, Mapping[str, Any]] = {str(entry["id"]): entry for entry in report["measurements"]}
     if name in by_id:
         return by_id[name]
     identifier, at, location = name.partition("@")

@@ -65,5 +65,5 @@ def _answers(target: Target, images: torch.Tensor) -> list[dict[str, Any]]:
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Arrays as an NPZ file; equal arrays have equal bytes."""
     stream = io.BytesIO()
-    np.savez_compressed(stream, **arrays)
+    np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]  # names of arrays, not of options
     return stream.getvalue()

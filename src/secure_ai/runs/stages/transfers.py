@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -72,19 +73,16 @@ def matrix(
         stage: the stage that measures.
     """
     found, rates = Matrix(), []
-    correct = np.ones(len(dataset), dtype=bool)
-    for target in targets.values():
-        evaluated = evaluate(target, dataset.images, dataset.labels)
-        correct &= evaluated.predictions == evaluated.labels
-    chosen = spread_over_classes(np.asarray(dataset.labels), correct)
+    labels = np.asarray(dataset.labels)
+    correct = {name: evaluate(target, dataset.images, labels).predictions == labels for name, target in targets.items()}
+    chosen = spread_over_classes(labels, np.logical_and.reduce(list(correct.values())))
     for number, (source, network) in enumerate(targets.items()):
         examples, _ = attack_every_image(
             transfer, network, dataset, budget, seed, lambda done, total: None, network=network, steps=steps
         )
+        own = score_examples(network, examples, labels, dataset.images, budget=budget, made_for=network.digest)
         row = {
-            name: score_examples(
-                target, examples, dataset.labels, dataset.images, budget=budget, made_for=network.digest
-            )
+            name: own if name == source else _score(target, examples, labels, own, correct[name])
             for name, target in targets.items()
         }
         rates.append([row[name].robust_accuracy.as_json() for name in targets])
@@ -104,6 +102,20 @@ def matrix(
         }
     )
     return found
+
+
+def _score(
+    target: Target, examples: np.ndarray, labels: np.ndarray, own: ExamplesScore, clean_correct: np.ndarray
+) -> ExamplesScore:
+    """Another network on examples that `own` has verified, without a second pass over the clean images."""
+    predictions = evaluate(target, examples, labels).predictions
+    return replace(
+        own,
+        model_digest=target.digest,
+        clean_correct=clean_correct,
+        adversarial_correct=predictions == labels,
+        predictions=predictions,
+    )
 
 
 def _attack_text(steps: int) -> str:
