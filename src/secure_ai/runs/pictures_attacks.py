@@ -24,9 +24,21 @@ ReadOutput = Callable[[str, str], bytes | None]
 MATRICES = {"transfer/matrix": "transfer_matrix", "assess/transfer": "transfer_matrix_subject"}
 # file name -> (stage, prefix of the rows' names, title)
 GRIDS = {
-    "adversarial_examples_report_1": ("transfer/matrix", "report-1/", "Adversarial examples for report 1's networks"),
-    "adversarial_examples_report_2": ("transfer/matrix", "report-2/", "Adversarial examples for report 2's networks"),
-    "adversarial_examples_subject": ("assess/attack", "", "Adversarial examples for the network"),
+    "adversarial_examples_report_1": (
+        "transfer/matrix",
+        "report-1/",
+        "Adversarial examples for report 1's networks; prediction and confidence below",
+    ),
+    "adversarial_examples_report_2": (
+        "transfer/matrix",
+        "report-2/",
+        "Adversarial examples for report 2's networks; prediction and confidence below",
+    ),
+    "adversarial_examples_subject": (
+        "assess/attack",
+        "",
+        "Adversarial examples for the network; prediction and confidence below",
+    ),
 }
 
 

@@ -133,7 +133,7 @@ def _transfer_matrix(recipe: Recipe, planned: list[str], sizes: Mapping[str, int
         "eps": recipe.report_1.eps if REPORT_1 in recipe.parts else recipe.report_2.eps,
         "networks": networks,
     }
-    work = min(settings["n"], sizes.get("test", DEFAULT_IMAGES["test"])) / 1000 * (2 + settings["steps"]) / 7
+    work = min(settings["n"], sizes.get("test", DEFAULT_IMAGES["test"])) / 500 * (2 + settings["steps"]) / 6
     return [
         Stage(
             id="transfer/matrix",
@@ -141,7 +141,7 @@ def _transfer_matrix(recipe: Recipe, planned: list[str], sizes: Mapping[str, int
             settings=settings,
             needs=tuple(stage for stage, _ in networks),
             data=TEST,
-            cost_seconds=1.5 * len(networks) * work,
+            cost_seconds=1.8 * len(networks) * work,
         )
     ]
 

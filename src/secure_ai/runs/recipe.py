@@ -71,8 +71,8 @@ class Report2Section(_Section):
 class TransferSection(_Section):
     """The transfer matrix of a run with several networks."""
 
-    n: int = Field(1000, ge=1)
-    steps: int = Field(5, ge=1, le=100_000)
+    n: int = Field(500, ge=1)
+    steps: int = Field(4, ge=1, le=100_000)
 
 
 class AssessSection(_Section):
