@@ -22,6 +22,8 @@ def attack(
     attack: str = defaults.ATTACK,
     batch_size: int = 256,
     save_adversarial: Path | None = None,
+    surrogate: str | None = None,
+    surrogate_arch: str | None = None,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
@@ -33,6 +35,9 @@ def attack(
         attack: Comma list, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5.
         batch_size: Most images in one pass; it does not change results.
         save_adversarial: Write the examples to this .npz file.
+        surrogate: Model file of another network; makes the attack `transfer` available, e.g. --attack fast,transfer.
+            It is fed as the model is.
+        surrogate_arch: The surrogate's architecture, as --arch.
     """
     with stdout_is_for_json(common.json), watch_steps(common.quiet or common.json, "attacking") as progress:
         report = secure_ai.attack(
@@ -45,6 +50,7 @@ def attack(
             n=data.n,
             batch_size=batch_size,
             save_adversarial=save_adversarial,
+            surrogate=model.like(surrogate, surrogate_arch),
             seed=common.seed_or_zero,
             precision=common.precision,
             progress=progress,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -48,6 +48,12 @@ class ModelOptions:
             std=std,
             value_range=(low_high[0], low_high[1]),
         )
+
+    def like(self, model: str | None, arch: str | None) -> ModelSpec | None:
+        """Another model file that is fed as this one is; None without a file. Raises UsageError."""
+        if model is None and arch is not None:
+            raise UsageError("an architecture without a file", where="--surrogate-arch", expected="--surrogate FILE")
+        return None if model is None else replace(self, model=model, arch=arch).spec()
 
 
 @Parameter(name="*")

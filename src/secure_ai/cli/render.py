@@ -20,6 +20,7 @@ from secure_ai.report.verdict import verdict_line
 
 if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.attack import AttackReport
+    from secure_ai.runs.replay import Replay
     from secure_ai.runs.run import Forecast, RunResult
 
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
@@ -137,6 +138,12 @@ def print_attack(report: AttackReport) -> None:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
     for fix in report.fixes:
         console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
+    if report.surrogate is not None:
+        passes = report.surrogate.passes
+        console.print(
+            f"surrogate {escape(report.surrogate.name)} {report.surrogate.digest[:16]}: {passes.forward} forward and "
+            f"{passes.backward} backward passes of its own, beside the target's below"
+        )
     console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
     console.print(f"attack success  {escape(str(result.attack_success_rate))}")
     rows = [
@@ -152,3 +159,30 @@ def print_attack(report: AttackReport) -> None:
     print_table("attacks, in the order run", ("attack", "time", "forward", "backward", "robust accuracy so far"), rows)
     checks = [(check.id, check.outcome.value, check.evidence) for check in (*trust.checks, *report.preflight)]
     print_table("why that verdict", ("check", "outcome", "evidence"), checks)
+
+
+def print_replay(replay: Replay) -> None:
+    """The verdict line, the sample, and what may be why bits differ."""
+    console, sample, record = _console(), replay.sample, replay.record
+    style = "green" if replay.verdict == "same" else "red"
+    count = sum(shard.n for shard in replay.shards)
+    console.print(
+        f"[bold]replay of {escape(str(replay.measurement['id']))}: [{style}]{replay.verdict}[/{style}][/bold] "
+        f"({count} samples made again, {sum(shard.same for shard in replay.shards)} of {len(replay.shards)} shards the "
+        "same bit for bit)"
+    )
+    clean, adversarial = sample["clean"], sample["adversarial"]
+    how = f"broken by {sample['broken_by']}" if sample["broken_by"] else "not broken"
+    how = how if sample["attacked"] else "not attacked (misclassified as it is)"
+    rows = [
+        ("image", f"{sample['index']}, label {sample['label']}"),
+        ("clean", f"predicted {clean['label']} ({100 * clean['confidence']:.1f} %)"),
+        ("adversarial", f"predicted {adversarial['label']} ({100 * adversarial['confidence']:.1f} %); {how}"),
+        ("distance", f"{sample['distance']:.6g} of {record.eps:g} ({record.norm})"),
+        ("network", record.model_digest),
+        ("data", f"{record.data.digest}, n = {record.data.n}"),
+        ("seed", str(record.seed)),
+    ]
+    rows += [(f"shard from {s.first}", f"expected {s.expected}, got {s.got}") for s in replay.shards if not s.same]
+    rows += [("not as then", text) for text in replay.differences]
+    print_table("replay", ("what", "value"), rows)

@@ -343,6 +343,13 @@ class ChildFailedError(SecureAIError):
     exit_code = EXIT_INCONCLUSIVE
 
 
+class ReplayError(SecureAIError):
+    """Something that a run recorded cannot be made again from what it left."""
+
+    code = "E_REPLAY"
+    exit_code = EXIT_INCONCLUSIVE
+
+
 class CostLimitError(SecureAIError):
     """The work asked for exceeds the limit on steps, batch or time."""
 

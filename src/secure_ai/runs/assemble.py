@@ -155,6 +155,10 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
         "threats": threat_rows(measurements, findings),
         "not_tested": _not_tested(facts),
         "confusions": _confusions(values_of(facts)),
+        "transfers": [entry for result in results.values() for entry in result.get("transfers", [])],
+        "distances": [
+            {**entry, "replay": facts.command} for result in results.values() for entry in result.get("distances", [])
+        ],
     }
 
 

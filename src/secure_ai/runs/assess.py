@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.core.events import EventSink
@@ -50,6 +51,7 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         "seed": recipe.seed,
         "file_sha256": artifact.sha256,
         "code": _code(model.arch),
+        **_surrogate(recipe, events),
     }
     return [
         Stage(
@@ -66,4 +68,30 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
             data=("test",),
             cost_seconds=60,
         ),
+        Stage(
+            id="assess/distance",
+            function=lazy.stage("assess", "distance"),
+            settings=settings,
+            data=("test",),
+            cost_seconds=5,
+        ),
+        *([_matrix(settings, recipe)] if recipe.assess.surrogate else []),
     ]
+
+
+def _matrix(settings: dict[str, Any], recipe: Recipe) -> Stage:
+    return Stage(
+        id="assess/transfer",
+        function=lazy.stage("assess", "transferred"),
+        settings={**settings, "transfer_steps": recipe.transfer.steps},
+        data=("test",),
+        cost_seconds=5,
+    )
+
+
+def _surrogate(recipe: Recipe, events: EventSink) -> dict[str, str]:
+    """The surrogate's file and code as inputs, where one is named."""
+    if recipe.assess.surrogate is None:
+        return {}
+    artifact = read_artifact(recipe.assess.surrogate, events=events)
+    return {"surrogate_sha256": artifact.sha256, "surrogate_code": _code(recipe.assess.surrogate_arch)}

@@ -87,6 +87,15 @@ MODE_STAGES: Mapping[str, tuple[str, ...]] = {
     "adv_training": ("baseline", "baseline/measure", "defended", "defended/measure"),
 }
 
+COMPARED: Mapping[str, str] = {
+    "report-1/baseline": "report1-cnn",
+    "report-1/defended-p": "report1-cnn",
+    "report-1/defended-l": "report1-cnn",
+    "report-2/baseline": "report2-cnn",
+    "report-2/defended": "report2-cnn",
+}
+"""Stage -> architecture: the networks of the transfer matrix."""
+
 DEFAULT_EPOCHS = {"epochs": 5, "defence_epochs": {REPORT_1: 5, REPORT_2: 3}}
 DEFAULT_IMAGES = {"train": 60_000, "test": 10_000}
 
@@ -107,11 +116,35 @@ def plan(recipe: Recipe, sizes: Mapping[str, int], assess: list[Stage]) -> list[
         settings = recipe.report_2.model_dump()
         del settings["modes"]
         stages += _report(REPORT_2, REPORT_2_ROWS, names, settings, recipe, sizes)
+    stages += _transfer_matrix(recipe, [stage.id for stage in stages], sizes)
     if "assess" in recipe.parts:
         stages += assess
     if "audit" in recipe.parts:
         stages += audits.stages(recipe.seed)
     return stages
+
+
+def _transfer_matrix(recipe: Recipe, planned: list[str], sizes: Mapping[str, int]) -> list[Stage]:
+    """The matrix over the networks of this run that were not poisoned; none where there is only one."""
+    networks = [(stage, arch) for stage, arch in COMPARED.items() if stage in planned]
+    if len(networks) < 2:
+        return []
+    settings = recipe.transfer.model_dump() | {
+        "seed": recipe.seed,
+        "eps": recipe.report_1.eps if REPORT_1 in recipe.parts else recipe.report_2.eps,
+        "networks": networks,
+    }
+    work = min(settings["n"], sizes.get("test", DEFAULT_IMAGES["test"])) / 500 * (2 + settings["steps"]) / 6
+    return [
+        Stage(
+            id="transfer/matrix",
+            function=lazy.stage("transfers", "report_networks"),
+            settings=settings,
+            needs=tuple(stage for stage, _ in networks),
+            data=TEST,
+            cost_seconds=1.8 * len(networks) * work,
+        )
+    ]
 
 
 def _report(

@@ -69,14 +69,25 @@ class Report2Section(_Section):
     pgd_steps: int = Field(40, ge=1, le=100_000)
 
 
+class TransferSection(_Section):
+    """The transfer matrix of a run with several networks."""
+
+    n: int = Field(500, ge=1)
+    steps: int = Field(4, ge=1, le=100_000)
+
+
 class AssessSection(_Section):
-    """How a network of the user's own is assessed."""
+    """How a network of the user's own is assessed; `surrogate` is another network's file."""
 
     attack: str = "fast"
     norm: Literal["linf", "l2", "l1", "l0"] = "linf"
     eps: str = "0.1"
     n: int = Field(1000, ge=1)
     curve: list[Factor] = Field([0.0, 0.25, 0.5, 1.0, 1.5, 2.0], max_length=50)
+    distance_n: int = Field(200, ge=1)
+    distance_steps: int = Field(100, ge=1, le=100_000)
+    surrogate: str | None = None
+    surrogate_arch: str | None = None
 
 
 class Recipe(_Section):
@@ -92,6 +103,7 @@ class Recipe(_Section):
     report_1: Report1Section = Report1Section()
     report_2: Report2Section = Report2Section()
     assess: AssessSection = AssessSection()
+    transfer: TransferSection = TransferSection()
 
 
 def recipe_names() -> list[str]:
@@ -160,5 +172,5 @@ def _validated(content: dict[str, Any], recipe: str, sources: Mapping[str, str])
 
 
 def _known_keys() -> list[str]:
-    sections = (Recipe, DataSection, Report1Section, Report2Section, AssessSection)
+    sections = (Recipe, DataSection, Report1Section, Report2Section, AssessSection, TransferSection)
     return sorted({name for section in sections for name in section.model_fields})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -65,7 +66,16 @@ def merge_shards(
         attempted=_padded(attempted, n, fill=0),
         broken=_padded(met, n, fill=0),
         x_adv=x_adv,
+        shard_digests=tuple(shard_digest(shard) for shard in shards),
     )
+
+
+def shard_digest(shard: ShardResult) -> str:
+    """SHA-256 (hex) over a shard's worst cases as float32, shape first: equal only if every bit is."""
+    examples = shard.x_adv.contiguous().numpy()
+    digest = hashlib.sha256(f"secure-ai x_adv 1\n{examples.dtype.name} {examples.shape}\n".encode())
+    digest.update(examples.data)
+    return digest.hexdigest()
 
 
 def _stopped(interruption: BaseException | None) -> Stopped:

@@ -75,6 +75,7 @@ class SuiteResult:
         broken: (A, N) bool: whose goal was met by each attack.
         x_adv: (N, C, H, W) float32 worst cases if they were asked for; rows that are not evaluated hold zeros.
         independent: every attack worked on every eligible sample, so that attacks can be compared one by one.
+        shard_digests: one an evaluated shard, over its worst cases (`merge.shard_digest`): what a replay compares with.
     """
 
     budget: PerturbationBudget
@@ -97,6 +98,7 @@ class SuiteResult:
     broken: np.ndarray
     x_adv: np.ndarray | None
     interruption: KeyboardInterrupt | None = None
+    shard_digests: tuple[str, ...] = ()
 
     @property
     def n(self) -> int:

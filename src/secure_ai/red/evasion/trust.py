@@ -28,8 +28,10 @@ BLACK_BOX = frozenset({"score-based", "decision-based"})
 
 
 def is_iterative(plan: AttackPlan) -> bool:
-    """Whether the attack looks at the network again after its first step."""
-    return any(int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget"))
+    """Whether the attack looks at this network again after its first step; a transfer never looks."""
+    return plan.entry.knowledge != "transfer" and any(
+        int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget")
+    )
 
 
 def is_one_step(plan: AttackPlan) -> bool:
@@ -41,6 +43,7 @@ def judge_suite(
     result: SuiteResult,
     *,
     model_digest: str | None = None,
+    made_for: str | None = None,
     gradients: GradientHealth | None = None,
     more: Sequence[Check] = (),
 ) -> Trust:
@@ -50,6 +53,7 @@ def judge_suite(
 
     Args:
         model_digest: of the network that the number is claimed for; None: the one that was attacked.
+        made_for: of the network that all examples were made for, empty where unknown; None: the one that was attacked.
         gradients: measured at the clean images; None: that check is not run.
         more: checks made elsewhere that this number depends on, such as preflight's.
     """
@@ -61,7 +65,7 @@ def judge_suite(
             result.complete,
             f"{result.n} of {len(result.evaluated)} samples went through all {len(result.plans)} attacks",
         ),
-        _origin(result.model_digest, model_digest or result.model_digest),
+        _origin(result.model_digest if made_for is None else made_for, model_digest or result.model_digest),
         check(
             "one-step-only",
             bool(names),

@@ -22,6 +22,7 @@ class Collected:
     replay: str
     measurements: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
+    replays: dict[str, Any] = field(default_factory=dict)
 
     def rate(
         self,
@@ -52,7 +53,11 @@ class Collected:
         """Add a number, or a list such as a confusion matrix."""
         self.values[f"{self.model}/{name}"] = value
 
+    def replay_record(self, name: str, record: Mapping[str, Any]) -> None:
+        """Keep what `secure-ai replay` needs to make the examples behind the measurement `name` again."""
+        self.replays[f"{self.model}/{name}"] = dict(record)
+
     def outputs(self, more: Mapping[str, bytes] | None = None) -> Outputs:
         """`result.json`, and whatever else the stage puts out."""
-        content = {"measurements": self.measurements, "values": self.values}
+        content = {"measurements": self.measurements, "values": self.values, "replays": self.replays}
         return {"result.json": json_bytes(content), **(more or {})}
