@@ -51,6 +51,7 @@ def rebuilt(
         batch_size=target.batch_size,
         search_dtype=target.search_dtype,
         deterministic=target.deterministic if deterministic is None else deterministic,
+        access=target.access,
     )
 
 

@@ -14,9 +14,11 @@ from torch import nn
 from secure_ai.core.errors import ArchError, ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.keras import KerasModel
+from secure_ai.files.pt2 import ExportedProgram
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import write_bytes
 from secure_ai.models.artifact import Arch, Artifact, read_arch, read_artifact
+from secure_ai.models.exported import batch_note, network_from_exported
 from secure_ai.models.keras_io import network_from_keras
 from secure_ai.models.keras_stacks import built_in_of
 from secure_ai.models.networks import NETWORKS, network_entry
@@ -36,11 +38,12 @@ class LoadedModel:
         name: the file's name without its folder.
         digest: SHA-256 of the weights (`state_digest`), the same in every format.
         file_sha256: SHA-256 of the file's bytes.
-        format: safetensors, torch_zip or keras.
-        arch: a built-in name, the text of `--arch`, or `keras` for a network that its file describes.
+        format: safetensors, torch_zip, keras or pt2.
+        arch: a built-in name, the text of `--arch`, or `keras` or `pt2` for a network that its file describes.
         user_code: whether code that the user named ran in this process.
         input_shape: (C, H, W) where it is known.
         num_classes: K where it is known.
+        notes: what the user should know of how it is called, one sentence each.
     """
 
     network: nn.Module
@@ -52,6 +55,7 @@ class LoadedModel:
     user_code: bool = False
     input_shape: Shape | None = None
     num_classes: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 def load_model(
@@ -65,9 +69,9 @@ def load_model(
     """Read, check and rebuild a model.
 
     Args:
-        path: safetensors, torch state dict or `.keras`, told by content.
-        arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras`, nor for a safetensors file
-            that names a built-in network.
+        path: safetensors, torch state dict, `.keras` or `.pt2`, told by content.
+        arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras` and `.pt2`, nor for a
+            safetensors file that names a built-in network.
         classes: K of the data; a network known to have fewer classes is refused.
         input_shape: (C, H, W) of the data; a network known to take another is refused.
         events: told `model_read` or `model_refused`, `user_code` and `model_loaded`.
@@ -88,6 +92,8 @@ def build_model(artifact: Artifact, *, arch: Arch | None, events: EventSink = ig
     """The second half of `load_model`: the network of an artifact already read. Raises as `load_model` does."""
     if artifact.keras is not None:
         loaded = _from_keras(artifact, artifact.keras, arch)
+    elif artifact.exported is not None:
+        loaded = _from_exported(artifact, artifact.exported, arch)
     else:
         loaded = _from_arrays(artifact, arch or _named_in(artifact), events)
     events("model_loaded", {"name": loaded.name, "arch": loaded.arch, "digest": loaded.digest})
@@ -102,6 +108,14 @@ def _from_keras(artifact: Artifact, model: KerasModel, arch: Arch | None) -> Loa
     height, width, channels = model.input_shape
     classes = model.layers[-1].output_shape[0]
     return _loaded(artifact, network, built_in or "keras", (channels, height, width), classes)
+
+
+def _from_exported(artifact: Artifact, program: ExportedProgram, arch: Arch | None) -> LoadedModel:
+    if arch is not None:
+        raise ArchError("a .pt2 file describes its own network", where="--arch", expected="none", got=arch.text)
+    network, classes = network_from_exported(program, where=artifact.name)
+    note = batch_note(program)
+    return replace(_loaded(artifact, network, "pt2", None, classes), notes=(note,) if note else ())
 
 
 def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedModel:
