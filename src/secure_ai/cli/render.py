@@ -135,6 +135,8 @@ def print_attack(report: AttackReport) -> None:
     )
     if report.model.user_code:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
+    if result.access != "gradients":
+        console.print(f"[yellow]attacked by its {result.access} alone[/yellow]")
     for fix in report.fixes:
         console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
     console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
@@ -145,10 +147,12 @@ def print_attack(report: AttackReport) -> None:
             f"{row.seconds:.1f} s",
             str(row.forward_passes),
             str(row.backward_passes),
+            f"{row.queries.mean:.0f} / {row.queries.max}" if row.queries else "",
             str(row.robust_accuracy),
         )
         for row in result.rows
     ]
-    print_table("attacks, in the order run", ("attack", "time", "forward", "backward", "robust accuracy so far"), rows)
+    columns = ("attack", "time", "forward", "backward", "queries mean / max", "robust accuracy so far")
+    print_table("attacks, in the order run", columns, rows)
     checks = [(check.id, check.outcome.value, check.evidence) for check in (*trust.checks, *report.preflight)]
     print_table("why that verdict", ("check", "outcome", "evidence"), checks)

@@ -1,4 +1,4 @@
-"""The graph of an exported program, out of its JSON, as frozen values: operations on names, nothing that runs by itself.
+"""The graph of an exported program, out of its JSON, as frozen values: operations on names, nothing that runs.
 
 Every operation must stand in `OPERATIONS`: functions of tensors and numbers without a side effect that outlives the
 call. Code, custom objects, higher-order operations and symbolic expressions have no place in what comes back; the
@@ -91,12 +91,12 @@ def parse_graph(model: Any, *, where: str) -> Graph:
     if answer not in known:
         raise _refusal("the output is no result of the graph", where, got=answer)
     shape = _image_shape(_dict(graph.get("tensor_values"), where, "tensor_values").get(image), where)
-    return Graph(
-        nodes=tuple(nodes), states=states, image=image, image_shape=shape[1], batch=shape[0], answer=answer
-    )
+    return Graph(nodes=tuple(nodes), states=states, image=image, image_shape=shape[1], batch=shape[0], answer=answer)
 
 
-def _refusal(message: str, where: str, *, expected: object = "", got: object = "", hint: str = EXPORT_HINT) -> Exception:
+def _refusal(
+    message: str, where: str, *, expected: object = "", got: object = "", hint: str = EXPORT_HINT
+) -> Exception:
     return FormatError(message, where=where, expected=expected, got=got, hint=hint)
 
 
@@ -150,7 +150,9 @@ def _output(specs: list[Any], where: str) -> str:
     kinds = [_only(spec, where, "an output") for spec in specs]
     changed = [kind for kind, _ in kinds if kind != "user_output"]
     if changed:
-        raise _refusal("the program changes its own state", where, expected="fixed weights", got=changed[0], hint=EVAL_HINT)
+        raise _refusal(
+            "the program changes its own state", where, expected="fixed weights", got=changed[0], hint=EVAL_HINT
+        )
     if len(kinds) != 1:
         raise _refusal("the program has several outputs", where, expected="one: (N, K) scores", got=len(kinds))
     argument = _dict(_dict(kinds[0][1], where, "user_output").get("arg"), where, "arg")
@@ -183,9 +185,15 @@ def _node(value: dict[str, Any], known: set[str], fixed: Mapping[str, str], wher
             continue
         arguments[name] = _argument(entry.get("arg"), known, f"{where}: {operation} {name}")
         if name in MODE_ARGUMENTS and arguments[name] is not False:
-            raise _refusal("exported in training mode", where, expected=f"{name} = false", got=operation, hint=EVAL_HINT)
+            raise _refusal(
+                "exported in training mode", where, expected=f"{name} = false", got=operation, hint=EVAL_HINT
+            )
     written = arguments.get("self")
-    if operation.partition(".")[2].partition(".")[0].endswith("_") and isinstance(written, Ref) and written.name in fixed:
+    if (
+        operation.partition(".")[2].partition(".")[0].endswith("_")
+        and isinstance(written, Ref)
+        and written.name in fixed
+    ):
         raise _refusal("the program changes its own weights", where, got=f"{operation} on {written.name}")
     outputs, several = _outputs(_list(value.get("outputs"), where, "outputs", MAX_LIST), where)
     if known.intersection(outputs) or len(set(outputs)) != len(outputs):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.errors import FormatError
 from secure_ai.files.pt2 import ExportedProgram
-from secure_ai.files.pt2_graph import EXPORT_HINT, Graph, Node, Ref, TypeName
+from secure_ai.files.pt2_graph import EXPORT_HINT, Graph, Ref, TypeName
 from secure_ai.models.tensors import array_to_tensor
 
 MAX_VALUES = 1 << 26  # of one intermediate result for one image: 256 MiB in float32
@@ -71,7 +71,10 @@ class ExportedNetwork(nn.Module):
         return self._walk(torch.empty((batch, *self._graph.image_shape), device="meta"), states, watch)
 
     def _walk(
-        self, x: Tensor, states: Mapping[str, Tensor], watch: Callable[[str, Any], None] = lambda operation, result: None
+        self,
+        x: Tensor,
+        states: Mapping[str, Tensor],
+        watch: Callable[[str, Any], None] = lambda operation, result: None,
     ) -> Any:
         values: dict[str, Any] = {**states, self._graph.image: x}
         for node, function in self._calls:
@@ -102,8 +105,8 @@ def network_from_exported(program: ExportedProgram, *, where: str) -> tuple[nn.M
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise FormatError("the graph does not run", where=where, got=got, hint=EXPORT_HINT) from None
     if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != batch:
-        got = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
-        raise FormatError("the program's answer is not one score a class", where=where, expected="(N, K)", got=got)
+        shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
+        raise FormatError("the program's answer is not one score a class", where=where, expected="(N, K)", got=shape)
     return network.eval(), int(answer.shape[1])
 
 
@@ -122,7 +125,9 @@ def _refuse_large(operation: str, result: Any, batch: int, where: str) -> None:
     for tensor in result if isinstance(result, (tuple, list)) else (result,):
         if isinstance(tensor, Tensor) and tensor.numel() > MAX_VALUES * batch:
             expected = f"at most {MAX_VALUES} values an image"
-            raise FormatError(f"{operation} needs absurd memory", where=where, expected=expected, got=tuple(tensor.shape))
+            raise FormatError(
+                f"{operation} needs absurd memory", where=where, expected=expected, got=tuple(tensor.shape)
+            )
 
 
 def _function(operation: str) -> Callable[..., Any]:
@@ -164,5 +169,8 @@ def _put(network: nn.Module, name: str, tensor: Tensor) -> None:
 
 
 def _states(network: nn.Module, states: Mapping[str, str]) -> dict[str, Tensor]:
-    held = {**dict(network.named_parameters(remove_duplicate=False)), **dict(network.named_buffers(remove_duplicate=False))}
+    held = {
+        **dict(network.named_parameters(remove_duplicate=False)),
+        **dict(network.named_buffers(remove_duplicate=False)),
+    }
     return {name: held[state] for name, state in states.items()}

@@ -25,11 +25,14 @@ class Preflight:
         target: to be attacked instead of the one given, with fresh pass counters.
         checks: in the order to be shown; all pass on a sound network.
         fixes: what was put right, one sentence each.
+        images, answers: (N, C, H, W) that were tried and what the target in its final form answers, (N, K).
     """
 
     target: Target
     checks: tuple[Check, ...]
     fixes: tuple[str, ...] = ()
+    images: Tensor | None = None
+    answers: Tensor | None = None
 
 
 def rebuilt(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
@@ -20,19 +21,22 @@ from secure_ai.core.trust import Check, Trust, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable, write_bytes
-from secure_ai.models.preflight import Preflight, preflight
-from secure_ai.models.store import LoadedModel, load_model, make_target
+from secure_ai.models.preflight import Preflight, preflight, same_answers
+from secure_ai.models.scorer import ScoreFunction
+from secure_ai.models.store import LoadedModel, make_target
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.health import gradient_health
+from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs import defaults
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
+from secure_ai.runs.subject import load_subject, spec_of
 
 MAX_BATCH_SIZE = 10_000
 PREFLIGHT_POOL = 1000
@@ -83,6 +87,7 @@ class AttackReport:
                 "format": self.model.format,
                 "arch": self.model.arch,
                 "user_code": self.model.user_code,
+                "access": self.result.access,
             },
             "data": {"name": self.data.name, "digest": self.data.digest, "n": len(self.data), "note": self.data.note},
             "budget": self.budget.as_json(),
@@ -100,7 +105,7 @@ class AttackReport:
 
 
 def attack(
-    model: ModelSpec,
+    model: ModelSpec | torch.nn.Module | ScoreFunction,
     data: str,
     *,
     norm: str,
@@ -118,7 +123,8 @@ def attack(
     """Attack a network.
 
     Args:
-        model: the file and how to read and feed it.
+        model: the file and how to read and feed it; or a network, or any callable from images (N, C, H, W) float32 in
+            [0, 1] as a NumPy array to scores (N, K) (labels (N,): through a ModelSpec with `access="labels"`).
         data: in the forms of `--data`, e.g. `mnist:test~1000`.
         norm: linf, l2, l1 or l0.
         eps: decimal or fraction, e.g. `8/255`.
@@ -136,14 +142,12 @@ def attack(
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    plans = parse_attacks(attack, budget.norm)
-    check_cost(plans, len(dataset))
-    _check_norm(plans, budget)
+    _refuse_early(attack, budget, len(dataset))
     compute = configure(precision)
-    loaded = load_model(
-        model.model, arch=model.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
-    )
-    target = target_for(loaded, dataset, model, batch_size=batch_size, search_dtype=compute.search_dtype)
+    loaded = load_subject(model, dataset, events)
+    target = target_for(loaded, dataset, spec_of(model), batch_size=batch_size, search_dtype=compute.search_dtype)
+    plans = plans_for(attack, budget.norm, target.access)
+    check_cost(plans, len(dataset))
     checked = examine(target, dataset, seed)
     result = run_suite(
         checked.target,
@@ -155,11 +159,36 @@ def attack(
         progress=progress,
         keep_examples=save_adversarial is not None,
     )
-    gradients = gradient_health(checked.target, dataset.images, dataset.labels) if result.complete else None
-    trust = judge_suite(result, gradients=gradients, more=[*checked.checks, random_sample_check(dataset)])
+    more = [*checked.checks, *data_checks(dataset)]
+    if result.complete:
+        more.append(same_answers(checked))
+    gradients = health_where_seen(checked.target, dataset) if result.complete else None
+    trust = judge_suite(result, gradients=gradients, more=more)
     if save_adversarial is not None:
         _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, checked.fixes, seed)
+    fixes = (*loaded.notes, *checked.fixes)
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed)
+
+
+def _refuse_early(attack: str, budget: PerturbationBudget, n: int) -> None:
+    """What can be refused before any code of the user's runs."""
+    plans = parse_attacks(attack, budget.norm)
+    check_cost(plans, n)
+    _check_norm(plans, budget)
+
+
+def health_where_seen(target: Target, dataset: Dataset) -> GradientHealth | None:
+    """`gradient_health` of a target that offers gradients."""
+    return gradient_health(target, dataset.images, dataset.labels) if target.access == "gradients" else None
+
+
+def data_checks(dataset: Dataset) -> list[Check]:
+    """What the data alone allow to be claimed."""
+    classes = np.unique(dataset.labels)
+    evidence = f"{len(classes)} classes among {len(dataset)} images"
+    if len(classes) < 2:
+        evidence = f"every image is of class {classes[0]}: a network that always answers {classes[0]} would be robust"
+    return [random_sample_check(dataset), check("classes-in-data", len(classes) > 1, evidence)]
 
 
 def random_sample_check(dataset: Dataset) -> Check:
@@ -185,6 +214,7 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
         mean=model.mean,
         std=model.std,
         value_range=model.value_range,
+        access=model.access,
         **settings,
     )
 
@@ -216,5 +246,6 @@ def _save(
         eps=np.array([budget.eps]),
         norm=np.frombuffer(budget.norm.encode(), dtype=np.uint8),
         attack=np.frombuffer(attack.encode(), dtype=np.uint8),
+        complete=np.array([result.complete]),
     )
     write_bytes(path, stream.getvalue())

@@ -12,16 +12,17 @@ from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
 from secure_ai.models.evaluate import evaluate
-from secure_ai.models.preflight import Preflight
-from secure_ai.models.store import LoadedModel, load_model
-from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
-from secure_ai.red.evasion.health import gradient_health
-from secure_ai.runs.attack import examine, random_sample_check, target_for
+from secure_ai.models.preflight import Preflight, same_answers
+from secure_ai.models.store import LoadedModel
+from secure_ai.red.evasion.access import plans_for
+from secure_ai.red.evasion.catalogue import check_cost
+from secure_ai.runs.attack import data_checks, examine, health_where_seen, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.robustness import add_suite, whole_suite
+from secure_ai.runs.subject import load_subject
 
 
 def _spec(work: Work) -> ModelSpec:
@@ -29,6 +30,7 @@ def _spec(work: Work) -> ModelSpec:
     return ModelSpec(
         model=s["model"],
         arch=s["arch"],
+        access=s["access"],
         mean=tuple(s["mean"]),
         std=tuple(s["std"]),
         value_range=tuple(s["value_range"]),
@@ -37,9 +39,7 @@ def _spec(work: Work) -> ModelSpec:
 
 def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Preflight]:
     spec = _spec(work)
-    loaded = load_model(
-        spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=work.events
-    )
+    loaded = load_subject(spec, dataset, work.events)
     if loaded.file_sha256 != work.settings["file_sha256"]:
         raise DigestMismatchError(
             "the model file changed since this run began",
@@ -65,16 +65,17 @@ def _budget(work: Work, dataset: Dataset) -> PerturbationBudget:
 def attack_subject(work: Work) -> Outputs:
     """Preflight, clean accuracy and the suite on the recipe's sample."""
     dataset = _sample(work)
-    budget, plans = _budget(work, dataset), parse_attacks(work.settings["attack"], work.settings["norm"])
-    check_cost(plans, len(dataset))
+    budget = _budget(work, dataset)
     loaded, checked = _subject(work, dataset)
     target, seed = checked.target, work.settings["seed"]
+    plans = plans_for(work.settings["attack"], budget.norm, target.access)
+    check_cost(plans, len(dataset))
     result = whole_suite(target, dataset, budget, work.settings["attack"], seed, work.progress)
     collected = Collected(stage="assess/attack", model=SUBJECT, replay="")
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
-    gradients = gradient_health(target, dataset.images, dataset.labels)
-    more = [*checked.checks, random_sample_check(dataset)]
+    gradients = health_where_seen(target, dataset)
+    more = [*checked.checks, *data_checks(dataset), same_answers(checked)]
     add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more)
     model = {
         "id": SUBJECT,
@@ -83,8 +84,9 @@ def attack_subject(work: Work) -> Outputs:
         "format": loaded.format,
         "arch": loaded.arch,
         "user_code": loaded.user_code,
+        "access": target.access,
         "preflight": [check.as_json() for check in checked.checks],
-        "fixes": list(checked.fixes),
+        "fixes": [*loaded.notes, *checked.fixes],
     }
     content = {
         "measurements": collected.measurements,
@@ -119,8 +121,8 @@ def security_curve(work: Work) -> Outputs:
     target = checked.target
     attacks, seed = work.settings["attack"], work.settings["seed"]
     collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
-    gradients = gradient_health(target, dataset.images, dataset.labels)
-    more = [*checked.checks, random_sample_check(dataset)]
+    gradients = health_where_seen(target, dataset)
+    more = [*checked.checks, *data_checks(dataset)]
     points: list[dict[str, Any]] = []
     largest = 1.0 if budget.norm == "linf" else float("inf")
     grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})

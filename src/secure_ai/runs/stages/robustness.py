@@ -12,7 +12,7 @@ from secure_ai.core.trust import Check, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.evaluate import Evaluation
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.contract import Progress, ignore_progress
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
@@ -31,7 +31,7 @@ def whole_suite(
     progress: Progress = ignore_progress,
 ) -> SuiteResult:
     """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
-    plans = parse_attacks(attacks, budget.norm)
+    plans = plans_for(attacks, budget.norm, target.access)
     result = run_suite(
         target, dataset.images, dataset.labels, budget=budget, attacks=plans, seed=seed, progress=progress
     )
