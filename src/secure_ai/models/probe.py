@@ -69,7 +69,7 @@ def guarded(target: Target, call: Callable[[Target], Result]) -> Result:
             return call(target)
     except SecureAIError:
         raise
-    except Exception as error:  # a user's network may raise anything
+    except (Exception, SystemExit) as error:  # a user's network may raise anything
         raise TargetError(
             "the network raised an error",
             where=target.name,

@@ -20,7 +20,10 @@ NEEDS: Mapping[Knowledge, Access] = {
 }
 """What an attack knows of its target -> what the target must offer."""
 
-FAST: Mapping[Access, tuple[str, ...]] = {"scores": ("square", "noise"), "labels": ("hopskipjump", "noise")}
+FAST: Mapping[Access, tuple[str, ...]] = {
+    "scores": ("square", "noise"),
+    "labels": ("hopskipjump:minimize=false", "noise"),
+}
 """What `fast` stands for without gradients, in the order run; what does not know the norm is left out."""
 
 COUNTED = frozenset({"score-based", "decision-based"})
@@ -34,7 +37,7 @@ def plans_for(text: str, norm: Norm, access: Access) -> tuple[AttackPlan, ...]:
         AttackSettingsError: what `parse_attacks` refuses, or an attack that needs more than the target offers.
     """
     if access in FAST:
-        members = ",".join(name for name in FAST[access] if norm in ATTACKS[name].norms)
+        members = ",".join(name for name in FAST[access] if norm in ATTACKS[name.partition(":")[0]].norms)
         text = ",".join(members if item.strip() == "fast" else item for item in text.split(","))
     plans = parse_attacks(text, norm)
     refuse_beyond(plans, norm, access)
