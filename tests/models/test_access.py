@@ -274,7 +274,7 @@ def test_noise_behind_a_seed_of_its_own_is_no_determinism() -> None:
 
 def test_answers_that_change_behind_the_back_are_found_afterwards() -> None:
     state = {"bias": 0.0}
-    found = examine(target_of(lambda x: score(x) + np.float32([state["bias"], 0, 0, 0])))
+    found = examine(target_of(lambda x: score(x) + np.array([state["bias"], 0, 0, 0], dtype=np.float32)))
     assert same_answers(found).outcome is CheckOutcome.PASS
     state["bias"] = 5.0
     assert same_answers(found).outcome is CheckOutcome.FAIL

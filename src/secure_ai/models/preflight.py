@@ -142,7 +142,8 @@ def _evaluation_mode(target: Target, x: Tensor, y: Tensor) -> Preflight:
 
 
 def _determinism(target: Target, x: Tensor, y: Tensor) -> Preflight:
-    apart = difference(scores(target, x), scores(target, x))
+    # both calls in one go: random states are put back after each look at the network
+    apart = guarded(target, lambda t: difference(t.logits(x).detach(), t.logits(x).detach()))
     evidence = f"two calls on the same images differ by {apart:.1e} of the largest score"
     hint = "" if apart <= SAME else "; the answer is random (dropout or noise in forward?): average attacks over it"
     if seeds := guarded(target, lambda t: _seeds_itself(t, x[:2])):
