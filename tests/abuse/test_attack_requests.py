@@ -239,7 +239,11 @@ def test_an_interrupted_attack_shows_what_it_has_and_says_that_it_is_incomplete(
     monkeypatch.setenv("STOP_AT", "100")
     monkeypatch.setenv("STOP_BY", by)
     words = ["--norm", "linf", "--eps", "0.01", "--attack", "pgd:steps=500"]
-    got, content = attack(capsys, files, "Stopping", *words)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        got, content = attack(capsys, files, "Stopping", *words)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (got, content["complete"], content["robust_accuracy"]["value"]) == (code, False, None)
     checks = {check["id"]: check["outcome"] for check in content["trust"]["checks"]}
     assert checks["complete"] == "fail"
