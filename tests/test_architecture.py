@@ -40,7 +40,10 @@ ALLOWED = {
         "models/user_code.py": "a user's module or factory may raise anything",
     },
     "unsafe_loads": {"models/user_code.py": "running the user's file is what --arch asks for"},
-    "global_randomness": {"models/preflight.py": "seeds what a user's network draws, inside fork_rng"},
+    "global_randomness": {
+        "models/preflight.py": "seeds what a user's network draws, inside fork_rng",
+        "models/watch.py": "puts the global states back that a user's network may have moved",
+    },
     "prints_outside_cli": {"files/sandbox.py": "the child's error goes to its parent over standard error"},
 }
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import secure_ai
+from secure_ai.cli.main import Terminated
 from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_OK
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from secure_ai.core.findings import exceeds
 from secure_ai.runs import defaults
 
@@ -59,6 +61,8 @@ def attack(
         print_json(report.as_json())
     else:
         print_attack(report)
-    if report.result.interruption is not None:
-        raise report.result.interruption
+    if report.result.interruption is not None:  # the partial result is out, and stays the only document
+        terminated = isinstance(report.result.interruption, Terminated)
+        print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
+        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
     return EXIT_FINDINGS if exceeds(report.findings, fail.fail_on) else EXIT_OK

@@ -136,6 +136,8 @@ def print_attack(report: AttackReport) -> None:
     )
     if report.model.user_code:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
+    if result.access != "gradients":
+        console.print(f"[yellow]attacked by its {result.access} alone[/yellow]")
     for fix in report.fixes:
         console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
     if report.surrogate is not None:
@@ -152,11 +154,13 @@ def print_attack(report: AttackReport) -> None:
             f"{row.seconds:.1f} s",
             str(row.forward_passes),
             str(row.backward_passes),
+            f"{row.queries.mean:.0f} / {row.queries.max}" if row.queries else "",
             str(row.robust_accuracy),
         )
         for row in result.rows
     ]
-    print_table("attacks, in the order run", ("attack", "time", "forward", "backward", "robust accuracy so far"), rows)
+    columns = ("attack", "time", "forward", "backward", "queries mean / max", "robust accuracy so far")
+    print_table("attacks, in the order run", columns, rows)
     checks = [(check.id, check.outcome.value, check.evidence) for check in (*trust.checks, *report.preflight)]
     print_table("why that verdict", ("check", "outcome", "evidence"), checks)
 

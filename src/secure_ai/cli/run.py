@@ -72,7 +72,7 @@ def run(
     given = {key: value for key, value in flags.items() if value is not None}
     if given and mode is None:
         raise UsageError("these flags belong to report 2's modes", where=", ".join(given), expected="--mode as well")
-    spec = model.spec() if model.model else None
+    spec = model.spec() if model.model or model.arch else None
     around = surroundings(os.environ, Path())
     recipe = recipe or (None if spec or mode else around.options.get("recipe"))
     settings: dict[str, Any] = {f"report_2.{key}": value for key, value in given.items()}

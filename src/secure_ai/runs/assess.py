@@ -44,12 +44,14 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         return []
     if model is None:
         raise ConfigError("no model to assess", where="--model", expected="a model file", got="none")
-    artifact = read_artifact(model.model, events=events)
+    if model.model is None and model.arch is None:
+        raise ConfigError("no model to assess", where="--model", expected="a model file or --arch", got="none")
+    file_sha256 = "" if model.model is None else read_artifact(model.model, events=events).sha256
     settings = {
         **model.as_json(),
         **recipe.assess.model_dump(),
         "seed": recipe.seed,
-        "file_sha256": artifact.sha256,
+        "file_sha256": file_sha256,
         "code": _code(model.arch),
         **_surrogate(recipe, events),
     }

@@ -20,14 +20,16 @@ from secure_ai.core.trust import Check, Trust, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable
-from secure_ai.models.preflight import Preflight, preflight
-from secure_ai.models.store import LoadedModel, load_model, make_target
+from secure_ai.models.preflight import Preflight, preflight, same_answers
+from secure_ai.models.scorer import ScoreFunction
+from secure_ai.models.store import LoadedModel, make_target
 from secure_ai.models.target import PassCounter, Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.health import gradient_health
+from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.transfer import DIGEST_CHARACTERS, bind_borrowed, names_transfer, no_surrogate
 from secure_ai.red.evasion.trust import judge_suite
@@ -35,6 +37,7 @@ from secure_ai.runs import defaults
 from secure_ai.runs.examples_file import Origin, read_examples, save_examples
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
+from secure_ai.runs.subject import load_subject, spec_of
 
 MAX_BATCH_SIZE = 10_000
 PREFLIGHT_POOL = 1000
@@ -87,6 +90,7 @@ class AttackReport:
                 "format": self.model.format,
                 "arch": self.model.arch,
                 "user_code": self.model.user_code,
+                "access": self.result.access,
             },
             "data": {"name": self.data.name, "digest": self.data.digest, "n": len(self.data), "note": self.data.note},
             "budget": self.budget.as_json(),
@@ -116,7 +120,7 @@ class AttackReport:
 
 
 def attack(
-    model: ModelSpec,
+    model: ModelSpec | torch.nn.Module | ScoreFunction,
     data: str,
     *,
     norm: str,
@@ -135,7 +139,8 @@ def attack(
     """Attack a network.
 
     Args:
-        model: the file and how to read and feed it.
+        model: the file and how to read and feed it; or a network, or any callable from images (N, C, H, W) float32 in
+            [0, 1] as a NumPy array to scores (N, K) (labels (N,): through a ModelSpec with `access="labels"`).
         data: in the forms of `--data`, e.g. `mnist:test~1000`.
         norm: linf, l2, l1 or l0.
         eps: decimal or fraction, e.g. `8/255`.
@@ -154,15 +159,12 @@ def attack(
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    plans = parse_attacks(attack, budget.norm)
-    check_cost(plans, len(dataset))
-    _check_norm(plans, budget)
-    _check_surrogate(plans, surrogate)
+    _refuse_early(attack, budget, len(dataset), surrogate)
     compute = configure(precision)
-    loaded = load_model(
-        model.model, arch=model.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
-    )
-    target = target_for(loaded, dataset, model, batch_size=batch_size, search_dtype=compute.search_dtype)
+    loaded = load_subject(model, dataset, events)
+    target = target_for(loaded, dataset, spec_of(model), batch_size=batch_size, search_dtype=compute.search_dtype)
+    plans = plans_for(attack, budget.norm, target.access)
+    check_cost(plans, len(dataset))
     checked = examine(target, dataset, seed)
     other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
     plans = bind_borrowed(plans, network=other, read=lambda file: read_examples(file, dataset))
@@ -178,15 +180,26 @@ def attack(
         progress=progress,
         keep_examples=save_adversarial is not None,
     )
-    gradients = gradient_health(checked.target, dataset.images, dataset.labels) if result.complete else None
-    more = [*checked.checks, random_sample_check(dataset)]
+    more = [*checked.checks, *data_checks(dataset)]
+    if result.complete:
+        more.append(same_answers(checked))
+    gradients = health_where_seen(checked.target, dataset) if result.complete else None
     trust = judge_suite(result, gradients=gradients, made_for=_made_for(plans, loaded.digest), more=more)
     if save_adversarial is not None and result.x_adv is not None:
         origin = Origin(model_digest=loaded.digest, data_digest=dataset.digest, budget=budget, attack=attack, seed=seed)
         kept = result.evaluated
         labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
         save_examples(Path(save_adversarial), result.x_adv[kept], labels, index, origin)
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, checked.fixes, seed, other)
+    fixes = (*loaded.notes, *checked.fixes)
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other)
+
+
+def _refuse_early(attack: str, budget: PerturbationBudget, n: int, surrogate: ModelSpec | None) -> None:
+    """What can be refused before any code of the user's runs."""
+    plans = parse_attacks(attack, budget.norm)
+    check_cost(plans, n)
+    _check_norm(plans, budget)
+    _check_surrogate(plans, surrogate)
 
 
 def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None) -> None:
@@ -214,11 +227,23 @@ def surrogate_for(
     spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
 ) -> Target:
     """The surrogate as something to make examples on: loaded, fed as said, with preflight's fixes."""
-    loaded = load_model(
-        spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
-    )
+    loaded = load_subject(spec, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
     return examine(target, dataset, seed).target
+
+
+def health_where_seen(target: Target, dataset: Dataset) -> GradientHealth | None:
+    """`gradient_health` of a target that offers gradients."""
+    return gradient_health(target, dataset.images, dataset.labels) if target.access == "gradients" else None
+
+
+def data_checks(dataset: Dataset) -> list[Check]:
+    """What the data alone allow to be claimed."""
+    classes = np.unique(dataset.labels)
+    evidence = f"{len(classes)} classes among {len(dataset)} images"
+    if len(classes) < 2:
+        evidence = f"every image is of class {classes[0]}: a network that always answers {classes[0]} would be robust"
+    return [random_sample_check(dataset), check("classes-in-data", len(classes) > 1, evidence)]
 
 
 def random_sample_check(dataset: Dataset) -> Check:
@@ -244,6 +269,7 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
         mean=model.mean,
         std=model.std,
         value_range=model.value_range,
+        access=model.access,
         **settings,
     )
 

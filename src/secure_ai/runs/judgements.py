@@ -128,7 +128,7 @@ def _same_trigger_on_clean(row: Entry, own: Entry) -> bool:
     """Whether `row` is the clean network's rate beside `own`: the protocol names trigger, place and target."""
     clean_model = f"{own['model'].rsplit('/', 1)[0]}/baseline"
     same = row["metric"] == own["metric"] and row["protocol"] == own["protocol"]
-    return same and row["model"] == clean_model != own["model"]
+    return bool(same and row["model"] == clean_model != own["model"])
 
 
 def _with_trust(row: Entry) -> str:

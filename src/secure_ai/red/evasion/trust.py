@@ -11,6 +11,7 @@ from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.results import Rate
 from secure_ai.core.statistics import wilson
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
+from secure_ai.red.evasion.access import access_check
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.health import GradientHealth
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
@@ -81,6 +82,7 @@ def judge_suite(
         _gradients(gradients),
         _moved(result),
         _strength(result.plans),
+        access_check(result.access),
         *more,
     ]
     return judge(checks, breaking=BREAKING)

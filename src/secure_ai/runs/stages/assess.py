@@ -14,14 +14,15 @@ from secure_ai.core.results import rate
 from secure_ai.core.statistics import mcnemar_exact
 from secure_ai.core.trust import Check, CheckOutcome, check
 from secure_ai.data.dataset import Dataset
+from secure_ai.models.access import Access
 from secure_ai.models.evaluate import evaluate
-from secure_ai.models.preflight import Preflight
-from secure_ai.models.store import LoadedModel, load_model
+from secure_ai.models.preflight import Preflight, same_answers
+from secure_ai.models.store import LoadedModel
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
-from secure_ai.red.evasion.health import gradient_health
+from secure_ai.red.evasion.access import plans_for
+from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.runs.attack import examine, random_sample_check, target_for
+from secure_ai.runs.attack import data_checks, examine, health_where_seen, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
@@ -30,15 +31,17 @@ from secure_ai.runs.stages.distances import minimum_distances
 from secure_ai.runs.stages.gallery import gallery, npz_bytes, spread_over_classes
 from secure_ai.runs.stages.robustness import add_suite, whole_suite
 from secure_ai.runs.stages.transfers import matrix, sample
+from secure_ai.runs.subject import load_subject
 
 SIGNIFICANT = 0.05
 
 
-def _spec(work: Work, model: str, arch: str | None) -> ModelSpec:
+def _spec(work: Work, model: str | None, arch: str | None, access: Access) -> ModelSpec:
     s = work.settings
     return ModelSpec(
         model=model,
         arch=arch,
+        access=access,
         mean=tuple(s["mean"]),
         std=tuple(s["std"]),
         value_range=tuple(s["value_range"]),
@@ -46,20 +49,20 @@ def _spec(work: Work, model: str, arch: str | None) -> ModelSpec:
 
 
 def _subject(work: Work, dataset: Dataset) -> tuple[LoadedModel, Preflight]:
-    return _examined(work, dataset, _spec(work, work.settings["model"], work.settings["arch"]), "file_sha256")
+    settings = work.settings
+    spec = _spec(work, settings["model"], settings["arch"], settings["access"])
+    return _examined(work, dataset, spec, "file_sha256")
 
 
 def _surrogate(work: Work, dataset: Dataset) -> tuple[LoadedModel, Preflight] | None:
     if work.settings["surrogate"] is None:
         return None
-    spec = _spec(work, work.settings["surrogate"], work.settings["surrogate_arch"])
+    spec = _spec(work, work.settings["surrogate"], work.settings["surrogate_arch"], "gradients")
     return _examined(work, dataset, spec, "surrogate_sha256")
 
 
 def _examined(work: Work, dataset: Dataset, spec: ModelSpec, digest: str) -> tuple[LoadedModel, Preflight]:
-    loaded = load_model(
-        spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=work.events
-    )
+    loaded = load_subject(spec, dataset, work.events)
     if loaded.file_sha256 != work.settings[digest]:
         raise DigestMismatchError(
             "the model file changed since this run began",
@@ -84,19 +87,20 @@ def _budget(work: Work, dataset: Dataset) -> PerturbationBudget:
 def attack_subject(work: Work) -> Outputs:
     """Preflight, clean accuracy and the suite on the recipe's sample."""
     dataset = _sample(work)
-    budget, plans = _budget(work, dataset), parse_attacks(work.settings["attack"], work.settings["norm"])
-    check_cost(plans, len(dataset))
+    budget = _budget(work, dataset)
     loaded, checked = _subject(work, dataset)
     target, seed = checked.target, work.settings["seed"]
     other = _surrogate(work, dataset)
     surrogate = other[1].target if other else None
     attacks = work.settings["attack"]
+    plans = plans_for(attacks, budget.norm, target.access)
+    check_cost(plans, len(dataset))
     result = whole_suite(target, dataset, budget, attacks, seed, work.progress, surrogate=surrogate, keep_examples=True)
     collected = Collected(stage="assess/attack", model=SUBJECT, replay="")
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
-    gradients = gradient_health(target, dataset.images, dataset.labels)
-    more = [*checked.checks, random_sample_check(dataset)]
+    gradients = health_where_seen(target, dataset)
+    more = [*checked.checks, *data_checks(dataset), same_answers(checked)]
     add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more, dataset=dataset)
     galleries, arrays = _galleries(result, target, dataset)
     content = {
@@ -118,8 +122,9 @@ def _model_json(identifier: str, loaded: LoadedModel, checked: Preflight) -> dic
         "format": loaded.format,
         "arch": loaded.arch,
         "user_code": loaded.user_code,
+        "access": checked.target.access,
         "preflight": [check.as_json() for check in checked.checks],
-        "fixes": list(checked.fixes),
+        "fixes": [*loaded.notes, *checked.fixes],
     }
 
 
@@ -173,8 +178,8 @@ def security_curve(work: Work) -> Outputs:
     other = _surrogate(work, dataset)
     attacks, seed = work.settings["attack"], work.settings["seed"]
     collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
-    gradients = gradient_health(target, dataset.images, dataset.labels)
-    more = [*checked.checks, random_sample_check(dataset)]
+    gradients = health_where_seen(target, dataset)
+    more = [*checked.checks, *data_checks(dataset)]
     points: list[dict[str, Any]] = []
     largest = 1.0 if budget.norm == "linf" else float("inf")
     grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})

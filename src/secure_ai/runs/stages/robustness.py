@@ -14,7 +14,7 @@ from secure_ai.core.trust import Check, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.evaluate import Evaluation
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.contract import SHARD_SIZE, Progress, ignore_progress
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
@@ -37,7 +37,7 @@ def whole_suite(
     keep_examples: bool = False,
 ) -> SuiteResult:
     """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
-    plans = bind_borrowed(parse_attacks(attacks, budget.norm), network=surrogate)
+    plans = bind_borrowed(plans_for(attacks, budget.norm, target.access), network=surrogate)
     result = run_suite(
         target,
         dataset.images,
