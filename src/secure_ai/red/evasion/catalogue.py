@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
+from secure_ai.red.evasion.art import art_plan
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.costs import COSTS
@@ -120,6 +121,8 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 def _parse_plan(item: str) -> AttackPlan:
     name, *assignments = item.split(":")
+    if name == "art":
+        return art_plan(assignments)
     if name not in ATTACKS:
         known = sorted([*ATTACKS, *SUITES, *PROTOCOLS])
         message = "a suite takes no settings" if name in {*SUITES, *PROTOCOLS} else "unknown attack"
@@ -165,7 +168,8 @@ def _parse_value(name: str, key: str, text: str) -> Setting:
 def forecast_passes(plans: Sequence[AttackPlan], n: int) -> int:
     """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification.
 
-    A plan whose attack is not of this catalogue counts with its verification only.
+    A plan whose attack is not of this catalogue (the caller's own, or one of ART's, whose counts are bounded when they
+    are read) counts with its verification only.
     """
     return n * (1 + sum(1 + _passes(plan) for plan in plans))
 
