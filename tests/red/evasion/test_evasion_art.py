@@ -167,11 +167,11 @@ def test_what_art_refuses_or_breaks_on_has_its_own_error(cnn_case: Callable[...,
         def __init__(self, classifier: object) -> None:
             pass
 
-        def generate(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        def generate(self, x: np.ndarray, y: np.ndarray | None) -> np.ndarray:
             raise KeyError("oh")
 
     with pytest.raises(AttackOutputError) as caught:
-        run_art(Broken, False, False, case.target, case.x, case.y, budget=LINF, generator=torch.Generator())
+        run_art(Broken, ART_ATTACKS["DeepFool"], case.target, case.x, case.y, budget=LINF, generator=torch.Generator())
     assert "KeyError" in str(caught.value.got)
 
 

@@ -14,13 +14,12 @@ import inspect
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError, CostLimitError, ExtraMissingError
-from secure_ai.red.evasion.art_adapter import run_art
-from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Knowledge, Setting
+from secure_ai.red.evasion.art_adapter import ArtAttack, run_art
+from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
 
 MAX_COUNT = 100_000  # of any single whole number
 MAX_WORK = 10**7  # product of an attack's counts: what a sample may cost, roughly, since ART declares no passes
@@ -28,24 +27,6 @@ MAX_NUMBER = 1e6
 
 P_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 ANY_NORM: tuple[Norm, ...] = (*P_NORMS, "l0")
-
-
-@dataclass(frozen=True, slots=True)
-class ArtAttack:
-    """A row of the table.
-
-    Attributes:
-        norms: that its `norm` takes, or the one it is made for; any for a search that takes none, since what it finds
-            counts where it lies within eps.
-        alone: ART takes the samples one after the other, so each gets its own random numbers; the others work on a
-            whole shard at once.
-        probabilities: it asks for the softmax of the logits.
-    """
-
-    knowledge: Knowledge
-    norms: tuple[Norm, ...]
-    alone: bool = False
-    probabilities: bool = False
 
 
 ART_ATTACKS: dict[str, ArtAttack] = {
@@ -68,13 +49,13 @@ ART_ATTACKS: dict[str, ArtAttack] = {
     "ProjectedGradientDescentNumpy": ArtAttack("white-box", P_NORMS),
     "ProjectedGradientDescentPyTorch": ArtAttack("white-box", P_NORMS),
     "RescalingAutoConjugateGradient": ArtAttack("white-box", P_NORMS),
-    "SaliencyMapMethod": ArtAttack("white-box", ANY_NORM),
+    "SaliencyMapMethod": ArtAttack("white-box", ANY_NORM, targeted=True),
     "SignOPTAttack": ArtAttack("decision-based", ANY_NORM, alone=True),
     "SimBA": ArtAttack("score-based", ANY_NORM, alone=True, probabilities=True),
     "SpatialTransformation": ArtAttack("score-based", ANY_NORM),
-    "SquareAttack": ArtAttack("score-based", P_NORMS),
+    "SquareAttack": ArtAttack("score-based", ("linf", "l2")),  # it takes l1 and then does nothing
     "ThresholdAttack": ArtAttack("score-based", ANY_NORM, alone=True),
-    "VirtualAdversarialMethod": ArtAttack("white-box", ("l2",)),
+    "VirtualAdversarialMethod": ArtAttack("white-box", ("l2",), probabilities=True),
     "ZooAttack": ArtAttack("score-based", ANY_NORM),
 }
 """ART's class name -> what it may know, the budgets it fits, how it is run."""
@@ -114,7 +95,7 @@ def art_plan(words: Sequence[str]) -> AttackPlan:
         settings[key] = _value(f"art:{name}:{key}", known[key], text)
     _check_work(name, settings)
     entry = AttackEntry(
-        attack=cast(Attack, functools.partial(run_art, art_class(name), row.alone, row.probabilities)),
+        attack=cast(Attack, functools.partial(run_art, art_class(name), row)),
         norms=row.norms,
         knowledge=row.knowledge,
         kind="minimal",  # a foreign attack that leaves the budget has failed; that is no bug of this tool

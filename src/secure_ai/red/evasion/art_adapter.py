@@ -8,6 +8,7 @@ import io
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,31 @@ from torch import Tensor, nn
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackOutputError, AttackSettingsError, SecureAIError
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.contract import Knowledge
 from secure_ai.red.evasion.rows import active_rows
 
 ART_NORMS: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1}
 EPS_STEP_REL = 1 / 3  # in eps: what ART's defaults (eps_step 0.1, eps 0.3) come to
+
+
+@dataclass(frozen=True, slots=True)
+class ArtAttack:
+    """What the table of ART's attacks says of one.
+
+    Attributes:
+        norms: that its `norm` takes, or the one it is made for; any for a search that takes none, since what it finds
+            counts where it lies within eps.
+        alone: ART takes the samples one after the other, so each gets its own random numbers; the others work on a
+            whole shard at once.
+        probabilities: it asks for the softmax of the logits.
+        targeted: the labels that it is given are those it aims at, always; without a target label it draws some.
+    """
+
+    knowledge: Knowledge
+    norms: tuple[Norm, ...]
+    alone: bool = False
+    probabilities: bool = False
+    targeted: bool = False
 
 
 class _Network(nn.Module):
@@ -37,8 +59,7 @@ class _Network(nn.Module):
 
 def run_art(
     attack: Any,
-    alone: bool,
-    probabilities: bool,
+    row: ArtAttack,
     target: Target,
     x: Tensor,
     y: Tensor,
@@ -58,8 +79,7 @@ def run_art(
 
     Args:
         attack: ART's class.
-        alone: ART would take the samples one by one.
-        probabilities: the attack asks for the softmax of the logits.
+        row: what the table says of it.
         target: see `Attack`, as for all arguments down to `active`.
         settings: keyword arguments of the class; `eps`, `norm`, `targeted` and the batch come from the others, and so
             does `eps_step` (a third of eps, ART's own ratio) where it is not given.
@@ -73,12 +93,12 @@ def run_art(
         TargetError: the network failed.
     """
     where = f"art:{attack.__name__}"
-    if target_label is not None and "targeted" not in attack.attack_params:
+    if target_label is not None and not (row.targeted or "targeted" in attack.attack_params):
         raise AttackSettingsError(
             "the attack cannot aim at a class", where=where, expected="no target label", got=where
         )
     rows = active_rows(y, active)
-    parts = rows[:, None] if alone else torch.arange(len(x))[None]
+    parts = rows[:, None] if row.alone else torch.arange(len(x))[None]
     seeds = torch.randint(2**32, (len(x),), generator=generator).tolist()
     aims = nn.functional.one_hot(y if target_label is None else target_label, target.num_classes).float()
     decided = {"verbose": False, "targeted": target_label is not None, "norm": ART_NORMS.get(budget.norm)}
@@ -86,8 +106,9 @@ def run_art(
     result = x.clone()
     for part in parts if len(rows) else ():
         with _silent(), _seeded_globals(seeds[int(part[0])]), torch.enable_grad():
-            maker = _made(attack, _classifier(target, probabilities), decided | {"batch_size": len(part)}, settings)
-            result[part] = _generated(maker, x[part], aims[part], where)
+            maker = _made(attack, _classifier(target, row.probabilities), decided | {"batch_size": len(part)}, settings)
+            drawn = row.targeted and target_label is None
+            result[part] = _generated(maker, x[part], None if drawn else aims[part], where)
     idle = torch.ones(len(x), dtype=torch.bool)
     idle[rows] = False
     result[idle] = x[idle]
@@ -113,7 +134,7 @@ def _made(attack: Any, classifier: Any, decided: dict[str, Any], given: dict[str
     settings = {key: value for key, value in decided.items() if key in takes} | given
     try:
         return attack(classifier, **settings)
-    except (ValueError, TypeError) as error:
+    except Exception as error:  # a foreign class may raise anything
         raise AttackSettingsError(
             "ART refuses these settings",
             where=f"art:{attack.__name__}",
@@ -122,10 +143,11 @@ def _made(attack: Any, classifier: Any, decided: dict[str, Any], given: dict[str
         ) from error
 
 
-def _generated(maker: Any, x: Tensor, aims: Tensor, where: str) -> Tensor:
+def _generated(maker: Any, x: Tensor, aims: Tensor | None, where: str) -> Tensor:
     """What ART returns for x (M, C, H, W) and one-hot labels `aims` (M, K), as images."""
+    labels = None if aims is None else aims.numpy()
     try:
-        found = np.asarray(maker.generate(x=x.numpy().copy(), y=aims.numpy()), dtype=np.float32)
+        found = np.asarray(maker.generate(x=x.numpy().copy(), y=labels), dtype=np.float32)
     except SecureAIError:
         raise
     except Exception as error:  # a foreign attack may raise anything
