@@ -108,7 +108,7 @@ def run_peer(
     attack: PeerAttack, network: nn.Module, judge: Target, x: Tensor, y: Tensor, budget: PerturbationBudget,
     seed: int, batch: int, *, clean_pass: bool = False,
 ) -> Round:  # fmt: skip
-    """A peer on images that are all classified correctly; with `clean_pass` a pass over the clean images counts, too."""
+    """A peer on images that are all classified correctly; with `clean_pass` that pass counts, too."""
     began = time.perf_counter()
     with silent():
         if clean_pass:
@@ -133,8 +133,8 @@ def compare(ours: np.ndarray, peer: np.ndarray) -> dict[str, Any]:
     only_ours, only_peer = int((~ours & peer).sum()), int((ours & ~peer).sum())
     return {
         "n": n,
-        "ours": round(100 * float(ours.mean()), 3),
-        "peer": round(100 * float(peer.mean()), 3),
+        "ours_accuracy": round(100 * float(ours.mean()), 3),
+        "peer_accuracy": round(100 * float(peer.mean()), 3),
         "ours_interval": [round(100 * end, 2) for end in wilson(int(ours.sum()), n)],
         "points": round(100 * (float(ours.mean()) - float(peer.mean())), 3),
         "only_ours_breaks": only_ours,
@@ -150,12 +150,22 @@ def best_batch(run: Callable[[int], float], batches: tuple[int, ...]) -> int:
 
 
 def interleaved(ours: Callable[[], Round], peer: Callable[[], Round], pairs: int) -> dict[str, Any]:
-    """Median ratio (peer's seconds over ours) of pairs run one after the other, and both sides' seconds."""
-    measured = [(ours().seconds, peer().seconds) for _ in range(pairs)]
+    """Median ratio (peer's seconds over ours) of pairs run one after the other, and both sides' seconds.
+
+    `cpu_ratio` is of processor time: what the ratio would be if nothing else ran on the machine.
+    """
+    measured, spent = [], []
+    for _ in range(pairs):
+        began = time.process_time()
+        mine = ours().seconds
+        between = time.process_time()
+        measured.append((mine, peer().seconds))
+        spent.append((time.process_time() - between) / (between - began))
     ratios = [theirs / mine for mine, theirs in measured]
     return {
         "pairs": pairs,
         "ratio": round(statistics.median(ratios), 3),
+        "cpu_ratio": round(statistics.median(spent), 3),
         "ratios": [round(ratio, 3) for ratio in ratios],
         "ours_seconds": round(statistics.median(mine for mine, _ in measured), 3),
         "peer_seconds": round(statistics.median(theirs for _, theirs in measured), 3),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import subprocess
@@ -65,7 +66,7 @@ def quality(bench: Any) -> None:
             if attack in chosen:
                 budget = budget_of(name, SETTINGS[attack].norm)
                 key = {"network": name, "attack": attack, "peer": peer, "budget": str(budget)}
-                bench.measure("quality", key, lambda a=attack, p=peer, b=budget: _duel(target, a, p, x, y, b))
+                bench.measure("quality", key, functools.partial(_duel, target, attack, peer, x, y, budget))
 
 
 def _duel(target: Target, attack: str, peer: str, x: Any, y: Any, budget: PerturbationBudget) -> dict[str, Any]:
@@ -104,7 +105,7 @@ def protocol(bench: Any) -> None:
     """Passes that a never-broken sample costs, member by member, ours and the reference's."""
     x, y = bench.x[:4].contiguous(), torch.zeros(4, dtype=torch.int64)
     for member in STANDARD:
-        bench.measure("protocol", {"attack": member}, lambda m=member: _passes(m, x, y))
+        bench.measure("protocol", {"attack": member}, functools.partial(_passes, member, x, y))
 
 
 def _passes(member: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
@@ -200,7 +201,9 @@ def autoattack_speed(bench: Any) -> None:
         for suite in ("autoattack", "fast"):
             for pair in range(bench.arguments.slow_pairs):
 
-                def work(suite: str = suite, target: Target = target, pair: int = pair) -> dict[str, Any]:
+                def work(
+                    suite: str = suite, target: Target = target, network: nn.Module = network, pair: int = pair
+                ) -> dict[str, Any]:
                     mine = run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
                     theirs = _reference_round(network, plain, bench, eps, pair)
                     return {**compare(mine.robust, theirs.robust), "ratio": round(theirs.seconds / mine.seconds, 3),
@@ -229,7 +232,7 @@ def autoattack_seeds(bench: Any) -> None:
 
             bench.measure("autoattack-seeds", {"network": name, "attack_seed": seed, "peer": "pyautoattack"}, work)
     found = bench.used["autoattack-seeds"]
-    for side in ("ours", "peer"):
+    for side in ("ours_accuracy", "peer_accuracy"):
         means = [
             statistics.mean(e[side] for e in found if e["network"] == name) for name in {e["network"] for e in found}
         ]
@@ -252,7 +255,7 @@ def memory(bench: Any) -> None:
                 bench.arguments.n if attack == "pgd" else min(bench.arguments.n, 256),
             )
             bench.measure("memory", {"network": name, "attack": attack, "side": side, "n": n},
-                          lambda s=side, a=attack, w=name, k=n: _peak(bench, s, a, w, k))  # fmt: skip
+                          functools.partial(_peak, bench, side, attack, name, n))  # fmt: skip
 
 
 def _peak(bench: Any, side: str, attack: str, network: str, n: int) -> dict[str, Any]:
@@ -286,7 +289,9 @@ def profile(bench: Any) -> None:
     """What a step of PGD-40 costs beside a bare forward and backward pass, on images that are never broken."""
     name = bench.arguments.speed_network
     for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
-        bench.measure("profile", {"network": name, "dtype": str(dtype)}, lambda d=dtype: _profile(bench, name, d))
+        bench.measure(
+            "profile", {"network": name, "dtype": str(dtype)}, functools.partial(_profile, bench, name, dtype)
+        )
 
 
 def _profile(bench: Any, name: str, dtype: torch.dtype) -> dict[str, Any]:

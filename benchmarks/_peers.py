@@ -1,7 +1,7 @@
 """The peers' attacks as functions with every shared parameter set explicitly; what a peer has no name for is absent.
 
-Each function takes a network in evaluation mode, images (N, C, H, W) float32, labels (N,), eps, a seed and a batch size,
-and returns adversarial examples; whether they are any is judged elsewhere, the same for all.
+Each function takes a network in evaluation mode, images (N, C, H, W) float32, labels (N,), eps, a seed and a batch
+size, and returns adversarial examples; whether they are any is judged elsewhere, the same for all.
 """
 
 from __future__ import annotations
