@@ -17,6 +17,7 @@ from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.gradient import pgd
 from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.trust import is_one_step
 
 LINF = PerturbationBudget("linf", 0.05)
 PGD = "art:ProjectedGradientDescent:max_iter=10:eps_step=0.0125"
@@ -148,6 +149,12 @@ def test_settings_outside_the_attacks_own_are_refused(text: str, says: str) -> N
     with pytest.raises(AttackSettingsError) as caught:
         parse_attacks(text)
     assert says in f"{caught.value.message} {caught.value.expected} {caught.value.hint}"
+
+
+def test_the_verdict_knows_one_step_from_many() -> None:
+    assert is_one_step(plan_of("art:FastGradientMethod"))
+    assert not is_one_step(plan_of(PGD))
+    assert not is_one_step(plan_of("art:SaliencyMapMethod"))
 
 
 def test_endless_work_is_refused() -> None:
