@@ -27,10 +27,14 @@ from secure_ai.red.evasion.verify import allowed_distance, measured_distance
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Round:
-    """One side's answer: who stayed robust, (N,) bool, and the seconds from the first call to the verified result."""
+    """One side's answer: who stayed robust, (N,) bool, and the seconds from the first call to the verified result.
+
+    `cpu_seconds` is the processor time of the whole call, where it was taken.
+    """
 
     robust: np.ndarray
     seconds: float
+    cpu_seconds: float = 0.0
 
 
 class Counted(nn.Module):
@@ -122,9 +126,10 @@ def run_ours(
     target: Target, attacks: str, x: Tensor, y: Tensor, budget: PerturbationBudget, seed: int, *, whole: bool = False
 ) -> Round:
     """Ours; seconds of the attacks with their verification, with `whole` those of the suite with its clean pass."""
+    spent = time.process_time()
     result = run_suite(target, x, y, budget=budget, attacks=parse_attacks(attacks, budget.norm), seed=seed)
     seconds = result.seconds if whole else sum(row.seconds for row in result.rows)
-    return Round(np.asarray(result.robust), seconds)
+    return Round(np.asarray(result.robust), seconds, time.process_time() - spent)
 
 
 def compare(ours: np.ndarray, peer: np.ndarray) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def budget_of(network: str, norm: str) -> PerturbationBudget:
 
 def our_list(settings: Settings, eps: float, queries: int = 0) -> str:
     """Our attack with the settings shared with the peer."""
-    return settings.ours.format(step_rel=settings.step / eps, queries=queries or settings.queries)
+    return settings.ours.format(step_rel=settings.step / eps, queries=settings.queries or queries)
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------
@@ -182,12 +182,12 @@ def fgsm_speed(bench: Any) -> None:
 
 
 def _reference_round(network: nn.Module, judge: Target, bench: Any, eps: float, seed: int) -> Round:
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), time.process_time()
     with silent():
         x_adv = reference(network, eps, seed).run_standard_evaluation(bench.x, bench.y, batch_size=250)[0]
     budget = PerturbationBudget("linf", eps)
     robust = verified(judge, x_adv, bench.x, bench.y, budget)
-    return Round(robust, time.perf_counter() - began)
+    return Round(robust, time.perf_counter() - began, time.process_time() - spent)
 
 
 def autoattack_speed(bench: Any) -> None:
@@ -207,6 +207,7 @@ def autoattack_speed(bench: Any) -> None:
                     mine = run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
                     theirs = _reference_round(network, plain, bench, eps, pair)
                     return {**compare(mine.robust, theirs.robust), "ratio": round(theirs.seconds / mine.seconds, 3),
+                            "cpu_ratio": round(theirs.cpu_seconds / mine.cpu_seconds, 3),
                             "ours_seconds": round(mine.seconds, 2), "peer_seconds": round(theirs.seconds, 2),
                             "load": _load()}  # fmt: skip
 

@@ -165,7 +165,7 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quality": ("The same attack, the same settings", ("network", "budget", "attack", "peer", *PAIRED)),
     "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-speed": ("AutoAttack and `fast` against the reference",
-                         ("network", "suite", "dtype", "pair", *PAIRED, *TIMES, "ratio")),
+                         ("network", "suite", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
     "pgd-speed": ("PGD-40", SPEED),
     "fgsm-speed": ("FGSM, end to end", SPEED),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib")),
