@@ -322,6 +322,13 @@ class EnvironmentFailedError(SecureAIError):
     exit_code = EXIT_INCONCLUSIVE
 
 
+class ExtraMissingError(SecureAIError):
+    """An optional extra that was not installed."""
+
+    code = "E_EXTRA"
+    exit_code = EXIT_INCONCLUSIVE
+
+
 class LockedError(SecureAIError):
     """Another run holds the folder."""
 

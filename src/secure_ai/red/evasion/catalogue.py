@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
+from secure_ai.red.evasion.art import art_plan
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.costs import COSTS
@@ -123,6 +124,8 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 def _parse_plan(item: str) -> AttackPlan:
     name, *assignments = item.split(":")
+    if name == "art":
+        return art_plan(assignments)
     entry = _entry(name)
     if entry is None:
         known = sorted([*ATTACKS, *BORROWED, *SUITES, *PROTOCOLS])
@@ -175,7 +178,8 @@ def _parse_value(entry: AttackEntry, name: str, key: str, text: str) -> Setting:
 def forecast_passes(plans: Sequence[AttackPlan], n: int) -> int:
     """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification.
 
-    A plan whose attack is not of this catalogue counts with its verification only; `transfer` with its surrogate's.
+    A plan whose attack is not of this catalogue (the caller's own, or one of ART's, whose counts are bounded when they
+    are read) counts with its verification only; `transfer` with its surrogate's.
     """
     return n * (1 + sum(1 + _passes(plan) for plan in plans))
 
