@@ -2,10 +2,10 @@
 
     scripts/bench zoo --set A|B --out FOLDER [--n N] [--only TEXT] [--again]
 
-Thresholds were chosen on set A, judged on the last 6,000 training images. Set B (other seeds, networks and strengths) is
-judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000 training images
-and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes on where it was.
-The record is made when every row of the set is there.
+Thresholds were chosen on set A, judged on the last 6,000 training images. Set B (other seeds, networks and strengths)
+is judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000 training
+images and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes on where
+it was. The record is made when every row of the set is there.
 """
 
 from __future__ import annotations
@@ -142,7 +142,8 @@ def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, ag
 def shown(row: dict[str, Any]) -> str:
     rates = [row[key]["value"] for key in row if key.endswith("_accuracy")]
     figures = " ".join("-" if value is None else f"{100 * value:5.1f}" for value in rates)
-    return f"{'ok  ' if row['ok'] else 'MISS'} {row['model']}: {figures}; {row['verdict']}, failed: {', '.join(row['failed'])}"
+    verdict = f"{row['verdict']}, failed: {', '.join(row['failed'])}"
+    return f"{'ok  ' if row['ok'] else 'MISS'} {row['model']}: {figures}; {verdict}"
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
+from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
@@ -156,7 +157,8 @@ def attack(
         keep_examples=save_adversarial is not None,
     )
     gradients = gradient_health(checked.target, dataset.images, dataset.labels) if result.complete else None
-    trust = judge_suite(result, gradients=gradients, more=[*checked.checks, random_sample_check(dataset)])
+    more = [*checked.checks, random_sample_check(dataset), *probes(checked.target, dataset, result)]
+    trust = judge_suite(result, gradients=gradients, more=more)
     if save_adversarial is not None:
         _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
     return AttackReport(loaded, dataset, budget, result, trust, checked.checks, checked.fixes, seed)
@@ -166,6 +168,14 @@ def random_sample_check(dataset: Dataset) -> Check:
     """Fails for the first N in file order: on one network PGD-40 gave 91 % on the first half and 96 % on the last."""
     evidence = dataset.note or "every image of the source"
     return check("random-sample", not dataset.note.startswith("first"), evidence)
+
+
+def probes(target: Target, dataset: Dataset, result: SuiteResult) -> tuple[Check, ...]:
+    """The checks that need probes of their own; none for a suite that was stopped."""
+    if not result.complete:
+        return ()
+    images, labels, plans = dataset.images, dataset.labels, result.plans
+    return diagnose(target, images, labels, result.budget, result.seed, attacks=plans, robust=result.robust)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:

@@ -16,7 +16,7 @@ from secure_ai.models.preflight import Preflight
 from secure_ai.models.store import LoadedModel, load_model
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.health import gradient_health
-from secure_ai.runs.attack import examine, random_sample_check, target_for
+from secure_ai.runs.attack import examine, probes, random_sample_check, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
@@ -74,7 +74,7 @@ def attack_subject(work: Work) -> Outputs:
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
     gradients = gradient_health(target, dataset.images, dataset.labels)
-    more = [*checked.checks, random_sample_check(dataset)]
+    more = [*checked.checks, random_sample_check(dataset), *probes(target, dataset, result)]
     add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more)
     model = {
         "id": SUBJECT,
@@ -127,7 +127,8 @@ def security_curve(work: Work) -> Outputs:
     for number, eps in enumerate(grid):
         if eps > 0:
             result = whole_suite(target, dataset, PerturbationBudget(budget.norm, eps), attacks, seed)
-            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients, more)
+            judged = [*more, *probes(target, dataset, result)]
+            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients, judged)
             accuracy = result.robust_accuracy
         else:
             accuracy = evaluate(target, dataset.images, dataset.labels).accuracy

@@ -45,8 +45,8 @@ def _overfitting(full: Tensor, shorter: list[Tensor]) -> Check:
     counts = [int(right.sum()) for right in shorter]
     lowest = min(counts)
     evidence = (
-        f"one step of eps leaves {whole} of {n} images right, one of {FRACTIONS[counts.index(lowest)]:g} eps in the same "
-        f"direction {lowest}; at most {MOST_GAP:.0%} of {n} more may be right at the full step"
+        f"one step of eps leaves {whole} of {n} images right, one of {FRACTIONS[counts.index(lowest)]:g} eps in the "
+        f"same direction {lowest}; at most {MOST_GAP:.0%} of {n} more may be right at the full step"
     )
     return check(IDS[0], whole - lowest <= MOST_GAP * n, evidence)
 

@@ -40,7 +40,7 @@ def gradient_matches_change(probe: Probe) -> Check:
     x, y = probe.right()
     if not len(y):
         return check(identifier, None, "no image is classified correctly")
-    logits, before, gradient = raw_gradient(probe.target, x, y, margin)
+    _, before, gradient = raw_gradient(probe.target, x, y, margin)
     gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
     ratios = [_ratio(probe, x, y, before, gradient, move) for move in MOVES]
     if not any(ratio == ratio for ratio in ratios):  # NaN: nothing was predicted

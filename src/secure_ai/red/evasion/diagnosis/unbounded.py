@@ -39,7 +39,7 @@ def unbounded_attack(probe: Probe) -> Check:
         left[eps] = len(alive)
     largest = int(torch.bincount(y).max())
     evidence = (
-        f"PGD from the clean image leaves {left[HALF]} of {len(y)} images right at linf eps {HALF:g} (the largest class "
-        f"has {largest}) and {left[WHOLE]} at eps {WHOLE:g} (none may be)"
+        f"PGD from the clean image leaves {left[HALF]} of {len(y)} images right at linf eps {HALF:g} (the largest "
+        f"class has {largest}) and {left[WHOLE]} at eps {WHOLE:g} (none may be)"
     )
     return check(identifier, left[HALF] <= largest and left[WHOLE] == 0, evidence)
