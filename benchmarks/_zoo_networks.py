@@ -21,6 +21,7 @@ from secure_ai.data.splits import hold_out_last, sample_n
 from secure_ai.models.networks import Report1Cnn, Report2Cnn, keras_initialise, torch_initialise
 
 HELD_OUT = 6000
+BATCH = 100
 
 
 class Strided(nn.Module):
@@ -80,23 +81,37 @@ class Recipe:
     prepare: Callable[[Tensor], Tensor] | None = None
 
     @property
+    def batches(self) -> int:
+        """Gradient steps in all."""
+        return self.epochs * -(-self.images // BATCH)
+
+    @property
     def name(self) -> str:
         how = self.method if self.method == "natural" else f"{self.method}-{self.eps:g}"
         encoded = "-encoded" if self.prepare else ""
         return f"{self.arch}-{how}{encoded}-{self.epochs}x{self.images}-seed{self.seed}"
 
 
-def steps_adversary(eps: float, steps: int, step_size: float, random: bool) -> Adversary:
-    """Projected sign steps that end at the last iterate, broken or not: what adversarial training asks for."""
+def steps_adversary(eps: float, steps: int, step_size: float, random: bool, warm_up: int = 0) -> Adversary:
+    """Projected sign steps that end at the last iterate, broken or not: what adversarial training asks for.
+
+    Args:
+        step_size: in units of eps.
+        warm_up: batches over which eps grows from 0; without it small networks may learn one class for all images.
+    """
+    batches = 0
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:
+        nonlocal batches
+        batches += 1
+        size = eps * min(1.0, batches / warm_up) if warm_up else eps
         delta = torch.zeros_like(batch.x)
         if random:
-            delta = eps * (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1)
+            delta = size * (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1)
         for _ in range(steps):
             x = (batch.x + delta).clamp(0, 1).requires_grad_()
             (slope,) = torch.autograd.grad(functional.cross_entropy(network(x), batch.y, reduction="sum"), x)
-            delta = (x.detach() + step_size * slope.sign() - batch.x).clamp(-eps, eps)
+            delta = (x.detach() + step_size * size * slope.sign() - batch.x).clamp(-size, size)
         return (batch.x + delta).clamp(0, 1)
 
     return adversary
@@ -105,11 +120,11 @@ def steps_adversary(eps: float, steps: int, step_size: float, random: bool) -> A
 def _method(recipe: Recipe) -> Method:
     eps = recipe.eps
     if recipe.method == "pgd":
-        return half_replaced(steps_adversary(eps, 7, 0.35 * eps, random=True), 1.0)
+        return half_replaced(steps_adversary(eps, 7, 0.35, random=True, warm_up=recipe.batches // 2), 1.0)
     if recipe.method == "fgsm":
-        return half_replaced(steps_adversary(eps, 1, eps, random=False), 1.0)
+        return half_replaced(steps_adversary(eps, 1, 1.0, random=False), 1.0)
     if recipe.method == "fgsm-rs":
-        return half_replaced(steps_adversary(eps, 1, 1.25 * eps, random=True), 1.0)
+        return half_replaced(steps_adversary(eps, 1, 1.25, random=True), 1.0)
     return natural
 
 
@@ -132,7 +147,7 @@ def trained(recipe: Recipe, mnist_train: Dataset, cache: Path) -> nn.Module:
     part = fitted if recipe.images >= len(fitted) else sample_n(fitted, recipe.images, recipe.seed)
     plan = TrainingPlan(
         epochs=recipe.epochs,
-        batch_size=100,
+        batch_size=BATCH,
         schedule=triangular(0.005 if recipe.method.startswith("fgsm") else 0.003, 0.4),
         seed=recipe.seed,
         adam_epsilon=1e-8,

@@ -104,6 +104,8 @@ def _planted(seed: int, strong: bool) -> tuple[Planted, ...]:
     levels, channels = (11, 12) if strong else (7, 8)
     encoding = Thermometer(nn.Identity(), channels).prepare
     coded = Recipe(arch=f"strided-{channels}-channels", seed=seed, prepare=encoding)
+    smallest = 22 if strong else 24
+    resized = Recipe(arch=arch, seed=seed, prepare=RandomResize(nn.Identity(), smallest).prepare, epochs=4)
     eps = 0.15 if strong else 0.1
     blind = frozenset({"zero-gradients", "step-function"})
     random, saturated = frozenset({"random-without-eot"}), frozenset({"saturated-loss"})
@@ -132,7 +134,7 @@ def _planted(seed: int, strong: bool) -> tuple[Planted, ...]:
             lambda n: Shattered(n, seed, *((3000.0, 0.02) if strong else (2000.0, 0.01))),
         ),
         plant("noise", random, lambda n: Noisy(n, 0.2 if strong else 0.1)),
-        plant("random-resize", random, lambda n: RandomResize(n, 22 if strong else 24)),
+        plant("random-resize", random, lambda n: RandomResize(n, smallest), recipe=resized),
         plant("detached", frozenset({"zero-gradients"}), Detached),
         plant("nan-gradient", frozenset({"zero-gradients"}), NanGradient),
         plant("decoy-gradient", frozenset({"gradient-matches-change"}), lambda n: Decoy(n, seed)),

@@ -83,7 +83,7 @@ def fitted(network: nn.Module, method: Method, data: Dataset, seed: int) -> nn.M
 def small_zoo(digits: Dataset, digits_test: Dataset) -> SmallZoo:
     makers, defences = module_of("_zoo_networks"), module_of("_zoo_defences")
     adversary: Callable[[float], Method] = lambda eps: half_replaced(  # noqa: E731
-        makers.steps_adversary(eps, 4, 0.5 * eps, random=True), 1.0
+        makers.steps_adversary(eps, 4, 0.5, random=True, warm_up=24), 1.0
     )
     recipes: dict[str, tuple[Callable[[], nn.Module], Method]] = {
         "mlp": (makers.Mlp, natural),

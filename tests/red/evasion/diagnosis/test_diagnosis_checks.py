@@ -40,7 +40,7 @@ IDS = [
 
 
 def checks_of(target: Target, x: Tensor, y: Tensor, budget: PerturbationBudget = LINF, **more: Any) -> dict[str, Check]:
-    more = {"attacks": parse_attacks("apgd-ce:steps=10"), **more}
+    more = {"attacks": parse_attacks("apgd-ce:steps=20"), **more}
     return {check.id: check for check in diagnose(target, x, y, budget, 0, **more)}
 
 
@@ -158,7 +158,7 @@ def test_a_gradient_that_points_elsewhere_is_seen(
     decoy = torch.randn((100, 5), generator=torch.Generator().manual_seed(2))
     network = Around(case.target.network, lambda n, x: n(x.detach()) + 1e-2 * (x - x.detach()).flatten(1) @ decoy)
     found = fails(checks_of(target_of(network, case.x, 5), case.x, case.y))
-    assert {"gradient-matches-change", "unbounded-attack"} <= found
+    assert "gradient-matches-change" in found
 
 
 class Wave(nn.Module):
@@ -218,24 +218,23 @@ def test_the_longer_attack_judges_the_suite_s_own_count(cnn_case: Callable[..., 
     assert nobody.outcome is CheckOutcome.PASS
 
 
-def test_an_attack_cut_short_has_not_converged(cnn_case: Callable[..., Any]) -> None:
-    """Ten steps of a tenth of the way: every one still counts; a hundred settle."""
+def test_an_attack_of_tiny_steps_has_not_converged(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case(100)
-    tight = PerturbationBudget("linf", 0.005)
-    short = checks_of(case.target, case.x, case.y, tight, attacks=parse_attacks("pgd:steps=2"))["converged"]
-    long = checks_of(case.target, case.x, case.y, tight, attacks=parse_attacks("pgd:steps=100"))["converged"]
-    assert short.outcome is CheckOutcome.FAIL
-    assert long.outcome is CheckOutcome.PASS
+    for size, outcome in ((0.01, CheckOutcome.FAIL), (0.0, CheckOutcome.PASS)):
+        suite = parse_attacks(f"pgd:steps=20:step_size_rel={size}")
+        found = checks_of(case.target, case.x, case.y, PerturbationBudget("linf", 0.01), attacks=suite)["converged"]
+        assert found.outcome is outcome, found.evidence
+        assert "the last 4 of 20 steps" in found.evidence
 
 
-def test_the_trace_has_as_many_steps_as_the_suite_within_limits() -> None:
-    assert steps_of(parse_attacks("fgsm,square")) == 10
-    assert steps_of(parse_attacks("pgd:steps=40,apgd-ce:steps=60")) == 60
-    assert steps_of(parse_attacks("pgd:steps=5000")) == 100
+def test_the_trace_has_the_steps_of_the_suite_within_limits() -> None:
+    assert steps_of(parse_attacks("fgsm,square")) == (40, 2.5)
+    assert steps_of(parse_attacks("pgd:steps=40,apgd-ce:steps=60")) == (60, 2.5)
+    assert steps_of(parse_attacks("pgd:steps=5000:step_size_rel=0.5")) == (100, 50.0)
 
 
 def test_an_ascent_finds_the_optimum_of_a_linear_network(linear_case: Callable[..., Any]) -> None:
-    for norm, optimum in (("linf", 0.05), ("l2", 0.5), ("l1", 2.0)):
+    for norm, optimum in (("linf", 0.05), ("l2", 0.5), ("l1", 0.3)):
         case = linear_case(norm, optimum)
         for eps, all_broken in ((1.02 * optimum, True), (0.98 * optimum, False)):
             budget = PerturbationBudget(norm, eps)

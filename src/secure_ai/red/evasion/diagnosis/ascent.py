@@ -37,9 +37,17 @@ class Trace:
 
 
 def ascend(
-    target: Target, x: Tensor, y: Tensor, *, start: Tensor, budget: PerturbationBudget, steps: int, loss: Loss
+    target: Target,
+    x: Tensor,
+    y: Tensor,
+    *,
+    start: Tensor,
+    budget: PerturbationBudget,
+    steps: int,
+    loss: Loss,
+    travel: float = TRAVEL,
 ) -> Trace:
-    """Climb `loss` for `steps` steps of 2.5 eps / `steps` each; all samples stay to the end.
+    """Climb `loss` for `steps` steps of `travel` eps / `steps` each; all samples stay to the end.
 
     `steps` backward and `steps` + 1 forward passes a sample. An entry of a gradient that is not finite counts as 0.
 
@@ -48,7 +56,7 @@ def ascend(
         start: (N, C, H, W) inside ball and [0, 1].
         budget: linf, l2 or l1.
     """
-    x_adv, step_size = start, TRAVEL * budget.eps / steps
+    x_adv, step_size = start, travel * budget.eps / steps
     margins, zero, nonfinite = [], [], []
     for _ in range(steps):
         logits, _, gradient = raw_gradient(target, x_adv, y, loss)
