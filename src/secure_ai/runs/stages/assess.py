@@ -15,6 +15,7 @@ from secure_ai.models.evaluate import evaluate
 from secure_ai.models.preflight import Preflight
 from secure_ai.models.store import LoadedModel, load_model
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
+from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.health import gradient_health
 from secure_ai.runs.attack import examine, probes, random_sample_check, target_for
 from secure_ai.runs.jsons import json_bytes
@@ -112,7 +113,10 @@ def _preflight_findings(checks: tuple[Check, ...]) -> list[Finding]:
 
 
 def security_curve(work: Work) -> Outputs:
-    """Robust accuracy over a grid of eps, as multiples of the recipe's; each point with its own trust verdict."""
+    """Robust accuracy over a grid of eps, as multiples of the recipe's; each point with its own trust verdict.
+
+    The probes are made once, at the recipe's eps, and count for every point.
+    """
     dataset = _sample(work)
     budget = _budget(work, dataset)
     _, checked = _subject(work, dataset)
@@ -120,15 +124,15 @@ def security_curve(work: Work) -> Outputs:
     attacks, seed = work.settings["attack"], work.settings["seed"]
     collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
     gradients = gradient_health(target, dataset.images, dataset.labels)
-    more = [*checked.checks, random_sample_check(dataset)]
+    probed = diagnose(target, dataset.images, dataset.labels, budget, seed, attacks=parse_attacks(attacks, budget.norm))
+    more = [*checked.checks, random_sample_check(dataset), *probed]
     points: list[dict[str, Any]] = []
     largest = 1.0 if budget.norm == "linf" else float("inf")
     grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})
     for number, eps in enumerate(grid):
         if eps > 0:
             result = whole_suite(target, dataset, PerturbationBudget(budget.norm, eps), attacks, seed)
-            judged = [*more, *probes(target, dataset, result)]
-            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients, judged)
+            add_suite(collected, f"curve/{eps:g}", result, f"worst case over {attacks}, eps {eps:g}", gradients, more)
             accuracy = result.robust_accuracy
         else:
             accuracy = evaluate(target, dataset.images, dataset.labels).accuracy

@@ -50,8 +50,8 @@ def gradient_matches_change(probe: Probe) -> Check:
     true = [_true(probe, x[has], y[has], before[has], gradient[has], move) for move in MOVES]
     moves = ", ".join(f"{255 * move:g}/255" for move in MOVES)
     evidence = (
-        f"steps of {moves} along the gradient change the margin by {TRUE[0]:g} to {TRUE[1]:g} times what it predicts on "
-        f"{', '.join(map(str, true))} of {n} images; needs {LEAST_TRUE:.0%} for one of the steps"
+        f"steps of {moves} along the gradient change the margin by {TRUE[0]:g} to {TRUE[1]:g} times what it "
+        f"predicts on {', '.join(map(str, true))} of {n} images; needs {LEAST_TRUE:.0%} for one of the steps"
     )
     return check(identifier, max(true) >= LEAST_TRUE * n, evidence)
 
