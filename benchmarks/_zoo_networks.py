@@ -70,7 +70,12 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a network of the zoo is made; `method` is natural, pgd (7 steps), fgsm, or fgsm-rs (Wong et al.) with too long a step."""
+    """How a network of the zoo is made.
+
+    Attributes:
+        method: natural, pgd (7 steps), fgsm, or fgsm-rs (Wong et al., 2001.03994) with too long a step.
+        prepare: what training images go through before the network.
+    """
 
     arch: str
     method: str = "natural"

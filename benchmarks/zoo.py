@@ -30,15 +30,15 @@ from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last, sample_n
+from secure_ai.models.preflight import Preflight
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.trust import judge_examples, judge_suite
-from secure_ai.runs.attack import examine
+from secure_ai.runs.attack import examine, probes
 
 SUITE = "apgd-ce:steps=50,apgd-t:steps=20:targets=3,square:query_budget=500"
 DEFAULT_N = {"A": 300, "B": 1000}
@@ -51,17 +51,22 @@ def target_of(network: nn.Module, name: str, dataset: Dataset) -> Target:
     return Target(network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=10)
 
 
-def attacked(
-    network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str = SUITE
-) -> tuple[SuiteResult, Trust]:
-    """The suite and its verdict, as the command makes them."""
+def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str) -> tuple[Preflight, SuiteResult]:
+    """What preflight makes of the network, and the suite on that."""
     checked = examine(target_of(network, name, dataset), dataset, SEED)
-    images, labels, budget = dataset.images, dataset.labels, PerturbationBudget("linf", eps)
-    plans = parse_attacks(suite)
+    budget, plans = PerturbationBudget("linf", eps), parse_attacks(suite)
+    images, labels = dataset.images, dataset.labels
     result = run_suite(checked.target, images, labels, budget=budget, attacks=plans, seed=SEED, keep_examples=True)
-    probes = diagnose(checked.target, images, labels, budget, SEED, attacks=plans, robust=result.robust)
-    health = gradient_health(checked.target, images, labels)
-    return result, judge_suite(result, gradients=health, more=[*checked.checks, *probes])
+    return checked, result
+
+
+def attacked(network: nn.Module, name: str, dataset: Dataset, eps: float) -> tuple[SuiteResult, Trust]:
+    """The suite and its verdict, as the command makes them."""
+    checked, result = suite_on(network, name, dataset, eps, SUITE)
+    health = gradient_health(checked.target, dataset.images, dataset.labels)
+    return result, judge_suite(
+        result, gradients=health, more=[*checked.checks, *probes(checked.target, dataset, result)]
+    )
 
 
 def failed(trust: Trust) -> list[str]:
@@ -91,7 +96,7 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
     target = target_of(shown, model.name, data)
     if model.transfer:
         donor = trained(replace(model.recipe, seed=model.recipe.seed + 7), train, cache)
-        made, _ = attacked(donor, "donor", data, model.eps, "fgsm")
+        _, made = suite_on(donor, "donor", data, model.eps, "fgsm")
         score = score_examples(
             target, _examples(made), data.labels, data.images, budget=budget, made_for=made.model_digest
         )
@@ -99,7 +104,7 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
     else:
         result, trust = attacked(shown, model.name, data, model.eps)
         naive, clean = result.robust_accuracy, result.clean_accuracy
-    adapted, _ = attacked(model.adapted(network), model.name, data, model.eps, model.adaptive or SUITE)
+    _, adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive or SUITE)
     score = score_examples(
         target, _examples(adapted), data.labels, data.images, budget=budget, made_for=adapted.model_digest
     )

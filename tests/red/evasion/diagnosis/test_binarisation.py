@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 
@@ -103,12 +104,14 @@ def test_what_cannot_be_tested_is_not_run(cnn_case: Callable[..., Any], target_o
     assert judged(few).outcome is CheckOutcome.NOT_RUN
 
 
-def test_features_that_raise_are_not_run(cnn_case: Callable[..., Any], target_of: Callable[..., Target]) -> None:
+def test_features_that_raise_are_not_run(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
     case = cnn_case(40)
     probe = probe_of(case, target_of)
 
     def broken(x: Tensor) -> Tensor:
         raise ValueError("no")
 
-    probe.target.network.features = broken
+    monkeypatch.setattr(probe.target.network, "features", broken)
     assert judged(probe).outcome is CheckOutcome.NOT_RUN

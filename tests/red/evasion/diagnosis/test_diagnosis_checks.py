@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import TargetError
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.models.target import Target
@@ -140,13 +140,21 @@ def test_saturation_is_told_from_a_network_without_gradients(
     assert "saturated-loss" not in found
 
 
+def _rounded(levels: int) -> Callable[[nn.Module, Tensor], Tensor]:
+    def call(network: nn.Module, x: Tensor) -> Tensor:
+        answer: Tensor = network(torch.round(x * levels) / levels)
+        return answer
+
+    return call
+
+
 def test_rounded_pixels_are_seen_and_eight_bits_too(
     cnn_case: Callable[..., Any], target_of: Callable[..., Target]
 ) -> None:
     case = cnn_case(60)
     for levels in (7, 255):
         x = torch.round(case.x * levels) / levels
-        network = Around(case.target.network, lambda n, x, k=levels: n(torch.round(x * k) / k))
+        network = Around(case.target.network, _rounded(levels))
         y = case.target.network(x).argmax(dim=1)
         assert "step-function" in fails(checks_of(target_of(network, x, 5), x, y))
 
@@ -200,6 +208,25 @@ def test_fitting_to_one_step_is_seen_on_the_way_and_leaking_by_what_it_repairs(
     assert honest["label-leaking"].outcome is CheckOutcome.PASS
 
 
+def _masked_on_the_grid(network: nn.Module, x: Tensor) -> Tensor:
+    """No gradient for pixels of 8 bits, that is at clean images, and the true one everywhere else."""
+    on_grid = (255 * x - torch.round(255 * x)).abs() < 1e-3
+    answer: Tensor = network(torch.where(on_grid, x.detach(), x))
+    return answer
+
+
+def test_gradients_that_are_masked_only_at_clean_images_are_seen_by_noise_before_the_step(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    case = cnn_case(60)
+    x = torch.round(255 * case.x) / 255
+    y = case.target.network(x).argmax(dim=1)
+    masked = checks_of(target_of(Around(case.target.network, _masked_on_the_grid), x, 5), x, y)
+    assert masked["one-step-overfitting"].outcome is CheckOutcome.FAIL
+    assert masked["one-step-overfitting"].evidence.startswith("one step of eps leaves 60 of 60 images right")
+    assert checks_of(case.target, x, y)["one-step-overfitting"].outcome is CheckOutcome.PASS
+
+
 def test_the_longer_attack_judges_the_suite_s_own_count(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case(100, scale=3.0)
     wide = PerturbationBudget("linf", 0.2)
@@ -234,7 +261,8 @@ def test_the_trace_has_the_steps_of_the_suite_within_limits() -> None:
 
 
 def test_an_ascent_finds_the_optimum_of_a_linear_network(linear_case: Callable[..., Any]) -> None:
-    for norm, optimum in (("linf", 0.05), ("l2", 0.5), ("l1", 0.3)):
+    optima: dict[Norm, float] = {"linf": 0.05, "l2": 0.5, "l1": 0.3}
+    for norm, optimum in optima.items():
         case = linear_case(norm, optimum)
         for eps, all_broken in ((1.02 * optimum, True), (0.98 * optimum, False)):
             budget = PerturbationBudget(norm, eps)

@@ -47,7 +47,12 @@ def test_an_honest_network_is_not_flagged(small_zoo: Any, name: str, eps: float)
 
 
 def planted(small_zoo: Any, name: str) -> nn.Module:
-    arguments = {"Shattered": {"seed": 1}, "Decoy": {"seed": 1}, "Scaled": {"factor": 1e4}, "Quantised": {"levels": 5}}
+    arguments: dict[str, dict[str, Any]] = {
+        "Shattered": {"seed": 1},
+        "Decoy": {"seed": 1},
+        "Scaled": {"factor": 1e4},
+        "Quantised": {"levels": 5},
+    }
     defence: nn.Module = getattr(small_zoo.defences, name)(small_zoo.networks["strided"], **arguments.get(name, {}))
     return defence.eval()
 
