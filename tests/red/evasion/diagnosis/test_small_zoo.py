@@ -9,6 +9,7 @@ from torch import nn
 
 from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 
+pytestmark = pytest.mark.usefixtures("smaller_probes")
 EPS = 0.1
 HONEST = [
     ("mlp", 0.05),
