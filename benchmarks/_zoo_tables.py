@@ -21,6 +21,7 @@ from _zoo_networks import Recipe
 from torch import nn
 
 Wrap = Callable[[nn.Module], nn.Module]
+EOT = "apgd-ce:steps=50:eot_samples=10,apgd-t:steps=20:targets=3:eot_samples=10"
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -104,7 +105,7 @@ def _planted(seed: int, strong: bool) -> tuple[Planted, ...]:
     levels, channels = (11, 12) if strong else (7, 8)
     encoding = Thermometer(nn.Identity(), channels).prepare
     coded = Recipe(arch=f"strided-{channels}-channels", seed=seed, prepare=encoding)
-    smallest = 22 if strong else 24
+    smallest, sigma = (22, 0.2) if strong else (24, 0.1)
     resized = Recipe(arch=arch, seed=seed, prepare=RandomResize(nn.Identity(), smallest).prepare, epochs=4)
     eps = 0.15 if strong else 0.1
     blind = frozenset({"zero-gradients", "step-function"})
@@ -132,8 +133,15 @@ def _planted(seed: int, strong: bool) -> tuple[Planted, ...]:
             frozenset({"gradient-matches-change"}),
             lambda n: Shattered(n, seed, *((3000.0, 0.02) if strong else (2000.0, 0.01))),
         ),
-        plant("noise", random, lambda n: Noisy(n, 0.2 if strong else 0.1)),
-        plant("random-resize", random, lambda n: RandomResize(n, smallest), recipe=resized),
+        plant("noise", random, lambda n: Noisy(n, sigma), lambda n: Noisy(n, sigma), adaptive=EOT),
+        plant(
+            "random-resize",
+            random,
+            lambda n: RandomResize(n, smallest),
+            lambda n: RandomResize(n, smallest),
+            recipe=resized,
+            adaptive=EOT,
+        ),
         plant("detached", frozenset({"zero-gradients"}), Detached),
         plant("nan-gradient", frozenset({"zero-gradients"}), NanGradient),
         plant("decoy-gradient", frozenset({"gradient-matches-change"}), lambda n: Decoy(n, seed)),

@@ -31,7 +31,7 @@ from secure_ai.red.evasion.health import gradient_health
 from secure_ai.red.evasion.trust import judge_suite
 
 SUITE = "apgd-ce:steps=10,apgd-t:steps=10:targets=2,square:query_budget=60"
-N = 48
+N = 40
 SMALLER = {  # a test's share of what the probes take; the benchmark runs them whole
     "longer": {"STEPS": 40, "SAMPLES": 32},
     "unbounded": {"SAMPLES": 32},

@@ -50,6 +50,7 @@ def test_an_honest_network_is_not_flagged(small_zoo: Any, name: str, eps: float)
 def planted(small_zoo: Any, name: str) -> nn.Module:
     arguments: dict[str, dict[str, Any]] = {
         "Shattered": {"seed": 1},
+        "Purified": {"steps": 1},
         "Decoy": {"seed": 1},
         "Scaled": {"factor": 1e4},
         "Quantised": {"levels": 5},
