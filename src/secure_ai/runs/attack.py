@@ -28,6 +28,7 @@ from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
+from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
@@ -182,7 +183,7 @@ def attack(
     )
     more = [*checked.checks, *data_checks(dataset)]
     if result.complete:
-        more.append(same_answers(checked))
+        more += [same_answers(checked), *probes(checked.target, dataset, budget, seed, plans, result.robust)]
     gradients = health_where_seen(checked.target, dataset) if result.complete else None
     trust = judge_suite(result, gradients=gradients, made_for=_made_for(plans, loaded.digest), more=more)
     if save_adversarial is not None and result.x_adv is not None:
@@ -250,6 +251,20 @@ def random_sample_check(dataset: Dataset) -> Check:
     """Fails for the first N in file order: on one network PGD-40 gave 91 % on the first half and 96 % on the last."""
     evidence = dataset.note or "every image of the source"
     return check("random-sample", not dataset.note.startswith("first"), evidence)
+
+
+def probes(
+    target: Target,
+    dataset: Dataset,
+    budget: PerturbationBudget,
+    seed: int,
+    plans: tuple[AttackPlan, ...],
+    robust: np.ndarray | None = None,
+) -> tuple[Check, ...]:
+    """The checks that need probes of their own; none for a target that offers no gradients."""
+    if target.access != "gradients":
+        return ()
+    return diagnose(target, dataset.images, dataset.labels, budget, seed, attacks=plans, robust=robust)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:

@@ -22,7 +22,7 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.runs.attack import data_checks, examine, health_where_seen, target_for
+from secure_ai.runs.attack import data_checks, examine, health_where_seen, probes, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
@@ -101,6 +101,7 @@ def attack_subject(work: Work) -> Outputs:
     names = ", ".join(plan.name for plan in plans)
     gradients = health_where_seen(target, dataset)
     more = [*checked.checks, *data_checks(dataset), same_answers(checked)]
+    more += probes(target, dataset, budget, seed, plans, result.robust)
     add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more, dataset=dataset)
     galleries, arrays = _galleries(result, target, dataset)
     content = {
@@ -170,6 +171,7 @@ def security_curve(work: Work) -> Outputs:
 
     An example within eps is within any larger eps: a sample broken at one eps counts as broken at all larger ones, so
     the curve cannot rise. How often the suite itself failed to find what it had found before is a check of its own.
+    The probes are made once, at the recipe's eps, and count for every point.
     """
     dataset = _sample(work)
     budget = _budget(work, dataset)
@@ -179,7 +181,8 @@ def security_curve(work: Work) -> Outputs:
     attacks, seed = work.settings["attack"], work.settings["seed"]
     collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
     gradients = health_where_seen(target, dataset)
-    more = [*checked.checks, *data_checks(dataset)]
+    plans = plans_for(attacks, budget.norm, target.access)
+    more = [*checked.checks, *data_checks(dataset), *probes(target, dataset, budget, seed, plans)]
     points: list[dict[str, Any]] = []
     largest = 1.0 if budget.norm == "linf" else float("inf")
     grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})
