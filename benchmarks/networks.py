@@ -26,7 +26,7 @@ from torch.nn import functional
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Method, half_replaced, natural
 from secure_ai.blue.training.schedules import Schedule, constant, triangular
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import Precision, configure
 from secure_ai.core.seeds import generator
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last
@@ -79,6 +79,7 @@ class Recipe:
     epochs: int
     batch_size: int
     schedule: Schedule
+    precision: Precision = "auto"
 
 
 FGSM_RS_ARCH = f"{Path(__file__)}:fgsm_rs_cnn"
@@ -96,7 +97,7 @@ RECIPES: Mapping[str, Recipe] = {
     "fgsm-rs": Recipe(
         arch=FGSM_RS_ARCH, build=fgsm_rs_cnn, initialise=torch_initialise,
         method=half_replaced(fgsm_random_start(EPS, 10, step_size=0.375), ratio=1.0),
-        epochs=10, batch_size=100, schedule=triangular(5e-3, 0.4),
+        epochs=10, batch_size=100, schedule=triangular(5e-3, 0.4), precision="float32",
     ),
 }  # fmt: skip
 NAMES = ("natural-seed0", "pgd-seed0", *(f"fgsm-rs-seed{seed}" for seed in range(5)))
@@ -120,7 +121,7 @@ def train_named(name: str, folder: Path) -> None:
     dataset, validation = hold_out_last(load_mnist("train"), VALIDATION)
     network = recipe.build()
     recipe.initialise(network, generator(seed, kind))
-    compute = configure()
+    compute = configure(recipe.precision)
     plan = TrainingPlan(
         epochs=recipe.epochs,
         batch_size=recipe.batch_size,

@@ -74,6 +74,7 @@ def render_html(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         backdoors=headline.backdoor_group(report),
         pictures=_pictures(images),
         measurements=terminal.own_measurements(report),
+        comparisons=terminal.comparison_table(report),
         distances=terminal.distance_table(report),
         transfers=terminal.transfer_tables(report),
         classes=[terminal.class_table(entry) for entry in report.get("confusions", [])],

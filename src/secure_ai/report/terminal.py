@@ -32,6 +32,7 @@ def all_tables(report: Report) -> list[Table]:
     tables = (
         reproduction_table(report, headlines_only=True),
         measurement_table(report),
+        comparison_table(report),
         distance_table(report),
         *transfer_tables(report),
         finding_table(report),
@@ -102,6 +103,23 @@ def transfer_tables(report: Report) -> list[Table]:
         columns = ("made for", *(f"scored on {cell(name)}" for name in entry["networks"]))
         tables.append(Table(title, columns, tuple(rows)))
     return tables
+
+
+def comparison_table(report: Report) -> Table:
+    """Before and after on the same images."""
+    rows = [
+        (
+            cell(entry["card"]),
+            f"{cell(entry['before'])} to {cell(entry['after'])}",
+            f"{100 * entry['difference']:+.2f} [{100 * entry['ci_low']:+.2f}, {100 * entry['ci_high']:+.2f}]",
+            f"{entry['n']:,}",
+            "< 0.0001" if entry["p_holm"] < 1e-4 else f"{entry['p_holm']:.4f}",
+            cell(entry["trust"]),
+        )
+        for entry in report.get("comparisons", [])
+    ]
+    columns = ("question", "measurements", "points, 95 % interval", "n", "p (McNemar, Holm)", "trust")
+    return Table("Before and after on the same images", columns, tuple(rows))
 
 
 def distance_table(report: Report) -> Table:

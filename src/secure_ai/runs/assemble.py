@@ -14,6 +14,7 @@ from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.report.reproduction import compare
 from secure_ai.report.values import values_from_measurements
+from secure_ai.runs.comparisons import comparisons
 from secure_ai.runs.deviations import deviations
 from secure_ai.runs.execute import Context, Finished, code_digest, results_digest
 from secure_ai.runs.judgements import judge_measurements
@@ -155,6 +156,10 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
         "threats": threat_rows(measurements, findings),
         "not_tested": _not_tested(facts),
         "confusions": _confusions(values_of(facts)),
+        "comparisons": comparisons(
+            {name: packed for result in results.values() for name, packed in result.get("outcomes", {}).items()},
+            {entry["id"]: entry["trust"]["verdict"] for entry in measurements},
+        ),
         "transfers": [entry for result in results.values() for entry in result.get("transfers", [])],
         "distances": [
             {**entry, "replay": facts.command} for result in results.values() for entry in result.get("distances", [])

@@ -29,11 +29,14 @@ def fgsm_on_the_fly(eps: float, classes: int) -> Adversary:
 
 
 def fgsm_random_start(eps: float, classes: int, step_size: float) -> Adversary:
-    """FGSM-RS (Wong, Rice and Kolter, 2001.03994, algorithm 3): one step from a random point of the ball."""
+    """FGSM-RS (Wong, Rice and Kolter, 2001.03994, algorithm 3): one step from a random point of the ball.
+
+    The start may leave [0, 1], as in the algorithm: clipped, half of all starts on a black pixel would be the pixel.
+    """
     budget = PerturbationBudget("linf", eps)
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:
-        start = leaf(projections.random_start(batch.x, budget, batch.generator))
+        start = leaf(batch.x + (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1) * eps)
         with _attackable(network, batch, classes) as target:
             gradient = slope(cross_entropy(target.logits(start), batch.y), start)
         step = step_size * projections.steepest(gradient, budget.norm)

@@ -39,7 +39,8 @@ def _collected(work: Work, stage: str) -> Collected:
 
 def _add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
     clean, seconds = timed_evaluation(target, test)
-    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified")
+    right = clean.predictions == clean.labels
+    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
     collected.value("clean/loss", clean.loss)
     collected.value("clean/confusion", clean.confusion)
     add_inference_time(collected, seconds, len(test))

@@ -72,7 +72,8 @@ def add_suite(
     """
     trust = judge_suite(result, gradients=gradients, more=more)
     value = result.robust_accuracy if robust is None else rate(int(robust.sum()), len(robust))
-    collected.rate(name, "robust_accuracy", value, protocol, budget=result.budget, trust=trust)
+    right = result.robust if robust is None else robust
+    collected.rate(name, "robust_accuracy", value, protocol, budget=result.budget, trust=trust, right=right)
     collected.value(f"{name}/attacks", [row.as_json() for row in result.rows])
     if dataset is not None:
         collected.replay_record(name, replay_record(result, dataset))
