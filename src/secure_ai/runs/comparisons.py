@@ -1,4 +1,4 @@
-"""Before and after on the same images: exact McNemar, the interval of the paired difference, Holm over a card's rows."""
+"""Before and after on the same images: exact McNemar, the paired interval, Holm over the rows of a card."""
 
 from __future__ import annotations
 
