@@ -61,14 +61,14 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
             function=lazy.stage("assess", "attack_subject"),
             settings=settings,
             data=("test",),
-            cost_seconds=30,
+            cost_seconds=40,
         ),
         Stage(
             id="assess/curve",
             function=lazy.stage("assess", "security_curve"),
             settings=settings,
             data=("test",),
-            cost_seconds=60,
+            cost_seconds=160,
         ),
         Stage(
             id="assess/distance",

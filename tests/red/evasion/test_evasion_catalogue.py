@@ -48,10 +48,10 @@ def test_a_plan_is_read_back_from_its_own_text(text: str) -> None:
     assert parse_attacks(",".join(plan.text for plan in plans)) == plans
 
 
-@pytest.mark.parametrize(("suite", "text"), SUITES.items())
-def test_a_suite_stands_for_its_list(suite: str, text: str) -> None:
-    assert parse_attacks(suite) == parse_attacks(text)
-    assert len(parse_attacks(suite)) >= 2
+@pytest.mark.parametrize(("suite", "norm"), [(suite, norm) for suite, norms in SUITES.items() for norm in norms])
+def test_a_suite_stands_for_its_list(suite: str, norm: Norm) -> None:
+    assert parse_attacks(suite, norm) == parse_attacks(SUITES[suite][norm], norm)
+    assert len(parse_attacks(suite, norm)) >= 2
 
 
 @pytest.mark.parametrize(

@@ -14,14 +14,16 @@ from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
 from secure_ai.red.evasion.art import art_plan
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
-from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
+from secure_ai.red.evasion.contract import MARGIN_LEFT, Attack, AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.costs import COSTS
+from secure_ai.red.evasion.fast import FAST
 from secure_ai.red.evasion.gradient import fgsm, pgd
 from secure_ai.red.evasion.noise import noise
 from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
 from secure_ai.red.evasion.transfer import BORROWED
 
 MAX_TEXT = 4096
+MARGIN_LEFT_LIMITS = (0.0, 1.0)
 MAX_PASSES = 10**10  # forward and backward passes of one run: more than a day at 100,000 a second
 
 ATTACKS: dict[str, AttackEntry] = {
@@ -77,8 +79,9 @@ PASSES: dict[str, Callable[[Mapping[str, Any]], int]] = {
 CHOICES: dict[str, tuple[str, ...]] = {"labels": ("true", "predicted")}
 """Setting -> the words it takes."""
 
-SUITES: dict[str, str] = {"fast": "pgd:steps=40,fgsm,noise"}
-"""Name -> the list it stands for, in the order run: weaker attacks last, so that one that beats a stronger shows."""
+SUITES: dict[str, Mapping[Norm, str]] = {"fast": FAST}
+"""Name -> norm -> the list it stands for, in the order run: weaker attacks last, so that one that beats a stronger
+shows."""
 
 PROTOCOLS: dict[str, Protocol] = {"autoattack": "standard", "plus": "plus", "rand": "rand"}
 """Name -> AutoAttack's protocol, whose members depend on the norm."""
@@ -110,7 +113,9 @@ def parse_attacks(text: str, norm: Norm = "linf") -> tuple[AttackPlan, ...]:
 
 
 def _members(name: str, norm: Norm) -> str:
-    return autoattack(PROTOCOLS[name], norm) if name in PROTOCOLS else SUITES.get(name, name)
+    if name in PROTOCOLS:
+        return autoattack(PROTOCOLS[name], norm)
+    return SUITES[name][norm] if name in SUITES else name
 
 
 def _refusal(message: str, *, expected: object, got: object, where: str = "--attack", hint: str = "") -> Exception:
@@ -139,13 +144,14 @@ def _parse_plan(item: str) -> AttackPlan:
     given: set[str] = set()
     for assignment in assignments:
         key, equals, value = assignment.partition("=")
-        if key not in entry.settings or not equals or key in given:
-            known = sorted(entry.settings)
+        if key not in {*entry.settings, MARGIN_LEFT} or not equals or key in given:
+            known = sorted([*entry.settings, MARGIN_LEFT])
             message = f"{name} has no such setting" if key not in given else f"{name} has a setting twice"
             raise _refusal(message, expected=", ".join(known), got=assignment, hint=_nearest(key, known))
         given.add(key)
         settings[key] = _parse_value(entry, name, key, value)
-    return AttackPlan(name, entry, settings)
+    margin_left = settings.pop(MARGIN_LEFT, None)
+    return AttackPlan(name, entry, settings, None if margin_left is None else float(margin_left))
 
 
 def _entry(name: str) -> AttackEntry | None:
@@ -154,8 +160,10 @@ def _entry(name: str) -> AttackEntry | None:
 
 def _parse_value(entry: AttackEntry, name: str, key: str, text: str) -> Setting:
     """`text` as the type of the setting's default, within its limits."""
-    default = entry.settings[key]
     where = f"{name}:{key}"
+    if key == MARGIN_LEFT:
+        return _parse_number(text, 0.0, *MARGIN_LEFT_LIMITS, where=where)
+    default = entry.settings[key]
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
             raise _refusal("not a truth value", where=where, expected="true or false", got=text)
@@ -164,7 +172,10 @@ def _parse_value(entry: AttackEntry, name: str, key: str, text: str) -> Setting:
         if text not in CHOICES[key]:
             raise _refusal("unknown value", where=where, expected=" or ".join(CHOICES[key]), got=text)
         return text
-    low, high = entry.limits[key]
+    return _parse_number(text, default, *entry.limits[key], where=where)
+
+
+def _parse_number(text: str, default: float, low: float, high: float, *, where: str) -> int | float:
     try:
         value = int(text) if isinstance(default, int) else float(text)
     except ValueError:

@@ -20,6 +20,7 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target import Target
 
 SHARD_SIZE = 256
+MARGIN_LEFT = "margin_left"
 
 Kind = Literal["budget", "minimal"]
 Knowledge = Literal["white-box", "score-based", "decision-based", "transfer", "none"]
@@ -80,16 +81,27 @@ class AttackEntry:
 
 @dataclass(frozen=True, slots=True)
 class AttackPlan:
-    """An attack chosen by name with its settings resolved: what a suite is made of."""
+    """An attack chosen by name with its settings resolved: what a suite is made of.
+
+    Attributes:
+        margin_left: work only on samples of which the attacks before left at most this share of the clean margin
+            (and on those that none of them tried): the rest is too far from the goal for the price. None: on all.
+    """
 
     name: str
     entry: AttackEntry
     settings: Mapping[str, Setting]
+    margin_left: float | None = None
+
+    @property
+    def all_settings(self) -> dict[str, Setting]:
+        """The attack's own settings, and `margin_left` where it is given."""
+        return dict(self.settings) | ({} if self.margin_left is None else {MARGIN_LEFT: self.margin_left})
 
     @property
     def text(self) -> str:
         """As it is written on the command line, e.g. `pgd:steps=40:restarts=1`."""
-        return ":".join([self.name, *(f"{key}={value}" for key, value in sorted(self.settings.items()))])
+        return ":".join([self.name, *(f"{key}={value}" for key, value in sorted(self.all_settings.items()))])
 
 
 Progress = Callable[[int, int], None]

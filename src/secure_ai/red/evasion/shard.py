@@ -142,7 +142,8 @@ def run_shard(
     with torch.random.fork_rng(devices=[]):
         meter = Meter(target)
         _seed_network(task, "clean")
-        clean = checked_logits(target, task.x).argmax(dim=1)
+        logits = checked_logits(target, task.x)
+        clean = logits.argmax(dim=1)
         result = ShardResult(
             clean=clean,
             attempted=torch.zeros((attacks, count), dtype=torch.bool),
@@ -157,13 +158,23 @@ def run_shard(
             queries=torch.zeros((attacks, count), dtype=torch.int64),
         )
         eligible = task.suite.eligible(clean == task.y, task.y)
-        for number in range(attacks):
+        distance = -Goal(task.y, task.target_label).strength(logits)
+        for number, plan in enumerate(task.suite.attacks):
             if stop():
                 raise StopAskedError
-            left = eligible if task.suite.independent else eligible & ~result.met.any(dim=0)
+            left = eligible if task.suite.independent else eligible & _worth(plan, result, distance)
             result.costs.append(_run_attack(target, task, number, left, result) if bool(left.any()) else Cost())
             done(number + 1)
     return result
+
+
+def _worth(plan: AttackPlan, result: ShardResult, distance: Tensor) -> Tensor:
+    """(N,) bool: not broken yet and, with `margin_left`, near enough; `distance` (N,) is the clean margin, above 0."""
+    unbroken = ~result.met.any(dim=0)
+    if plan.margin_left is None:
+        return unbroken
+    untried = ~result.attempted.any(dim=0)
+    return unbroken & (untried | (-result.strength <= plan.margin_left * distance))
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class AttackRow:
         """The entry of `attacks`."""
         return {
             "name": self.plan.name,
-            "settings": dict(self.plan.settings),
+            "settings": self.plan.all_settings,
             "knowledge": self.plan.entry.knowledge,
             "seconds": self.seconds,
             "forward_passes": self.forward_passes,

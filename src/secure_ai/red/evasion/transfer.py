@@ -205,4 +205,4 @@ def no_surrogate() -> AttackSettingsError:
 
 
 def _callable(plan: AttackPlan, attack: Attack, settings: dict[str, Any], knowledge: Knowledge) -> AttackPlan:
-    return AttackPlan(plan.name, replace(plan.entry, attack=attack, knowledge=knowledge), settings)
+    return AttackPlan(plan.name, replace(plan.entry, attack=attack, knowledge=knowledge), settings, plan.margin_left)

@@ -83,7 +83,7 @@ def replay_record(result: SuiteResult, dataset: Dataset) -> dict[str, Any]:
     """What makes a suite's examples again, bit for bit, and the digests that a replay compares with."""
     broken = np.flatnonzero(result.broken_by >= 0)
     return {
-        "attacks": [{"name": plan.name, "settings": dict(plan.settings)} for plan in result.plans],
+        "attacks": [{"name": plan.name, "settings": plan.all_settings} for plan in result.plans],
         "norm": result.budget.norm,
         "eps": result.budget.eps,
         "seed": result.seed,
