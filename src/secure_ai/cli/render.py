@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.report.terminal import all_tables
 from secure_ai.report.text import cell
 from secure_ai.report.verdict import verdict_line
@@ -150,7 +151,7 @@ def print_attack(report: AttackReport) -> None:
     console.print(f"attack success  {escape(str(result.attack_success_rate))}")
     rows = [
         (
-            row.plan.text,
+            row.plan.short_text,
             f"{row.seconds:.1f} s",
             str(row.forward_passes),
             str(row.backward_passes),
@@ -161,8 +162,18 @@ def print_attack(report: AttackReport) -> None:
     ]
     columns = ("attack", "time", "forward", "backward", "queries mean / max", "robust accuracy so far")
     print_table("attacks, in the order run", columns, rows)
-    checks = [(check.id, check.outcome.value, check.evidence) for check in (*trust.checks, *report.preflight)]
-    print_table("why that verdict", ("check", "outcome", "evidence"), checks)
+    print_checks(trust.checks)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """What speaks against a number first, then what could not be told, then the names of what passed."""
+    order = (CheckOutcome.FAIL, CheckOutcome.NOT_RUN)
+    shown = [check for outcome in order for check in checks if check.outcome is outcome]
+    rows = [(check.id, check.outcome.value, check.evidence) for check in shown]
+    if rows:
+        print_table("why that verdict", ("check", "outcome", "evidence"), rows)
+    passed = [check.id for check in checks if check.outcome is CheckOutcome.PASS]
+    _console().print(f"{len(passed)} of {len(checks)} checks passed: {escape(', '.join(passed)) or 'none'}")
 
 
 def print_replay(replay: Replay) -> None:

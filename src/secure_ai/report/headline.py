@@ -25,6 +25,7 @@ CONDITIONS = {
     "transferred": "examples made for the baseline",
     "fgsm": "FGSM on itself",
     "pgd": "PGD on itself",
+    "suite": "a whole suite on itself",
     "backdoor": "trigger succeeds",
     "backdoor-badnets": "BadNets' trigger",
 }

@@ -182,7 +182,7 @@ def _strength(plans: Sequence[AttackPlan]) -> Check:
     needs = {
         "APGD-CE": bool(have & BASE),
         "a targeted margin attack": bool(have & TARGETED_MARGIN),
-        "a black-box attack": any(plan.entry.knowledge in BLACK_BOX for plan in plans),
+        "an attack by queries (square, hopskipjump)": any(plan.entry.knowledge in BLACK_BOX for plan in plans),
     }
     missing = [need for need, met in needs.items() if not met]
     evidence = f"{len(plans)} attacks: {', '.join(plan.name for plan in plans)}"
