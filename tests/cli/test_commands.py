@@ -224,7 +224,13 @@ def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path
             words += ["--set", f"data.{role}={json.dumps(str(path))}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with subprocess.Popen(
-            [sys.executable, "-m", "secure_ai", *words], stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "secure_ai", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored where tests run in the background
         ) as process:
             assert process.stderr is not None
             assert "stages" in process.stderr.readline()

@@ -187,7 +187,14 @@ def attack(
     gradients = health_where_seen(checked.target, dataset) if result.complete else None
     trust = judge_suite(result, gradients=gradients, made_for=_made_for(plans, loaded.digest), more=more)
     if save_adversarial is not None and result.x_adv is not None:
-        origin = Origin(model_digest=loaded.digest, data_digest=dataset.digest, budget=budget, attack=attack, seed=seed)
+        origin = Origin(
+            model_digest=loaded.digest,
+            data_digest=dataset.digest,
+            budget=budget,
+            attack=attack,
+            seed=seed,
+            complete=result.complete,
+        )
         kept = result.evaluated
         labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
         save_examples(Path(save_adversarial), result.x_adv[kept], labels, index, origin)

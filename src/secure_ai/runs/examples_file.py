@@ -27,13 +27,18 @@ DIGEST_BYTES = 32
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where examples come from: digests (hex) of the network and of the data that were attacked, budget, attack."""
+    """Where examples come from: digests (hex) of the network and of the data that were attacked, budget, attack.
+
+    Attributes:
+        complete: false where the attack was stopped, and only what was finished is kept.
+    """
 
     model_digest: str
     data_digest: str
     budget: PerturbationBudget
     attack: str
     seed: int
+    complete: bool = True
 
 
 def examples_bytes(x_adv: np.ndarray, y: np.ndarray, index: np.ndarray, origin: Origin) -> bytes:
@@ -50,6 +55,7 @@ def examples_bytes(x_adv: np.ndarray, y: np.ndarray, index: np.ndarray, origin: 
         norm=np.frombuffer(origin.budget.norm.encode(), dtype=np.uint8),
         attack=np.frombuffer(origin.attack.encode(), dtype=np.uint8),
         seed=np.array([origin.seed], dtype=np.int64),
+        complete=np.array([origin.complete]),
     )
     return stream.getvalue()
 
