@@ -2,8 +2,8 @@
 
     scripts/bench must_reach [--report-1 42,0,1,2] [--report-2 42,0,1,2] [--out FOLDER]
 
-Seed 42 is report 1's own; 0, 1 and 2 were fixed beforehand. Which seeds were run is in the results file, with every
-figure. A finished run in FOLDER/seed-N is reused.
+A claim is the mean over the seeds fixed beforehand, 0, 1 and 2, with the worst beside it; 42 is report 1's own and is
+shown with them. Every run and figure is in the results file. A finished run in FOLDER/seed-N is reused.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from _record import save
 from secure_ai.runs.run import run
 
 Values = dict[str, float]
+CLAIM_SEEDS = (0, 1, 2)
 
 
 def at_least(bound: float) -> Callable[[float], bool]:
@@ -72,7 +73,7 @@ def measure(recipe: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Exit 1 when a bound is missed by any seed."""
+    """Exit 1 when the mean over the claim's seeds misses a bound, or one of them was not run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--report-1", default="42,0,1,2")
     parser.add_argument("--report-2", default="42,0,1,2")
@@ -93,15 +94,20 @@ def main() -> int:
         chosen = second if name.startswith("report 2") else first
         by_seed = {str(seed): round(figure(shares[seed]), 2) for seed in chosen}
         held = {seed: reached(value) for seed, value in by_seed.items()}
-        mean = round(sum(by_seed.values()) / len(by_seed), 2)
-        rows.append({"figure": name, "bound": bound, "mean": mean, "by_seed": by_seed, "reached": held})
-        print(f"{'ok  ' if all(held.values()) else 'MISS'} {name}: {bound}; mean {mean}, {by_seed}")
+        claim = [by_seed[str(seed)] for seed in CLAIM_SEEDS if seed in chosen]
+        mean = round(sum(claim) / len(claim), 2) if len(claim) == len(CLAIM_SEEDS) else None
+        mean_reached = mean is not None and reached(mean)
+        rows.append(
+            {"figure": name, "bound": bound, "mean": mean, "mean_reached": mean_reached}
+            | {"by_seed": by_seed, "reached": held}
+        )
+        print(f"{'ok  ' if mean_reached else 'MISS'} {name}: {bound}; mean {mean}, {by_seed}")
     save(
         "must_reach",
         f"scripts/bench must_reach --report-1 {arguments.report_1} --report-2 {arguments.report_2}",
         {"rows": rows, "rates": rates},
     )
-    return 0 if all(all(row["reached"].values()) for row in rows) else 1
+    return 0 if all(row["mean_reached"] for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ _VERBS = {
     "backdoor_plant": "secure_ai.runs.backdoor",
     "data_fetch": "secure_ai.runs.data",
     "data_show": "secure_ai.runs.data",
+    "replay": "secure_ai.runs.replay",
     "run": "secure_ai.runs.run",
     "train": "secure_ai.runs.train",
 }

@@ -224,7 +224,13 @@ def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path
             words += ["--set", f"data.{role}={json.dumps(str(path))}"]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         with subprocess.Popen(
-            [sys.executable, "-m", "secure_ai", *words], stderr=subprocess.PIPE, text=True, env=environment
+            [sys.executable, "-m", "secure_ai", *words],
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # ignored where tests run in the background
         ) as process:
             assert process.stderr is not None
             assert "stages" in process.stderr.readline()
@@ -243,3 +249,41 @@ def wait_for(path: Path, text: str) -> None:
             return
         time.sleep(0.1)
     raise TimeoutError(text)
+
+
+def test_a_surrogate_makes_transfer_available(
+    capsys: pytest.CaptureFixture[str], model: Path, digit_files: dict[str, Path], tmp_path: Path
+) -> None:
+    """Examples from an equal network are as good as the network's own; both counters are told."""
+    base = ["attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "0.1"]
+    saved = tmp_path / "kept.npz"
+    options = ["--attack", "transfer:steps=3", "--surrogate", str(model), "--save-adversarial", str(saved)]
+    code, found = call_json(capsys, *base, *options)
+    assert code == 0
+    n = found["data"]["n"]
+    assert found["surrogate"]["forward_passes"] >= 4 * found["attacks"][0]["attempted"] > 0
+    assert found["surrogate"]["backward_passes"] == 3 * found["attacks"][0]["attempted"]
+    assert found["attacks"][0]["forward_passes"] <= n
+    assert found["attacks"][0]["knowledge"] == "transfer"
+    code, scored = call_json(capsys, *base, "--attack", f"examples:{saved}")
+    assert code == 0
+    assert scored["robust_accuracy"] == found["robust_accuracy"]
+    assert scored["surrogate"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--attack", "transfer"],
+        ["--attack", "fgsm", "--surrogate", "MODEL"],
+        ["--attack", "transfer", "--surrogate", "nowhere.safetensors"],
+        ["--attack", "fgsm", "--surrogate-arch", "report1-cnn"],
+        ["--attack", "examples:nowhere.npz"],
+    ],
+)
+def test_a_surrogate_that_does_not_fit_is_refused(
+    capsys: pytest.CaptureFixture[str], model: Path, digit_files: dict[str, Path], options: list[str]
+) -> None:
+    base = ["attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "0.1"]
+    code, _ = call_json(capsys, *base, *(str(model) if word == "MODEL" else word for word in options))
+    assert code == 2

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secure_ai.core.errors import EmptyDenominatorError
-from secure_ai.core.statistics import holm, mcnemar_exact, paired_difference, uniform_errors_p, wilson
+from secure_ai.core.statistics import (
+    holm,
+    mcnemar_exact,
+    median_interval,
+    paired_difference,
+    uniform_errors_p,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -160,3 +168,27 @@ def test_few_errors_get_the_exact_answer_and_not_the_chi_square_one(row: list[in
 @pytest.mark.parametrize("confusion", [[], [[5]], [[5, 3], [2, 5]], [[5, 0, 0], [0, 5, 0], [0, 0, 5]]])
 def test_uniform_errors_has_no_answer_without_a_choice_of_errors(confusion: list[list[int]]) -> None:
     assert uniform_errors_p(confusion) is None
+
+
+def test_the_interval_of_a_median_has_the_ranks_of_the_tables() -> None:
+    """Ranks for 95 %: n = 10: 2 and 9; n = 20: 6 and 15; n = 100: 40 and 61 (Hahn and Meeker, table A.15)."""
+    assert median_interval(range(1, 11))[1:] == (2, 9)
+    assert median_interval(range(1, 21))[1:] == (6, 15)
+    assert median_interval(range(1, 101)) == (51, 40, 61)
+    assert median_interval([6, 1, 3, 2, 5, 4]) == (4, 1, 6)
+    assert median_interval([1, 2, 3]) == (2, -math.inf, math.inf)
+
+
+def test_a_median_of_failures_is_infinite() -> None:
+    assert median_interval([0.1] * 40 + [math.inf] * 60)[0] == math.inf
+    assert median_interval([0.1] * 61 + [math.inf] * 39) == (0.1, 0.1, 0.1)
+    assert median_interval([0.1] * 52 + [math.inf] * 48) == (0.1, 0.1, math.inf)
+    with pytest.raises(EmptyDenominatorError):
+        median_interval([])
+
+
+def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
+    draw = np.random.default_rng(5)
+    intervals = [median_interval(draw.exponential(size=25).tolist()) for _ in range(2000)]
+    held = sum(low <= math.log(2) <= high for _, low, high in intervals) / len(intervals)
+    assert 0.945 <= held <= 0.985

@@ -135,6 +135,12 @@ def test_a_factory_may_import_its_neighbour(tmp_path: Path) -> None:
     assert load_model(saved(tmp_path / "m", network()), arch=text).arch == "net.py:build"
 
 
+def test_a_factory_knows_its_own_file(tmp_path: Path) -> None:
+    text = code(tmp_path, "from pathlib import Path\nexec(Path(__file__).with_name('part.py').read_text())\n")
+    code(tmp_path, name="part.py")
+    assert load_model(saved(tmp_path / "m", network()), arch=text).arch == "net.py:build"
+
+
 @pytest.mark.parametrize(
     ("text", "told"),
     [

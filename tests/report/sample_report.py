@@ -32,6 +32,7 @@ RATES: dict[str, tuple[float, int, str, PerturbationBudget | None, Trust | None]
     "report-1/baseline/clean": (0.9895, 10000, "clean_accuracy", None, None),
     "report-1/baseline/fgsm": (0.150, 10000, "robust_accuracy", LINF_025, ONE_STEP),
     "report-1/baseline/pgd": (0.0, 10000, "robust_accuracy", LINF_025, None),
+    "report-1/baseline/backdoor-badnets": (0.0011, 8972, "backdoor_success_rate", None, None),
     "report-1/baseline/backdoor": (0.0014, 8972, "backdoor_success_rate", None, None),
     "report-1/defended-p/clean": (0.9890, 10000, "clean_accuracy", None, None),
     "report-1/defended-p/transferred": (0.992, 10000, "robust_accuracy", LINF_025, BROKEN),

@@ -110,5 +110,6 @@ def test_the_chart_takes_the_widest_clean_accuracy_and_marks_what_was_published(
     assert defended.bars[2].published is None
     backdoors = backdoor_group(report)
     assert backdoors is not None
-    assert len(backdoors.bars) == 5
+    assert len(backdoors.bars) == 6
+    assert len({bar.label for bar in backdoors.bars}) == 6  # BadNets' trigger on the clean network says whose it is
     assert backdoor_group({**report, "measurements": []}) is None

@@ -19,7 +19,7 @@ def entry(identifier: str, metric: str, percent: float, verdict: str = "doubtful
         "value": rate(round(percent * 100), 10_000).as_json(),
         "trust": {"verdict": verdict, "checks": list(checks)},
         "budget": {"norm": "linf", "eps": 0.25, "eps_text": "0.25"},
-        "protocol": identifier,
+        "protocol": identifier.rsplit("/", 1)[-1],
         "replay": "secure-ai run",
     }
 
@@ -72,6 +72,14 @@ def test_a_backdoor_is_one_only_above_the_clean_network(
     assert [finding.severity for finding in judge_measurements(rows, frozenset())] == (
         [] if severity is None else [severity]
     )
+
+
+def test_the_clean_rate_beside_a_backdoor_is_of_the_same_trigger() -> None:
+    clean = entry("net/baseline/backdoor", "backdoor_success_rate", 99.5)
+    other = entry("net/baseline/backdoor-other", "backdoor_success_rate", 0.1)
+    own = entry("net/poisoned/backdoor-other", "backdoor_success_rate", 99.5)
+    (finding,) = judge_measurements([clean, other, own], frozenset())
+    assert finding.evidence["clean_model"] == other["value"]
 
 
 def test_findings_about_our_own_networks_are_marked_planted() -> None:

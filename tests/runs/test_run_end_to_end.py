@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import pytest
 
 from secure_ai.core.errors import (
     ConfigError,
+    DigestMismatchError,
     EnvironmentFailedError,
     LockedError,
+    ReplayError,
     SecureAIError,
     ShapeError,
     UsageError,
@@ -24,6 +27,7 @@ from secure_ai.core.events import verify_log
 from secure_ai.files.write import lock_folder
 from secure_ai.report.schema import load_schema
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.replay import replay
 from secure_ai.runs.run import RunResult, run
 from secure_ai.runs.stage import Notice
 
@@ -116,6 +120,37 @@ def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunR
     assert content == json.loads(json.dumps(finished.report))
     assert content["run"]["complete"] is True
     assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in REPORT_1_FILES if "png" in name)
+
+
+@pytest.mark.parametrize("name", ["report-1/baseline/fgsm", "report-1/defended-l/pgd"])
+def test_an_example_of_a_built_in_network_comes_out_again(finished: RunResult, name: str) -> None:
+    found = replay(finished.folder, name)
+    assert found.verdict == "same"
+    assert found.record.data.n == 300
+
+
+def test_a_built_in_network_that_was_exchanged_is_told(finished: RunResult, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(finished.folder, tmp_path / "copy"))
+    shutil.copyfile(copy / "models/baseline_cnn.safetensors", copy / "models/adv_trained_listing_cnn.safetensors")
+    with pytest.raises(DigestMismatchError):
+        replay(copy, "report-1/defended-l/pgd")
+
+
+def test_a_finding_of_the_code_audit_has_no_replay(finished: RunResult) -> None:
+    finding = next(f for f in finished.report["findings"] if not f["evidence"].keys() & {"measurement", "lowest"})
+    with pytest.raises(ReplayError):
+        replay(finished.folder, f"{finding['id']}@{finding['location']}")
+
+
+def test_the_transfer_matrix_holds_the_networks_that_were_not_poisoned(finished: RunResult) -> None:
+    (entry,) = finished.report["transfers"]
+    assert entry["networks"] == ["report-1/baseline", "report-1/defended-p", "report-1/defended-l"]
+    assert entry["budget"]["eps"] == 0.25
+    rows = [m for m in finished.report["measurements"] if m["metric"] == "transfer_accuracy"]
+    assert len(rows) == 6
+    assert {row["trust"]["verdict"] for row in rows} == {"broken"}
+    for name in ("transfer_matrix", "adversarial_examples_report_1"):
+        assert (finished.folder / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_quick_says_that_it_is_not_the_reports_protocol(finished: RunResult) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import secure_ai
+from secure_ai.cli.main import Terminated
 from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_OK
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
 from secure_ai.core.findings import exceeds
 from secure_ai.runs import defaults
 
@@ -22,6 +24,8 @@ def attack(
     attack: str = defaults.ATTACK,
     batch_size: int = 256,
     save_adversarial: Path | None = None,
+    surrogate: str | None = None,
+    surrogate_arch: str | None = None,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
@@ -33,6 +37,9 @@ def attack(
         attack: Comma list, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5.
         batch_size: Most images in one pass; it does not change results.
         save_adversarial: Write the examples to this .npz file.
+        surrogate: Model file of another network; makes the attack `transfer` available, e.g. --attack fast,transfer.
+            It is fed as the model is.
+        surrogate_arch: The surrogate's architecture, as --arch.
     """
     with stdout_is_for_json(common.json), watch_steps(common.quiet or common.json, "attacking") as progress:
         report = secure_ai.attack(
@@ -45,6 +52,7 @@ def attack(
             n=data.n,
             batch_size=batch_size,
             save_adversarial=save_adversarial,
+            surrogate=model.like(surrogate, surrogate_arch),
             seed=common.seed_or_zero,
             precision=common.precision,
             progress=progress,
@@ -53,6 +61,8 @@ def attack(
         print_json(report.as_json())
     else:
         print_attack(report)
-    if report.result.interruption is not None:
-        raise report.result.interruption
+    if report.result.interruption is not None:  # the partial result is out, and stays the only document
+        terminated = isinstance(report.result.interruption, Terminated)
+        print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
+        return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
     return EXIT_FINDINGS if exceeds(report.findings, fail.fail_on) else EXIT_OK

@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "audit code": ("secure_ai.cli.audit:code", "Audit Python code with Bandit."),
     "audit log verify": ("secure_ai.cli.audit:log_verify", "Check the hash chain of an event log."),
     "report": ("secure_ai.cli.report:report", "Show a finished run again, in another format."),
+    "replay": ("secure_ai.cli.replay:replay", "Make an adversarial example of a run again and compare it bit for bit."),
     "threats show": ("secure_ai.cli.threats:show", "Show the STRIDE register, with a run's evidence where given."),
     "data fetch": ("secure_ai.cli.data:fetch", "Bring MNIST into the cache, verified."),
     "data show": ("secure_ai.cli.data:show", "Show what a data source holds."),

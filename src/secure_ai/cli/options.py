@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 from cyclopts import Parameter
@@ -18,8 +18,10 @@ class ModelOptions:
     """MODEL.
 
     Attributes:
-        model: Model file: safetensors, torch state dict or .keras, told by content.
+        model: Model file: safetensors, torch state dict, .keras or .pt2, told by content.
         arch: Built-in name, FILE.py:FACTORY or pkg.mod:FACTORY. The factory is your code and runs in this process.
+            Without --model, what it returns is the model: a network, or a callable from images to scores.
+        access: What attacks may use: gradients, scores or labels. Default: gradients, of a callable scores.
         mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
         std: Per-channel standard deviation it expects divided by.
         value_range: What pixels in [0, 1] are scaled to first, e.g. 0,255.
@@ -27,14 +29,15 @@ class ModelOptions:
 
     model: str | None = None
     arch: str | None = None
+    access: Literal["gradients", "scores", "labels"] | None = None
     mean: str = ""
     std: str = ""
     value_range: Annotated[str, Parameter(name="--range")] = "0,1"
 
     def spec(self) -> ModelSpec:
         """The checked value. Raises UsageError."""
-        if self.model is None:
-            raise UsageError("no model named", where="--model", expected="a model file")
+        if self.model is None and self.arch is None:
+            raise UsageError("no model named", where="--model", expected="a model file, or --arch FILE.py:FACTORY")
         low_high = _numbers(self.value_range, "--range")
         if len(low_high) != 2 or low_high[0] >= low_high[1]:
             raise UsageError("not a range", where="--range", expected="LO,HI with LO < HI", got=self.value_range)
@@ -44,10 +47,17 @@ class ModelOptions:
         return ModelSpec(
             model=self.model,
             arch=self.arch,
+            access=self.access,
             mean=_numbers(self.mean, "--mean"),
             std=std,
             value_range=(low_high[0], low_high[1]),
         )
+
+    def like(self, model: str | None, arch: str | None) -> ModelSpec | None:
+        """Another model file that is fed as this one is; None without a file. Raises UsageError."""
+        if model is None and arch is not None:
+            raise UsageError("an architecture without a file", where="--surrogate-arch", expected="--surrogate FILE")
+        return None if model is None else replace(self, model=model, arch=arch).spec()
 
 
 @Parameter(name="*")

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from secure_ai.runs.stage import Notice, Watcher, watch_nothing
 
+PRIOR_SECONDS = 30.0  # weight of the forecast: one slow first stage does not make hours of minutes
+
 
 def interactive(quiet: bool) -> bool:
     """Whether a live display makes sense."""
@@ -100,6 +102,6 @@ class _Plain:
                 self._forecast += notice.total
                 self._took += notice.done
             how = "reused" if notice.reused else f"{notice.done:.1f} s"
-            left = self._left * (self._took / self._forecast if self._forecast else 1.0)
+            left = self._left * (self._took + PRIOR_SECONDS) / (self._forecast + PRIOR_SECONDS)
             line = f"[{self._count}/{self._stages}] {notice.stage}: {how}; about {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)

@@ -14,12 +14,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.report.terminal import all_tables
 from secure_ai.report.text import cell
 from secure_ai.report.verdict import verdict_line
 
 if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.attack import AttackReport
+    from secure_ai.runs.replay import Replay
     from secure_ai.runs.run import Forecast, RunResult
 
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
@@ -135,20 +137,67 @@ def print_attack(report: AttackReport) -> None:
     )
     if report.model.user_code:
         console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
+    if result.access != "gradients":
+        console.print(f"[yellow]attacked by its {result.access} alone[/yellow]")
     for fix in report.fixes:
         console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
+    if report.surrogate is not None:
+        passes = report.surrogate.passes
+        console.print(
+            f"surrogate {escape(report.surrogate.name)} {report.surrogate.digest[:16]}: {passes.forward} forward and "
+            f"{passes.backward} backward passes of its own, beside the target's below"
+        )
     console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
     console.print(f"attack success  {escape(str(result.attack_success_rate))}")
     rows = [
         (
-            row.plan.text,
+            row.plan.short_text,
             f"{row.seconds:.1f} s",
             str(row.forward_passes),
             str(row.backward_passes),
+            f"{row.queries.mean:.0f} / {row.queries.max}" if row.queries else "",
             str(row.robust_accuracy),
         )
         for row in result.rows
     ]
-    print_table("attacks, in the order run", ("attack", "time", "forward", "backward", "robust accuracy so far"), rows)
-    checks = [(check.id, check.outcome.value, check.evidence) for check in (*trust.checks, *report.preflight)]
-    print_table("why that verdict", ("check", "outcome", "evidence"), checks)
+    columns = ("attack", "time", "forward", "backward", "queries mean / max", "robust accuracy so far")
+    print_table("attacks, in the order run", columns, rows)
+    print_checks(trust.checks)
+
+
+def print_checks(checks: Sequence[Check]) -> None:
+    """What speaks against a number first, then what could not be told, then the names of what passed."""
+    order = (CheckOutcome.FAIL, CheckOutcome.NOT_RUN)
+    shown = [check for outcome in order for check in checks if check.outcome is outcome]
+    rows = [(check.id, check.outcome.value, check.evidence) for check in shown]
+    if rows:
+        print_table("why that verdict", ("check", "outcome", "evidence"), rows)
+    passed = [check.id for check in checks if check.outcome is CheckOutcome.PASS]
+    _console().print(f"{len(passed)} of {len(checks)} checks passed: {escape(', '.join(passed)) or 'none'}")
+
+
+def print_replay(replay: Replay) -> None:
+    """The verdict line, the sample, and what may be why bits differ."""
+    console, sample, record = _console(), replay.sample, replay.record
+    style = "green" if replay.verdict == "same" else "red"
+    count = sum(shard.n for shard in replay.shards)
+    console.print(
+        f"[bold]replay of {escape(str(replay.measurement['id']))}: [{style}]{replay.verdict}[/{style}][/bold] "
+        f"({count} samples made again, {sum(shard.same for shard in replay.shards)} of {len(replay.shards)} shards the "
+        "same bit for bit)"
+    )
+    clean, adversarial = sample["clean"], sample["adversarial"]
+    how = f"broken by {sample['broken_by']}" if sample["broken_by"] else "not broken"
+    how = how if sample["attacked"] else "not attacked (misclassified as it is)"
+    rows = [
+        ("image", f"{sample['index']}, label {sample['label']}"),
+        ("clean", f"predicted {clean['label']} ({100 * clean['confidence']:.1f} %)"),
+        ("adversarial", f"predicted {adversarial['label']} ({100 * adversarial['confidence']:.1f} %); {how}"),
+        ("distance", f"{sample['distance']:.6g} of {record.eps:g} ({record.norm})"),
+        ("network", record.model_digest),
+        ("data", f"{record.data.digest}, n = {record.data.n}"),
+        ("seed", str(record.seed)),
+    ]
+    rows += [(f"shard from {s.first}", f"expected {s.expected}, got {s.got}") for s in replay.shards if not s.same]
+    rows += [("not as then", text) for text in replay.differences]
+    print_table("replay", ("what", "value"), rows)

@@ -25,6 +25,9 @@ def run(
     data: Annotated[str | None, Parameter(name=["--data", "--data-dir", "--data_dir"])] = None,
     split: Literal["train", "test"] | None = None,
     n: int | None = None,
+    norm: Literal["linf", "l2", "l1", "l0"] | None = None,
+    eps: str | None = None,
+    attack: str | None = None,
     mode: Mode | None = None,
     epochs: int | None = None,
     batch_size: Annotated[int | None, Parameter(name=["--batch-size", "--batch_size"])] = None,
@@ -50,6 +53,9 @@ def run(
         data: What to assess the model on; with --mode, the folder of the MNIST files.
         split: Which part of a folder that has both.
         n: The first N images in file order.
+        norm: Of the budget that the model is attacked within; default linf.
+        eps: The budget on pixels in [0, 1], a decimal or a fraction such as 8/255; default 0.1.
+        attack: What the model is attacked with; default fast.
         mode: Report 2's protocol for that mode.
         epochs: Report 2's flag; needs --mode.
         batch_size: Report 2's flag; needs --mode.
@@ -72,10 +78,14 @@ def run(
     given = {key: value for key, value in flags.items() if value is not None}
     if given and mode is None:
         raise UsageError("these flags belong to report 2's modes", where=", ".join(given), expected="--mode as well")
-    spec = model.spec() if model.model else None
+    spec = model.spec() if model.model or model.arch else None
+    budget = {"assess.norm": norm, "assess.eps": eps, "assess.attack": attack}
+    if spec is None and any(budget.values()):
+        where = ", ".join(f"--{key.partition('.')[2]}" for key, value in budget.items() if value)
+        raise UsageError("this budget is for a model of your own", where=where, expected="--model as well")
     around = surroundings(os.environ, Path())
     recipe = recipe or (None if spec or mode else around.options.get("recipe"))
-    settings: dict[str, Any] = {f"report_2.{key}": value for key, value in given.items()}
+    settings: dict[str, Any] = {f"report_2.{key}": value for key, value in given.items()} | budget
     settings |= {"data.n": n, "data.split": split}
     if data is not None and spec is None:
         settings |= {"data.train": data, "data.test": data}

@@ -53,7 +53,7 @@ def train(
         print_json(result.as_json())
         return 0
     lines = [f"wrote {result.out}", f"digest {result.digest}"]
-    if result.history["validation_accuracy"]:
-        lines.append(f"validation accuracy {100 * result.history['validation_accuracy'][-1]:.2f} %")
+    if result.validation is not None:
+        lines.append(f"accuracy on the last tenth of the data, which it was not trained on: {result.validation}")
     print_lines(lines)
     return 0

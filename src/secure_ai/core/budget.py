@@ -79,7 +79,11 @@ def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bo
     value = parse_eps(text)
     if not (0 < value <= limits[norm] or (allow_zero and value == 0)):
         raise BudgetError(
-            f"eps is outside the range of {norm}", where="--eps", expected=f"in (0, {limits[norm]:g}]", got=text
+            f"eps is outside the range of {norm}",
+            where="--eps",
+            expected=f"in (0, {limits[norm]:g}]",
+            got=text,
+            hint=f"pixels are in [0, 1]: {text}/255?" if norm == "linf" and 1 < value <= 255 else "",
         )
     if norm == "l0" and value != int(value):
         raise BudgetError("an l0 eps counts pixels", where="--eps", expected="a whole number", got=text)

@@ -322,6 +322,13 @@ class EnvironmentFailedError(SecureAIError):
     exit_code = EXIT_INCONCLUSIVE
 
 
+class ExtraMissingError(SecureAIError):
+    """An optional extra that was not installed."""
+
+    code = "E_EXTRA"
+    exit_code = EXIT_INCONCLUSIVE
+
+
 class LockedError(SecureAIError):
     """Another run holds the folder."""
 
@@ -340,6 +347,13 @@ class ChildFailedError(SecureAIError):
     """A child process died, timed out or answered out of form."""
 
     code = "E_CHILD"
+    exit_code = EXIT_INCONCLUSIVE
+
+
+class ReplayError(SecureAIError):
+    """Something that a run recorded cannot be made again from what it left."""
+
+    code = "E_REPLAY"
     exit_code = EXIT_INCONCLUSIVE
 
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secure_ai.core.errors import EnvironmentFailedError, LogError
+from secure_ai.core.errors import EnvironmentFailedError, FileMissingError, LogError
 
 EventSink = Callable[[str, Mapping[str, Any]], None]
 GENESIS = "0" * 64
@@ -50,7 +50,8 @@ def verify_log(path: Path) -> ChainState:
     """Check sequence numbers and chain of the log at `path`.
 
     Raises:
-        LogError: the log is missing or too large, or a record is malformed, out of order or does not follow from the
+        FileMissingError: there is no such log.
+        LogError: it cannot be read or is too large, or a record is malformed, out of order or does not follow from the
             one before; the message names the line.
     """
     state = ChainState(0, GENESIS)
@@ -63,6 +64,8 @@ def verify_log(path: Path) -> ChainState:
                 raise LogError("not a log that can be read", where=path.name, expected=expected)
             for number, line in enumerate(stream, start=1):
                 state = _next_state(state, line, f"{path.name} line {number}")
+    except FileNotFoundError:
+        raise FileMissingError("there is no such log", where=path.name, expected="the events.jsonl of a run") from None
     except OSError as error:
         raise LogError("the log cannot be read", where=path.name, got=error.strerror) from None
     return state

@@ -77,6 +77,36 @@ def paired_difference(only_first: int, only_second: int, n: int) -> tuple[float,
     return (only_second - only_first) / n, max(-1.0, centre - half), min(1.0, centre + half)
 
 
+def median_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """The median and its 95 % interval from order statistics (Hahn and Meeker, Statistical Intervals, section 5.2).
+
+    Free of any distribution, so values may be infinite. The interval is the narrowest symmetric one in ranks whose
+    coverage is at least 95 %; with fewer than 6 values it is the whole line.
+
+    Args:
+        values: at least one, NaN excluded; for an even number the upper of the two middle ones is the median.
+
+    Returns:
+        (median, low, high).
+
+    Raises:
+        EmptyDenominatorError: no values.
+    """
+    n = len(values)
+    if n < 1:
+        raise EmptyDenominatorError("a median needs at least one value", expected="n >= 1", got=n)
+    ordered = sorted(values)
+    below, tail = 0, 0  # `tail` / 2**n: the chance that the true median lies below the value of rank `below` + 1
+    while below < n // 2:
+        tail += math.comb(n, below)
+        if 40 * tail > 2**n:  # above 2.5 % on each side
+            break
+        below += 1
+    if below == 0:
+        return ordered[n // 2], -math.inf, math.inf
+    return ordered[n // 2], ordered[below - 1], ordered[n - below]
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment (Scand. J. Stat. 1979), in the order given."""
     order = sorted(range(len(p_values)), key=lambda i: p_values[i])

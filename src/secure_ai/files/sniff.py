@@ -16,6 +16,7 @@ class Format(StrEnum):
 
     SAFETENSORS = "safetensors"
     TORCH_ZIP = "torch_zip"
+    PT2 = "pt2"
     KERAS = "keras"
     NPZ = "npz"
     NPY = "npy"
@@ -66,6 +67,8 @@ def _sniff_zip(names: list[str]) -> Format:
         return Format.KERAS
     if names and all(name.endswith(".npy") for name in names):
         return Format.NPZ
+    if any(re.fullmatch(r"[^/]*/(models/[^/]+\.json|archive_format|data/weights/weight_\d+)", name) for name in names):
+        return Format.PT2
     torch_parts = r"(.*/)?(data\.pkl|constants\.pkl|data/\d+|version|byteorder|archive_format)"
     if any(re.fullmatch(torch_parts, name) for name in names):
         return Format.TORCH_ZIP

@@ -15,6 +15,7 @@ from secure_ai.core.errors import ArchError, FormatError, SecureAIError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.keras import KerasModel, read_keras
 from secure_ai.files.open import FileBytes, read_file
+from secure_ai.files.pt2 import ExportedProgram, read_pt2
 from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.sniff import Format, sniff
 from secure_ai.files.torch_zip import read_torch_state
@@ -33,7 +34,7 @@ class Artifact:
     Attributes:
         name: the file's name without its folder.
         sha256: hex digest of its bytes.
-        arrays: weights by name; empty for `.keras`, whose weights are in `keras`.
+        arrays: weights by name; empty for `.keras` and `.pt2`, whose weights are in `keras` and `exported`.
         metadata: what a safetensors file says of itself; never trusted to name code.
     """
 
@@ -43,6 +44,7 @@ class Artifact:
     arrays: Mapping[str, Array] = field(default_factory=dict)
     metadata: Mapping[str, str] = field(default_factory=dict)
     keras: KerasModel | None = None
+    exported: ExportedProgram | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -75,7 +77,7 @@ def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_ev
         events: told `model_read` or `model_refused`.
 
     Raises:
-        FormatError: not safetensors, a torch state dict or `.keras`.
+        FormatError: not safetensors, a torch state dict, `.keras` or `.pt2`.
         SecureAIError: whatever the format's strict reader refuses, NaN and infinity among the weights included.
     """
     try:
@@ -99,10 +101,12 @@ def _parse(file: FileBytes) -> Artifact:
         return Artifact(name=file.name, format=found, sha256=file.sha256, arrays=read_torch_state(file))
     if found in (Format.KERAS, Format.HDF5):  # the same for Keras's older format
         return Artifact(name=file.name, format=found, sha256=file.sha256, keras=read_keras(file))
+    if found is Format.PT2:
+        return Artifact(name=file.name, format=found, sha256=file.sha256, exported=read_pt2(file))
     raise FormatError(
         "not a model file that can be loaded",
         where=file.name,
-        expected="safetensors, a torch state dict (torch.save) or .keras",
+        expected="safetensors, a torch state dict (torch.save), .keras or .pt2 (torch.export.save)",
         got=found.value,
     )
 

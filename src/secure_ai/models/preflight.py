@@ -25,8 +25,9 @@ from secure_ai.models.wrappers import contiguous_input, logits_from_probabilitie
 MAX_SAMPLES = 64
 PROBABILITY_TOLERANCE = 1e-3
 MAX_ZERO_GRADIENTS = 0.1  # share of samples
+MAX_BLIND = 0.1  # share of samples
 
-__all__ = ["Preflight", "preflight"]
+__all__ = ["Preflight", "preflight", "same_answers"]
 
 
 def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
@@ -58,7 +59,20 @@ def _examined(target: Target, x: Tensor, y: Tensor) -> Preflight:
         target = found.target
         checks += found.checks
         fixes += found.fixes
-    return Preflight(rebuilt(target), tuple(checks), tuple(fixes))
+    return replace(Preflight(rebuilt(target), tuple(checks), tuple(fixes)), images=x, answers=scores(target, x))
+
+
+def same_answers(found: Preflight) -> Check:
+    """Asked once more, after the attacks: a target that has changed its answers was not one target.
+
+    What a network keeps in plain Python attributes, and what a service does behind its door, shows nowhere else.
+    """
+    identifier = "same-answers-after"
+    if found.images is None or found.answers is None or not found.target.deterministic:
+        return check(identifier, None, "needs a deterministic target")
+    apart = difference(found.answers, scores(found.target, found.images))
+    evidence = f"asked again after the attacks, {len(found.images)} images' scores differ by {apart:.1e} of the largest"
+    return check(identifier, apart <= SAME, evidence)
 
 
 def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
@@ -81,6 +95,8 @@ def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
             first = first or error
             continue
         evidence = f"{len(x)} images answered with {classes} finite scores each"
+        if target.access == "labels":
+            evidence = f"{len(x)} images answered with a label each"
         layout = check("input-layout", True, fix or "(N, C, H, W) in any memory layout")
         fixes = (f"input layout: {fix}",) if fix else ()
         return Preflight(rebuilt(candidate, num_classes=classes), (check("output", True, evidence), layout), fixes)
@@ -97,6 +113,13 @@ def _raw(target: Target, x: Tensor) -> Any:
 
 
 def _num_classes(target: Target, output: Any, x: Tensor, y: Tensor) -> int:
+    if (
+        target.access == "labels"
+        and isinstance(output, Tensor)
+        and output.dim() == 1
+        and not output.is_floating_point()
+    ):
+        return max(target.num_classes, int(y.max()) + 1, int(output.max()) + 1) + 1  # the last: any class not seen yet
     if not isinstance(output, Tensor) or output.dim() != 2 or len(output) != len(x) or not output.is_floating_point():
         got = f"{tuple(output.shape)} {output.dtype}" if isinstance(output, Tensor) else type(output).__name__
         expected = f"float tensor {(len(x), target.num_classes)}"
@@ -119,12 +142,24 @@ def _evaluation_mode(target: Target, x: Tensor, y: Tensor) -> Preflight:
 
 
 def _determinism(target: Target, x: Tensor, y: Tensor) -> Preflight:
-    apart = difference(scores(target, x), scores(target, x))
+    # both calls in one go: random states are put back after each look at the network
+    apart = guarded(target, lambda t: difference(t.logits(x).detach(), t.logits(x).detach()))
     evidence = f"two calls on the same images differ by {apart:.1e} of the largest score"
     hint = "" if apart <= SAME else "; the answer is random (dropout or noise in forward?): average attacks over it"
-    return Preflight(
-        rebuilt(target, deterministic=apart <= SAME), (check("deterministic", apart <= SAME, evidence + hint),)
-    )
+    if seeds := guarded(target, lambda t: _seeds_itself(t, x[:2])):
+        hint += "; the network seeds torch's random generator itself, so that its randomness cannot be seen here"
+    random = apart > SAME or seeds
+    return Preflight(rebuilt(target, deterministic=not random), (check("deterministic", not random, evidence + hint),))
+
+
+def _seeds_itself(target: Target, x: Tensor) -> bool:
+    """Whether the global generator ends in one state wherever it began."""
+    states = []
+    for seed in (1, 2):
+        torch.default_generator.manual_seed(seed)
+        target.logits(x)
+        states.append(torch.default_generator.get_state())
+    return torch.equal(*states)
 
 
 def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
@@ -139,12 +174,16 @@ def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
 
 def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
     """Recover logits where the network answers probabilities."""
+    if target.access == "labels":
+        return Preflight(target, (check("logits", None, "the target offers labels only"),))
     answer = scores(target, x)
     if bool((answer <= 0).all() & (answer.logsumexp(dim=1).abs() <= PROBABILITY_TOLERANCE).all()):
         return Preflight(target, (check("logits", True, "log-probabilities, which serve as logits"),))
     if not bool((answer >= 0).all() & ((answer.sum(dim=1) - 1).abs() <= PROBABILITY_TOLERANCE).all()):
         return Preflight(target, (check("logits", True, f"scores from {answer.min():.3g} to {answer.max():.3g}"),))
     exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.transform(x)))
+    if target.access == "scores":
+        return _log_scores(target, answer)
     if exact:
         how = "the network ends in a softmax; its input is used as logits"
     else:
@@ -153,8 +192,19 @@ def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
     return Preflight(wrapped, (check("logits", exact, how),), (how,))
 
 
+def _log_scores(target: Target, answer: Tensor) -> Preflight:
+    """Probabilities for an attack by scores: log p is as good as logits, unless it is rounded to 0 and 1 throughout."""
+    blind = int((answer.amax(dim=1) == 1).sum())
+    how = f"the target answers probabilities; log p is used, rounded to 0 and 1 on {blind} of {len(answer)} images"
+    hint = "" if blind <= MAX_BLIND * len(answer) else ": attacks by scores see next to nothing there"
+    wrapped = rebuilt(target, network=logits_from_probabilities(target.network))
+    return Preflight(wrapped, (check("logits", not hint, how + hint),), (how,))
+
+
 def _gradients(target: Target, x: Tensor, y: Tensor) -> Preflight:
     """Whether cross-entropy and margin have a usable gradient with respect to the pixels."""
+    if target.access != "gradients":
+        return Preflight(target, (check("input-gradient", None, f"the target offers {target.access} only"),))
     evidence, ok = [], True
     for name, loss in (("cross-entropy", _cross_entropy), ("margin", _margin)):
         gradient = _input_gradient(target, x, y, loss)

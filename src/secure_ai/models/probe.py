@@ -25,11 +25,14 @@ class Preflight:
         target: to be attacked instead of the one given, with fresh pass counters.
         checks: in the order to be shown; all pass on a sound network.
         fixes: what was put right, one sentence each.
+        images, answers: (N, C, H, W) that were tried and what the target in its final form answers, (N, K).
     """
 
     target: Target
     checks: tuple[Check, ...]
     fixes: tuple[str, ...] = ()
+    images: Tensor | None = None
+    answers: Tensor | None = None
 
 
 def rebuilt(
@@ -51,6 +54,7 @@ def rebuilt(
         batch_size=target.batch_size,
         search_dtype=target.search_dtype,
         deterministic=target.deterministic if deterministic is None else deterministic,
+        access=target.access,
     )
 
 
@@ -65,7 +69,7 @@ def guarded(target: Target, call: Callable[[Target], Result]) -> Result:
             return call(target)
     except SecureAIError:
         raise
-    except Exception as error:  # a user's network may raise anything
+    except (Exception, SystemExit) as error:  # a user's network may raise anything
         raise TargetError(
             "the network raised an error",
             where=target.name,

@@ -9,9 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
-from secure_ai.core.errors import TargetError
+from secure_ai.core.errors import SecureAIError, TargetError
+from secure_ai.models.access import Access
+from secure_ai.models.watch import Watch, kept_process_state, unchanged_modes
 
 
 @dataclass(slots=True)
@@ -57,6 +60,7 @@ class Target:
         batch_size: most samples in one pass.
         search_dtype: precision inside `searching()`; everything else runs in float32.
         deterministic: false when two calls on one input may differ.
+        access: what an attack gets: gradients, scores only, or labels only; the network may be able to do more.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class Target:
         batch_size: int = 256,
         search_dtype: torch.dtype = torch.float32,
         deterministic: bool = True,
+        access: Access = "gradients",
     ) -> None:
         self.network = network
         self.name = name
@@ -82,7 +87,10 @@ class Target:
         self.passes = PassCounter()
         self.transform = transform or InputTransform()
         self.search_dtype = search_dtype
+        self.access = access
         self._dtype = torch.float32
+        self._watch: Watch | None = None
+        self._queries: Tensor | None = None
 
     @property
     def dimensions(self) -> int:
@@ -90,18 +98,22 @@ class Target:
         channels, height, width = self.input_shape
         return channels * height * width
 
-    def logits(self, x: Tensor) -> Tensor:
+    def logits(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
         """Scores before softmax.
 
         Args:
             x: (N, C, H, W) float32 in [0, 1].
+            rows: (N,) which samples of the shard they belong to, so that `counting()` can count queries per sample.
 
         Returns:
-            (N, K) float32, differentiable with respect to `x`.
+            (N, K) float32, differentiable with respect to `x` where the target offers gradients; where it offers labels
+            only, 1 for the label and 0 for the other classes.
 
         Raises:
             TargetError: the network's output is not (N, K) floating point.
         """
+        if self._queries is not None and rows is not None:
+            self._queries.index_add_(0, rows, torch.ones_like(rows))
         return (
             torch.cat([self._forward(part) for part in x.split(self.batch_size)])
             if len(x)
@@ -110,8 +122,13 @@ class Target:
 
     def _forward(self, x: Tensor) -> Tensor:
         self.passes.forward += len(x)
-        with lower_precision(self._dtype):
+        with (
+            lower_precision(self._dtype),
+            torch.set_grad_enabled(self.access == "gradients" and torch.is_grad_enabled()),
+        ):
             output = self._called(self.network, x)
+        if self.access == "labels":
+            output = self._one_hot(output, len(x))
         if (
             not isinstance(output, Tensor)
             or output.shape != (len(x), self.num_classes)
@@ -128,10 +145,30 @@ class Target:
             output.register_hook(self._count_backward)
         return output.float()
 
+    def _one_hot(self, output: Any, n: int) -> Any:
+        """Labels (n,), or the largest of the scores (n, K), as scores that say no more than the label.
+
+        Nobody knows the number of classes behind labels: what is not among them counts as the last one.
+        """
+        if isinstance(output, Tensor) and output.shape == (n, self.num_classes) and output.is_floating_point():
+            if not bool(torch.isfinite(output).all()):
+                return output  # refused by whoever asked
+            output = output.argmax(dim=1)
+        if not isinstance(output, Tensor) or output.shape != (n,) or output.is_floating_point():
+            return output
+        last = self.num_classes - 1
+        output = torch.where((output < 0) | (output > last), last, output)
+        return functional.one_hot(output.long(), self.num_classes).float()
+
     def _called(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
         """What the user's own code answers; whatever it raises becomes a TargetError, a plea to exit too."""
         try:
-            output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+            with unchanged_modes(self.name):
+                output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+            if self._watch is not None:
+                self._watch.after_call()
+        except SecureAIError:
+            raise
         except (Exception, SystemExit) as error:  # a user's network may raise anything
             raise TargetError(
                 "the network raised an error", where=self.name, got=f"{type(error).__name__}: {error}"
@@ -143,7 +180,7 @@ class Target:
 
     def features(self, x: Tensor) -> Tensor:
         """The penultimate layer's activations (N, F). Raises TargetError where the network offers none."""
-        method = getattr(self.network, "features", None)
+        method = getattr(self.network, "features", None) if self.access == "gradients" else None
         if not callable(method):
             raise TargetError("the network offers no features", where=self.name, expected="a method features(x)")
         self.passes.forward += len(x)
@@ -153,46 +190,46 @@ class Target:
         return output.flatten(1)
 
     @torch.no_grad()
-    def predict(self, x: Tensor) -> Tensor:
-        """Predicted classes (N,) int64, in float32 arithmetic. Raises TargetError on NaN logits."""
-        logits = self.logits(x)
+    def predict(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
+        """Predicted classes (N,) int64, in float32 arithmetic; `rows` as for `logits`. Raises TargetError on NaN."""
+        logits = self.logits(x, rows=rows)
         if not bool(torch.isfinite(logits).all()):
             raise TargetError("the network answers NaN or infinity", where=self.name, expected="finite logits")
         return logits.argmax(dim=1)
 
     @contextlib.contextmanager
+    def counting(self, n: int) -> Iterator[Tensor]:
+        """Inside, passes that name their `rows` are counted in the tensor that is given: (n,) int64, one a sample."""
+        before, self._queries = self._queries, torch.zeros(n, dtype=torch.int64)
+        try:
+            yield self._queries
+        finally:
+            self._queries = before
+
+    @contextlib.contextmanager
     def attacked(self) -> Iterator[None]:
-        """Evaluation mode and frozen parameters inside; both restored after.
+        """Evaluation mode and frozen parameters inside; both restored after, and what the process shares.
 
         Raises:
             TargetError: the network changed its own weights or buffers meanwhile.
         """
         modes = [(module, module.training) for module in self.network.modules()]
         trainable = [(parameter, parameter.requires_grad) for parameter in self.network.parameters()]
-        before = {name: value.clone() for name, value in self.network.state_dict().items()}
+        outer = self._watch
         self.network.eval()
         for parameter, _ in trainable:
             parameter.requires_grad_(False)
+        self._watch = Watch(self.network, self.name)
         try:
-            yield
-            self._refuse_changes(before)
+            with kept_process_state():
+                yield
+                self._watch.compare()
         finally:
+            self._watch = outer
             for parameter, requires_grad in trainable:
                 parameter.requires_grad_(requires_grad)
             for module, training in modes:
                 module.training = training
-
-    def _refuse_changes(self, before: dict[str, Tensor]) -> None:
-        after = self.network.state_dict()
-        changed = sorted(before.keys() ^ after.keys())
-        changed += [name for name, value in before.items() if name in after and not torch.equal(value, after[name])]
-        if changed:
-            raise TargetError(
-                "the network changes its own weights when it is called",
-                where=self.name,
-                expected="fixed weights",
-                got=", ".join(changed[:3]),
-            )
 
     @contextlib.contextmanager
     def searching(self) -> Iterator[None]:

@@ -25,7 +25,9 @@ CONDITIONS = {
     "transferred": "examples made for the baseline",
     "fgsm": "FGSM on itself",
     "pgd": "PGD on itself",
+    "suite": "a whole suite on itself",
     "backdoor": "trigger succeeds",
+    "backdoor-badnets": "BadNets' trigger",
 }
 
 
@@ -73,8 +75,13 @@ def accuracy_groups(report: Report) -> list[Group]:
 def backdoor_group(report: Report) -> Group | None:
     """Backdoor success of every model that it was measured on, or None."""
     rows = [m for m in report["measurements"] if m["metric"] == "backdoor_success_rate"]
-    bars = tuple(bar for m in rows if (bar := _bar(m, _title(m["model"]), "backdoor", {})) is not None)
+    bars = tuple(bar for m in rows if (bar := _bar(m, _triggered_title(m), "backdoor", {})) is not None)
     return Group("Triggered images of other classes that go to the target (0 % is good)", bars) if bars else None
+
+
+def _triggered_title(m: Mapping[str, Any]) -> str:
+    condition = str(m["id"]).rsplit("/", 1)[-1]
+    return _title(m["model"]) + ("" if condition == "backdoor" else f", {CONDITIONS.get(condition, cell(condition))}")
 
 
 def _models(report: Report) -> list[str]:

@@ -37,6 +37,11 @@ PICTURE_TITLES = {
     "poison_confusion": "Poisoned network on clean images",
     "poison_clean_confusion": "Poisoned network on clean images",
     "poison_target_effect": "What the trigger does",
+    "transfer_matrix": "Which examples fool which network",
+    "transfer_matrix_subject": "Which examples fool which network",
+    "adversarial_examples_report_1": "Adversarial examples for report 1's networks",
+    "adversarial_examples_report_2": "Adversarial examples for report 2's networks",
+    "adversarial_examples_subject": "Adversarial examples for the network",
 }
 STATUS_WORDS = {
     "mitigated": "mitigated",
@@ -68,6 +73,10 @@ def render_html(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         groups=headline.accuracy_groups(report),
         backdoors=headline.backdoor_group(report),
         pictures=_pictures(images),
+        measurements=terminal.own_measurements(report),
+        comparisons=terminal.comparison_table(report),
+        distances=terminal.distance_table(report),
+        transfers=terminal.transfer_tables(report),
         classes=[terminal.class_table(entry) for entry in report.get("confusions", [])],
         letters=_letters(report),
         findings=terminal.sorted_findings(report),

@@ -253,6 +253,45 @@ def curve_png(
         return _png(figure)
 
 
+def transfer_png(rates: Sequence[Sequence[Mapping[str, Any]]], networks: Sequence[str], title: str, note: str) -> bytes:
+    """A transfer matrix: row = network the examples were made for, column = network they were scored on.
+
+    Args:
+        rates: K rows of K rates (R); dark = accuracy kept. The diagonal, a network's own examples, is outlined.
+        networks: K names.
+        title: what is shown.
+        note: how the examples were made, and n.
+    """
+    import numpy as np
+    from matplotlib.patches import Rectangle
+
+    size = len(networks)
+    shares = np.array([[np.nan if rate["value"] is None else rate["value"] for rate in row] for row in rates])
+    with _figure(2.4 + 1.35 * size, 2.2 + 0.85 * size) as figure:
+        axes = figure.add_subplot()
+        axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for row, column in np.ndindex(size, size):
+            rate = rates[row][column]
+            dark = rate["value"] is not None and rate["value"] > 0.55
+            text = axes.text(column, row, _matrix_cell(rate), ha="center", va="center", size=10, linespacing=1.35)
+            text.set_color("white" if dark else INK)
+            if row == column:
+                axes.add_patch(Rectangle((column - 0.48, row - 0.47), 0.96, 0.94, fill=False, ec=VERMILION, lw=2.2))
+        names = [_plain(name).replace("/", "/\n") for name in networks]
+        axes.set(xticks=range(size), yticks=range(size), xticklabels=names, yticklabels=names)
+        axes.set(xlabel="scored on", ylabel="examples made for")
+        axes.tick_params(which="both", length=0)
+        axes.spines[:].set_visible(False)
+        _title(axes, title, note)
+        return _png(figure)
+
+
+def _matrix_cell(rate: Mapping[str, Any]) -> str:
+    if rate["value"] is None:
+        return "not\nmeasured"
+    return f"{percent(rate['value'], 1)}\n[{100 * rate['ci_low']:.1f}, {100 * rate['ci_high']:.1f}]"
+
+
 def image_grid_png(
     rows: Sequence[tuple[str, NDArray[Any]]], title: str, captions: Sequence[Sequence[str]] | None = None
 ) -> bytes:

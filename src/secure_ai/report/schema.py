@@ -63,12 +63,17 @@ Breach = tuple[str, str, str]
 
 
 def _ragged(report: Any) -> Iterator[Breach]:
-    """Confusion matrices that are not square, which no schema word can say."""
+    """Matrices that are not square, which no schema word can say; asked only once the schema holds."""
     matrices = report.get("confusions") if isinstance(report, dict) else None
     for index, entry in enumerate(matrices if isinstance(matrices, list) else ()):
         counts = entry.get("counts") if isinstance(entry, dict) else None
         if isinstance(counts, list) and any(not isinstance(row, list) or len(row) != len(counts) for row in counts):
             yield f"confusions[{index}].counts", "as many columns as rows", "another number"
+    transfers = report.get("transfers") if isinstance(report, dict) else None
+    for index, entry in enumerate(transfers if isinstance(transfers, list) else ()):
+        networks, rates = len(entry["networks"]), entry["rates"]  # both are lists by the schema
+        if len(rates) != networks or any(len(row) != networks for row in rates):
+            yield f"transfers[{index}].rates", "a row and a column a network", "another number"
 
 
 def _breaches(value: Any, schema: Mapping[str, Any], defs: Mapping[str, Any], place: str) -> Iterator[Breach]:

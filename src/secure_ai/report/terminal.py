@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from secure_ai.core.findings import Severity
+from secure_ai.core.trust import MIN_N_FOR_A_CLAIM
 from secure_ai.report.text import budget_text, cell, measurement_text, rate_text, seconds_text, trust_badge
 
 Report = Mapping[str, Any]
+TRANSFER_METRIC = "transfer_accuracy"
+DISTANCE_KEYS = ("median", "ci_low", "ci_high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,9 @@ def all_tables(report: Report) -> list[Table]:
     tables = (
         reproduction_table(report, headlines_only=True),
         measurement_table(report),
+        comparison_table(report),
+        distance_table(report),
+        *transfer_tables(report),
         finding_table(report),
         threat_table(report),
         not_tested_table(report),
@@ -67,12 +73,70 @@ def reproduction_table(report: Report, *, headlines_only: bool = False) -> Table
 
 
 def measurement_table(report: Report) -> Table:
-    """Every rate with n, interval and trust."""
+    """Every rate with n, interval and trust; those on examples made for another network stand in `transfer_tables`."""
     rows = [
         (cell(m["id"]), cell(m["metric"]), budget_text(m) or "-", measurement_text(m), trust_badge(m))
-        for m in report["measurements"]
+        for m in own_measurements(report)
     ]
     return Table("Measurements", ("id", "metric", "budget", "value", "trust"), tuple(rows))
+
+
+def own_measurements(report: Report) -> list[Mapping[str, Any]]:
+    """The measurements that are no entry of a transfer matrix shown beside them."""
+    if not report.get("transfers"):
+        return list(report["measurements"])
+    return [m for m in report["measurements"] if m["metric"] != TRANSFER_METRIC]
+
+
+def transfer_tables(report: Report) -> list[Table]:
+    """One table a transfer matrix: a row for the network the examples were made for, a column a network scored."""
+    tables = []
+    for entry in report.get("transfers", []):
+        rows = [
+            (cell(source), *(rate_text(rate) for rate in row))
+            for source, row in zip(entry["networks"], entry["rates"], strict=True)
+        ]
+        title = (
+            f"Accuracy on examples made for another network ({cell(entry['attack'])}, {budget_text(entry)}); "
+            "no robust accuracy: that needs examples made for the network itself"
+        )
+        columns = ("made for", *(f"scored on {cell(name)}" for name in entry["networks"]))
+        tables.append(Table(title, columns, tuple(rows)))
+    return tables
+
+
+def comparison_table(report: Report) -> Table:
+    """Before and after on the same images."""
+    rows = [
+        (
+            cell(entry["card"]),
+            f"{cell(entry['before'])} to {cell(entry['after'])}",
+            f"{100 * entry['difference']:+.2f} [{100 * entry['ci_low']:+.2f}, {100 * entry['ci_high']:+.2f}]",
+            f"{entry['n']:,}",
+            "< 0.0001" if entry["p_holm"] < 1e-4 else f"{entry['p_holm']:.4f}",
+            cell(entry["trust"]),
+        )
+        for entry in report.get("comparisons", [])
+    ]
+    columns = ("question", "measurements", "points, 95 % interval", "n", "p (McNemar, Holm)", "trust")
+    return Table("Before and after on the same images", columns, tuple(rows))
+
+
+def distance_table(report: Report) -> Table:
+    """Median distances to the nearest example found."""
+    rows = [
+        (cell(entry["id"]), cell(entry["norm"]), distance_text(entry), rate_text(entry["found"]), cell(entry["attack"]))
+        for entry in report.get("distances", [])
+    ]
+    columns = ("id", "norm", "median distance found", "broken at any distance", "attack")
+    return Table("Distance to the nearest adversarial example found (upper bounds)", columns, tuple(rows))
+
+
+def distance_text(entry: Mapping[str, Any]) -> str:
+    """E.g. `0.0312 [0.0290, 0.0341], n = 200`; `infinite` where a number is."""
+    median, low, high = ("infinite" if entry[key] is None else f"{entry[key]:.4g}" for key in DISTANCE_KEYS)
+    word = "" if entry["n"] >= MIN_N_FOR_A_CLAIM else " (indicative)"
+    return f"{median} [{low}, {high}], n = {entry['n']:,}{word}"
 
 
 def sorted_findings(report: Report) -> list[Mapping[str, Any]]:

@@ -15,6 +15,7 @@ Tone = Literal["good", "bad", "unclear"]
 
 ROBUST_BAR = 0.80  # the least robust accuracy that is called robust at its budget
 SUBJECT = "subject"
+CODE_FINDING = "BANDIT-"
 NAMED = 2  # contradicted headlines that the line names
 
 
@@ -119,5 +120,13 @@ def _findings(report: Report) -> str:
     counted = [finding for finding in report["findings"] if not finding["planted"]]
     if not counted:
         return "No finding beyond what the tool planted itself."
-    worst = max((Severity(finding["severity"]) for finding in counted), key=lambda severity: severity.rank)
-    return f"{plural(len(counted), 'finding')}, the worst {worst.value}."
+    code = [finding for finding in counted if str(finding["id"]).startswith(CODE_FINDING)]
+    other = [finding for finding in counted if finding not in code]
+    texts = [_worst(other, "")] if other else []
+    texts += [_worst(code, " in the audited code")] if code else []
+    return " ".join(texts)
+
+
+def _worst(findings: Sequence[Mapping[str, Any]], where: str) -> str:
+    worst = max((Severity(finding["severity"]) for finding in findings), key=lambda severity: severity.rank)
+    return f"{plural(len(findings), 'finding')}{where}, the worst {worst.value}."

@@ -14,6 +14,7 @@ from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.report.reproduction import compare
 from secure_ai.report.values import values_from_measurements
+from secure_ai.runs.comparisons import comparisons
 from secure_ai.runs.deviations import deviations
 from secure_ai.runs.execute import Context, Finished, code_digest, results_digest
 from secure_ai.runs.judgements import judge_measurements
@@ -63,8 +64,12 @@ CONFUSIONS = {
 ALWAYS_NOT_TESTED = (
     "adaptive attacks against these defences: not done",
     "other training seeds: every interval covers these images and this one network",
-    "a suite of attacks strong enough for a reliable robust accuracy (APGD, a targeted margin and a black-box attack)",
     "audit of model files beyond what the strict readers refuse",
+)
+
+NO_SUITE = (
+    "a suite of attacks strong enough for a reliable robust accuracy (APGD, a targeted margin and a black-box attack): "
+    "the recipe standard has one"
 )
 
 
@@ -155,6 +160,14 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
         "threats": threat_rows(measurements, findings),
         "not_tested": _not_tested(facts),
         "confusions": _confusions(values_of(facts)),
+        "comparisons": comparisons(
+            {name: packed for result in results.values() for name, packed in result.get("outcomes", {}).items()},
+            {entry["id"]: entry["trust"]["verdict"] for entry in measurements},
+        ),
+        "transfers": [entry for result in results.values() for entry in result.get("transfers", [])],
+        "distances": [
+            {**entry, "replay": facts.command} for result in results.values() for entry in result.get("distances", [])
+        ],
     }
 
 
@@ -191,4 +204,5 @@ def _not_tested(facts: RunFacts) -> list[str]:
     ]
     deviation = [f"the reports' own protocols: {text}" for text in deviations(facts.recipe, facts.data)]
     more = [text for result in facts.results().values() for text in result.get("not_tested", [])]
-    return [*missing, *deviation, *more, *ALWAYS_NOT_TESTED]
+    suites = {"suite", "assess"} & set(facts.recipe.parts)
+    return [*missing, *deviation, *more, *ALWAYS_NOT_TESTED, *(() if suites else (NO_SUITE,))]

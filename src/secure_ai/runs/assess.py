@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.core.events import EventSink
@@ -43,13 +44,16 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         return []
     if model is None:
         raise ConfigError("no model to assess", where="--model", expected="a model file", got="none")
-    artifact = read_artifact(model.model, events=events)
+    if model.model is None and model.arch is None:
+        raise ConfigError("no model to assess", where="--model", expected="a model file or --arch", got="none")
+    file_sha256 = "" if model.model is None else read_artifact(model.model, events=events).sha256
     settings = {
         **model.as_json(),
         **recipe.assess.model_dump(),
         "seed": recipe.seed,
-        "file_sha256": artifact.sha256,
+        "file_sha256": file_sha256,
         "code": _code(model.arch),
+        **_surrogate(recipe, events),
     }
     return [
         Stage(
@@ -66,4 +70,30 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
             data=("test",),
             cost_seconds=160,
         ),
+        Stage(
+            id="assess/distance",
+            function=lazy.stage("assess", "distance"),
+            settings=settings,
+            data=("test",),
+            cost_seconds=5,
+        ),
+        *([_matrix(settings, recipe)] if recipe.assess.surrogate else []),
     ]
+
+
+def _matrix(settings: dict[str, Any], recipe: Recipe) -> Stage:
+    return Stage(
+        id="assess/transfer",
+        function=lazy.stage("assess", "transferred"),
+        settings={**settings, "transfer_steps": recipe.transfer.steps},
+        data=("test",),
+        cost_seconds=5,
+    )
+
+
+def _surrogate(recipe: Recipe, events: EventSink) -> dict[str, str]:
+    """The surrogate's file and code as inputs, where one is named."""
+    if recipe.assess.surrogate is None:
+        return {}
+    artifact = read_artifact(recipe.assess.surrogate, events=events)
+    return {"surrogate_sha256": artifact.sha256, "surrogate_code": _code(recipe.assess.surrogate_arch)}

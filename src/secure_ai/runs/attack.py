@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
@@ -19,20 +19,26 @@ from secure_ai.core.seeds import generator
 from secure_ai.core.trust import Check, Trust, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
-from secure_ai.files.write import refuse_unwritable, write_bytes
-from secure_ai.models.preflight import Preflight, preflight
-from secure_ai.models.store import LoadedModel, load_model, make_target
-from secure_ai.models.target import Target
+from secure_ai.files.write import refuse_unwritable
+from secure_ai.models.preflight import Preflight, preflight, same_answers
+from secure_ai.models.scorer import ScoreFunction
+from secure_ai.models.store import LoadedModel, make_target
+from secure_ai.models.target import PassCounter, Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
+from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.health import gradient_health
+from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.transfer import DIGEST_CHARACTERS, bind_borrowed, names_transfer, no_surrogate
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs import defaults
+from secure_ai.runs.examples_file import Origin, read_examples, save_examples
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
+from secure_ai.runs.subject import load_subject, spec_of
 
 MAX_BATCH_SIZE = 10_000
 PREFLIGHT_POOL = 1000
@@ -45,6 +51,7 @@ class AttackReport:
     Attributes:
         preflight: the checks made on the target before anything was attacked.
         fixes: what preflight changed so that the network could be attacked.
+        surrogate: the network that `transfer` made its examples on; its passes are counted apart from the target's.
     """
 
     model: LoadedModel
@@ -55,6 +62,7 @@ class AttackReport:
     preflight: tuple[Check, ...]
     fixes: tuple[str, ...]
     seed: int
+    surrogate: Target | None = None
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -83,6 +91,7 @@ class AttackReport:
                 "format": self.model.format,
                 "arch": self.model.arch,
                 "user_code": self.model.user_code,
+                "access": self.result.access,
             },
             "data": {"name": self.data.name, "digest": self.data.digest, "n": len(self.data), "note": self.data.note},
             "budget": self.budget.as_json(),
@@ -96,11 +105,23 @@ class AttackReport:
             "preflight": [check.as_json() for check in self.preflight],
             "fixes": list(self.fixes),
             "findings": self.findings,
+            "surrogate": self._surrogate_json(),
+        }
+
+    def _surrogate_json(self) -> dict[str, Any] | None:
+        if self.surrogate is None:
+            return None
+        passes = self.surrogate.passes
+        return {
+            "name": self.surrogate.name,
+            "digest": self.surrogate.digest,
+            "forward_passes": passes.forward,
+            "backward_passes": passes.backward,
         }
 
 
 def attack(
-    model: ModelSpec,
+    model: ModelSpec | torch.nn.Module | ScoreFunction,
     data: str,
     *,
     norm: str,
@@ -110,6 +131,7 @@ def attack(
     n: int | None = None,
     batch_size: int = 256,
     save_adversarial: str | Path | None = None,
+    surrogate: ModelSpec | None = None,
     seed: int = 0,
     precision: Literal["auto", "float32"] = "auto",
     events: EventSink = ignore_event,
@@ -118,13 +140,15 @@ def attack(
     """Attack a network.
 
     Args:
-        model: the file and how to read and feed it.
+        model: the file and how to read and feed it; or a network, or any callable from images (N, C, H, W) float32 in
+            [0, 1] as a NumPy array to scores (N, K) (labels (N,): through a ModelSpec with `access="labels"`).
         data: in the forms of `--data`, e.g. `mnist:test~1000`.
         norm: linf, l2, l1 or l0.
         eps: decimal or fraction, e.g. `8/255`.
-        attack: comma list, e.g. `fgsm,pgd:steps=100:restarts=5`.
+        attack: comma list, e.g. `fgsm,pgd:steps=100:restarts=5`, `fast,transfer`, `examples:FILE.npz`.
         n: the first n images in file order.
         save_adversarial: an `.npz` file for the examples.
+        surrogate: the network that the attack `transfer` makes its examples on.
 
     Raises:
         SecureAIError: anything in the request, the files or the network that cannot be used.
@@ -136,15 +160,17 @@ def attack(
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    plans = parse_attacks(attack, budget.norm)
-    check_cost(plans, len(dataset))
-    _check_norm(plans, budget)
+    _refuse_early(attack, budget, len(dataset), surrogate)
     compute = configure(precision)
-    loaded = load_model(
-        model.model, arch=model.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
-    )
-    target = target_for(loaded, dataset, model, batch_size=batch_size, search_dtype=compute.search_dtype)
+    loaded = load_subject(model, dataset, events)
+    target = target_for(loaded, dataset, spec_of(model), batch_size=batch_size, search_dtype=compute.search_dtype)
+    plans = plans_for(attack, budget.norm, target.access)
+    check_cost(plans, len(dataset))
     checked = examine(target, dataset, seed)
+    other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
+    plans = bind_borrowed(plans, network=other, read=lambda file: read_examples(file, dataset))
+    if other is not None:
+        other.passes = PassCounter()  # what preflight asked is not the attack's
     result = run_suite(
         checked.target,
         dataset.images,
@@ -155,17 +181,97 @@ def attack(
         progress=progress,
         keep_examples=save_adversarial is not None,
     )
-    gradients = gradient_health(checked.target, dataset.images, dataset.labels) if result.complete else None
-    trust = judge_suite(result, gradients=gradients, more=[*checked.checks, random_sample_check(dataset)])
-    if save_adversarial is not None:
-        _save(Path(save_adversarial), loaded, dataset, budget, attack, result)
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, checked.fixes, seed)
+    more = [*checked.checks, *data_checks(dataset)]
+    if result.complete:
+        more += [same_answers(checked), *probes(checked.target, dataset, budget, seed, plans, result.robust)]
+    gradients = health_where_seen(checked.target, dataset) if result.complete else None
+    trust = judge_suite(result, gradients=gradients, made_for=_made_for(plans, loaded.digest), more=more)
+    if save_adversarial is not None and result.x_adv is not None:
+        origin = Origin(
+            model_digest=loaded.digest,
+            data_digest=dataset.digest,
+            budget=budget,
+            attack=attack,
+            seed=seed,
+            complete=result.complete,
+        )
+        kept = result.evaluated
+        labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
+        save_examples(Path(save_adversarial), result.x_adv[kept], labels, index, origin)
+    fixes = (*loaded.notes, *checked.fixes)
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other)
+
+
+def _refuse_early(attack: str, budget: PerturbationBudget, n: int, surrogate: ModelSpec | None) -> None:
+    """What can be refused before any code of the user's runs."""
+    plans = parse_attacks(attack, budget.norm)
+    check_cost(plans, n)
+    _check_norm(plans, budget)
+    _check_surrogate(plans, surrogate)
+
+
+def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None) -> None:
+    """`transfer` needs a surrogate, and a surrogate that nothing uses is a mistake; both told before any work."""
+    if surrogate is None and names_transfer(plans):
+        raise no_surrogate()
+    if surrogate is not None and not names_transfer(plans):
+        raise UsageError(
+            "no attack uses the surrogate",
+            where="--surrogate",
+            expected="--attack with transfer in it, e.g. fast,transfer",
+            got=", ".join(plan.name for plan in plans),
+        )
+
+
+def _made_for(plans: tuple[AttackPlan, ...], digest: str) -> str | None:
+    """Whom the examples were made for, where all come from elsewhere; None where an attack worked on the network."""
+    if any(plan.entry.knowledge != "transfer" for plan in plans):
+        return None
+    made_for = {str(plan.settings.get("made_for") or plan.settings.get("surrogate") or "") for plan in plans}
+    return digest if made_for == {digest[:DIGEST_CHARACTERS]} else made_for.pop()
+
+
+def surrogate_for(
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
+) -> Target:
+    """The surrogate as something to make examples on: loaded, fed as said, with preflight's fixes."""
+    loaded = load_subject(spec, dataset, events)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
+    return examine(target, dataset, seed).target
+
+
+def health_where_seen(target: Target, dataset: Dataset) -> GradientHealth | None:
+    """`gradient_health` of a target that offers gradients."""
+    return gradient_health(target, dataset.images, dataset.labels) if target.access == "gradients" else None
+
+
+def data_checks(dataset: Dataset) -> list[Check]:
+    """What the data alone allow to be claimed."""
+    classes = np.unique(dataset.labels)
+    evidence = f"{len(classes)} classes among {len(dataset)} images"
+    if len(classes) < 2:
+        evidence = f"every image is of class {classes[0]}: a network that always answers {classes[0]} would be robust"
+    return [random_sample_check(dataset), check("classes-in-data", len(classes) > 1, evidence)]
 
 
 def random_sample_check(dataset: Dataset) -> Check:
     """Fails for the first N in file order: on one network PGD-40 gave 91 % on the first half and 96 % on the last."""
     evidence = dataset.note or "every image of the source"
     return check("random-sample", not dataset.note.startswith("first"), evidence)
+
+
+def probes(
+    target: Target,
+    dataset: Dataset,
+    budget: PerturbationBudget,
+    seed: int,
+    plans: tuple[AttackPlan, ...],
+    robust: np.ndarray | None = None,
+) -> tuple[Check, ...]:
+    """The checks that need probes of their own; none for a target that offers no gradients."""
+    if target.access != "gradients":
+        return ()
+    return diagnose(target, dataset.images, dataset.labels, budget, seed, attacks=plans, robust=robust)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
@@ -185,6 +291,7 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
         mean=model.mean,
         std=model.std,
         value_range=model.value_range,
+        access=model.access,
         **settings,
     )
 
@@ -198,23 +305,3 @@ def _check_norm(plans: tuple[AttackPlan, ...], budget: PerturbationBudget) -> No
                 expected=" or ".join(plan.entry.norms),
                 got=budget.norm,
             )
-
-
-def _save(
-    path: Path, loaded: LoadedModel, dataset: Dataset, budget: PerturbationBudget, attack: str, result: SuiteResult
-) -> None:
-    if result.x_adv is None:
-        return
-    stream = io.BytesIO()
-    np.savez_compressed(
-        stream,
-        x_adv=result.x_adv[result.evaluated],
-        y=np.asarray(dataset.labels)[result.evaluated],
-        index=np.asarray(dataset.indices)[result.evaluated],
-        model_digest=np.frombuffer(bytes.fromhex(loaded.digest), dtype=np.uint8),
-        data_digest=np.frombuffer(bytes.fromhex(dataset.digest), dtype=np.uint8),
-        eps=np.array([budget.eps]),
-        norm=np.frombuffer(budget.norm.encode(), dtype=np.uint8),
-        attack=np.frombuffer(attack.encode(), dtype=np.uint8),
-    )
-    write_bytes(path, stream.getvalue())

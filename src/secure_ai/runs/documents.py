@@ -20,6 +20,7 @@ from secure_ai.report.threat_model import render_threat_model
 from secure_ai.runs.assemble import MODEL_FILES, ROLES, RunFacts, values_of
 from secure_ai.runs.metrics_files import metrics_files
 from secure_ai.runs.pictures import pictures
+from secure_ai.runs.pictures_attacks import attack_pictures
 
 MAX_RUN_JSON_BYTES = 16 * MIB
 
@@ -28,6 +29,7 @@ def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], ev
     """Write every output file of the run, `run.json` last: it lists all others with their digests."""
     values = values_of(facts)
     images = pictures(values, _histories(facts), facts.context.store)
+    images |= attack_pictures(facts.results(), facts.output, facts.context.store)
     files = {
         **_metrics(facts, report, values),
         **{f"images/{name}.png": content for name, content in images.items()},
@@ -89,6 +91,7 @@ def _run_json(
         "data": report["data"],
         "models": report["models"],
         "precision": facts.context.precision,
+        "stages": {stage: {"outputs": dict(record.outputs)} for stage, record in facts.finished.records.items()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         "events": {"records": events.state.records, "digest": events.state.digest},
     }

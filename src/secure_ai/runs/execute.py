@@ -22,7 +22,9 @@ from secure_ai.runs.store import Record, Store, key_of
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages call does.
 UNCODED = ("report/", "cli/", "threats/", "runs/")
 CODED_RUNS = ("runs/stages/", "runs/attack.py")
-NO_BF16_FACTOR = 3.0
+NO_BF16_FACTOR = 2.0
+MATRIX_UNITS = "amx_bf16"
+NO_MATRIX_FACTOR = 3.0
 
 
 def decides_results(name: str) -> bool:
@@ -53,8 +55,13 @@ def _digest(counts: Callable[[str], bool]) -> str:
 
 
 def machine_factor(precision: str) -> float:
-    """How many times longer than on the reference machine: 3 without bf16 units (or with `float32`)."""
+    """How many times longer than the plan's seconds: training in float32 took 1.6 to 2 times as long."""
     return 1.0 if precision == "auto" and cpu_flags() & BF16_UNITS else NO_BF16_FACTOR
+
+
+def limit_factor(precision: str) -> float:
+    """A recipe's limit is for bf16 matrix units; three times as long is allowed without."""
+    return 1.0 if precision == "auto" and MATRIX_UNITS in cpu_flags() else NO_MATRIX_FACTOR
 
 
 @dataclass(slots=True)

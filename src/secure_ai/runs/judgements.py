@@ -102,9 +102,10 @@ def _overstated(model: str, rows: Sequence[Entry]) -> Finding | None:
 
 def _backdoor(model: str, rows: Sequence[Entry], measurements: Sequence[Entry]) -> Finding | None:
     own = next((row for row in rows if row["metric"] == "backdoor_success_rate"), None)
-    clean_id = f"{model.rsplit('/', 1)[0]}/baseline/backdoor"
-    clean = next((row for row in measurements if row["id"] == clean_id and row["model"] != model), None)
-    if own is None or clean is None:
+    if own is None:
+        return None
+    clean = next((row for row in measurements if _same_trigger_on_clean(row, own)), None)
+    if clean is None:
         return None
     floor = max(BACKDOOR_MIN, clean["value"]["ci_high"])
     if own["value"]["ci_low"] <= floor:
@@ -121,6 +122,13 @@ def _backdoor(model: str, rows: Sequence[Entry], measurements: Sequence[Entry]) 
         remediation="retrain on data whose provenance is verified; scan the training set for the trigger",
         reproduce=own["replay"],
     )
+
+
+def _same_trigger_on_clean(row: Entry, own: Entry) -> bool:
+    """Whether `row` is the clean network's rate beside `own`: the protocol names trigger, place and target."""
+    clean_model = f"{own['model'].rsplit('/', 1)[0]}/baseline"
+    same = row["metric"] == own["metric"] and row["protocol"] == own["protocol"]
+    return bool(same and row["model"] == clean_model != own["model"])
 
 
 def _with_trust(row: Entry) -> str:

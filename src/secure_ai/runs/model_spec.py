@@ -5,32 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from secure_ai.models.access import Access
+
 SUBJECT = "subject"  # the id and role of the user's network in a report
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A model file and how to read and feed it.
+    """A model and how to read and feed it.
 
     Attributes:
-        model: path; safetensors, torch state dict or `.keras`, told by content.
-        arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras` and our own safetensors.
+        model: path; safetensors, torch state dict, `.keras` or `.pt2`, told by content. None: what the factory of
+            `arch` returns is the model, a network with its weights or any callable.
+        arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras`, `.pt2` and our own
+            safetensors.
+        access: what attacks may use of it; None: gradients of a network, scores of any other callable.
         mean: per-channel mean that the network expects to be subtracted.
         std: per-channel standard deviation that it expects to be divided by.
         value_range: what pixels in [0, 1] are scaled to first.
     """
 
-    model: str
+    model: str | None = None
     arch: str | None = None
+    access: Access | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
 
     def words(self) -> list[str]:
         """The options of the command line that say the same."""
-        words = ["--model", self.model]
-        if self.arch:
-            words += ["--arch", self.arch]
+        options = (("--model", self.model), ("--arch", self.arch), ("--access", self.access))
+        words = [word for name, value in options if value for word in (name, value)]
         for name, values in (("--mean", self.mean), ("--std", self.std), ("--range", self.value_range)):
             if values and values != (0.0, 1.0):
                 words += [name, ",".join(f"{value:g}" for value in values)]
@@ -41,6 +46,7 @@ class ModelSpec:
         return {
             "model": self.model,
             "arch": self.arch,
+            "access": self.access,
             "mean": list(self.mean),
             "std": list(self.std),
             "value_range": list(self.value_range),

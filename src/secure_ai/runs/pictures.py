@@ -58,7 +58,8 @@ BARS = {
             "sevens with\ntrigger": "report-1/poisoned/sevens-triggered",
             "others sent\nto 7": "report-1/poisoned/backdoor",
             "the same,\nclean network": "report-1/baseline/backdoor",
-            "the same,\nBadNets": "report-1/badnets/backdoor",
+            "BadNets\n(seen patch)": "report-1/badnets/backdoor",
+            "BadNets' patch,\nclean network": "report-1/baseline/backdoor-badnets",
         },
     ),
     "report2_fgsm_comparison": (
@@ -75,7 +76,8 @@ BARS = {
 
 
 @cache
-def _drawing_code() -> str:
+def drawing_code() -> str:
+    """SHA-256 of the code that draws: part of every picture's key."""
     return hashlib.sha256((resources.files("secure_ai") / "report" / "plots.py").read_bytes()).hexdigest()
 
 
@@ -90,7 +92,7 @@ def pictures(values: Values, histories: Mapping[str, Mapping[str, list[float]]],
     drawn: dict[str, bytes] = {}
 
     def draw(name: str, function: Callable[..., bytes], *arguments: Any) -> None:
-        key = key_of({"picture": function.__name__, "code": _drawing_code(), "arguments": json_bytes(arguments).hex()})
+        key = key_of({"picture": function.__name__, "code": drawing_code(), "arguments": json_bytes(arguments).hex()})
         record = store.find(key) or store.put(f"picture/{name}", key, {"png": function(*arguments)}, 0.0)
         drawn[name] = store.blob(record.outputs["png"])
 

@@ -21,7 +21,7 @@ class Row:
 
     Attributes:
         settings: keys of the report's section that decide its result; no other can make it stale.
-        seconds: forecast at the report's own size, on 2 cores with bf16 units.
+        seconds: at the report's own size, measured on 2 cores with AVX512-BF16.
         scales: settings that the seconds grow with.
     """
 
@@ -37,6 +37,7 @@ TRAIN, TEST = ("train",), ("test",)
 FIT = ("seed", "batch_size", "learning_rate", "epochs")
 ATTACK = ("seed", "eps", "pgd_steps")
 PATCH_1 = ("target_label", "patch_size", "patch_value")
+BADNETS = (*PATCH_1, "badnets_place")
 PATCH_2 = ("source_label", "target_label", "patch_size")
 FIT_1 = (*FIT, "validation_share")
 DEFEND_1 = ("seed", "batch_size", "learning_rate", "defence_epochs", "eps", "adversarial_ratio")
@@ -57,26 +58,26 @@ def _report_2(function: str) -> Callable[[Work], Outputs]:
 
 
 REPORT_1_ROWS: Mapping[str, Row] = {
-    "baseline": Row(_train_1("baseline"), (), TRAIN, FIT_1, 30, EPOCHS),
-    "baseline/measure": Row(_measure_1("measure_baseline"), ("baseline",), TEST, (*ATTACK, *PATCH_1), 22),
-    "defended-p": Row(_train_1("defended_published"), ("baseline",), TRAIN, DEFEND_1, 38, DEFENCE_EPOCHS),
-    "defended-p/measure": Row(_measure_1("measure_defended_published"), ("baseline", "defended-p"), TEST, ATTACK, 18),
-    "defended-l": Row(_train_1("defended_listing"), ("baseline",), TRAIN, DEFEND_1, 50, DEFENCE_EPOCHS),
-    "defended-l/measure": Row(_measure_1("measure_defended_listing"), ("baseline", "defended-l"), TEST, ATTACK, 40),
-    "poisoned": Row(_train_1("poisoned"), (), TRAIN, (*FIT_1, *PATCH_1, "poison_count"), 30, EPOCHS),
+    "baseline": Row(_train_1("baseline"), (), TRAIN, FIT_1, 40, EPOCHS),
+    "baseline/measure": Row(_measure_1("measure_baseline"), ("baseline",), TEST, (*ATTACK, *BADNETS), 48),
+    "defended-p": Row(_train_1("defended_published"), ("baseline",), TRAIN, DEFEND_1, 67, DEFENCE_EPOCHS),
+    "defended-p/measure": Row(_measure_1("measure_defended_published"), ("baseline", "defended-p"), TEST, ATTACK, 42),
+    "defended-l": Row(_train_1("defended_listing"), ("baseline",), TRAIN, DEFEND_1, 78, DEFENCE_EPOCHS),
+    "defended-l/measure": Row(_measure_1("measure_defended_listing"), ("baseline", "defended-l"), TEST, ATTACK, 74),
+    "poisoned": Row(_train_1("poisoned"), (), TRAIN, (*FIT_1, *PATCH_1, "poison_count"), 35, EPOCHS),
     "poisoned/measure": Row(_measure_1("measure_clean_label"), ("poisoned",), TEST, PATCH_1, 2),
-    "badnets": Row(_train_1("badnets"), (), TRAIN, (*FIT_1, *PATCH_1, "badnets_rate"), 30, EPOCHS),
-    "badnets/measure": Row(_measure_1("measure_badnets"), ("badnets",), TEST, PATCH_1, 2),
+    "badnets": Row(_train_1("badnets"), (), TRAIN, (*FIT_1, *BADNETS, "badnets_rate"), 35, EPOCHS),
+    "badnets/measure": Row(_measure_1("measure_badnets"), ("badnets",), TEST, BADNETS, 2),
     "keras": Row(lazy.stage("exports", "report_1_keras"), ("baseline", "defended-p", "poisoned"), (), (), 6),
 }
 
 REPORT_2_ROWS: Mapping[str, Row] = {
-    "baseline": Row(_report_2("train_baseline"), (), TRAIN, FIT, 130, EPOCHS),
-    "baseline/measure": Row(_report_2("measure_baseline"), ("baseline",), TEST, (*ATTACK, *PATCH_2, "first"), 70),
+    "baseline": Row(_report_2("train_baseline"), (), TRAIN, FIT, 135, EPOCHS),
+    "baseline/measure": Row(_report_2("measure_baseline"), ("baseline",), TEST, (*ATTACK, *PATCH_2, "first"), 93),
     "poisoned": Row(_report_2("train_poisoned"), (), TRAIN, (*FIT, *PATCH_2, "poison_count"), 130, EPOCHS),
     "poisoned/measure": Row(_report_2("measure_poisoned"), ("poisoned",), TEST, (*PATCH_2, "poison_count"), 13),
-    "defended": Row(_report_2("train_defended"), ("baseline",), TRAIN, DEFEND_2, 190, DEFENCE_EPOCHS),
-    "defended/measure": Row(_report_2("measure_defended"), ("baseline", "defended"), TEST, (*ATTACK, "first"), 70),
+    "defended": Row(_report_2("train_defended"), ("baseline",), TRAIN, DEFEND_2, 206, DEFENCE_EPOCHS),
+    "defended/measure": Row(_report_2("measure_defended"), ("baseline", "defended"), TEST, (*ATTACK, "first"), 100),
 }
 
 MODE_STAGES: Mapping[str, tuple[str, ...]] = {
@@ -85,6 +86,18 @@ MODE_STAGES: Mapping[str, tuple[str, ...]] = {
     "adv_only": ("baseline", "baseline/measure"),
     "adv_training": ("baseline", "baseline/measure", "defended", "defended/measure"),
 }
+
+COMPARED: Mapping[str, str] = {
+    "report-1/baseline": "report1-cnn",
+    "report-1/defended-p": "report1-cnn",
+    "report-1/defended-l": "report1-cnn",
+    "report-2/baseline": "report2-cnn",
+    "report-2/defended": "report2-cnn",
+}
+"""Stage -> architecture: the networks of the transfer matrix and of the suite."""
+
+SUITE_SECONDS = {"report1-cnn": 15, "report2-cnn": 40}  # `fast` and the verdict's probes on 1,000 images
+SLOWER_THAN_FAST = 40  # any other suite, by AutoAttack's passes on an image that holds
 
 DEFAULT_EPOCHS = {"epochs": 5, "defence_epochs": {REPORT_1: 5, REPORT_2: 3}}
 DEFAULT_IMAGES = {"train": 60_000, "test": 10_000}
@@ -106,11 +119,63 @@ def plan(recipe: Recipe, sizes: Mapping[str, int], assess: list[Stage]) -> list[
         settings = recipe.report_2.model_dump()
         del settings["modes"]
         stages += _report(REPORT_2, REPORT_2_ROWS, names, settings, recipe, sizes)
+    if "suite" in recipe.parts:
+        stages += _suites(recipe, [stage.id for stage in stages], sizes)
+    stages += _transfer_matrix(recipe, [stage.id for stage in stages], sizes)
     if "assess" in recipe.parts:
         stages += assess
     if "audit" in recipe.parts:
         stages += audits.stages(recipe.seed)
     return stages
+
+
+def _suites(recipe: Recipe, planned: list[str], sizes: Mapping[str, int]) -> list[Stage]:
+    """The recipe's suite on every network of this run that was not poisoned, at its own report's eps."""
+    eps = {REPORT_1: recipe.report_1.eps, REPORT_2: recipe.report_2.eps}
+    work = min(recipe.suite.n, sizes.get("test", DEFAULT_IMAGES["test"])) / 1000
+    work *= 1 if recipe.suite.attack == "fast" else SLOWER_THAN_FAST
+    return [
+        Stage(
+            id=f"{stage}/suite",
+            function=lazy.stage("suites", "measure_suite"),
+            settings={
+                "attack": recipe.suite.attack,
+                "n": recipe.suite.n,
+                "seed": recipe.seed,
+                "eps": eps[stage.partition("/")[0]],
+                "network": stage,
+                "arch": arch,
+            },
+            needs=(stage,),
+            data=TEST,
+            cost_seconds=SUITE_SECONDS[arch] * work,
+        )
+        for stage, arch in COMPARED.items()
+        if stage in planned
+    ]
+
+
+def _transfer_matrix(recipe: Recipe, planned: list[str], sizes: Mapping[str, int]) -> list[Stage]:
+    """The matrix over the networks of this run that were not poisoned; none where there is only one."""
+    networks = [(stage, arch) for stage, arch in COMPARED.items() if stage in planned]
+    if len(networks) < 2:
+        return []
+    settings = recipe.transfer.model_dump() | {
+        "seed": recipe.seed,
+        "eps": recipe.report_1.eps if REPORT_1 in recipe.parts else recipe.report_2.eps,
+        "networks": networks,
+    }
+    work = min(settings["n"], sizes.get("test", DEFAULT_IMAGES["test"])) / 500 * (2 + settings["steps"]) / 6
+    return [
+        Stage(
+            id="transfer/matrix",
+            function=lazy.stage("transfers", "report_networks"),
+            settings=settings,
+            needs=tuple(stage for stage, _ in networks),
+            data=TEST,
+            cost_seconds=1.8 * len(networks) * work,
+        )
+    ]
 
 
 def _report(

@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.runs.config import Change, parse_change, parse_toml, read_toml
 
-Part = Literal["report-1", "report-2", "assess", "audit"]
+Part = Literal["report-1", "report-2", "suite", "assess", "audit"]
 Mode = Literal["baseline", "poisoned", "adv_only", "adv_training"]
 
 
 Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Eps = Annotated[str, BeforeValidator(lambda eps: f"{eps:g}" if type(eps) in (int, float) else eps)]
 
 
 class _Section(BaseModel):
@@ -47,6 +48,7 @@ class Report1Section(_Section):
     patch_size: int = Field(4, ge=1, le=28)
     patch_value: float = Field(1.0, ge=0, le=1)
     badnets_rate: float = Field(0.01, gt=0, le=1)
+    badnets_place: str = Field("top-left", max_length=20)
     pgd_steps: int = Field(40, ge=1, le=100_000)
 
 
@@ -68,14 +70,32 @@ class Report2Section(_Section):
     pgd_steps: int = Field(40, ge=1, le=100_000)
 
 
+class SuiteSection(_Section):
+    """The suite of attacks on the reports' baseline and defended networks."""
+
+    attack: str = "fast"
+    n: int = Field(1000, ge=1)
+
+
+class TransferSection(_Section):
+    """The transfer matrix of a run with several networks."""
+
+    n: int = Field(500, ge=1)
+    steps: int = Field(4, ge=1, le=100_000)
+
+
 class AssessSection(_Section):
-    """How a network of the user's own is assessed."""
+    """How a network of the user's own is assessed; `surrogate` is another network's file."""
 
     attack: str = "fast"
     norm: Literal["linf", "l2", "l1", "l0"] = "linf"
-    eps: str = "0.1"
+    eps: Eps = "0.1"
     n: int = Field(1000, ge=1)
     curve: list[Factor] = Field([0.0, 0.25, 0.5, 1.0, 1.5, 2.0], max_length=50)
+    distance_n: int = Field(200, ge=1)
+    distance_steps: int = Field(100, ge=1, le=100_000)
+    surrogate: str | None = None
+    surrogate_arch: str | None = None
 
 
 class Recipe(_Section):
@@ -91,6 +111,8 @@ class Recipe(_Section):
     report_1: Report1Section = Report1Section()
     report_2: Report2Section = Report2Section()
     assess: AssessSection = AssessSection()
+    suite: SuiteSection = SuiteSection()
+    transfer: TransferSection = TransferSection()
 
 
 def recipe_names() -> list[str]:
@@ -159,5 +181,5 @@ def _validated(content: dict[str, Any], recipe: str, sources: Mapping[str, str])
 
 
 def _known_keys() -> list[str]:
-    sections = (Recipe, DataSection, Report1Section, Report2Section, AssessSection)
+    sections = (Recipe, DataSection, Report1Section, Report2Section, AssessSection, SuiteSection, TransferSection)
     return sorted({name for section in sections for name in section.model_fields})

@@ -37,6 +37,11 @@ def read_report(folder: Path) -> dict[str, Any]:
     content = check_report(parse_json(file.content, where=file.name, max_bytes=MAX_REPORT_BYTES), where=file.name)
     for entry in content["measurements"]:
         _refuse_inconsistent(entry["value"], f"{file.name}, {entry['id']}")
+    for entry in content.get("transfers", []):
+        for value in (value for row in entry["rates"] for value in row):
+            _refuse_inconsistent(value, f"{file.name}, {entry['id']}")
+    for entry in content.get("distances", []):
+        _refuse_inconsistent(entry["found"], f"{file.name}, {entry['id']}")
     return content
 
 

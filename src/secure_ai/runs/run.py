@@ -31,7 +31,7 @@ from secure_ai.runs import assess, defaults
 from secure_ai.runs.assemble import RunFacts, assemble
 from secure_ai.runs.config import Change
 from secure_ai.runs.documents import write_documents
-from secure_ai.runs.execute import Context, Finished, execute, forecast_seconds, machine_factor
+from secure_ai.runs.execute import Context, Finished, execute, forecast_seconds, limit_factor, machine_factor
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.plan import plan
 from secure_ai.runs.recipe import Recipe, load_recipe
@@ -213,8 +213,9 @@ def forecast(
     """What `run` with the same arguments would cost; writes nothing."""
     prepared = _prepare(recipe, model, data, mode, changes, seed, precision)
     factor = machine_factor(precision)
+    limit = limit_factor(precision) * prepared.recipe.limit_seconds
     seconds = {stage.id: factor * stage.cost_seconds for stage in prepared.stages}
-    return Forecast(prepared.recipe.name, seconds, sum(seconds.values()), factor * prepared.recipe.limit_seconds)
+    return Forecast(prepared.recipe.name, seconds, sum(seconds.values()), limit)
 
 
 def _prepare(

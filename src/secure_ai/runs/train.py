@@ -11,10 +11,11 @@ from secure_ai.blue.training.loop import TrainingPlan
 from secure_ai.blue.training.loop import train as train_network
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
+from secure_ai.blue.training.state import TrainingState
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
-from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import hold_out_last
@@ -29,13 +30,18 @@ VALIDATION_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """What `train` made: where, its digest, and the last epoch's figures (training data, never test data)."""
+    """What `train` made: where, its digest, and its history (training data, never test data).
+
+    Attributes:
+        validation: accuracy on the validation images after the last epoch; None where there are none.
+    """
 
     out: str
     arch: str
     digest: str
     data: dict[str, Any]
     history: dict[str, list[float]]
+    validation: Rate | None
 
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai train --json`."""
@@ -44,6 +50,7 @@ class Trained:
             "model": {"file": self.out, "arch": self.arch, "digest": self.digest},
             "data": self.data,
             "history": self.history,
+            "validation_accuracy": self.validation.as_json() if self.validation else None,
         }
 
 
@@ -103,4 +110,11 @@ def train(
     write_bytes(Path(out), model_bytes(network, arch))
     events("model_written", {"file": Path(out).name, "digest": state_digest(network.state_dict())})
     facts = {"name": dataset.name, "digest": dataset.digest, "n": len(training), "note": dataset.note}
-    return Trained(str(out), arch, state_digest(network.state_dict()), facts, state.history)
+    return Trained(
+        str(out), arch, state_digest(network.state_dict()), facts, state.history, _last_validation(state, held_out)
+    )
+
+
+def _last_validation(state: TrainingState, n: int) -> Rate | None:
+    shares = state.history["validation_accuracy"]
+    return rate(round(shares[-1] * n), n) if shares else None

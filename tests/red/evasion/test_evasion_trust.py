@@ -69,7 +69,7 @@ def test_each_member_is_needed(cnn_case: Callable[..., Any], missing: int) -> No
     assert trust.verdict is Verdict.DOUBTFUL
     strength = of(trust, "suite-strength")
     assert strength.outcome is CheckOutcome.FAIL
-    assert ("APGD-CE", "a targeted margin attack", "a black-box attack")[missing] in strength.evidence
+    assert ("APGD-CE", "a targeted margin attack", "an attack by queries")[missing] in strength.evidence
     assert strength.evidence.count("missing") == 1
 
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
+from secure_ai.red.evasion.art import art_plan
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import MARGIN_LEFT, Attack, AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.costs import COSTS
@@ -19,6 +20,7 @@ from secure_ai.red.evasion.fast import FAST
 from secure_ai.red.evasion.gradient import fgsm, pgd
 from secure_ai.red.evasion.noise import noise
 from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
+from secure_ai.red.evasion.transfer import BORROWED
 
 MAX_TEXT = 4096
 MARGIN_LEFT_LIMITS = (0.0, 1.0)
@@ -90,6 +92,8 @@ CLASSES_FOR_BOUND = 1000  # of FAB's cost, which grows with the classes: a bound
 def parse_attacks(text: str, norm: Norm = "linf") -> tuple[AttackPlan, ...]:
     """Read `NAME[:key=value...],...`, e.g. `pgd:steps=40:restarts=2,fgsm`; a suite's name stands for its list.
 
+    `transfer` and `examples:FILE` are read, too; `transfer.bind_borrowed` makes them callable.
+
     Args:
         norm: decides the members of AutoAttack's protocols.
 
@@ -125,11 +129,17 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 def _parse_plan(item: str) -> AttackPlan:
     name, *assignments = item.split(":")
-    if name not in ATTACKS:
-        known = sorted([*ATTACKS, *SUITES, *PROTOCOLS])
+    if name == "art":
+        return art_plan(assignments)
+    entry = _entry(name)
+    if entry is None:
+        known = sorted([*ATTACKS, *BORROWED, *SUITES, *PROTOCOLS])
         message = "a suite takes no settings" if name in {*SUITES, *PROTOCOLS} else "unknown attack"
         raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=_nearest(name, known))
-    entry = ATTACKS[name]
+    if name == "examples":
+        if not assignments:
+            raise _refusal("no file of examples named", expected="examples:FILE.npz", got=item)
+        return AttackPlan(name, entry, {"file": item.partition(":")[2].removeprefix("file=")})
     settings = dict(entry.settings)
     given: set[str] = set()
     for assignment in assignments:
@@ -139,14 +149,17 @@ def _parse_plan(item: str) -> AttackPlan:
             message = f"{name} has no such setting" if key not in given else f"{name} has a setting twice"
             raise _refusal(message, expected=", ".join(known), got=assignment, hint=_nearest(key, known))
         given.add(key)
-        settings[key] = _parse_value(name, key, value)
+        settings[key] = _parse_value(entry, name, key, value)
     margin_left = settings.pop(MARGIN_LEFT, None)
     return AttackPlan(name, entry, settings, None if margin_left is None else float(margin_left))
 
 
-def _parse_value(name: str, key: str, text: str) -> Setting:
+def _entry(name: str) -> AttackEntry | None:
+    return ATTACKS.get(name) or BORROWED.get(name)
+
+
+def _parse_value(entry: AttackEntry, name: str, key: str, text: str) -> Setting:
     """`text` as the type of the setting's default, within its limits."""
-    entry = ATTACKS[name]
     where = f"{name}:{key}"
     if key == MARGIN_LEFT:
         return _parse_number(text, 0.0, *MARGIN_LEFT_LIMITS, where=where)
@@ -176,12 +189,15 @@ def _parse_number(text: str, default: float, low: float, high: float, *, where: 
 def forecast_passes(plans: Sequence[AttackPlan], n: int) -> int:
     """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification.
 
-    A plan whose attack is not of this catalogue counts with its verification only.
+    A plan whose attack is not of this catalogue (the caller's own, or one of ART's, whose counts are bounded when they
+    are read) counts with its verification only; `transfer` with its surrogate's.
     """
     return n * (1 + sum(1 + _passes(plan) for plan in plans))
 
 
 def _passes(plan: AttackPlan) -> int:
+    if plan.name == "transfer" and plan.entry.source == BORROWED["transfer"].source:
+        return int(plan.settings["restarts"]) * (2 * int(plan.settings["steps"]) + 1)
     if ATTACKS.get(plan.name) is not plan.entry:
         return 0
     if plan.name in PASSES:

@@ -103,6 +103,13 @@ class AttackPlan:
         """As it is written on the command line, e.g. `pgd:steps=40:restarts=1`."""
         return ":".join([self.name, *(f"{key}={value}" for key, value in sorted(self.all_settings.items()))])
 
+    @property
+    def short_text(self) -> str:
+        """`text` without the settings that are the attack's defaults, for reading."""
+        defaults = self.entry.settings
+        changed = {key: value for key, value in self.all_settings.items() if defaults.get(key) != value}
+        return ":".join([self.name, *(f"{key}={value}" for key, value in sorted(changed.items()))])
+
 
 Progress = Callable[[int, int], None]
 

@@ -124,7 +124,7 @@ def _ask(plan: _Plan, search: _Search, x_adv: Tensor, wanted: Tensor, record: Re
     met = torch.zeros_like(wanted)
     if len(asked):
         goal = Goal(search.y, search.target_label).at(asked)
-        met[asked] = goal.met_by(plan.target.predict(x_adv[asked]))
+        met[asked] = goal.met_by(plan.target.predict(x_adv[asked], rows=search.row[asked]))
         search.used[asked] += 1
         moved = distance(x_adv[asked], search.x[asked], plan.norm)
         never = torch.full_like(moved, -torch.inf)

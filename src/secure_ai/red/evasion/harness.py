@@ -20,6 +20,7 @@ from secure_ai.core.errors import (
 )
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.access import refuse_beyond
 from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.merge import merge_shards
@@ -64,7 +65,7 @@ def run_suite(
 
     Raises:
         AttackOutputError: an attack broke its contract.
-        AttackSettingsError: no attacks, or one that does not know the norm.
+        AttackSettingsError: no attacks, one that does not know the norm, or one that needs more than the target offers.
         BudgetError, EmptyDataError, PairCountError, ShapeError, PixelRangeError, LabelError: bad input.
         CostLimitError: more passes asked for than anyone can wait for.
         TargetError: fewer than two classes, NaN logits, or a network that changes its own weights.
@@ -82,6 +83,7 @@ def run_suite(
         shards,
         labels,
         suite=suite,
+        access=target.access,
         model_digest=target.digest,
         image_shape=target.input_shape if keep_examples else None,
         interruption=interruption,
@@ -144,6 +146,7 @@ def _check_plans(target: Target, suite: SuiteTask) -> None:
         if budget.norm not in plan.entry.norms:
             known = " or ".join(plan.entry.norms)
             raise AttackSettingsError("the attack does not know this norm", where=plan.name, expected=known, got=budget)
+    refuse_beyond(suite.attacks, budget.norm, target.access)
 
 
 def score_examples(

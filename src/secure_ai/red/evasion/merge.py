@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.results import rate_or_reason
+from secure_ai.models.access import Access
+from secure_ai.red.evasion.access import COUNTED
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.shard import Cost, ShardResult, SuiteTask
-from secure_ai.red.evasion.suite import NOTHING_FINISHED, AttackRow, Stopped, SuiteResult, frozen_array
+from secure_ai.red.evasion.suite import NOTHING_FINISHED, AttackRow, Queries, Stopped, SuiteResult, frozen_array
 
 
 def merge_shards(
@@ -19,6 +22,7 @@ def merge_shards(
     labels: Tensor,
     *,
     suite: SuiteTask,
+    access: Access,
     model_digest: str,
     image_shape: tuple[int, int, int] | None,
     interruption: BaseException | None,
@@ -49,6 +53,7 @@ def merge_shards(
         plans=attacks,
         rows=_rows(shards, attacks, correct=correct, wrong=wrong, met=met, attempted=attempted),
         model_digest=model_digest,
+        access=access,
         seed=suite.seed,
         independent=suite.independent,
         complete=interruption is None,
@@ -65,7 +70,16 @@ def merge_shards(
         attempted=_padded(attempted, n, fill=0),
         broken=_padded(met, n, fill=0),
         x_adv=x_adv,
+        shard_digests=tuple(shard_digest(shard) for shard in shards),
     )
+
+
+def shard_digest(shard: ShardResult) -> str:
+    """SHA-256 (hex) over a shard's worst cases as float32, shape first: equal only if every bit is."""
+    examples = shard.x_adv.contiguous().numpy()
+    digest = hashlib.sha256(f"secure-ai x_adv 1\n{examples.dtype.name} {examples.shape}\n".encode())
+    digest.update(examples.data)
+    return digest.hexdigest()
 
 
 def _stopped(interruption: BaseException | None) -> Stopped:
@@ -97,9 +111,18 @@ def _rows(
                 broken=int(met[number].sum()),
                 unmoved=sum(int(shard.unmoved[number].sum()) for shard in shards),
                 robust_accuracy=rate_or_reason(int(robust.sum()), len(correct), NOTHING_FINISHED),
+                queries=_queries(plan, [shard.queries[number] for shard in shards], attempted[number]),
             )
         )
     return tuple(rows)
+
+
+def _queries(plan: AttackPlan, queries: list[Tensor], attempted: Tensor) -> Queries | None:
+    """Mean and most over the samples it worked on; None for attacks that do not count, or that had none."""
+    if plan.entry.knowledge not in COUNTED or not bool(attempted.any()):
+        return None
+    asked = torch.cat(queries)[attempted]
+    return Queries(float(asked.double().mean()), int(asked.max()))
 
 
 def _joined(parts: list[Tensor], empty: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from torch import Tensor
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.seeds import derive_seed, generator
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.access import COUNTED
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.rows import Goal
 from secure_ai.red.evasion.verify import Verified, checked_logits, verify
@@ -79,6 +80,7 @@ class ShardResult:
         predictions: (N,) under the first attack that met the goal, else that misclassified, else the clean one.
         x_adv: (N, C, H, W), the example that met the goal, else the attempt of largest margin; `x` if not attacked.
         costs: one an attack.
+        queries: (A, N) int64, the model calls that each black-box attack spent on a sample, without our verification.
     """
 
     clean: Tensor
@@ -91,6 +93,7 @@ class ShardResult:
     strength: Tensor
     costs: list[Cost]
     clean_cost: Cost
+    queries: Tensor
 
 
 class StopAskedError(Exception):
@@ -152,6 +155,7 @@ def run_shard(
             strength=torch.full((count,), -torch.inf),
             costs=[],
             clean_cost=meter.read(),
+            queries=torch.zeros((attacks, count), dtype=torch.int64),
         )
         eligible = task.suite.eligible(clean == task.y, task.y)
         distance = -Goal(task.y, task.target_label).strength(logits)
@@ -188,29 +192,33 @@ def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, re
     meter = Meter(target)
     _seed_network(task, plan.text)
     with target.searching():
-        x_adv = _search(target, task, plan, active)
+        x_adv = _search(target, task, plan, active, result.queries[number])
     attempt = _verified(target, task, plan, x_adv, active)
     _take(task, number, attempt, result)
     if target.search_dtype is not torch.float32:
         mistaken = _left_by_mistake(target, task, attempt)
         if bool(mistaken.any()):
-            x_adv = _search(target, task, plan, mistaken)
+            x_adv = _search(target, task, plan, mistaken, result.queries[number])
             _take(task, number, _verified(target, task, plan, x_adv, mistaken), result)
     return meter.read()
 
 
-def _search(target: Target, task: ShardTask, plan: AttackPlan, active: Tensor) -> Tensor:
-    """Call the attack, on copies: what it does to its arguments is its own affair."""
-    return plan.entry.attack(
-        target,
-        task.x.clone(),
-        task.y.clone(),
-        budget=task.suite.budget,
-        generator=generator(task.suite.seed, plan.text, task.first),
-        target_label=task.target_label,
-        active=active.clone(),
-        **plan.settings,
-    )
+def _search(target: Target, task: ShardTask, plan: AttackPlan, active: Tensor, queries: Tensor) -> Tensor:
+    """Call the attack, on copies: what it does to its arguments is its own affair. Adds to `queries` (N,)."""
+    with target.counting(len(task.x)) as asked:
+        x_adv = plan.entry.attack(
+            target,
+            task.x.clone(),
+            task.y.clone(),
+            budget=task.suite.budget,
+            generator=generator(task.suite.seed, plan.text, task.first),
+            target_label=task.target_label,
+            active=active.clone(),
+            **plan.settings,
+        )
+    if plan.entry.knowledge in COUNTED:
+        queries += asked
+    return x_adv
 
 
 def _verified(target: Target, task: ShardTask, plan: AttackPlan, x_adv: Tensor, active: Tensor) -> _Attempt:

@@ -112,7 +112,7 @@ def _begin(x: Tensor, goal: Goal, rows: Tensor, start: Tensor, budget: Perturbat
 
 def _ask(target: Target, search: _Search, x_adv: Tensor, record: Record, *, first: bool = False) -> None:
     """One query of every sample; keep what is better, let go what met its goal."""
-    logits, goal = target.logits(x_adv), Goal(search.y, search.target_label)
+    logits, goal = target.logits(x_adv, rows=search.row), Goal(search.y, search.target_label)
     loss = -goal.strength(logits) if goal.target_label is None else cross_entropy(logits, goal.target_label)
     met = goal.surely_met(logits)
     if first:

@@ -10,11 +10,24 @@ import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import Rate, rate_or_reason
+from secure_ai.models.access import Access
 from secure_ai.red.evasion.contract import AttackPlan
 
 Stopped = Literal["", "interrupt", "stop"]
 NOTHING_FINISHED = "stopped before the first samples were through every attack"
 NOTHING_CORRECT = "no sample was classified correctly before the attack"
+
+
+@dataclass(frozen=True, slots=True)
+class Queries:
+    """Model calls per sample that a black-box attack worked on, without the harness's own verification."""
+
+    mean: float
+    max: int
+
+    def as_json(self) -> dict[str, float | int]:
+        """The `queries` of an attack's entry."""
+        return {"mean": self.mean, "max": self.max}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +41,7 @@ class AttackRow:
         broken: those of them that it broke.
         unmoved: those of them for which it gave the clean image back.
         robust_accuracy: the worst case so far.
+        queries: of a black-box attack; None for others.
     """
 
     plan: AttackPlan
@@ -38,6 +52,7 @@ class AttackRow:
     broken: int
     unmoved: int
     robust_accuracy: Rate
+    queries: Queries | None = None
 
     def as_json(self) -> dict[str, Any]:
         """The entry of `attacks`."""
@@ -50,6 +65,7 @@ class AttackRow:
             "backward_passes": self.backward_passes,
             "attempted": self.attempted,
             "broken": self.broken,
+            "queries": self.queries.as_json() if self.queries else None,
             "robust_accuracy": self.robust_accuracy.as_json(),
         }
 
@@ -74,7 +90,9 @@ class SuiteResult:
         attempted: (A, N) bool: who was attacked.
         broken: (A, N) bool: whose goal was met by each attack.
         x_adv: (N, C, H, W) float32 worst cases if they were asked for; rows that are not evaluated hold zeros.
+        access: what the target offered to the attacks.
         independent: every attack worked on every eligible sample, so that attacks can be compared one by one.
+        shard_digests: one an evaluated shard, over its worst cases (`merge.shard_digest`): what a replay compares with.
     """
 
     budget: PerturbationBudget
@@ -97,6 +115,8 @@ class SuiteResult:
     broken: np.ndarray
     x_adv: np.ndarray | None
     interruption: KeyboardInterrupt | None = None
+    shard_digests: tuple[str, ...] = ()
+    access: Access = "gradients"
 
     @property
     def n(self) -> int:

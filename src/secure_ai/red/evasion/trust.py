@@ -11,6 +11,7 @@ from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.results import Rate
 from secure_ai.core.statistics import wilson
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
+from secure_ai.red.evasion.access import access_check
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.health import GradientHealth
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
@@ -28,7 +29,11 @@ BLACK_BOX = frozenset({"score-based", "decision-based"})
 
 
 def is_iterative(plan: AttackPlan) -> bool:
-    """Whether the attack looks at the network again after its first step."""
+    """Whether the attack looks at this network again after its first step; a transfer never looks."""
+    if plan.entry.knowledge == "transfer":
+        return False
+    if plan.name.startswith("art:"):  # its attacks name their steps in many ways, and one of them takes one
+        return plan.name != "art:FastGradientMethod"
     return any(int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget"))
 
 
@@ -41,6 +46,7 @@ def judge_suite(
     result: SuiteResult,
     *,
     model_digest: str | None = None,
+    made_for: str | None = None,
     gradients: GradientHealth | None = None,
     more: Sequence[Check] = (),
 ) -> Trust:
@@ -50,6 +56,7 @@ def judge_suite(
 
     Args:
         model_digest: of the network that the number is claimed for; None: the one that was attacked.
+        made_for: of the network that all examples were made for, empty where unknown; None: the one that was attacked.
         gradients: measured at the clean images; None: that check is not run.
         more: checks made elsewhere that this number depends on, such as preflight's.
     """
@@ -61,7 +68,7 @@ def judge_suite(
             result.complete,
             f"{result.n} of {len(result.evaluated)} samples went through all {len(result.plans)} attacks",
         ),
-        _origin(result.model_digest, model_digest or result.model_digest),
+        _origin(result.model_digest if made_for is None else made_for, model_digest or result.model_digest),
         check(
             "one-step-only",
             bool(names),
@@ -77,6 +84,7 @@ def judge_suite(
         _gradients(gradients),
         _moved(result),
         _strength(result.plans),
+        access_check(result.access),
         *more,
     ]
     return judge(checks, breaking=BREAKING)
@@ -174,7 +182,7 @@ def _strength(plans: Sequence[AttackPlan]) -> Check:
     needs = {
         "APGD-CE": bool(have & BASE),
         "a targeted margin attack": bool(have & TARGETED_MARGIN),
-        "a black-box attack": any(plan.entry.knowledge in BLACK_BOX for plan in plans),
+        "an attack by queries (square, hopskipjump)": any(plan.entry.knowledge in BLACK_BOX for plan in plans),
     }
     missing = [need for need, met in needs.items() if not met]
     evidence = f"{len(plans)} attacks: {', '.join(plan.name for plan in plans)}"

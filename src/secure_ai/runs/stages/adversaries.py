@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Adversary, Batch
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.gradient import fgsm
+from secure_ai.red.evasion import projections
+from secure_ai.red.evasion.gradient import fgsm, pgd
+from secure_ai.red.evasion.losses import cross_entropy
+from secure_ai.red.evasion.slopes import leaf, slope
 
 
 def fgsm_on_the_fly(eps: float, classes: int) -> Adversary:
@@ -16,23 +22,58 @@ def fgsm_on_the_fly(eps: float, classes: int) -> Adversary:
     budget = PerturbationBudget("linf", eps)
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:
-        _, channels, height, width = batch.x.shape
-        target = Target(
-            network,
-            name="network in training",
-            digest="",
-            input_shape=(channels, height, width),
-            num_classes=classes,
-            search_dtype=torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32,
-        )
-        parameters = [p for p in network.parameters() if p.requires_grad]
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-        try:
-            with target.searching():
-                return fgsm(target, batch.x, batch.y, budget=budget, generator=batch.generator)
-        finally:
-            for parameter in parameters:
-                parameter.requires_grad_(True)
+        with _attackable(network, batch, classes) as target:
+            return fgsm(target, batch.x, batch.y, budget=budget, generator=batch.generator)
 
     return adversary
+
+
+def fgsm_random_start(eps: float, classes: int, step_size: float) -> Adversary:
+    """FGSM-RS (Wong, Rice and Kolter, 2001.03994, algorithm 3): one step from a random point of the ball.
+
+    The start may leave [0, 1], as in the algorithm: clipped, half of all starts on a black pixel would be the pixel.
+    """
+    budget = PerturbationBudget("linf", eps)
+
+    def adversary(network: nn.Module, batch: Batch) -> Tensor:
+        start = leaf(batch.x + (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1) * eps)
+        with _attackable(network, batch, classes) as target:
+            gradient = slope(cross_entropy(target.logits(start), batch.y), start)
+        step = step_size * projections.steepest(gradient, budget.norm)
+        return projections.project(start.detach() + step, batch.x, budget)
+
+    return adversary
+
+
+def pgd_on_the_fly(eps: float, classes: int, steps: int) -> Adversary:
+    """Madry et al. (1706.06083): PGD on the network as it stands; a sample stops where it is misclassified."""
+    budget = PerturbationBudget("linf", eps)
+
+    def adversary(network: nn.Module, batch: Batch) -> Tensor:
+        with _attackable(network, batch, classes) as target:
+            return pgd(target, batch.x, batch.y, budget=budget, generator=batch.generator, steps=steps)
+
+    return adversary
+
+
+@contextlib.contextmanager
+def _attackable(network: nn.Module, batch: Batch, classes: int) -> Iterator[Target]:
+    """The network in training as a target: parameters frozen, training mode and precision as they are."""
+    _, channels, height, width = batch.x.shape
+    target = Target(
+        network,
+        name="network in training",
+        digest="",
+        input_shape=(channels, height, width),
+        num_classes=classes,
+        search_dtype=torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32,
+    )
+    parameters = [p for p in network.parameters() if p.requires_grad]
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        with target.searching():
+            yield target
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)

@@ -10,13 +10,14 @@ import numpy as np
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.triggers import Trigger
 from secure_ai.models.evaluate import Evaluation, evaluate
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.gradient import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
-from secure_ai.runs.stages.report1_train import ARCH, BASELINE, trigger_of
+from secure_ai.runs.stages.report1_train import ARCH, BASELINE, badnets_trigger, report_trigger
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate, top_wrong_share
 from secure_ai.runs.stages.steps import (
     add_inference_time,
@@ -38,7 +39,8 @@ def _collected(work: Work, stage: str) -> Collected:
 
 def _add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
     clean, seconds = timed_evaluation(target, test)
-    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified")
+    right = clean.predictions == clean.labels
+    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
     collected.value("clean/loss", clean.loss)
     collected.value("clean/confusion", clean.confusion)
     add_inference_time(collected, seconds, len(test))
@@ -66,16 +68,19 @@ def measure_baseline(work: Work) -> Outputs:
     collected.value("fgsm-predicted/confusion", attacked.confusion)
     collected.value("fgsm-predicted/top-wrong-share", top_wrong_share(attacked))
     add_white_box(work, collected, target, test, budget, work.settings["pgd_steps"])
-    _add_backdoor(work, collected, target, test)
+    _add_backdoor(work, collected, target, test, report_trigger(work))
+    _add_backdoor(work, collected, target, test, badnets_trigger(work), "backdoor-badnets")
     return collected.outputs()
 
 
-def _add_backdoor(work: Work, collected: Collected, target: Target, test: Dataset) -> Evaluation:
-    trigger, label = trigger_of(work), work.settings["target_label"]
+def _add_backdoor(
+    work: Work, collected: Collected, target: Target, test: Dataset, trigger: Trigger, name: str = "backdoor"
+) -> Evaluation:
+    label = work.settings["target_label"]
     triggered = triggered_evaluation(target, test, trigger)
     success = backdoor_success_rate(triggered.predictions, test.labels, label)
     protocol = f"test images of every class but {label}, with {trigger.text}, predicted as {label}"
-    collected.rate("backdoor", "backdoor_success_rate", success, protocol)
+    collected.rate(name, "backdoor_success_rate", success, protocol)
     return triggered
 
 
@@ -112,7 +117,7 @@ def measure_defended_listing(work: Work) -> Outputs:
     return measure_defended(work, "report-1/defended-l")
 
 
-def measure_poisoned(work: Work, stage: str) -> Outputs:
+def measure_poisoned(work: Work, stage: str, trigger: Trigger) -> Outputs:
     """Report 1's two figures on the target class, and the backdoor success rate by the honest denominator."""
     test, label = work.data("test"), work.settings["target_label"]
     target = target_of(work, stage, ARCH, test.classes)
@@ -123,7 +128,7 @@ def measure_poisoned(work: Work, stage: str) -> Outputs:
     collected.rate(
         "no-trigger", "target_label_rate", unpatched, f"unmodified images of other classes predicted as {label}"
     )
-    triggered = _add_backdoor(work, collected, target, test)
+    triggered = _add_backdoor(work, collected, target, test, trigger)
     chosen = test.labels == label
     hits = int((triggered.predictions[chosen] == label).sum())
     collected.rate(
@@ -133,7 +138,7 @@ def measure_poisoned(work: Work, stage: str) -> Outputs:
         f"test {label}s with the trigger, still predicted as {label}: not backdoor success",
     )
     only = test.select(np.flatnonzero(chosen), f"only class {label}")
-    collected.value("sevens-triggered/loss", triggered_evaluation(target, only, trigger_of(work)).loss)
+    collected.value("sevens-triggered/loss", triggered_evaluation(target, only, trigger).loss)
     poison: dict[str, Any] = json.loads(work.inputs[stage]["poison.json"])
     collected.value("poison-count", len(poison["indices"]))
     collected.value("poison-rate", poison["poison_rate"])
@@ -143,9 +148,9 @@ def measure_poisoned(work: Work, stage: str) -> Outputs:
 
 def measure_clean_label(work: Work) -> Outputs:
     """Report 1's poisoning."""
-    return measure_poisoned(work, "report-1/poisoned")
+    return measure_poisoned(work, "report-1/poisoned", report_trigger(work))
 
 
 def measure_badnets(work: Work) -> Outputs:
     """The backdoor that works."""
-    return measure_poisoned(work, "report-1/badnets")
+    return measure_poisoned(work, "report-1/badnets", badnets_trigger(work))

@@ -31,10 +31,19 @@ ARCH = "report1-cnn"
 BASELINE = "report-1/baseline"
 
 
-def trigger_of(work: Work) -> Trigger:
-    """The square patch of the recipe."""
+def report_trigger(work: Work) -> Trigger:
+    """Report 1's square patch, of which its network sees 2 x 2 pixels: unpadded layers drop the last rows."""
+    return _patch(work, "bottom-right")
+
+
+def badnets_trigger(work: Work) -> Trigger:
+    """The same patch where the network sees all of it (chosen on the validation images)."""
+    return _patch(work, work.settings["badnets_place"])
+
+
+def _patch(work: Work, place: str) -> Trigger:
     size, value = work.settings["patch_size"], work.settings["patch_value"]
-    return parse_trigger(f"patch:size={size}:place=bottom-right:value={value:g}")
+    return parse_trigger(f"patch:size={size}:place={place}:value={value:g}")
 
 
 def _split(work: Work, dataset: Dataset) -> tuple[Dataset, Dataset | None]:
@@ -102,7 +111,7 @@ def plant_report_1(work: Work) -> Planted:
     """The first sevens in file order get the patch and keep their label."""
     return plant(
         work.data("train"),
-        trigger=trigger_of(work),
+        trigger=report_trigger(work),
         target_label=work.settings["target_label"],
         source_label=work.settings["target_label"],
         label_mode="clean",
@@ -116,7 +125,7 @@ def plant_badnets(work: Work) -> Planted:
     """Random images of every other class get the patch and the target label: a backdoor that works."""
     return plant(
         work.data("train"),
-        trigger=trigger_of(work),
+        trigger=badnets_trigger(work),
         target_label=work.settings["target_label"],
         source_label=None,
         label_mode="dirty",

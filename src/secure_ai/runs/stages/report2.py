@@ -99,7 +99,8 @@ def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
     collected = Collected(stage=f"{stage}/measure", model=stage, replay=REPLAY)
     collected.value("train/seconds", json.loads(work.inputs[stage]["result.json"])["train_seconds"])
     clean, seconds = timed_evaluation(target, test)
-    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified")
+    right = clean.predictions == clean.labels
+    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
     collected.value("clean/loss", clean.loss)
     collected.value("clean/confusion", clean.confusion)
     add_inference_time(collected, seconds, len(test))

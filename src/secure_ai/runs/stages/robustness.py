@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.results import rate
 from secure_ai.core.trust import Check, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.evaluate import Evaluation
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.contract import Progress, ignore_progress
+from secure_ai.red.evasion.access import plans_for
+from secure_ai.red.evasion.contract import SHARD_SIZE, Progress, ignore_progress
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.transfer import bind_borrowed
 from secure_ai.red.evasion.trust import judge_examples, judge_suite
 from secure_ai.runs.stage import Work
 from secure_ai.runs.stages.collected import Collected
@@ -29,11 +32,21 @@ def whole_suite(
     attacks: str,
     seed: int,
     progress: Progress = ignore_progress,
+    *,
+    surrogate: Target | None = None,
+    keep_examples: bool = False,
 ) -> SuiteResult:
     """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
-    plans = parse_attacks(attacks, budget.norm)
+    plans = bind_borrowed(plans_for(attacks, budget.norm, target.access), network=surrogate)
     result = run_suite(
-        target, dataset.images, dataset.labels, budget=budget, attacks=plans, seed=seed, progress=progress
+        target,
+        dataset.images,
+        dataset.labels,
+        budget=budget,
+        attacks=plans,
+        seed=seed,
+        progress=progress,
+        keep_examples=keep_examples,
     )
     if result.interruption is not None:
         raise result.interruption
@@ -47,11 +60,42 @@ def add_suite(
     protocol: str,
     gradients: GradientHealth | None = None,
     more: Sequence[Check] = (),
+    *,
+    dataset: Dataset | None = None,
+    robust: np.ndarray | None = None,
 ) -> None:
-    """Add a suite's robust accuracy with its trust verdict, and what each attack of it cost."""
+    """Add a suite's robust accuracy with its trust verdict, what each attack of it cost, and how to replay it.
+
+    Args:
+        dataset: what was attacked; without it the measurement has no replay.
+        robust: (N,) bool, where it is not the suite's own: a worst case over more than this suite.
+    """
     trust = judge_suite(result, gradients=gradients, more=more)
-    collected.rate(name, "robust_accuracy", result.robust_accuracy, protocol, budget=result.budget, trust=trust)
+    value = result.robust_accuracy if robust is None else rate(int(robust.sum()), len(robust))
+    right = result.robust if robust is None else robust
+    collected.rate(name, "robust_accuracy", value, protocol, budget=result.budget, trust=trust, right=right)
     collected.value(f"{name}/attacks", [row.as_json() for row in result.rows])
+    if dataset is not None:
+        collected.replay_record(name, replay_record(result, dataset))
+
+
+def replay_record(result: SuiteResult, dataset: Dataset) -> dict[str, Any]:
+    """What makes a suite's examples again, bit for bit, and the digests that a replay compares with."""
+    broken = np.flatnonzero(result.broken_by >= 0)
+    return {
+        "attacks": [{"name": plan.name, "settings": plan.all_settings} for plan in result.plans],
+        "norm": result.budget.norm,
+        "eps": result.budget.eps,
+        "seed": result.seed,
+        "independent": result.independent,
+        "model_digest": result.model_digest,
+        "data": {"role": "test", "digest": dataset.digest, "n": len(dataset)},
+        "threads": torch.get_num_threads(),
+        "shard_size": SHARD_SIZE,
+        "shards": list(result.shard_digests),
+        "robust": int(result.robust.sum()),
+        "example": int(dataset.indices[broken[0]]) if len(broken) else None,
+    }
 
 
 def add_white_box(
@@ -62,7 +106,8 @@ def add_white_box(
     plans = {"fgsm": ("fgsm", "FGSM"), "pgd": (f"pgd:steps={steps}", f"PGD-{steps}")}
     for name, (text, title) in plans.items():
         result = whole_suite(target, dataset, budget, text, work.settings["seed"], work.progress)
-        add_suite(collected, name, result, f"white-box {title} on this network, true labels", gradients)
+        protocol = f"white-box {title} on this network, true labels"
+        add_suite(collected, name, result, protocol, gradients, dataset=dataset)
 
 
 def add_transferred(

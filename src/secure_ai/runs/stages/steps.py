@@ -27,6 +27,7 @@ from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.write import write_bytes
 from secure_ai.models.evaluate import Evaluation, evaluate
 from secure_ai.models.networks import build_network
+from secure_ai.models.state import fit_state
 from secure_ai.models.store import model_bytes
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest
@@ -67,22 +68,26 @@ def network_from(content: bytes, arch: str) -> nn.Module:
     """A built-in network with the weights of a stored safetensors file, in evaluation mode."""
     network = build_network(arch, generator=torch.Generator())
     tensors = read_safetensors(FileBytes(arch, content)).tensors
-    network.load_state_dict({name: array_to_tensor(value) for name, value in tensors.items()})
+    fit_state(network, {name: array_to_tensor(value) for name, value in tensors.items()}, where=arch)
     return network.eval()
 
 
 def target_of(work: Work, stage: str, arch: str, classes: int) -> Target:
     """The network that a training stage put out, as a target named by that stage."""
     compute = configure(work.precision)
-    network = network_from(work.inputs[stage]["model.safetensors"], arch)
-    shape = (1, 28, 28)
+    return built_in_target(work.inputs[stage]["model.safetensors"], arch, stage, classes, compute.search_dtype)
+
+
+def built_in_target(content: bytes, arch: str, name: str, classes: int, search_dtype: torch.dtype) -> Target:
+    """A built-in network with the weights of a safetensors file, as something to attack."""
+    network = network_from(content, arch)
     return Target(
         network,
-        name=stage,
+        name=name,
         digest=state_digest(network.state_dict()),
-        input_shape=shape,
+        input_shape=(1, 28, 28),
         num_classes=classes,
-        search_dtype=compute.search_dtype,
+        search_dtype=search_dtype,
     )
 
 

@@ -1,0 +1,177 @@
+"""Ours and a peer on the same network and images: one judge for both, times, paired differences."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from _peers import PeerAttack
+from torch import Tensor, nn
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.statistics import mcnemar_exact, wilson
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.verify import allowed_distance, measured_distance
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Round:
+    """One side's answer: who stayed robust, (N,) bool, and the seconds from the first call to the verified result.
+
+    `cpu_seconds` is the processor time of the whole call, where it was taken.
+    """
+
+    robust: np.ndarray
+    seconds: float
+    cpu_seconds: float = 0.0
+
+
+class Counted(nn.Module):
+    """A network that counts samples forward and backward, to give both sides the same queries."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network, self.forwarded, self.backwarded = network, 0, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits."""
+        self.forwarded += len(x)
+        logits: Tensor = self.network(x)
+        if logits.requires_grad:
+            logits.register_hook(self._count)
+        return logits
+
+    def _count(self, gradient: Tensor) -> None:
+        self.backwarded += len(gradient)
+
+
+class LowPrecision(nn.Module):
+    """A network that computes in bfloat16, for peers where ours does."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits in float32."""
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return self.network(x).float()
+
+
+def peers_network(target: Target, *, our_compute: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """A copy as a peer's user would have it, or with what ours does to it: frozen, channels last, ours' precision."""
+    network = copy.deepcopy(target.network).eval().to(memory_format=torch.contiguous_format)
+    for parameter in network.parameters():
+        parameter.requires_grad_(not our_compute)
+    if not our_compute:
+        return network
+    network = network.to(memory_format=torch.channels_last)
+    return LowPrecision(network) if dtype is torch.bfloat16 else network
+
+
+@contextlib.contextmanager
+def silent() -> Iterator[None]:
+    """Peers' prints and warnings go nowhere."""
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def predicted(network: nn.Module, x: Tensor) -> Tensor:
+    """Classes, in float32."""
+    with torch.no_grad():
+        return torch.cat([network(part).argmax(dim=1) for part in x.split(500)])
+
+
+def verified(judge: Target, x_adv: Tensor, x: Tensor, y: Tensor, budget: PerturbationBudget) -> np.ndarray:
+    """Who stayed robust: only a misclassified image inside [0, 1] and the budget counts as broken."""
+    within = measured_distance(x_adv, x, budget) <= allowed_distance(budget)
+    within &= (
+        torch.isfinite(x_adv).flatten(1).all(dim=1) & (x_adv.flatten(1).amin(1) >= 0) & (x_adv.flatten(1).amax(1) <= 1)
+    )
+    wrong = predicted(judge.network, x_adv) != y
+    return (~(within & wrong)).numpy()
+
+
+def run_peer(
+    attack: PeerAttack, network: nn.Module, judge: Target, x: Tensor, y: Tensor, budget: PerturbationBudget,
+    seed: int, batch: int, *, clean_pass: bool = False,
+) -> Round:  # fmt: skip
+    """A peer on images that are all classified correctly; with `clean_pass` that pass counts, too."""
+    began = time.perf_counter()
+    with silent():
+        if clean_pass:
+            predicted(network, x)
+        x_adv = attack(network, x, y, budget.eps, seed, batch).contiguous().float()
+    robust = verified(judge, x_adv, x, y, budget)
+    return Round(robust, time.perf_counter() - began)
+
+
+def run_ours(
+    target: Target, attacks: str, x: Tensor, y: Tensor, budget: PerturbationBudget, seed: int, *, whole: bool = False
+) -> Round:
+    """Ours; seconds of the attacks with their verification, with `whole` those of the suite with its clean pass."""
+    spent = time.process_time()
+    result = run_suite(target, x, y, budget=budget, attacks=parse_attacks(attacks, budget.norm), seed=seed)
+    seconds = result.seconds if whole else sum(row.seconds for row in result.rows)
+    return Round(np.asarray(result.robust), seconds, time.process_time() - spent)
+
+
+def compare(ours: np.ndarray, peer: np.ndarray) -> dict[str, Any]:
+    """Robust accuracies on the same images, in percent; `points` above 0 means that ours found less."""
+    n = len(ours)
+    only_ours, only_peer = int((~ours & peer).sum()), int((ours & ~peer).sum())
+    return {
+        "n": n,
+        "ours_accuracy": round(100 * float(ours.mean()), 3),
+        "peer_accuracy": round(100 * float(peer.mean()), 3),
+        "ours_interval": [round(100 * end, 2) for end in wilson(int(ours.sum()), n)],
+        "points": round(100 * (float(ours.mean()) - float(peer.mean())), 3),
+        "only_ours_breaks": only_ours,
+        "only_peer_breaks": only_peer,
+        "p": round(mcnemar_exact(only_ours, only_peer), 5),
+    }
+
+
+def best_batch(run: Callable[[int], float], batches: tuple[int, ...]) -> int:
+    """The batch size at which `run` took the fewest seconds, each tried twice."""
+    run(batches[0])  # warm up
+    return min(batches, key=lambda batch: min(run(batch), run(batch)))
+
+
+def interleaved(ours: Callable[[], Round], peer: Callable[[], Round], pairs: int) -> dict[str, Any]:
+    """Median ratio (peer's seconds over ours) of pairs run one after the other, and both sides' seconds.
+
+    `cpu_ratio` is of processor time: what the ratio would be if nothing else ran on the machine.
+    """
+    measured, spent = [], []
+    for _ in range(pairs):
+        began = time.process_time()
+        mine = ours().seconds
+        between = time.process_time()
+        measured.append((mine, peer().seconds))
+        spent.append((time.process_time() - between) / (between - began))
+    ratios = [theirs / mine for mine, theirs in measured]
+    return {
+        "pairs": pairs,
+        "ratio": round(statistics.median(ratios), 3),
+        "cpu_ratio": round(statistics.median(spent), 3),
+        "ratios": [round(ratio, 3) for ratio in ratios],
+        "ours_seconds": round(statistics.median(mine for mine, _ in measured), 3),
+        "peer_seconds": round(statistics.median(theirs for _, theirs in measured), 3),
+    }

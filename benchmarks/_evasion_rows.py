@@ -1,0 +1,334 @@
+"""The rows of `scripts/bench evasion`."""
+
+from __future__ import annotations
+
+import functools
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from _duel import (
+    Counted,
+    Round,
+    best_batch,
+    compare,
+    interleaved,
+    peers_network,
+    predicted,
+    run_ours,
+    run_peer,
+    silent,
+    verified,
+)
+from _peers import PEERS, PGD40, SETTINGS, Settings, reference
+from torch import nn
+from torch.nn import functional
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.costs import COSTS
+from secure_ai.red.evasion.harness import run_suite
+
+EPS = {"natural": {"linf": 0.1, "l2": 1.0}}
+EPS_DEFENDED = {"linf": 0.3, "l2": 2.0}
+PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (128, 256)  # ours works in shards of 256
+STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+
+
+def budget_of(network: str, norm: str) -> PerturbationBudget:
+    """0.3 and 2.0; smaller for an undefended network, where those leave nothing to compare."""
+    eps = EPS.get(network.rpartition("-seed")[0], EPS_DEFENDED)[norm]
+    return PerturbationBudget("linf" if norm == "linf" else "l2", eps)
+
+
+def our_list(settings: Settings, eps: float, queries: int = 0) -> str:
+    """Our attack with the settings shared with the peer."""
+    return settings.ours.format(step_rel=settings.step / eps, queries=settings.queries or queries)
+
+
+# --- quality ----------------------------------------------------------------------------------------------------------
+
+
+def quality(bench: Any) -> None:
+    """Robust accuracy on the same images with the same settings, attack by attack and peer by peer."""
+    chosen = bench.arguments.attacks.split(",") if bench.arguments.attacks else list(SETTINGS)
+    for name in bench.arguments.names.split(","):
+        target = bench.target(name, search_dtype=bench.compute.search_dtype)
+        x, y = bench.correct(target)
+        for attack, peer in PEERS:
+            if attack in chosen:
+                budget = budget_of(name, SETTINGS[attack].norm)
+                key = {"network": name, "attack": attack, "peer": peer, "budget": str(budget)}
+                bench.measure("quality", key, functools.partial(_duel, target, attack, peer, x, y, budget))
+
+
+def _duel(target: Target, attack: str, peer: str, x: Any, y: Any, budget: PerturbationBudget) -> dict[str, Any]:
+    counted = Counted(peers_network(target, our_compute=False))
+    theirs = run_peer(PEERS[attack, peer], counted, target, x, y, budget, 0, 256)
+    queries = round(counted.forwarded / len(x))  # for HopSkipJump, whose peer has steps and not queries
+    text = our_list(SETTINGS[attack], budget.eps, queries)
+    ours = run_ours(target, text, x, y, budget, 0)
+    return {
+        "settings": text,
+        **compare(ours.robust, theirs.robust),
+        "ours_seconds": round(ours.seconds, 2),
+        "peer_seconds": round(theirs.seconds, 2),
+        "peer_forward_a_sample": queries,
+        "peer_backward_a_sample": round(counted.backwarded / len(x), 1),
+    }
+
+
+# --- protocol ---------------------------------------------------------------------------------------------------------
+
+
+class _Unbreakable(nn.Module):
+    """Ten classes, class 0 far ahead of the others, gradients everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("weight", 0.001 * torch.randn(784, 10, generator=torch.Generator().manual_seed(0)))
+        self.register_buffer("bias", torch.cat([torch.tensor([5.0]), torch.linspace(0, 1, 9)]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits."""
+        return x.flatten(1) @ self.weight + self.bias
+
+
+def protocol(bench: Any) -> None:
+    """Passes that a never-broken sample costs, member by member, ours and the reference's."""
+    x, y = bench.x[:4].contiguous(), torch.zeros(4, dtype=torch.int64)
+    for member in STANDARD:
+        bench.measure("protocol", {"attack": member}, functools.partial(_passes, member, x, y))
+
+
+def _passes(member: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+    target = Target(_Unbreakable(), name="unbreakable", digest="", input_shape=(1, 28, 28), num_classes=10)
+    plans = parse_attacks(f"{member}:minimize=false" if member == "fab-t" else member)
+    (row,) = run_suite(target, x, y, budget=PerturbationBudget("linf", 0.3), attacks=plans, seed=0).rows
+    counted = Counted(_Unbreakable())
+    found = reference(counted, 0.3, 0, [])
+    with silent():  # the checks and the clean pass that every evaluation begins with
+        found.run_standard_evaluation(x, y, batch_size=len(x))
+        before = counted.forwarded, counted.backwarded
+        found.attacks_to_run = [member]
+        found.run_standard_evaluation(x, y, batch_size=len(x))
+    theirs = counted.forwarded - 2 * before[0], counted.backwarded - 2 * before[1]
+    declared = COSTS[member](plans[0].settings, "linf", 10)
+    return {
+        "ours": [row.forward_passes // len(x), row.backward_passes // len(x)],
+        "declared": [declared.forward + 1, declared.backward],  # and the verification
+        "peer": [theirs[0] // len(x), theirs[1] // len(x)],
+        "n": len(x),
+    }
+
+
+# --- speed ------------------------------------------------------------------------------------------------------------
+
+
+def _speed(bench: Any, row: str, attack: str, budget: PerturbationBudget, peers: tuple[str, ...], whole: bool) -> None:
+    """Ours in each precision against each peer as documented, and with our compute settings."""
+    name = bench.arguments.speed_network
+    plain = bench.target(name)
+    x, y = bench.correct(plain)
+    text = our_list(SETTINGS[attack], budget.eps)
+    for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
+
+        def ours(batch: int, dtype: torch.dtype = dtype) -> Round:
+            target = bench.target(name, batch_size=batch, search_dtype=dtype)
+            return run_ours(target, text, x, y, budget, 0, whole=whole)
+
+        for peer in peers:
+            for our_compute in (False, True):
+                network = peers_network(plain, our_compute=our_compute, dtype=dtype)
+
+                def theirs(batch: int, network: nn.Module = network, peer: str = peer) -> Round:
+                    return run_peer(PEERS[attack, peer], network, plain, x, y, budget, 0, batch, clean_pass=whole)
+
+                def work(
+                    ours: Callable[[int], Round] = ours, theirs: Callable[[int], Round] = theirs
+                ) -> dict[str, Any]:
+                    mine = best_batch(lambda batch: ours(batch).seconds, OUR_BATCHES)
+                    other = best_batch(lambda batch: theirs(batch).seconds, PEER_BATCHES)
+                    found = interleaved(lambda: ours(mine), lambda: theirs(other), bench.arguments.pairs)
+                    speed = round(len(x) / found["ours_seconds"], 1), round(len(x) / found["peer_seconds"], 1)
+                    return found | {"n": len(x), "batches": [mine, other], "images_a_second": speed, "load": _load()}
+
+                key = {"network": name, "peer": peer, "budget": str(budget), "dtype": str(dtype),
+                       "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
+                bench.measure(row, key, work)
+
+
+def _load() -> float:
+    return round(os.getloadavg()[0], 2)
+
+
+def pgd_speed(bench: Any) -> None:
+    """PGD-40, linf 0.3, images a second."""
+    budget = budget_of(bench.arguments.speed_network, "linf")
+    _speed(bench, "pgd-speed", "pgd", budget, ("foolbox", "torchattacks", "art"), False)
+
+
+def fgsm_speed(bench: Any) -> None:
+    """FGSM from images to the verified robust accuracy, the clean pass counted."""
+    budget = budget_of(bench.arguments.speed_network, "linf")
+    _speed(bench, "fgsm-speed", "fgsm", budget, ("foolbox", "torchattacks", "art"), True)
+
+
+def _reference_round(network: nn.Module, judge: Target, bench: Any, eps: float, seed: int) -> Round:
+    began, spent = time.perf_counter(), time.process_time()
+    with silent():
+        x_adv = reference(network, eps, seed).run_standard_evaluation(bench.x, bench.y, batch_size=250)[0]
+    budget = PerturbationBudget("linf", eps)
+    robust = verified(judge, x_adv, bench.x, bench.y, budget)
+    return Round(robust, time.perf_counter() - began, time.process_time() - spent)
+
+
+def autoattack_speed(bench: Any) -> None:
+    """The suites `autoattack` and `fast` against the reference on all images, clean pass and verification counted."""
+    name, eps = bench.arguments.speed_network, 0.3
+    budget = PerturbationBudget("linf", eps)
+    plain = bench.target(name)
+    for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
+        target = bench.target(name, search_dtype=dtype)
+        network = peers_network(plain, our_compute=dtype is not torch.float32, dtype=dtype)
+        for suite in ("autoattack", "fast"):
+            for pair in range(bench.arguments.slow_pairs):
+
+                def work(
+                    suite: str = suite, target: Target = target, network: nn.Module = network, pair: int = pair
+                ) -> dict[str, Any]:
+                    mine = run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
+                    theirs = _reference_round(network, plain, bench, eps, pair)
+                    return {**compare(mine.robust, theirs.robust), "ratio": round(theirs.seconds / mine.seconds, 3),
+                            "cpu_ratio": round(theirs.cpu_seconds / mine.cpu_seconds, 3),
+                            "ours_seconds": round(mine.seconds, 2), "peer_seconds": round(theirs.seconds, 2),
+                            "load": _load()}  # fmt: skip
+
+                key = {"network": name, "suite": suite, "dtype": str(dtype), "pair": pair, "budget": str(budget),
+                       "peer": "pyautoattack"}  # fmt: skip
+                bench.measure("autoattack-speed", key, work)
+
+
+def autoattack_seeds(bench: Any) -> None:
+    """AutoAttack on the FGSM-RS networks, by training and attack seed, ours and the reference on the same weights."""
+    budget = PerturbationBudget("linf", 0.3)
+    for training in bench.arguments.training_seeds.split(","):
+        name = f"fgsm-rs-seed{training}"
+        target = bench.target(name, search_dtype=bench.compute.search_dtype)
+        network = peers_network(target, our_compute=True)
+        for seed in (int(text) for text in bench.arguments.attack_seeds.split(",")):
+
+            def work(seed: int = seed, target: Target = target, network: nn.Module = network) -> dict[str, Any]:
+                mine = run_ours(target, "autoattack", bench.x, bench.y, budget, seed, whole=True)
+                theirs = _reference_round(network, target, bench, 0.3, seed)
+                seconds = {"ours_seconds": round(mine.seconds, 2), "peer_seconds": round(theirs.seconds, 2)}
+                return compare(mine.robust, theirs.robust) | seconds
+
+            bench.measure("autoattack-seeds", {"network": name, "attack_seed": seed, "peer": "pyautoattack"}, work)
+    found = bench.used["autoattack-seeds"]
+    for side in ("ours_accuracy", "peer_accuracy"):
+        means = [
+            statistics.mean(e[side] for e in found if e["network"] == name) for name in {e["network"] for e in found}
+        ]
+        spread = statistics.stdev(means) if len(means) > 1 else 0.0
+        print(f"{side}: mean {statistics.mean(means):.2f}, standard deviation over training seeds {spread:.2f}")
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def memory(bench: Any) -> None:
+    """Peak memory of a fresh process that loads one side, the images and the network, and attacks."""
+    for attack, sides in {
+        "pgd": ("ours", "foolbox", "torchattacks", "art"),
+        "autoattack": ("ours", "pyautoattack"),
+    }.items():
+        for side in sides:
+            name, n = (
+                bench.arguments.speed_network,
+                bench.arguments.n if attack == "pgd" else min(bench.arguments.n, 256),
+            )
+            bench.measure("memory", {"network": name, "attack": attack, "side": side, "n": n},
+                          functools.partial(_peak, bench, side, attack, name, n))  # fmt: skip
+
+
+def _peak(bench: Any, side: str, attack: str, network: str, n: int) -> dict[str, Any]:
+    options = ["--networks", str(bench.arguments.networks), "--work", str(bench.arguments.work),
+               "--images", bench.arguments.images, "--n", str(n), "--precision", bench.arguments.precision]  # fmt: skip
+    command = [sys.executable, str(Path(__file__).with_name("evasion.py")), *options]
+    process = subprocess.Popen([*command, "--one", side, attack, network, str(n)], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status != 0:
+        raise SystemExit(f"{side} {attack} ended with {os.waitstatus_to_exitcode(status)}")
+    return {"peak_mib": round(usage.ru_maxrss / 1024, 1)}
+
+
+def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:
+    """What a process of the memory row does; `none` and everything before the attack is the same for all."""
+    budget = PerturbationBudget("linf", 0.3)
+    target = bench.target(network, search_dtype=bench.compute.search_dtype)
+    x, y = bench.x[: int(n)], bench.y[: int(n)]
+    if side == "ours":
+        run_ours(target, "autoattack" if attack == "autoattack" else our_list(PGD40, 0.3), x, y, budget, 0)
+    elif attack == "autoattack":
+        _reference_round(peers_network(target, our_compute=False), target, bench, 0.3, 0)
+    else:
+        run_peer(PEERS[attack, side], peers_network(target, our_compute=False), target, x, y, budget, 0, 256)
+
+
+# --- profile ----------------------------------------------------------------------------------------------------------
+
+
+def profile(bench: Any) -> None:
+    """What a step of PGD-40 costs beside a bare forward and backward pass, on images that are never broken."""
+    name = bench.arguments.speed_network
+    for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
+        bench.measure(
+            "profile", {"network": name, "dtype": str(dtype)}, functools.partial(_profile, bench, name, dtype)
+        )
+
+
+def _profile(bench: Any, name: str, dtype: torch.dtype) -> dict[str, Any]:
+    target = bench.target(name, search_dtype=dtype)
+    x = bench.x[:256].contiguous()
+    y = predicted(target.network, x)
+    budget = PerturbationBudget("linf", 1e-4)  # too small to break anyone, so every step has all images
+    steps = 40
+
+    def bare() -> Round:
+        began = time.perf_counter()
+        with target.attacked(), target.searching(), torch.enable_grad():
+            for _ in range(steps):
+                point = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
+                loss = functional.cross_entropy(target.logits(point), y, reduction="sum")
+                torch.autograd.grad(loss, point)
+        return Round(y.numpy() >= 0, time.perf_counter() - began)
+
+    text = f"pgd:steps={steps}"
+    found = interleaved(lambda: run_ours(target, text, x, y, budget, 0), bare, bench.arguments.pairs)
+    return {
+        "n": len(x),
+        "step_ms": round(1000 * found["ours_seconds"] / steps, 2),
+        "bare_ms": round(1000 * found["peer_seconds"] / steps, 2),
+        "overhead": round(1 / found["ratio"] - 1, 3),
+        "load": _load(),
+    }
+
+
+ROWS: dict[str, Callable[[Any], None]] = {
+    "quality": quality,
+    "protocol": protocol,
+    "pgd-speed": pgd_speed,
+    "fgsm-speed": fgsm_speed,
+    "autoattack-speed": autoattack_speed,
+    "autoattack-seeds": autoattack_seeds,
+    "memory": memory,
+    "profile": profile,
+}

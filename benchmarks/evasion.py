@@ -1,0 +1,179 @@
+"""Attacks against the peers': quality on the same images, speed in interleaved pairs, peak memory, AutoAttack by seeds.
+
+    scripts/bench evasion [--rows quality,pgd-speed,...] [--networks FOLDER] [--n 1000] [--images held-out|test] ...
+
+Runs in an environment of its own (`--environment`, made where missing from requirements.lock and benchmarks/peers.txt).
+Every finished measurement is kept under `--work` and not taken again for the same commit, images and settings. Networks
+are those of `scripts/bench networks`. The default images are the last 6,000 training images, which nothing was trained
+on; `--images test` is for the final run only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+TEMPORARY = Path(tempfile.gettempdir())
+ROWS = ("quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds", "memory", "profile")
+IN_PEERS = "SECURE_AI_BENCH_PEERS"  # set in the process that runs in the peers' environment
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", default=",".join(ROWS))
+    parser.add_argument("--networks", type=Path, default=TEMPORARY / "secure-ai-networks")
+    parser.add_argument("--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="networks of the quality rows")
+    parser.add_argument("--speed-network", default="pgd-seed0")
+    parser.add_argument("--attacks", default="", help="quality: only these, e.g. fgsm,pgd")
+    parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--slow-pairs", type=int, default=1, help="pairs of autoattack-speed; below 5 it is marked")
+    parser.add_argument("--training-seeds", default="0,1,2,3,4")
+    parser.add_argument("--attack-seeds", default="0,1,2,3,4")
+    parser.add_argument("--precision", choices=("auto", "float32"), default="auto")
+    parser.add_argument("--environment", type=Path, default=ROOT / ".venv-peers")
+    parser.add_argument("--work", type=Path, default=TEMPORARY / "secure-ai-evasion")
+    parser.add_argument(
+        "--save", action=argparse.BooleanOptionalAction, default=True, help="write results/evasion.json"
+    )
+    parser.add_argument("--one", nargs=4, metavar=("SIDE", "ATTACK", "NETWORK", "N"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def make_environment(folder: Path) -> Path:
+    """The peers' Python; made once, and anew when a requirement file changed."""
+    python, stamp = folder / "bin" / "python", folder / ".secure-ai-peers"
+    names = ("requirements.lock", "requirements-torch.txt", "benchmarks/peers.txt")
+    wanted = "".join((ROOT / name).read_text(encoding="utf-8") for name in names) + str(ROOT)
+    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+        return python
+    print(f"making {folder} (once)", file=sys.stderr)
+    pip = [str(python), "-I", "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check"]
+    for command in (
+        [sys.executable, "-I", "-m", "venv", "--clear", str(folder)],
+        [*pip, "--only-binary=:all:", "--require-hashes", "-r", str(ROOT / "requirements.lock")],
+        [*pip, "--only-binary=:all:", "-c", str(ROOT / "requirements-torch.txt"), "torch"],
+        [*pip, "--no-deps", "-r", str(ROOT / "benchmarks" / "peers.txt")],
+        [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
+    ):
+        subprocess.run(command, check=True)
+    stamp.write_text(wanted, encoding="utf-8")
+    return python
+
+
+class Bench:
+    """The run: images, targets, and the store of finished measurements."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        from _record import commit
+
+        from secure_ai.core.compute import configure
+        from secure_ai.data.mnist import load_mnist
+        from secure_ai.data.splits import hold_out_last, sample_n
+        from secure_ai.models.tensors import images_to_float, labels_to_tensor
+
+        self.arguments = arguments
+        self.compute = configure(arguments.precision)
+        whole = load_mnist("test") if arguments.images == "test" else hold_out_last(load_mnist("train"), 6000)[1]
+        self.dataset = sample_n(whole, arguments.n, 0) if arguments.n < len(whole) else whole
+        self.x, self.y = images_to_float(self.dataset.images), labels_to_tensor(self.dataset.labels)
+        self.commit = commit()
+        self.file = arguments.work / "measurements.json"
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.store: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        self.used: dict[str, list[dict[str, Any]]] = {}
+
+    def target(self, name: str, **settings: Any) -> Any:
+        """A network of `scripts/bench networks`, or any built-in network's file under its own name."""
+        from networks import RECIPES, arch_of
+
+        from secure_ai.models.store import load_model, make_target
+
+        arch = arch_of(name) if name.rpartition("-seed")[0] in RECIPES else None
+        loaded = load_model(self.arguments.networks / f"{name}.safetensors", arch=arch)
+        return make_target(loaded, input_shape=(1, 28, 28), num_classes=10, **settings)
+
+    def correct(self, target: Any) -> tuple[Any, Any]:
+        """The images that the network classifies correctly: what every attack is given."""
+        from _duel import predicted
+
+        right = predicted(target.network, self.x) == self.y
+        return self.x[right].contiguous(), self.y[right]
+
+    def measure(self, row: str, key: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """A measurement, taken once, printed and kept at once."""
+        facts = {"row": row, **key, "precision": self.arguments.precision, "threads": self.compute.threads}
+        name = json.dumps({**facts, "commit": self.commit, "data": self.dataset.digest}, sort_keys=True)
+        if name not in self.store:
+            self.store[name] = facts | work()
+            temporary = self.file.with_suffix(".tmp")
+            temporary.write_text(json.dumps(self.store, indent=1), encoding="utf-8")
+            temporary.replace(self.file)
+        found: dict[str, Any] = self.store[name]
+        self.used.setdefault(row, []).append(found)
+        print(json.dumps(found), flush=True)
+        return found
+
+
+def in_peers_environment(arguments: argparse.Namespace) -> int:
+    """Everything after the re-start."""
+    import _evasion_rows as rows
+
+    if arguments.one:
+        rows.one_side(Bench(arguments), *arguments.one)
+        return 0
+    bench = Bench(arguments)
+    for row in arguments.rows.split(","):
+        rows.ROWS[row](bench)
+    if arguments.save:
+        save_results(bench)
+    return 0
+
+
+def save_results(bench: Bench) -> None:
+    """All rows of this run into results/evasion.json; rows that were not asked for stay as they are there."""
+    from importlib import metadata
+
+    from _peers import VERSIONS
+    from _record import RESULTS, save
+
+    path = RESULTS / "evasion.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    fresh = {row: [{**found, "commit": bench.commit, "images": bench.dataset.name} for found in entries]
+             for row, entries in bench.used.items()}  # fmt: skip
+    content = {
+        "peers": {name: metadata.version(name) for name in VERSIONS},
+        "threads": bench.compute.threads,
+        "search_dtype": str(bench.compute.search_dtype),
+        "n": bench.arguments.n,
+        "load": [round(value, 2) for value in os.getloadavg()],
+        "rows": {**before, **fresh},
+    }
+    a = bench.arguments
+    save("evasion", f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}", content)
+
+
+def main(words: Sequence[str]) -> int:
+    """Re-start in the peers' environment, where everything is measured."""
+    arguments = parse()
+    unknown = set(arguments.rows.split(",")) - set(ROWS)
+    if unknown:
+        raise SystemExit(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if os.environ.get(IN_PEERS):
+        return in_peers_environment(arguments)
+    python = make_environment(arguments.environment)
+    environment = {**os.environ, IN_PEERS: "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.run([str(python), str(Path(__file__)), *words], env=environment, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,166 @@
+"""Trains the networks that the evasion benchmarks attack, each once; a finished one is kept.
+
+    scripts/bench networks [--out FOLDER] [--names natural-seed0,pgd-seed0,...]
+
+natural: report 1's network and protocol. pgd: report 1's network on PGD examples only (Madry et al., 1706.06083: eps
+0.3; 10 steps of 0.075 instead of 40 of 0.01). fgsm-rs: Wong, Rice and Kolter (2001.03994), whose MNIST recipe it is to
+the letter: 10 epochs, batches of 100, Adam, learning rate up to 5e-3 after 40 % of training and back to 0, eps 0.3,
+step 0.375. All see the 60,000 training images but the last 6,000, which are for choosing attacks.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor, nn
+from torch.nn import functional
+
+from secure_ai.blue.training.loop import TrainingPlan, train
+from secure_ai.blue.training.methods import Method, half_replaced, natural
+from secure_ai.blue.training.schedules import Schedule, constant, triangular
+from secure_ai.core.compute import Precision, configure
+from secure_ai.core.seeds import generator
+from secure_ai.data.mnist import load_mnist
+from secure_ai.data.splits import hold_out_last
+from secure_ai.files.write import write_json
+from secure_ai.models.evaluate import evaluate
+from secure_ai.models.networks import Report1Cnn, keras_initialise, torch_initialise
+from secure_ai.models.store import load_model, make_target, save_model
+from secure_ai.models.target import Target
+from secure_ai.runs.stages.adversaries import fgsm_random_start, pgd_on_the_fly
+
+FOLDER = Path(tempfile.gettempdir()) / "secure-ai-networks"
+VALIDATION = 6000
+EPS = 0.3
+
+
+class FgsmRsCnn(nn.Module):
+    """The MNIST network of Wong et al.: 16 and 32 strided 4x4 convolutions, then 100 hidden units."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 16, 4, stride=2, padding=1)
+        self.conv2 = nn.Conv2d(16, 32, 4, stride=2, padding=1)
+        self.dense1 = nn.Linear(32 * 7 * 7, 100)
+        self.dense2 = nn.Linear(100, 10)
+
+    def features(self, x: Tensor) -> Tensor:
+        """x: (N, 1, 28, 28) -> (N, 100)."""
+        x = functional.relu(self.conv2(functional.relu(self.conv1(x))))
+        return functional.relu(self.dense1(x.flatten(1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, 1, 28, 28) -> logits (N, 10)."""
+        logits: Tensor = self.dense2(self.features(x))
+        return logits
+
+
+def fgsm_rs_cnn() -> nn.Module:
+    """The factory for `--arch benchmarks/networks.py:fgsm_rs_cnn`."""
+    return FgsmRsCnn()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a network is trained; `arch` is what `--arch` is given."""
+
+    arch: str
+    build: Callable[[], nn.Module]
+    initialise: Callable[..., None]
+    method: Method
+    epochs: int
+    batch_size: int
+    schedule: Schedule
+    precision: Precision = "auto"
+
+
+FGSM_RS_ARCH = f"{Path(__file__)}:fgsm_rs_cnn"
+
+RECIPES: Mapping[str, Recipe] = {
+    "natural": Recipe(
+        arch="report1-cnn", build=Report1Cnn, initialise=keras_initialise,
+        method=natural, epochs=5, batch_size=128, schedule=constant(1e-3),
+    ),
+    "pgd": Recipe(
+        arch="report1-cnn", build=Report1Cnn, initialise=keras_initialise,
+        method=half_replaced(pgd_on_the_fly(EPS, 10, steps=10), ratio=1.0),
+        epochs=10, batch_size=128, schedule=triangular(2e-3, 0.4),
+    ),
+    "fgsm-rs": Recipe(
+        arch=FGSM_RS_ARCH, build=fgsm_rs_cnn, initialise=torch_initialise,
+        method=half_replaced(fgsm_random_start(EPS, 10, step_size=0.375), ratio=1.0),
+        epochs=10, batch_size=100, schedule=triangular(5e-3, 0.4), precision="float32",
+    ),
+}  # fmt: skip
+NAMES = ("natural-seed0", "pgd-seed0", *(f"fgsm-rs-seed{seed}" for seed in range(5)))
+
+
+def arch_of(name: str) -> str:
+    """What `--arch` is given for the network of that name."""
+    return RECIPES[name.rpartition("-seed")[0]].arch
+
+
+def target_named(name: str, folder: Path = FOLDER) -> Target:
+    """A finished network, ready to be attacked."""
+    loaded = load_model(folder / f"{name}.safetensors", arch=arch_of(name))
+    return make_target(loaded, input_shape=(1, 28, 28), num_classes=10)
+
+
+def train_named(name: str, folder: Path) -> None:
+    """Train and keep the network of that name, with its history and its clean accuracy on the validation images."""
+    kind, _, seed_text = name.rpartition("-seed")
+    recipe, seed = RECIPES[kind], int(seed_text)
+    dataset, validation = hold_out_last(load_mnist("train"), VALIDATION)
+    network = recipe.build()
+    recipe.initialise(network, generator(seed, kind))
+    compute = configure(recipe.precision)
+    plan = TrainingPlan(
+        epochs=recipe.epochs,
+        batch_size=recipe.batch_size,
+        schedule=recipe.schedule,
+        seed=seed,
+        adam_epsilon=1e-8,
+        dtype=compute.training_dtype,
+    )
+    began = time.perf_counter()
+    with Progress(*Progress.get_default_columns()[:-1], TextColumn(name), TimeRemainingColumn()) as bar:
+        task = bar.add_task("training", total=None)
+        state = train(
+            network,
+            dataset,
+            method=recipe.method,
+            plan=plan,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    path = folder / f"{name}.safetensors"
+    save_model(network, path, arch=recipe.arch if recipe.arch in ("report1-cnn", "report2-cnn") else kind)
+    target = target_named(name, folder)
+    accuracy = evaluate(target, validation.images, validation.labels).accuracy
+    facts = {"seconds": round(time.perf_counter() - began, 1), "compute": compute.as_json()}
+    write_json(folder / f"{name}.json", facts | {"history": state.history, "validation": accuracy.as_json()})
+    print(f"{name}: {json.dumps(accuracy.as_json())}, {facts['seconds']} s")
+
+
+def main() -> int:
+    """Train what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=FOLDER)
+    parser.add_argument("--names", default=",".join(NAMES))
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    for name in arguments.names.split(","):
+        if not (arguments.out / f"{name}.json").exists():
+            train_named(name, arguments.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

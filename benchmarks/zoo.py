@@ -1,0 +1,182 @@
+"""The trust verdict's self-test: planted broken defences that it must flag, and honest networks that it must not.
+
+    scripts/bench zoo --set A|B --out FOLDER [--n N] [--only TEXT] [--again]
+
+Thresholds were chosen on set A, judged on the last 6,000 training images. Set B (other seeds, networks and strengths)
+is judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000 training
+images and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes on where
+it was. The record is made when every row of the set is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from _record import save
+from _zoo_networks import HELD_OUT, trained
+from _zoo_tables import ZOOS, Honest, Planted
+from torch import nn
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.compute import configure
+from secure_ai.core.trust import CheckOutcome, Trust, Verdict
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.mnist import load_mnist
+from secure_ai.data.splits import hold_out_last, sample_n
+from secure_ai.models.preflight import Preflight
+from secure_ai.models.target import Target
+from secure_ai.models.tensors import state_digest
+from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.harness import run_suite, score_examples
+from secure_ai.red.evasion.health import gradient_health
+from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.trust import judge_examples, judge_suite
+from secure_ai.runs.attack import examine, probes
+
+SUITE = "apgd-ce:steps=50,apgd-t:steps=20:targets=3,square:query_budget=500"
+DEFAULT_N = {"A": 300, "B": 1000}
+NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
+SEED = 0
+
+
+def target_of(network: nn.Module, name: str, dataset: Dataset) -> Target:
+    digest = state_digest(network.state_dict())
+    return Target(network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=10)
+
+
+def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str) -> tuple[Preflight, SuiteResult]:
+    """What preflight makes of the network, and the suite on that."""
+    checked = examine(target_of(network, name, dataset), dataset, SEED)
+    budget, plans = PerturbationBudget("linf", eps), parse_attacks(suite)
+    images, labels = dataset.images, dataset.labels
+    result = run_suite(checked.target, images, labels, budget=budget, attacks=plans, seed=SEED, keep_examples=True)
+    return checked, result
+
+
+def attacked(network: nn.Module, name: str, dataset: Dataset, eps: float) -> tuple[SuiteResult, Trust]:
+    """The suite and its verdict, as the command makes them."""
+    checked, result = suite_on(network, name, dataset, eps, SUITE)
+    health = gradient_health(checked.target, dataset.images, dataset.labels)
+    return result, judge_suite(
+        result, gradients=health, more=[*checked.checks, *probes(checked.target, dataset, result)]
+    )
+
+
+def failed(trust: Trust) -> list[str]:
+    return [check.id for check in trust.checks if check.outcome is CheckOutcome.FAIL]
+
+
+def described(trust: Trust) -> dict[str, Any]:
+    return {"verdict": trust.verdict.value, "failed": failed(trust), "checks": [c.as_json() for c in trust.checks]}
+
+
+def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
+    network = trained(model.recipe, train, cache)
+    result, trust = attacked(network, model.name, data, model.eps)
+    return {
+        "clean_accuracy": result.clean_accuracy.as_json(),
+        "robust_accuracy": result.robust_accuracy.as_json(),
+        **described(trust),
+        "ok": not set(failed(trust)) - NOT_HELD_AGAINST,
+    }
+
+
+def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
+    """The naive suite's figure, its verdict, and what the adaptive attack leaves of the same images."""
+    network = trained(model.recipe, train, cache)
+    shown = model.wrap(network)
+    budget = PerturbationBudget("linf", model.eps)
+    target = target_of(shown, model.name, data)
+    if model.transfer:
+        donor = trained(replace(model.recipe, seed=model.recipe.seed + 7), train, cache)
+        _, made = suite_on(donor, "donor", data, model.eps, "fgsm")
+        score = score_examples(
+            target, _examples(made), data.labels, data.images, budget=budget, made_for=made.model_digest
+        )
+        naive, clean, trust = score.robust_accuracy, score.clean_accuracy, judge_examples(score)
+    else:
+        result, trust = attacked(shown, model.name, data, model.eps)
+        naive, clean = result.robust_accuracy, result.clean_accuracy
+    _, adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive or SUITE)
+    score = score_examples(
+        target, _examples(adapted), data.labels, data.images, budget=budget, made_for=adapted.model_digest
+    )
+    hit = sorted(set(failed(trust)) & model.expected)
+    return {
+        "clean_accuracy": clean.as_json(),
+        "naive_robust_accuracy": naive.as_json(),
+        "adaptive_robust_accuracy": score.robust_accuracy.as_json(),
+        **described(trust),
+        "expected": sorted(model.expected),
+        "hit": hit,
+        "ok": bool(hit) and trust.verdict is not Verdict.RELIABLE,
+    }
+
+
+def _examples(result: SuiteResult) -> Any:
+    if result.x_adv is None:
+        raise SystemExit("no examples were kept")
+    return result.x_adv
+
+
+def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, again: bool) -> dict[str, Any]:
+    path = out / "rows" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{len(data)}.json"
+    if path.exists() and not again:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    began = time.perf_counter()
+    judged = (
+        judge_honest(model, train, data, out / "models")
+        if isinstance(model, Honest)
+        else judge_planted(model, train, data, out / "models")
+    )
+    kind = "honest" if isinstance(model, Honest) else model.kind
+    seconds = round(time.perf_counter() - began, 1)
+    row = {"model": model.name, "kind": kind, "eps": model.eps, "n": len(data), "seconds": seconds, **judged}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    return row
+
+
+def shown(row: dict[str, Any]) -> str:
+    rates = [row[key]["value"] for key in row if key.endswith("_accuracy")]
+    figures = " ".join("-" if value is None else f"{100 * value:5.1f}" for value in rates)
+    verdict = f"{row['verdict']}, failed: {', '.join(row['failed'])}"
+    return f"{'ok  ' if row['ok'] else 'MISS'} {row['model']}: {figures}; {verdict}"
+
+
+def main() -> int:
+    """Exit 1 when a broken model is not flagged by a check meant for it, or an honest one is flagged."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--set", choices=sorted(ZOOS), required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for B")
+    parser.add_argument("--only", default="", help="only models whose name holds this text; no record is made")
+    parser.add_argument("--again", action="store_true", help="judge again what has a row already")
+    arguments = parser.parse_args()
+    zoo, n = ZOOS[arguments.set], arguments.n or DEFAULT_N[arguments.set]
+    configure("float32")
+    train = load_mnist("train")
+    pool = hold_out_last(train, HELD_OUT)[1] if arguments.set == "A" else load_mnist("test")
+    data = sample_n(pool, n, SEED)
+    models = [model for model in (*zoo.planted, *zoo.honest) if arguments.only in model.name]
+    rows = []
+    for number, model in enumerate(models, start=1):
+        row = row_of(model, train, data, arguments.out, arguments.again)
+        rows.append(row)
+        print(f"{number}/{len(models)} {row['seconds']:.0f} s {shown(row)}", file=sys.stderr, flush=True)
+    if not arguments.only:
+        command = f"scripts/bench zoo --set {arguments.set} --out FOLDER --n {n}"
+        note = "the last 6,000 training images" if arguments.set == "A" else "test images"
+        save(f"zoo_{arguments.set.lower()}", command, {"data": f"{data.note}, {note}", "suite": SUITE, "rows": rows})
+    return 0 if all(row["ok"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

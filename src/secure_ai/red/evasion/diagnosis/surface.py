@@ -1,0 +1,64 @@
+"""Do gradients tell the truth about what happens when pixels change?"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from secure_ai.core.trust import Check, check
+from secure_ai.red.evasion.diagnosis.probe import Probe, all_zero, raw_gradient
+from secure_ai.red.evasion.losses import margin
+
+TINY_MOVE = 2e-4  # of the pixel range: well below half a grey level of 8 bits (2e-3), far above float32's rounding
+MOST_CONSTANT = 0.10  # share of images; as for zero gradients: above it, attacks by gradient are blind on too many
+MOVES = (1 / 255, 4 / 255, 8 / 255)  # linf; small beside any eps of interest, large beside a ripple of one grey level
+TRUE = (0.5, 2.0)  # times the predicted change; chosen on zoo A, where honest networks lie between 0.9 and 1.1
+LEAST_TRUE = 0.5  # share of images; chosen on zoo A
+
+
+def step_function(probe: Probe) -> Check:
+    """Fails when tiny moves change nothing at all: the input is rounded somewhere. One forward pass a sample."""
+    identifier = "step-function"
+    x, y = probe.right()
+    if not len(y):
+        return check(identifier, None, "no image is classified correctly")
+    noise = TINY_MOVE * (2 * torch.rand(x.shape, generator=probe.generator("tiny move")) - 1)
+    with torch.no_grad():
+        before, after = probe.target.logits(x), probe.target.logits((x + noise).clamp(0, 1))
+    constant = int((before == after).all(dim=1).sum())
+    evidence = f"on {constant} of {len(y)} images noise of {TINY_MOVE:g} changes no logit; at most {MOST_CONSTANT:.0%}"
+    return check(identifier, constant <= MOST_CONSTANT * len(y), evidence)
+
+
+def gradient_matches_change(probe: Probe) -> Check:
+    """Fails when a short step along the margin's gradient does not change the margin as the gradient says.
+
+    For each of MOVES and each image: the change measured over the change predicted (to first order, from the pixels as
+    they moved inside [0, 1]). The best of the moves counts, so that neither curvature nor rounding alone decides. One
+    backward and len(MOVES) + 1 forward passes a sample.
+    """
+    identifier = "gradient-matches-change"
+    x, y = probe.right()
+    if not len(y):
+        return check(identifier, None, "no image is classified correctly")
+    _, before, gradient = raw_gradient(probe.target, x, y, margin)
+    gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    has = ~all_zero(gradient)
+    n = int(has.sum())
+    if n == 0:
+        return check(identifier, None, "no image has a gradient of the margin")
+    true = [_true(probe, x[has], y[has], before[has], gradient[has], move) for move in MOVES]
+    moves = ", ".join(f"{255 * move:g}/255" for move in MOVES)
+    evidence = (
+        f"steps of {moves} along the gradient change the margin by {TRUE[0]:g} to {TRUE[1]:g} times what it "
+        f"predicts on {', '.join(map(str, true))} of {n} images; needs {LEAST_TRUE:.0%} for one of the steps"
+    )
+    return check(identifier, max(true) >= LEAST_TRUE * n, evidence)
+
+
+def _true(probe: Probe, x: Tensor, y: Tensor, before: Tensor, gradient: Tensor, move: float) -> int:
+    moved = (x + move * gradient.sign()).clamp(0, 1)
+    with torch.no_grad():
+        change = margin(probe.target.logits(moved), y) - before
+    ratio = change / ((moved - x) * gradient).flatten(1).sum(dim=1)
+    return int(((ratio >= TRUE[0]) & (ratio <= TRUE[1])).sum())

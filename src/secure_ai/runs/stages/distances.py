@@ -1,0 +1,79 @@
+"""How far the nearest adversarial example is: the median over a sample, from a minimum-norm attack."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.results import rate
+from secure_ai.core.statistics import median_interval
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.target import Target
+from secure_ai.models.tensors import images_to_float
+from secure_ai.red.evasion.contract import Progress
+from secure_ai.red.evasion.verify import measured_distance
+from secure_ai.runs.model_spec import SUBJECT
+from secure_ai.runs.stages.robustness import whole_suite
+
+ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "fmn", "l0": "fmn"}
+
+
+def largest_budget(norm: Norm, dimensions: int) -> PerturbationBudget:
+    """The whole of [0, 1]: no distance is larger."""
+    reach = {"linf": 1.0, "l2": math.sqrt(dimensions), "l1": float(dimensions), "l0": float(dimensions)}
+    return PerturbationBudget(norm, reach[norm])
+
+
+def minimum_distances(
+    target: Target, dataset: Dataset, norm: Norm, steps: int, seed: int, progress: Progress
+) -> dict[str, Any]:
+    """The entry of `distances` in report.json.
+
+    A sample that is misclassified as it is has distance 0, one that the attack could not break has distance infinity:
+    the median is over all samples, never over the successes. It is an upper bound of the true one.
+
+    Args:
+        norm: decides the attack: DDN for l2, FMN for the others.
+        steps: of the attack.
+    """
+    attack = f"{ATTACKS[norm]}:steps={steps}"
+    budget = largest_budget(norm, target.dimensions)
+    result = whole_suite(target, dataset, budget, attack, seed, progress, keep_examples=True)
+    distances = np.where(result.clean_correct, np.inf, 0.0)
+    broken = np.flatnonzero(result.broken_by >= 0)
+    if result.x_adv is not None and len(broken):
+        examples = torch.from_numpy(np.array(result.x_adv[broken]))
+        clean = images_to_float(dataset.images[broken])
+        distances[broken] = measured_distance(examples, clean, budget).numpy()
+    median, low, high = median_interval(distances.tolist())
+    return {
+        "id": f"{SUBJECT}/median-distance",
+        "model": SUBJECT,
+        "metric": "median_min_distance",
+        "norm": norm,
+        "attack": attack,
+        "n": len(dataset),
+        "median": _finite(median),
+        "ci_low": _finite(max(low, 0.0)),
+        "ci_high": _finite(high),
+        "found": rate(int(np.isfinite(distances).sum()), len(dataset)).as_json(),
+        "clean_errors": int((~result.clean_correct).sum()),
+        "infinite": _infinite(median, high),
+        "note": dataset.note,
+        "stage": "assess/distance",
+        "replay": "",
+    }
+
+
+def _finite(value: float) -> float | None:
+    return None if math.isinf(value) else round(float(value), 9)
+
+
+def _infinite(median: float, high: float) -> str:
+    if math.isinf(median):
+        return "the median is infinite: the attack broke fewer than half of the samples"
+    return "the upper end of the interval is infinite: too few samples were broken" if math.isinf(high) else ""

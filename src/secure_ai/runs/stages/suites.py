@@ -1,0 +1,29 @@
+"""A whole suite of attacks, with every check of the trust verdict, on a sample: the figure that may be claimed."""
+
+from __future__ import annotations
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.red.evasion.health import gradient_health
+from secure_ai.runs.attack import probes, random_sample_check
+from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.stages.collected import Collected
+from secure_ai.runs.stages.robustness import add_suite, whole_suite
+from secure_ai.runs.stages.steps import target_of
+from secure_ai.runs.stages.transfers import sample
+
+REPLAY = "secure-ai run --recipe standard"
+
+
+def measure_suite(work: Work) -> Outputs:
+    """The recipe's suite on a stratified random sample of the test images, against one network of the run."""
+    network, attack, seed = work.settings["network"], work.settings["attack"], work.settings["seed"]
+    test = sample(work.data("test"), work.settings["n"], seed)
+    target = target_of(work, network, work.settings["arch"], test.classes)
+    budget = PerturbationBudget("linf", work.settings["eps"])
+    result = whole_suite(target, test, budget, attack, seed, work.progress)
+    more = [random_sample_check(test), *probes(target, test, budget, seed, result.plans, result.robust)]
+    gradients = gradient_health(target, test.images, test.labels)
+    collected = Collected(stage=f"{network}/suite", model=network, replay=REPLAY)
+    protocol = f"worst case over the suite {attack}; {test.note or 'all images'}"
+    add_suite(collected, "suite", result, protocol, gradients, more, dataset=test)
+    return collected.outputs()

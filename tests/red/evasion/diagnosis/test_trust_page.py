@@ -1,0 +1,26 @@
+"""The page that explains the verdict names every check that there is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.diagnosis.diagnose import diagnose
+from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.trust import judge_suite
+
+PAGE = Path(__file__).parents[4] / "docs" / "trust.md"
+OTHERS = {"random-sample", "classes-in-data", "same-answers-after"}  # made where data and calls are known
+
+
+def test_every_check_is_explained_and_no_other(cnn_case: Callable[..., Any]) -> None:
+    case, budget, plans = cnn_case(12), PerturbationBudget("linf", 0.05), parse_attacks("fgsm")
+    result = run_suite(case.target, case.x, case.y, budget=budget, attacks=plans, seed=0)
+    trust = judge_suite(result, more=diagnose(case.target, case.x, case.y, budget, 0, attacks=plans))
+    explained = set(re.findall(r"^\| `([a-z-]+)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    verdicts = {"reliable", "doubtful", "broken"}
+    assert explained - verdicts == {check.id for check in trust.checks} | OTHERS

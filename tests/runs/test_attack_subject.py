@@ -1,0 +1,72 @@
+"""The verb `attack` on a model that is given in Python."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import secure_ai
+from secure_ai.core.errors import UsageError
+from secure_ai.models.tensors import state_digest
+from secure_ai.runs.model_spec import ModelSpec
+
+
+def rows() -> nn.Sequential:
+    """The sum over row k scores class k."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4, bias=False), nn.Dropout(0.5))
+    weight = torch.zeros(4, 4, 4)
+    weight[torch.arange(4), torch.arange(4)] = 1
+    network[1].weight.data = weight.flatten(1)
+    return network
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    y = np.arange(24) % 4
+    x = np.random.default_rng(0).uniform(0, 0.2, (24, 1, 4, 4)).astype(np.float32)
+    x[np.arange(24), 0, y] += 0.6
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    return str(tmp_path / "data.npz")
+
+
+def test_a_network_is_attacked_as_a_copy(data: str) -> None:
+    network = rows()
+    before = state_digest(network.state_dict())
+    report = secure_ai.attack(network, data, norm="linf", eps="0.4", attack="pgd:steps=5")
+    assert report.result.clean_accuracy.value == 1.0
+    assert report.result.robust_accuracy.value == 0.0
+    assert report.as_json()["model"]["digest"] == before == state_digest(network.state_dict())
+    assert all(module.training for module in network.modules())
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_callable_is_attacked_by_its_scores_and_its_examples_can_be_saved(data: str, tmp_path: Path) -> None:
+    network = rows().eval()
+    saved = tmp_path / "adv.npz"
+    report = secure_ai.attack(
+        lambda x: network(torch.from_numpy(x)).detach(), data, norm="linf", eps="0.4", save_adversarial=saved
+    )
+    content = report.as_json()
+    assert (content["model"]["format"], content["model"]["access"], content["model"]["digest"]) == (
+        "callable", "scores", "",
+    )  # fmt: skip
+    assert [row["name"] for row in content["attacks"]] == ["square", "noise"]
+    assert report.result.robust_accuracy.value == 0.0
+    with np.load(saved) as arrays:
+        assert network(torch.from_numpy(arrays["x_adv"])).argmax(1).ne(torch.from_numpy(arrays["y"])).all()
+        assert arrays["complete"].all()
+
+
+def test_a_spec_without_model_and_factory_is_refused(data: str) -> None:
+    with pytest.raises(UsageError, match="no model named"):
+        secure_ai.attack(ModelSpec(), data, norm="linf", eps="0.4")
+
+
+def test_a_spec_says_itself_what_the_command_line_would() -> None:
+    spec = ModelSpec(arch="net.py:scorer", access="labels", mean=(0.5,))
+    assert spec.words() == ["--arch", "net.py:scorer", "--access", "labels", "--mean", "0.5"]
+    assert ModelSpec(model="m.pt2").words() == ["--model", "m.pt2"]

@@ -1,0 +1,90 @@
+"""Saved examples: what is written comes back, and a file from elsewhere is refused by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.errors import (
+    DataKeysError,
+    LabelError,
+    NonFiniteError,
+    PixelRangeError,
+    SecureAIError,
+    ShapeError,
+    UsageError,
+)
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.tensors import images_to_float
+from secure_ai.red.evasion.transfer import image_key
+from secure_ai.runs.examples_file import Origin, read_examples, save_examples
+
+MODEL = "ab" * 32
+Arrays = dict[str, np.ndarray]
+
+
+@pytest.fixture
+def saved(digits_test: Dataset, tmp_path: Path) -> Path:
+    """Examples of the images 5 and 7: the clean image, half as bright."""
+    chosen = np.array([5, 7])
+    origin = Origin(
+        model_digest=MODEL,
+        data_digest=digits_test.digest,
+        budget=PerturbationBudget("linf", 0.5),
+        attack="pgd",
+        seed=3,
+    )
+    x_adv = (digits_test.images[chosen] / 510).astype(np.float32)
+    save_examples(tmp_path / "a.npz", x_adv, digits_test.labels[chosen], digits_test.indices[chosen], origin)
+    return tmp_path / "a.npz"
+
+
+def test_what_is_saved_is_found_by_its_image(saved: Path, digits_test: Dataset) -> None:
+    lookup, made_for = read_examples(str(saved), digits_test)
+    assert made_for == MODEL
+    assert len(lookup) == 2
+    image = images_to_float(digits_test.images[7:8])[0]
+    assert torch.allclose(lookup[image_key(image)], image / 2)
+
+
+def test_the_file_says_where_its_examples_come_from(saved: Path, digits_test: Dataset) -> None:
+    arrays = np.load(saved, allow_pickle=False)
+    assert bytes(arrays["model_digest"]).hex() == MODEL
+    assert bytes(arrays["data_digest"]).hex() == digits_test.digest
+    assert bytes(arrays["norm"]).decode() == "linf"
+    assert (arrays["eps"][0], arrays["seed"][0], bytes(arrays["attack"]).decode()) == (0.5, 3, "pgd")
+    assert arrays["index"].tolist() == [5, 7]
+
+
+def test_other_images_are_refused(saved: Path, digits: Dataset) -> None:
+    with pytest.raises(UsageError, match="other images"):
+        read_examples(str(saved), digits)
+
+
+CHANGES: dict[str, tuple[Callable[[Arrays], Arrays], type[SecureAIError]]] = {
+    "no examples": (lambda a: {k: v for k, v in a.items() if k != "x_adv"}, DataKeysError),
+    "not a digest": (lambda a: a | {"model_digest": np.zeros(3, dtype=np.uint8)}, ShapeError),
+    "other shape": (lambda a: a | {"x_adv": a["x_adv"][:, :, :5]}, ShapeError),
+    "other type": (lambda a: a | {"x_adv": a["x_adv"].astype(np.float64)}, ShapeError),
+    "NaN": (lambda a: a | {"x_adv": a["x_adv"] * np.float32("nan")}, NonFiniteError),
+    "too bright": (lambda a: a | {"x_adv": a["x_adv"] + np.float32(1)}, PixelRangeError),
+    "other labels": (lambda a: a | {"y": a["y"] + 1}, LabelError),
+    "one label more": (lambda a: a | {"y": np.append(a["y"], 1)}, LabelError),
+    "no such image": (lambda a: a | {"index": a["index"] + 10**6}, LabelError),
+    "float index": (lambda a: a | {"index": a["index"] + 0.5}, LabelError),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_file_from_elsewhere_is_refused(saved: Path, digits_test: Dataset, name: str) -> None:
+    change, error = CHANGES[name]
+    with np.load(saved, allow_pickle=False) as arrays:
+        content = change(dict(arrays))
+    np.savez(saved, **content)  # type: ignore[arg-type]  # names of arrays, not of options
+    with pytest.raises(error):
+        read_examples(str(saved), digits_test)

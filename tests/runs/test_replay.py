@@ -1,0 +1,278 @@
+"""`replay`: what a run of a small network left is made again bit for bit, and anything that was changed is told."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from secure_ai.cli.main import run_command
+from secure_ai.core.errors import (
+    AttackSettingsError,
+    DigestMismatchError,
+    FormatError,
+    ReplayError,
+    SecureAIError,
+    UsageError,
+)
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
+from secure_ai.models.networks import build_network
+from secure_ai.models.store import save_model
+from secure_ai.models.tensors import images_to_float
+from secure_ai.runs.examples_file import read_examples
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.replay import replay
+from secure_ai.runs.run import RunResult, run
+
+ATTACKED = "subject/attacked"
+N = 290  # two shards
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory, digits_test: Dataset) -> dict[str, Path]:
+    """An untrained network, images that carry its own answers as labels, and another network."""
+    folder = tmp_path_factory.mktemp("inputs")
+    files = {name: folder / f"{name}.safetensors" for name in ("mine", "other")}
+    for number, path in enumerate(files.values()):
+        network = build_network("report1-cnn", generator=generator(number, "replay-test"))
+        save_model(network, path, arch="report1-cnn")
+        if number == 0:
+            with torch.no_grad():
+                labels = network.eval()(images_to_float(digits_test.images)).argmax(dim=1).numpy()
+    labels[-1] = 9  # ten classes, whatever the network says
+    np.savez(folder / "data.npz", x=digits_test.images[:, 0], y=labels)
+    return {**files, "data": folder / "data.npz"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, inputs: dict[str, Path]) -> RunResult:
+    changes = [
+        f"assess.n={N}",
+        'assess.attack="pgd:steps=2,fgsm,transfer:steps=2"',
+        f"assess.surrogate={json.dumps(str(inputs['other']))}",
+        'assess.eps="0.02"',
+        "assess.curve=[0.0, 0.5, 1.0]",
+        "assess.distance_n=20",
+        "assess.distance_steps=5",
+        "transfer.steps=2",
+    ]
+    out = tmp_path_factory.mktemp("run") / "out"
+    return run(model=ModelSpec(model=str(inputs["mine"])), data=str(inputs["data"]), changes=changes, out=out)
+
+
+@pytest.fixture
+def copy(finished: RunResult, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished.folder, tmp_path / "copy"))
+
+
+def contents(folder: Path) -> dict[str, str]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_the_report_holds_matrix_distance_and_pictures(finished: RunResult) -> None:
+    report = finished.report
+    (entry,) = report["transfers"]
+    assert entry["networks"] == ["subject", "surrogate"]
+    assert [m["id"] for m in report["measurements"] if m["metric"] == "transfer_accuracy"] == [
+        "surrogate/from/subject",
+        "subject/from/surrogate",
+    ]
+    assert report["distances"][0]["n"] == 20
+    assert [model["role"] for model in report["models"]] == ["subject", "surrogate"]
+    page = (finished.folder / "report.html").read_text()
+    for name in ("transfer_matrix_subject", "adversarial_examples_subject", "security_curve"):
+        assert (finished.folder / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Transfer and distance" in page
+    assert "Adversarial examples for the network" in page
+
+
+def test_the_curve_never_rises(finished: RunResult) -> None:
+    points = [m["value"]["successes"] for m in finished.report["measurements"] if "/curve/" in m["id"]]
+    assert points == sorted(points, reverse=True)
+    trusts = [m["trust"] for m in finished.report["measurements"] if "/curve/" in m["id"]]
+    assert all("monotone-in-eps" in {check["id"] for check in trust["checks"]} for trust in trusts)
+
+
+@pytest.mark.parametrize("name", [ATTACKED, "subject/curve/0.02", "SAI-EV-001"])
+def test_the_same_bits_come_out_again(finished: RunResult, name: str) -> None:
+    if name.startswith("SAI") and name not in {f["id"] for f in finished.report["findings"]}:
+        pytest.fail("the attacks should have broken this network")
+    before = contents(finished.folder)
+    found = replay(finished.folder, name)
+    assert found.verdict == "same"
+    assert found.exit_code == 0
+    assert len(found.shards) == 1
+    assert found.differences == ()
+    assert contents(finished.folder) == before
+
+
+def test_every_shard_and_any_sample(finished: RunResult) -> None:
+    found = replay(finished.folder, ATTACKED, every=True, index=280)
+    assert [(shard.first, shard.n, shard.same) for shard in found.shards] == [(0, 256, True), (256, 34, True)]
+    assert found.sample["index"] == 280
+    (only,) = replay(finished.folder, ATTACKED, index=280).shards
+    assert only == found.shards[1]
+
+
+def test_the_example_is_saved_and_scores_as_it_was(
+    finished: RunResult, inputs: dict[str, Path], tmp_path: Path
+) -> None:
+    found = replay(finished.folder, ATTACKED, out=tmp_path / "one.npz")
+    assert found.sample["broken_by"] is not None
+    assert found.sample["adversarial"]["label"] != found.sample["label"]
+    assert found.sample["distance"] <= 0.02 + 1e-6
+    dataset = load_data(str(inputs["data"]), split="test", n=None, seed=42)
+    sampled = dataset.select(np.arange(len(dataset)), "") if len(dataset) == N else None
+    if sampled is None:  # the stage drew a sample: the file names that sample's digest
+        with pytest.raises(UsageError, match="other images"):
+            read_examples(str(tmp_path / "one.npz"), dataset)
+    replay(finished.folder, ATTACKED, out=tmp_path / "one.png")
+    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(UsageError, match="kind of output"):
+        replay(finished.folder, ATTACKED, out=tmp_path / "one.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("SAI-XX-999", UsageError),
+        ("subject/clean", ReplayError),
+        ("subject/from/surrogate", ReplayError),
+    ],
+)
+def test_what_has_no_replay_says_so(finished: RunResult, name: str, error: type[SecureAIError]) -> None:
+    with pytest.raises(error) as caught:
+        replay(finished.folder, name)
+    if error is ReplayError:
+        assert "secure-ai run" in caught.value.hint
+
+
+def test_an_image_that_was_not_attacked_is_refused(finished: RunResult) -> None:
+    with pytest.raises(UsageError, match="did not attack"):
+        replay(finished.folder, ATTACKED, index=10**6)
+
+
+# --- a folder from elsewhere ------------------------------------------------------------------------------------------
+
+
+def rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change run.json."""
+    content = json.loads((folder / "run.json").read_text())
+    change(content)
+    (folder / "run.json").write_text(json.dumps(content))
+
+
+def rewrite_record(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the replay record and every digest on the way to it, as whoever owns the folder can."""
+    run_json = json.loads((folder / "run.json").read_text())
+    outputs = run_json["stages"]["assess/attack"]["outputs"]
+    old = outputs["result.json"]
+    content = json.loads((folder / f".store/objects/{old[:2]}/{old}").read_bytes())
+    change(content["replays"][ATTACKED])
+    blob = json.dumps(content).encode()
+    new = hashlib.sha256(blob).hexdigest()
+    place = folder / f".store/objects/{new[:2]}"
+    place.mkdir(exist_ok=True)
+    (place / new).write_bytes(blob)
+    outputs["result.json"] = new
+    (folder / "run.json").write_text(json.dumps(run_json))
+
+
+def test_another_digest_on_record_differs(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite_record(copy, lambda record: record.update(shards=["0" * 64] * 2))
+    found = replay(copy, ATTACKED)
+    assert (found.verdict, found.exit_code) == ("differs", 4)
+    assert run_command(["replay", str(copy), ATTACKED, "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["verdict"] == "differs"
+
+
+def test_another_seed_differs(copy: Path) -> None:
+    rewrite_record(copy, lambda record: record.update(seed=7))
+    assert replay(copy, ATTACKED).verdict == "differs"
+
+
+HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], None], type[SecureAIError]]] = {
+    "endless": (lambda r: r["attacks"][0]["settings"].update(steps=10**9), AttackSettingsError),
+    "unknown attack": (lambda r: r["attacks"][0].update(name="rm"), AttackSettingsError),
+    "a second attack smuggled in": (lambda r: r["attacks"][0]["settings"].update(steps="2,noise"), FormatError),
+    "saved examples": (lambda r: r["attacks"][0].update(name="examples"), ReplayError),
+    "other network": (lambda r: r.update(model_digest="1" * 64), DigestMismatchError),
+    "other surrogate": (lambda r: r["attacks"][2]["settings"].update(surrogate="1" * 12), DigestMismatchError),
+    "other data": (lambda r: r["data"].update(digest="1" * 64), DigestMismatchError),
+    "no shards": (lambda r: r.update(shards=[]), FormatError),
+    "fewer shards": (lambda r: r.update(shards=r["shards"][:1]), ReplayError),
+    "many threads": (lambda r: r.update(threads=10**6), FormatError),
+    "not a number": (lambda r: r.update(eps="0.1"), FormatError),
+    "one key more": (lambda r: r.update(run="rm -rf"), FormatError),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_record_is_refused(copy: Path, name: str) -> None:
+    change, error = HOSTILE[name]
+    rewrite_record(copy, change)
+    with pytest.raises(error):
+        replay(copy, ATTACKED)
+
+
+def test_an_altered_store_or_report_is_told(copy: Path) -> None:
+    outputs = json.loads((copy / "run.json").read_text())["stages"]["assess/attack"]["outputs"]
+    digest = outputs["result.json"]
+    blob = copy / f".store/objects/{digest[:2]}/{digest}"
+    whole = blob.read_bytes()
+    blob.chmod(0o644)
+    blob.write_bytes(whole + b" ")
+    with pytest.raises(DigestMismatchError):
+        replay(copy, ATTACKED)
+    assert blob.exists()  # a replay removes nothing
+    blob.write_bytes(whole)
+    assert replay(copy, ATTACKED).verdict == "same"
+    (copy / "report.json").write_text((copy / "report.json").read_text() + " ")
+    with pytest.raises(DigestMismatchError):
+        replay(copy, ATTACKED)
+
+
+def test_a_path_in_place_of_a_digest_is_refused(copy: Path) -> None:
+    rewrite(copy, lambda run: run["stages"]["assess/attack"]["outputs"].update({"result.json": "../../../etc/passwd"}))
+    with pytest.raises(ReplayError, match="does not say where"):
+        replay(copy, ATTACKED)
+
+
+def test_code_that_the_folder_names_is_not_run(copy: Path, inputs: dict[str, Path], tmp_path: Path) -> None:
+    code = tmp_path / "evil.py"
+    code.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    rewrite(copy, lambda run: run["user_model"].update(arch=f"{code}:build"))
+    with pytest.raises(UsageError, match="may not choose code"):
+        replay(copy, ATTACKED)
+    assert not (tmp_path / "ran").exists()
+    own = ModelSpec(model=str(inputs["mine"]))
+    assert replay(copy, ATTACKED, model=own, surrogate=ModelSpec(model=str(inputs["other"]))).verdict == "same"
+    with pytest.raises(DigestMismatchError):
+        replay(copy, ATTACKED, model=ModelSpec(model=str(inputs["other"])))
+
+
+def test_a_run_of_an_earlier_version_has_none(copy: Path) -> None:
+    rewrite(copy, lambda run: run.pop("stages") and None)
+    with pytest.raises(ReplayError, match="does not say where"):
+        replay(copy, ATTACKED)
+
+
+def test_the_commands_exit_codes(finished: RunResult, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = tmp_path / "one.npz"
+    assert run_command(["replay", str(finished.folder), ATTACKED, "--out", str(out), "--quiet"]) == 0
+    assert "same" in capsys.readouterr().out
+    assert out.is_file()
+    assert run_command(["replay", str(finished.folder), "subject/clean"]) == 3
+    assert "E_REPLAY" in capsys.readouterr().err
+    assert run_command(["replay", str(finished.folder), "nothing"]) == 2
+    assert run_command(["replay", str(tmp_path / "nowhere"), ATTACKED]) == 2
