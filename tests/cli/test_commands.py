@@ -64,7 +64,8 @@ def test_every_command_is_documented_in_help(capsys: pytest.CaptureFixture[str])
         (["data", "show", "mnist:test:10", "--n", "20"], 2, "E_USAGE"),
         (["attack", "--norm", "linf", "--eps", "0.1"], 2, "E_USAGE"),
         (["attack", "--model", "nowhere.pt", "--norm", "linf", "--eps", "0.1", "--data", "DATA"], 2, "E_FILE_MISSING"),
-        (["audit", "log", "verify", "nowhere.jsonl"], 4, "E_LOG"),
+        (["audit", "log", "verify", "nowhere.jsonl"], 2, "E_FILE_MISSING"),
+        (["audit", "log", "verify", "DATA"], 4, "E_LOG"),
         (["report", "nowhere"], 2, "E_FILE_MISSING"),
         (
             [
