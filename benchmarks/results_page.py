@@ -68,6 +68,11 @@ def reproduction(result: Result) -> list[str]:
         *source(result),
         f"Verdict of the run: {result['verdict']}",
         "",
+        "*Same protocol* is the figure made as the report made it, *measured correctly* the same question by this "
+        "tool's rules. Version P of report 1's defended network is trained on examples made once, for the baseline "
+        "(what its figures say); version L makes them anew for the network in training (what its listing says). "
+        "BadNets is a poisoning that works, for comparison.",
+        "",
         "An interval covers these images and this one network. `no` in the column *holds* means that the published "
         "number does not mean what the report says, or was not found again; the reason is chosen by a rule over the "
         "measurements.",
