@@ -9,7 +9,16 @@ import pytest
 from secure_ai.core.results import rate, rate_or_reason
 from secure_ai.report import terminal
 from secure_ai.report.headline import accuracy_groups, backdoor_group
-from secure_ai.report.text import budget_text, plural, rate_text, seconds_text, short_text, trust_badge, trust_word
+from secure_ai.report.text import (
+    budget_text,
+    plural,
+    rate_text,
+    seconds_text,
+    short_text,
+    trust_badge,
+    trust_word,
+    work_text,
+)
 
 
 def test_tables_are_rectangular_and_printable(report: dict[str, Any]) -> None:
@@ -64,6 +73,12 @@ def test_stages_longest_first(report: dict[str, Any]) -> None:
 )
 def test_seconds(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
+
+
+def test_a_rerun_does_not_pass_for_the_work_it_reuses() -> None:
+    run = {"seconds": 0.4, "stage_seconds": {"a": 100.0, "b": 20.0}, "reused": []}
+    assert work_text(run) == "400 ms"
+    assert work_text({**run, "reused": ["a", "b"]}) == "2 min 00 s of work, 2 of 2 stages from an earlier run"
 
 
 def measurement(value: dict[str, Any], verdict: str | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from secure_ai.core.findings import Severity
 from secure_ai.report import headline, terminal
-from secure_ai.report.text import budget_text, cell, measurement_text, seconds_text, short_text, trust_badge
+from secure_ai.report.text import budget_text, cell, measurement_text, short_text, trust_badge, work_text
 from secure_ai.report.verdict import verdict
 from secure_ai.threats.taxonomy import NAMES, STRIDE
 
@@ -105,7 +105,7 @@ def _environment() -> Environment:
         "short": short_text,
         "badge": trust_badge,
         "holds": terminal.holds_text,
-        "seconds": seconds_text,
+        "work": work_text,
         "status": lambda text: STATUS_WORDS.get(text, text),
         "evidence": lambda content: json.dumps(content, ensure_ascii=False, sort_keys=True, default=str),
         "count": lambda number: f"{number:,}",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from secure_ai.report.terminal import Table, all_tables, reproduction_table, stage_table
-from secure_ai.report.text import cell, seconds_text
+from secure_ai.report.text import cell, work_text
 from secure_ai.report.verdict import verdict_line
 
 _SPECIAL = re.compile(r"[\\`*_\[\]|~]")
@@ -36,7 +36,7 @@ def render_markdown(report: Mapping[str, Any]) -> str:
     run = report["run"]
     parts = [
         f"## secure-ai: {escape(verdict_line(report))}",
-        f"Recipe {escape(run['recipe'])}, run {escape(run['id'])}, seed {run['seed']}, {seconds_text(run['seconds'])}.",
+        f"Recipe {escape(run['recipe'])}, run {escape(run['id'])}, seed {run['seed']}, {work_text(run)}.",
     ]
     for table in all_tables(report):
         parts += [f"### {escape(table.title)}", markdown_table(table)]

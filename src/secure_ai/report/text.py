@@ -30,6 +30,15 @@ def points(difference: float) -> str:
     return f"{abs(100 * difference):.1f} points"
 
 
+def work_text(run: Mapping[str, Any]) -> str:
+    """How long the work took, and how much of it was taken from an earlier run."""
+    stages, reused = run.get("stage_seconds") or {}, len(run.get("reused") or [])
+    if not reused:
+        return seconds_text(run["seconds"])
+    done = f"{seconds_text(sum(stages.values()))} of work"
+    return f"{done}, {reused} of {len(stages)} stages from an earlier run"
+
+
 def seconds_text(seconds: float) -> str:
     """A duration in the unit that reads best: `30.2 µs`, `5.94 ms`, `20.1 s`, `12 min 55 s`."""
     if seconds < 1e-3:
