@@ -9,6 +9,7 @@ process of its own; peak memory is that of the largest process, children counted
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
@@ -18,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from _record import save
+from _record import RESULTS, commit, save
 
 from secure_ai.core.machine import BF16_UNITS, cpu_flags
 
@@ -50,6 +51,15 @@ def row(what: str, measured: tuple[float, float], bound_seconds: int) -> dict[st
     }
 
 
+def kept(measured: set[str]) -> list[dict[str, Any]]:
+    """The rows of the last result that were not measured this time, each with the commit that it is of."""
+    path = RESULTS / "main_job.json"
+    if not path.exists():
+        return []
+    last = json.loads(path.read_text(encoding="utf-8"))
+    return [{"commit": last["commit"], **entry} for entry in last["rows"] if entry["what"] not in measured]
+
+
 def main() -> None:
     """Measure, print, save."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -68,9 +78,10 @@ def main() -> None:
         rows.append(row(f"run --recipe {recipe}", timed(words), LIMITS[recipe]))
         rows.append(row(f"the same again ({recipe})", timed(words), 10))
     for entry in rows:
+        entry["commit"] = commit()
         print(entry)
     content = {
-        "rows": rows,
+        "rows": [*rows, *kept({entry["what"] for entry in rows})],
         "bf16_units": sorted(cpu_flags() & BF16_UNITS),
         "load_before": load,
     }
