@@ -106,11 +106,15 @@ def _environment() -> Environment:
         "badge": trust_badge,
         "holds": terminal.holds_text,
         "work": work_text,
-        "status": lambda text: STATUS_WORDS.get(text, text),
+        "status": _status_word,
         "evidence": lambda content: json.dumps(content, ensure_ascii=False, sort_keys=True, default=str),
         "count": lambda number: f"{number:,}",
     }
     return environment
+
+
+def _status_word(text: str) -> str:
+    return STATUS_WORDS.get(text, text)
 
 
 def _printed(value: object) -> object:

@@ -111,14 +111,14 @@ def comparison_table(report: Report) -> Table:
         (
             cell(entry["card"]),
             f"{cell(entry['before'])} to {cell(entry['after'])}",
-            f"{100 * entry['difference']:+.2f} [{100 * entry['ci_low']:+.2f}, {100 * entry['ci_high']:+.2f}]",
-            f"{entry['n']:,}",
+            f"{100 * entry['difference']:+.2f} [{100 * entry['ci_low']:+.2f}, {100 * entry['ci_high']:+.2f}], "
+            f"n = {entry['n']:,}",
             "< 0.0001" if entry["p_holm"] < 1e-4 else f"{entry['p_holm']:.4f}",
             cell(entry["trust"]),
         )
         for entry in report.get("comparisons", [])
     ]
-    columns = ("question", "measurements", "points, 95 % interval", "n", "p (McNemar, Holm)", "trust")
+    columns = ("what", "measurements", "points of accuracy won", "p (McNemar, Holm)", "trust")
     return Table("Before and after on the same images", columns, tuple(rows))
 
 

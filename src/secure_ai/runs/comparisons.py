@@ -14,29 +14,29 @@ from secure_ai.core.trust import Verdict
 WORSE = [verdict.value for verdict in Verdict]
 # card -> (measurement before, measurement after); each is a share of the same test images classified correctly
 CARDS: Mapping[str, tuple[tuple[str, str], ...]] = {
-    "report 1, version P: what its adversarial training changed": (
+    "report 1, version P": (
         ("report-1/baseline/clean", "report-1/defended-p/clean"),
         ("report-1/baseline/fgsm", "report-1/defended-p/fgsm"),
         ("report-1/baseline/pgd", "report-1/defended-p/pgd"),
         ("report-1/baseline/suite", "report-1/defended-p/suite"),
     ),
-    "report 1, version L: what its adversarial training changed": (
+    "report 1, version L": (
         ("report-1/baseline/clean", "report-1/defended-l/clean"),
         ("report-1/baseline/fgsm", "report-1/defended-l/fgsm"),
         ("report-1/baseline/pgd", "report-1/defended-l/pgd"),
         ("report-1/baseline/suite", "report-1/defended-l/suite"),
     ),
-    "report 1: what poisoning cost on clean images": (
+    "report 1, poisoning": (
         ("report-1/baseline/clean", "report-1/poisoned/clean"),
         ("report-1/baseline/clean", "report-1/badnets/clean"),
     ),
-    "report 2: what its adversarial training changed": (
+    "report 2, adversarial training": (
         ("report-2/baseline/clean", "report-2/defended/clean"),
         ("report-2/baseline/fgsm", "report-2/defended/fgsm"),
         ("report-2/baseline/pgd", "report-2/defended/pgd"),
         ("report-2/baseline/suite", "report-2/defended/suite"),
     ),
-    "report 2: what poisoning cost on clean images": (("report-2/baseline/clean", "report-2/poisoned/clean"),),
+    "report 2, poisoning": (("report-2/baseline/clean", "report-2/poisoned/clean"),),
 }
 
 
