@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from secure_ai.core.errors import EnvironmentFailedError, LogError
+from secure_ai.core.errors import EnvironmentFailedError, FileMissingError, LogError
 from secure_ai.core.events import GENESIS, ChainState, EventLog, canonical_json, verify_log
 
 RECORDS = 5
@@ -202,7 +202,7 @@ def test_a_log_is_never_written_through_a_link(tmp_path: Path) -> None:
 
 
 def test_a_missing_log_cannot_be_verified(tmp_path: Path) -> None:
-    with pytest.raises(LogError):
+    with pytest.raises(FileMissingError):
         verify_log(tmp_path / "none.jsonl")
     assert EventLog(tmp_path / "none.jsonl").state == ChainState(0, GENESIS)
 

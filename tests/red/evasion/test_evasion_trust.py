@@ -75,7 +75,7 @@ def test_each_member_is_needed(cnn_case: Callable[..., Any], missing: int) -> No
 
 def test_noise_is_no_black_box_attack(cnn_case: Callable[..., Any]) -> None:
     attacks = [*STRONG[:2], *parse_attacks("noise")]
-    assert "a black-box attack" in of(judge_suite(run(cnn_case(20), attacks=attacks)), "suite-strength").evidence
+    assert "an attack by queries" in of(judge_suite(run(cnn_case(20), attacks=attacks)), "suite-strength").evidence
 
 
 def test_too_few_samples_are_doubtful(cnn_case: Callable[..., Any]) -> None:
