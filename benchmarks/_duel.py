@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import io
 import statistics
 import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +17,7 @@ from torch import Tensor, nn
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.art_adapter import silent
 from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.verify import allowed_distance, measured_distance
@@ -78,18 +76,6 @@ def peers_network(target: Target, *, our_compute: bool, dtype: torch.dtype = tor
         return network
     network = network.to(memory_format=torch.channels_last)
     return LowPrecision(network) if dtype is torch.bfloat16 else network
-
-
-@contextlib.contextmanager
-def silent() -> Iterator[None]:
-    """Peers' prints and warnings go nowhere."""
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
 
 
 def predicted(network: nn.Module, x: Tensor) -> Tensor:

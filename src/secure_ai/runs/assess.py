@@ -55,39 +55,22 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         "code": _code(model.arch),
         **_surrogate(recipe, events),
     }
+    transfer_settings = {**settings, "transfer_steps": recipe.transfer.steps}
     return [
-        Stage(
-            id="assess/attack",
-            function=lazy.stage("assess", "attack_subject"),
-            settings=settings,
-            data=("test",),
-            cost_seconds=40,
-        ),
-        Stage(
-            id="assess/curve",
-            function=lazy.stage("assess", "security_curve"),
-            settings=settings,
-            data=("test",),
-            cost_seconds=160,
-        ),
-        Stage(
-            id="assess/distance",
-            function=lazy.stage("assess", "distance"),
-            settings=settings,
-            data=("test",),
-            cost_seconds=5,
-        ),
-        *([_matrix(settings, recipe)] if recipe.assess.surrogate else []),
+        _stage("attack", "attack_subject", settings, 40),
+        _stage("curve", "security_curve", settings, 160),
+        _stage("distance", "distance", settings, 5),
+        *([_stage("transfer", "transferred", transfer_settings, 5)] if recipe.assess.surrogate else []),
     ]
 
 
-def _matrix(settings: dict[str, Any], recipe: Recipe) -> Stage:
+def _stage(name: str, function: str, settings: dict[str, Any], cost_seconds: float) -> Stage:
     return Stage(
-        id="assess/transfer",
-        function=lazy.stage("assess", "transferred"),
-        settings={**settings, "transfer_steps": recipe.transfer.steps},
+        id=f"assess/{name}",
+        function=lazy.stage("assess", function),
+        settings=settings,
         data=("test",),
-        cost_seconds=5,
+        cost_seconds=cost_seconds,
     )
 
 

@@ -105,7 +105,7 @@ def run_art(
     decided |= {"eps": budget.eps, "eps_step": budget.eps * EPS_STEP_REL}
     result = x.clone()
     for part in parts if len(rows) else ():
-        with _silent(), _seeded_globals(seeds[int(part[0])]), torch.enable_grad():
+        with silent(), _seeded_globals(seeds[int(part[0])]), torch.enable_grad():
             maker = _made(attack, _classifier(target, row.probabilities), decided | {"batch_size": len(part)}, settings)
             drawn = row.targeted and target_label is None
             result[part] = _generated(maker, x[part], None if drawn else aims[part], where)
@@ -178,8 +178,8 @@ def _seeded_globals(seed: int) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Progress bars, prints and warnings of ART go nowhere."""
+def silent() -> Iterator[None]:
+    """Progress bars, prints and warnings of another library go nowhere."""
     with (
         warnings.catch_warnings(),
         contextlib.redirect_stdout(io.StringIO()),

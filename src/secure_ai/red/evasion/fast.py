@@ -27,6 +27,6 @@ FAST: Mapping[Norm, str] = {
     "l0": "sigma-zero:steps=200:minimize=false,fmn:minimize=false,fgsm,noise",
 }
 """Norm -> attacks in order. The shares of the margin were read off linf runs on the last 6,000 training images of MNIST
-(n = 500):
-of what the long members broke on two PGD-trained networks at most 21 % of the margin was left after the short ascents;
-on an FGSM-RS network, whose gradients are partly masked, most of what AutoAttack broke late had 15 % or less left."""
+(n = 500): of what the long members broke on two PGD-trained networks at most 21 % of the margin was left after the
+short ascents; on an FGSM-RS network, whose gradients are partly masked, most of what AutoAttack broke late had 15 % or
+less left."""
