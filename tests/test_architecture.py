@@ -402,14 +402,16 @@ def test_help_loads_nothing_heavy() -> None:
 
 # --- documents and paths ----------------------------------------------------------------------------------------------
 
-NOT_OURS = {".git", ".venv", "__pycache__", "build", "dist", "secure_ai_outputs"}
+NOT_OURS = {".git", "__pycache__", "build", "dist", "secure_ai_outputs"}
 TEXT_SUFFIXES = {"", ".py", ".md", ".toml", ".txt", ".lock", ".sh", ".json", ".html", ".j2", ".yml", ".yaml", ".cfg"}
 FOREIGN_PATHS = re.compile(r"(?<![\w.])/wor[k]/|\.\./share[d]|/hom[e]/\w|(?<![\w.])/roo[t]/|/User[s]/\w")
 
 
 def left_out(part: str) -> bool:
     """Caches, build results and outputs: what git ignores."""
-    return part in NOT_OURS or part.endswith(("_cache", ".egg-info")) or part == ".hypothesis"
+    return (
+        part in NOT_OURS or part.startswith(".venv") or part.endswith(("_cache", ".egg-info")) or part == ".hypothesis"
+    )
 
 
 def repository_texts() -> Iterator[tuple[str, str]]:

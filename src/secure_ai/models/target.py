@@ -14,6 +14,7 @@ from torch.nn import functional
 from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
 from secure_ai.core.errors import SecureAIError, TargetError
 from secure_ai.models.access import Access
+from secure_ai.models.columns import FrozenConvolutions
 from secure_ai.models.watch import Watch, kept_process_state, unchanged_modes
 
 
@@ -125,6 +126,7 @@ class Target:
         with (
             lower_precision(self._dtype),
             torch.set_grad_enabled(self.access == "gradients" and torch.is_grad_enabled()),
+            FrozenConvolutions() if x.requires_grad else contextlib.nullcontext(),
         ):
             output = self._called(self.network, x)
         if self.access == "labels":
