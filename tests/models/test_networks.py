@@ -103,6 +103,13 @@ def test_flatten_is_channel_first_in_every_memory_format(name: str) -> None:
     torch.testing.assert_close(fast, plain)
 
 
+def test_kernels_of_one_channel_are_laid_out_too() -> None:
+    """`contiguous` leaves them as they are, and the whole network then computes in the other layout."""
+    network = to_channels_last(built("report1-cnn"))
+    assert network.conv1(images()).is_contiguous(memory_format=torch.channels_last)
+    assert not built("report1-cnn").conv1(images()).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ArchError, match="report1-cnn or report2-cnn"):
         built("report3-cnn")
