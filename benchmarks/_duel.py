@@ -64,18 +64,24 @@ class LowPrecision(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits in float32."""
         with torch.autocast("cpu", dtype=torch.bfloat16):
-            return self.network(x).float()
+            logits: Tensor = self.network(x)
+        return logits.float()
 
 
 def peers_network(target: Target, *, our_compute: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
     """A copy as a peer's user would have it, or with what ours does to it: frozen, channels last, ours' precision."""
-    network = copy.deepcopy(target.network).eval().to(memory_format=torch.contiguous_format)
+    network = _laid_out(copy.deepcopy(target.network).eval(), torch.contiguous_format)
     for parameter in network.parameters():
         parameter.requires_grad_(not our_compute)
     if not our_compute:
         return network
-    network = network.to(memory_format=torch.channels_last)
+    network = _laid_out(network, torch.channels_last)
     return LowPrecision(network) if dtype is torch.bfloat16 else network
+
+
+def _laid_out(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:
+    network.to(memory_format=memory_format)  # type: ignore[call-overload]  # torch's stub lacks this form
+    return network
 
 
 def predicted(network: nn.Module, x: Tensor) -> Tensor:

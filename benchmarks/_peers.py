@@ -73,7 +73,7 @@ def _foolbox(name: str, minimal: bool, **settings: Any) -> PeerAttack:
 
         seed_everything(seed)
         attack = getattr(foolbox.attacks, name)(**settings)
-        model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+        model = foolbox.models.pytorch.PyTorchModel(network, bounds=(0, 1), device="cpu")
         # a minimum-norm attack is asked for its smallest success; whether that lies within eps is judged elsewhere
         return in_batches(lambda a, b: attack(model, a, b, epsilons=None if minimal else eps)[0], x, y, batch)
 

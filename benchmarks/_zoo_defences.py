@@ -49,6 +49,8 @@ class Thermometer(Wrapped):
 class Shattered(Wrapped):
     """Adds a fine ripple to the pixels: too small to matter, but it decides the sign of every gradient."""
 
+    phase: Tensor
+
     def __init__(self, network: nn.Module, seed: int, frequency: float = 2000.0, height: float = 0.01) -> None:
         super().__init__(network)
         self.frequency, self.height = frequency, height

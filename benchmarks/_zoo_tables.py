@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from _zoo_defences import (
     Decoy,
@@ -77,6 +78,7 @@ class Zoo:
 def _honest(seed: int, arches: tuple[str, str, str, str], scale: float) -> tuple[Honest, ...]:
     """Ten networks of four architectures; `scale` makes every eps of the two sets differ."""
     first, second, third, fourth = arches
+    few: dict[str, Any] = {"images": 6000}
     return tuple(
         Honest(
             recipe=Recipe(arch=arch, method=method, eps=round(scale * eps, 3), seed=seed + number, **more), eps=judged
@@ -84,7 +86,7 @@ def _honest(seed: int, arches: tuple[str, str, str, str], scale: float) -> tuple
         for number, (arch, method, eps, judged, more) in enumerate(
             (
                 (first, "natural", 0.0, 0.1, {}),
-                (second, "natural", 0.0, 0.05, {"epochs": 1, "images": 6000}),
+                (second, "natural", 0.0, 0.05, few | {"epochs": 1}),
                 (third, "natural", 0.0, 0.1, {}),
                 (third, "natural", 0.0, 0.3, {"epochs": 6}),
                 (fourth, "natural", 0.0, 0.05, {}),
@@ -92,7 +94,7 @@ def _honest(seed: int, arches: tuple[str, str, str, str], scale: float) -> tuple
                 (third, "pgd", 0.1, 0.1, {"epochs": 3}),
                 (third, "pgd", 0.2, 0.2, {"epochs": 4}),
                 (third, "pgd", 0.3, 0.3, {"epochs": 6}),
-                (first, "pgd", 0.2, 0.2, {"epochs": 2, "images": 6000}),
+                (first, "pgd", 0.2, 0.2, few | {"epochs": 2}),
             )
         )
     )

@@ -112,7 +112,8 @@ class Bench:
     def measure(self, row: str, key: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A measurement, taken once, printed and kept at once."""
         facts = {"row": row, **key, "precision": self.arguments.precision, "threads": self.compute.threads}
-        name = json.dumps({**facts, "commit": self.commit, "data": self.dataset.digest}, sort_keys=True)
+        facts |= {"images": self.dataset.name, "commit": self.commit}
+        name = json.dumps({**facts, "data": self.dataset.digest}, sort_keys=True)
         if name not in self.store:
             self.store[name] = facts | work()
             temporary = self.file.with_suffix(".tmp")
@@ -139,25 +140,30 @@ def in_peers_environment(arguments: argparse.Namespace) -> int:
     return 0
 
 
+IDENTITY = ("network", "attack", "peer", "side", "budget", "suite", "dtype", "pair", "peer_settings", "attack_seed")
+
+
+def merged(before: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Entries of one row: a fresh one takes the place of the one about the same."""
+
+    def about(entry: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(entry.get(field)) for field in IDENTITY)
+
+    return list(({about(entry): entry for entry in before} | {about(entry): entry for entry in fresh}).values())
+
+
 def save_results(bench: Bench) -> None:
-    """All rows of this run into results/evasion.json; rows that were not asked for stay as they are there."""
+    """All entries of this run into results/evasion.json; what was not measured again stays as it is there."""
     from importlib import metadata
 
     from _peers import VERSIONS
     from _record import RESULTS, save
 
     path = RESULTS / "evasion.json"
-    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
-    fresh = {row: [{**found, "commit": bench.commit, "images": bench.dataset.name} for found in entries]
-             for row, entries in bench.used.items()}  # fmt: skip
-    content = {
-        "peers": {name: metadata.version(name) for name in VERSIONS},
-        "threads": bench.compute.threads,
-        "search_dtype": str(bench.compute.search_dtype),
-        "n": bench.arguments.n,
-        "load": [round(value, 2) for value in os.getloadavg()],
-        "rows": {**before, **fresh},
-    }
+    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    for row, entries in bench.used.items():
+        rows[row] = merged(rows.get(row, []), entries)
+    content = {"peers": {name: metadata.version(name) for name in VERSIONS}, "rows": rows}
     a = bench.arguments
     save("evasion", f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}", content)
 

@@ -65,7 +65,9 @@ def attacked(network: nn.Module, name: str, dataset: Dataset, eps: float) -> tup
     checked, result = suite_on(network, name, dataset, eps, SUITE)
     health = gradient_health(checked.target, dataset.images, dataset.labels)
     return result, judge_suite(
-        result, gradients=health, more=[*checked.checks, *probes(checked.target, dataset, result)]
+        result,
+        gradients=health,
+        more=[*checked.checks, *probes(checked.target, dataset, result.budget, SEED, result.plans, result.robust)],
     )
 
 
@@ -165,7 +167,8 @@ def main() -> int:
     train = load_mnist("train")
     pool = hold_out_last(train, HELD_OUT)[1] if arguments.set == "A" else load_mnist("test")
     data = sample_n(pool, n, SEED)
-    models = [model for model in (*zoo.planted, *zoo.honest) if arguments.only in model.name]
+    everything: tuple[Honest | Planted, ...] = (*zoo.planted, *zoo.honest)
+    models = [model for model in everything if arguments.only in model.name]
     rows = []
     for number, model in enumerate(models, start=1):
         row = row_of(model, train, data, arguments.out, arguments.again)

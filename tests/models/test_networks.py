@@ -106,8 +106,8 @@ def test_flatten_is_channel_first_in_every_memory_format(name: str) -> None:
 def test_kernels_of_one_channel_are_laid_out_too() -> None:
     """`contiguous` leaves them as they are, and the whole network then computes in the other layout."""
     network = to_channels_last(built("report1-cnn"))
-    assert network.conv1(images()).is_contiguous(memory_format=torch.channels_last)
-    assert not built("report1-cnn").conv1(images()).is_contiguous(memory_format=torch.channels_last)
+    assert network.get_submodule("conv1")(images()).is_contiguous(memory_format=torch.channels_last)
+    assert not built("report1-cnn").get_submodule("conv1")(images()).is_contiguous(memory_format=torch.channels_last)
 
 
 def test_an_unknown_name_is_refused() -> None:
