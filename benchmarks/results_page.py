@@ -144,10 +144,11 @@ def evasion(result: Result) -> list[str]:
     lines = [
         "## Attacks against the peers",
         "",
-        f"Same network, images, machine and {result['threads']} thread(s); {peers}. In percent or percentage points. "
+        f"Same network, images, machine and threads; {peers}. In percent or percentage points. "
         "*points*: ours minus the peer's robust accuracy, above 0 where ours found less; p: exact McNemar on the same "
-        "images. A figure over fewer than 1,000 images is indicative; a ratio is the peer's seconds over ours, the "
-        "median of interleaved pairs, each side at its best batch size.",
+        "images (and attack seeds; the accuracies are their means). A figure over fewer than 1,000 images is "
+        "indicative; a ratio is the peer's seconds over ours, the median of interleaved pairs, each side at its best "
+        "batch size.",
         "",
         *source(result),
     ]
@@ -168,10 +169,11 @@ PAIRED = ("n", "ours_accuracy", "peer_accuracy", "points", "only_ours_breaks", "
 TIMES = ("ours_seconds", "peer_seconds")
 SPEED = ("network", "peer", "peer_settings", "dtype", "n", "batches", "images_a_second", "ratio", "cpu_ratio", "pairs")
 EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "quality": ("The same attack, the same settings", ("network", "budget", "attack", "peer", *PAIRED)),
+    "quality": ("The same attack, the same settings",
+                ("network", "budget", "attack", "peer", "seeds", *PAIRED, *TIMES)),
     "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-speed": ("AutoAttack and `fast` against the reference",
-                         ("network", "suite", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
+                         ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
     "pgd-speed": ("PGD-40", SPEED),
     "fgsm-speed": ("FGSM, end to end", SPEED),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib")),
