@@ -161,6 +161,66 @@ def evasion(result: Result) -> list[str]:
     return lines
 
 
+def zoo(result: Result) -> list[str]:
+    """What the trust verdict said of planted broken defences and of honest networks."""
+    first = "--set A" in result["command"]
+    planted = [row for row in result["rows"] if row["kind"] != "honest"]
+    honest = [row for row in result["rows"] if row["kind"] == "honest"]
+    flagged, spared = (sum(row["ok"] for row in rows) for rows in (planted, honest))
+    reliable = sum(row["verdict"] == "reliable" for row in honest)
+    about_honest = (
+        f"{spared} of {len(honest)} honest networks failed no check but the sample's size (a claim needs 1,000 images). "
+        "Thresholds were chosen on this set."
+        if first
+        else f"{reliable} of {len(honest)} honest networks were called `reliable`. Run once, after the thresholds were "
+        "fixed on zoo A."
+    )
+    return [
+        f"## Self-test of the trust verdict, zoo {'A' if first else 'B'}",
+        "",
+        f"{flagged} of {len(planted)} broken defences were flagged by a check that is meant for them; {about_honest} "
+        f"Attack list: `{result['suite']}`; data: {result['data']}. *Adaptive*: what is left under the attack that "
+        "knows the defence. In percent, with 95 % intervals.",
+        "",
+        *source(result),
+        *table(
+            ("broken defence", "eps", "clean", "robust as shown", "adaptive", "verdict", "failed checks"),
+            [
+                (
+                    row["model"].split("@")[0],
+                    row["eps"],
+                    *map(_rate, _rates(row)),
+                    row["verdict"],
+                    ", ".join(row["failed"]),
+                )
+                for row in planted
+            ],
+        ),
+        *table(
+            ("honest network", "eps", "clean", "robust", "verdict", "failed checks"),
+            [
+                (
+                    row["model"].split("@")[0],
+                    row["eps"],
+                    *map(_rate, _rates(row)),
+                    row["verdict"],
+                    ", ".join(row["failed"]),
+                )
+                for row in honest
+            ],
+        ),
+    ]
+
+
+def _rates(row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row[key] for key in row if key.endswith("_accuracy")]
+
+
+def _rate(rate: Mapping[str, Any]) -> str:
+    value, low, high = (round(100 * rate[key], 1) for key in ("value", "ci_low", "ci_high"))
+    return f"{value} ({low} to {high})"
+
+
 def _cell(value: object) -> object:
     return "-" if value is None else "/".join(str(part) for part in value) if isinstance(value, list) else value
 
@@ -188,6 +248,8 @@ SECTIONS = {
     "reproduction": [reproduction, measurements],
     "main_job": [main_job],
     "evasion": [evasion],
+    "zoo_a": [zoo],
+    "zoo_b": [zoo],
 }
 
 
