@@ -74,7 +74,8 @@ def quality(bench: Any) -> None:
 
         for attack, peer in PEERS:
             if attack in chosen:
-                budget, seeds = budget_of(name, SETTINGS[attack].norm), SEEDS if attack in DRAWN else 1
+                budget = budget_of(name, SETTINGS[attack].norm)
+                seeds = SEEDS.get(name.rpartition("-seed")[0], 1) if attack in DRAWN else 1
                 key = {"network": name, "attack": attack, "peer": peer, "budget": str(budget), "seeds": seeds}
                 work = functools.partial(_duel, ours, target, attack, peer, x, y, budget, range(seeds))
                 bench.measure("quality", key, work)
@@ -237,7 +238,7 @@ def autoattack_speed(bench: Any) -> None:
             def ours(suite: str, target: Target = target, pair: int = pair) -> Round:
                 return run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
 
-            for our_compute in (False, True):
+            for our_compute in (setting == "ours" for setting in bench.arguments.slow_peer_settings.split(",")):
 
                 @functools.cache
                 def theirs(our_compute: bool = our_compute, dtype: torch.dtype = dtype, pair: int = pair) -> Round:

@@ -169,7 +169,7 @@ def zoo(result: Result) -> list[str]:
     flagged, spared = (sum(row["ok"] for row in rows) for rows in (planted, honest))
     reliable = sum(row["verdict"] == "reliable" for row in honest)
     about_honest = (
-        f"{spared} of {len(honest)} honest networks failed no check but the sample's size (a claim needs 1,000 images). "
+        f"{spared} of {len(honest)} honest networks failed no check but the sample's size (a claim needs 1,000). "
         "Thresholds were chosen on this set."
         if first
         else f"{reliable} of {len(honest)} honest networks were called `reliable`. Run once, after the thresholds were "
