@@ -40,7 +40,7 @@ from secure_ai.red.evasion.harness import run_suite
 EPS = {"natural": {"linf": 0.1, "l2": 1.0}}
 EPS_DEFENDED = {"linf": 0.3, "l2": 2.0}
 PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (128, 256)  # ours works in shards of 256
-SEEDS = 5  # on the FGSM-RS network two runs of one attack differ by up to a percentage point
+SEEDS = {"fgsm-rs": 5}  # there two runs of one attack differ by up to a percentage point
 DRAWN = ("pgd", "apgd-ce", "apgd-t", "square")  # start at random or search at random, and are cheap enough
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 
