@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from _zoo_networks import Strided
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Method, half_replaced, natural
@@ -42,30 +42,9 @@ VALIDATION = 6000
 EPS = 0.3
 
 
-class FgsmRsCnn(nn.Module):
-    """The MNIST network of Wong et al.: 16 and 32 strided 4x4 convolutions, then 100 hidden units."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(1, 16, 4, stride=2, padding=1)
-        self.conv2 = nn.Conv2d(16, 32, 4, stride=2, padding=1)
-        self.dense1 = nn.Linear(32 * 7 * 7, 100)
-        self.dense2 = nn.Linear(100, 10)
-
-    def features(self, x: Tensor) -> Tensor:
-        """x: (N, 1, 28, 28) -> (N, 100)."""
-        x = functional.relu(self.conv2(functional.relu(self.conv1(x))))
-        return functional.relu(self.dense1(x.flatten(1)))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (N, 1, 28, 28) -> logits (N, 10)."""
-        logits: Tensor = self.dense2(self.features(x))
-        return logits
-
-
 def fgsm_rs_cnn() -> nn.Module:
     """The factory for `--arch benchmarks/networks.py:fgsm_rs_cnn`."""
-    return FgsmRsCnn()
+    return Strided()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from secure_ai.cli.main import COMMANDS, run_command
+from secure_ai.red.evasion.catalogue import ATTACKS, BORROWED, PROTOCOLS, SUITES
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
@@ -43,6 +45,14 @@ def test_help_needs_no_torch(name: str) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
+
+
+def test_help_names_every_attack_and_suite(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = call(capsys, "attack", "--help")
+    assert code == 0
+    listed = set(re.findall(r"[a-z0-9-]+", out.split("Suites:")[1].split("Their settings")[0]))
+    missing = {*ATTACKS, *SUITES, *PROTOCOLS, *BORROWED, "examples", "art"} - listed
+    assert not missing
 
 
 def test_every_command_is_documented_in_help(capsys: pytest.CaptureFixture[str]) -> None:
