@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from secure_ai.cli.main import COMMANDS, run_command
-from secure_ai.red.evasion.catalogue import ATTACKS, BORROWED, PROTOCOLS, SUITES
+from secure_ai.red.evasion.catalogue import ATTACKS, PROTOCOLS, SUITES
+from secure_ai.red.evasion.transfer import BORROWED
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
