@@ -53,18 +53,18 @@ def towards_hyperplane(x: Tensor, normal: Tensor, gap: Tensor, norm: Norm) -> Te
 
 def _spread(weight: Tensor, room: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """Linf and l2: the gain sum(weight * min(t * pull, room)) is concave in t, so Newton from 0 never overshoots."""
-    pull = torch.ones_like(weight) if norm == "linf" else weight
-    gain = weight * pull
-    t = torch.zeros_like(gap)
+    pull = weight.new_ones(()) if norm == "linf" else weight
+    gain, most = weight * pull, weight * room
+    nothing, t = weight.new_zeros(()), torch.zeros_like(gap)
     for _ in range(ROUNDS):
         full = t[:, None] * pull >= room
-        reached = (weight * room * full).sum(dim=1)
-        slope = (gain * ~full).sum(dim=1)
+        reached = torch.where(full, most, nothing).sum(dim=1)
+        slope = torch.where(full, nothing, gain).sum(dim=1)
         farther = torch.where(slope > TINY, (gap - reached) / slope.clamp_min(TINY), t)
         if bool((farther <= t * (1 + 1e-6)).all()):
             break
         t = torch.maximum(t, farther)
-    exhausted = (weight * room).sum(dim=1) <= gap
+    exhausted = most.sum(dim=1) <= gap
     return torch.where(exhausted[:, None], room, torch.minimum(t[:, None] * pull, room)) * (weight > 0)
 
 
