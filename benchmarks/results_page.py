@@ -168,6 +168,7 @@ def zoo(result: Result) -> list[str]:
     honest = [row for row in result["rows"] if row["kind"] == "honest"]
     flagged, spared = (sum(row["ok"] for row in rows) for rows in (planted, honest))
     reliable = sum(row["verdict"] == "reliable" for row in honest)
+    noted = sum(row["verdict"] != "reliable" for row in planted)
     about_honest = (
         f"{spared} of {len(honest)} honest networks failed no check but the sample's size (a claim needs 1,000). "
         "Thresholds were chosen on this set."
@@ -178,7 +179,8 @@ def zoo(result: Result) -> list[str]:
     return [
         f"## Self-test of the trust verdict, zoo {'A' if first else 'B'}",
         "",
-        f"{flagged} of {len(planted)} broken defences were flagged by a check that is meant for them; {about_honest} "
+        f"{noted} of {len(planted)} broken defences were not called `reliable`, {flagged} of them because of a "
+        f"check that is meant for them; {about_honest} "
         f"Attack list: `{result['suite']}`; data: {result['data']}. *Adaptive*: what is left under the attack that "
         "knows the defence. In percent, with 95 % intervals.",
         "",
