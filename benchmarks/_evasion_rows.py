@@ -42,6 +42,8 @@ EPS_DEFENDED = {"linf": 0.3, "l2": 2.0}
 PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (128, 256)  # ours works in shards of 256
 SEEDS = {"fgsm-rs": 5}  # there two runs of one attack differ by up to a percentage point
 DRAWN = ("pgd", "apgd-ce", "apgd-t", "square")  # start at random or search at random, and are cheap enough
+PRECISION_SEEDS = 3
+RECHECK = "apgd-ce,apgd-t:targets=3"
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
 
 
@@ -293,6 +295,35 @@ def autoattack_seeds(bench: Any) -> None:
             bench.measure("autoattack-seeds", {"network": name, "attack_seed": seed, "peer": "pyautoattack"}, work)
 
 
+# --- precision --------------------------------------------------------------------------------------------------------
+
+
+def precision(bench: Any) -> None:
+    """The suite `fast` with a bfloat16 search against a float32 one: what decides `search_dtype` in core/compute.py."""
+    for name in bench.arguments.names.split(","):
+        x, y = bench.correct(bench.target(name))
+        for seed in range(PRECISION_SEEDS):
+            key = {"network": name, "suite": "fast", "attack_seed": seed}
+            bench.measure("precision", key, functools.partial(_precision, bench, name, x, y, seed))
+
+
+def _precision(bench: Any, name: str, x: torch.Tensor, y: torch.Tensor, seed: int) -> dict[str, Any]:
+    budget = budget_of(name, "linf")
+    whole, low = (bench.target(name, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    theirs = run_ours(whole, "fast", x, y, budget, seed, whole=True)
+    mine = run_ours(low, "fast", x, y, budget, seed, whole=True)
+    left = torch.from_numpy(mine.robust)
+    again = run_ours(whole, RECHECK, x[left].contiguous(), y[left], budget, seed)
+    return {
+        "budget": str(budget),
+        **compare(mine.robust, theirs.robust),
+        "left": int(left.sum()),
+        "broken_again_in_float32": int((~again.robust).sum()),
+        "ours_seconds": round(mine.seconds, 2),
+        "peer_seconds": round(theirs.seconds, 2),
+    }
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -381,6 +412,7 @@ ROWS: dict[str, Callable[[Any], None]] = {
     "fgsm-speed": fgsm_speed,
     "autoattack-speed": autoattack_speed,
     "autoattack-seeds": autoattack_seeds,
+    "precision": precision,
     "memory": memory,
     "profile": profile,
 }

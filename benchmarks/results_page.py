@@ -238,6 +238,8 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
                          ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
     "pgd-speed": ("PGD-40", SPEED),
     "fgsm-speed": ("FGSM, end to end", SPEED),
+    "precision": ("The suite `fast`: a bfloat16 search (ours) against a float32 one (peer)",
+                  ("network", "budget", "attack_seed", *PAIRED, "left", "broken_again_in_float32", *TIMES)),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib")),
     "protocol": ("Passes of a never-broken sample, forward/backward", ("attack", "ours", "declared", "peer")),
     "profile": ("A step of PGD beside a bare forward and backward pass",
