@@ -22,8 +22,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = Path(tempfile.gettempdir())
-ROWS = ("quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds", "precision", "memory",
-        "profile")  # fmt: skip
+ROWS = (
+    "quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds", "fast-seeds", "precision",
+    "memory", "profile",
+)  # fmt: skip
 IN_PEERS = "SECURE_AI_BENCH_PEERS"  # set in the process that runs in the peers' environment
 
 

@@ -238,6 +238,8 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
                          ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
     "pgd-speed": ("PGD-40", SPEED),
     "fgsm-speed": ("FGSM, end to end", SPEED),
+    "fast-seeds": ("The suite `fast` by training and attack seed",
+                   ("network", "attack_seed", "n", "accuracy", "interval", "seconds")),
     "precision": ("The suite `fast`: a bfloat16 search (ours) against a float32 one (peer)",
                   ("network", "budget", "attack_seed", *PAIRED, "left", "broken_again_in_float32", *TIMES)),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib")),
