@@ -44,7 +44,13 @@ class Side:
         self.compute = configure(a.precision)
         with self.results.stage("load"):
             self.sets = {split: self._data(split) for split in ("train", "test")}
-        changes = (f"seed={a.seed}", f"report_1.epochs={a.epochs}", f"report_1.defence_epochs={a.defence_epochs}")
+        sevens = int(np.count_nonzero(self.sets["train"].labels == protocol.TARGET_LABEL))
+        changes = (
+            f"seed={a.seed}",
+            f"report_1.epochs={a.epochs}",
+            f"report_1.defence_epochs={a.defence_epochs}",
+            f"report_1.poison_count={min(protocol.POISON_COUNT, sevens)}",
+        )
         sizes = {split: len(dataset) for split, dataset in self.sets.items()}
         recipe = load_recipe("report-1", changes)
         self.stages = {stage.id: stage for stage in plan(recipe, sizes, [])}

@@ -68,7 +68,7 @@ def main() -> None:
         model.fit(x, y, validation_split=protocol.VALIDATION_SHARE, **fit)
         model.save(arguments.out / "baseline_cnn.keras")
     measure(results, "clean", model, x_test, y_test)
-    classifier, attack = attack_on(model)
+    _, attack = attack_on(model)
     with results.stage("fgsm"):
         examples = attack.generate(x=x_test)
     measure(results, "fgsm", model, examples, y_test)
