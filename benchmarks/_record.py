@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ def commit() -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "src") else "")
+
+
+def rows_with(name: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
+    """The rows of `results/NAME.json` with `fresh` in place of those of the same names; the others stay."""
+    path = RESULTS / f"{name}.json"
+    before = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    return {**before, **fresh}
 
 
 def save(name: str, command: str, content: dict[str, Any]) -> Path:

@@ -53,31 +53,28 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def make_environment(folder: Path) -> Path:
-    """The peers' Python; made once, and anew when a requirement file changed."""
-    python, stamp = folder / "bin" / "python", folder / ".secure-ai-peers"
-    names = ("requirements.lock", "requirements-torch.txt", "benchmarks/peers.txt")
-    wanted = "".join((ROOT / name).read_text(encoding="utf-8") for name in names) + str(ROOT)
-    if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
-        return python
-    print(f"making {folder} (once)", file=sys.stderr)
-    pip = [str(python), "-I", "-m", "pip", "install", "-qq", "--no-input", "--disable-pip-version-check"]
-    for command in (
-        [sys.executable, "-I", "-m", "venv", "--clear", str(folder)],
-        [*pip, "--only-binary=:all:", "--require-hashes", "-r", str(ROOT / "requirements.lock")],
-        [*pip, "--only-binary=:all:", "-c", str(ROOT / "requirements-torch.txt"), "torch"],
-        [*pip, "--no-deps", "-r", str(ROOT / "benchmarks" / "peers.txt")],
-        [*pip, "--no-deps", "--no-build-isolation", "-e", str(ROOT)],
-    ):
-        subprocess.run(command, check=True)
-    stamp.write_text(wanted, encoding="utf-8")
-    return python
+def peers_python(folder: Path) -> Path:
+    """The peers' Python."""
+    from _environment import make_environment
+
+    return make_environment(
+        folder,
+        ".secure-ai-peers",
+        ("requirements.lock", "requirements-torch.txt", "benchmarks/peers.txt"),
+        (
+            ("--only-binary=:all:", "--require-hashes", "-r", str(ROOT / "requirements.lock")),
+            ("--only-binary=:all:", "-c", str(ROOT / "requirements-torch.txt"), "torch"),
+            ("--no-deps", "-r", str(ROOT / "benchmarks" / "peers.txt")),
+            ("--no-deps", "--no-build-isolation", "-e", str(ROOT)),
+        ),
+    )
 
 
 class Bench:
     """The run: images, targets, and the store of finished measurements."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
+        from _kept import Kept
         from _record import commit
 
         from secure_ai.core.compute import configure
@@ -91,9 +88,7 @@ class Bench:
         self.dataset = sample_n(whole, arguments.n, 0) if arguments.n < len(whole) else whole
         self.x, self.y = images_to_float(self.dataset.images), labels_to_tensor(self.dataset.labels)
         self.commit = commit()
-        self.file = arguments.work / "measurements.json"
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.store: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        self.kept = Kept(arguments.work / "measurements.json")
         self.used: dict[str, list[dict[str, Any]]] = {}
 
     def target(self, name: str, **settings: Any) -> Any:
@@ -117,13 +112,7 @@ class Bench:
         """A measurement, taken once, printed and kept at once."""
         facts = {"row": row, **key, "precision": self.arguments.precision, "threads": self.compute.threads}
         facts |= {"images": self.dataset.name, "commit": self.commit}
-        name = json.dumps({**facts, "data": self.dataset.digest}, sort_keys=True)
-        if name not in self.store:
-            self.store[name] = facts | work()
-            temporary = self.file.with_suffix(".tmp")
-            temporary.write_text(json.dumps(self.store, indent=1), encoding="utf-8")
-            temporary.replace(self.file)
-        found: dict[str, Any] = self.store[name]
+        found = self.kept.take({**facts, "data": self.dataset.digest}, lambda: facts | work())
         self.used.setdefault(row, []).append(found)
         print(json.dumps(found), flush=True)
         return found
@@ -161,10 +150,9 @@ def save_results(bench: Bench) -> None:
     from importlib import metadata
 
     from _peers import VERSIONS
-    from _record import RESULTS, save
+    from _record import rows_with, save
 
-    path = RESULTS / "evasion.json"
-    rows = json.loads(path.read_text(encoding="utf-8"))["rows"] if path.exists() else {}
+    rows = rows_with("evasion", {})
     for row, entries in bench.used.items():
         rows[row] = merged(rows.get(row, []), entries)
     content = {"peers": {name: metadata.version(name) for name in VERSIONS}, "rows": rows}
@@ -180,7 +168,7 @@ def main(words: Sequence[str]) -> int:
         raise SystemExit(f"no such rows: {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     if os.environ.get(IN_PEERS):
         return in_peers_environment(arguments)
-    python = make_environment(arguments.environment)
+    python = peers_python(arguments.environment)
     environment = {**os.environ, IN_PEERS: "1", "OMP_WAIT_POLICY": "PASSIVE"}
     return subprocess.run([str(python), str(Path(__file__)), *words], env=environment, check=False).returncode
 

@@ -227,6 +227,67 @@ def _cell(value: object) -> object:
     return "-" if value is None else "/".join(str(part) for part in value) if isinstance(value, list) else value
 
 
+def pipeline(result: Result) -> list[str]:
+    """The main job against its own stack, row by row; a row that was not measured is absent."""
+    lines = [
+        "## The main job's speed",
+        "",
+        "Report 1's whole protocol in fresh processes, one after the other in alternating order, one pair a seed: "
+        "by this tool's own stages (`ours-auto`: bf16 where the processor has it; `ours-float32`), by Keras on "
+        "TensorFlow with ART, and by plain PyTorch with Foolbox. Version L makes the defence's examples anew, version "
+        "P once. Pictures and reports are left out on all sides. A ratio is the peer's seconds over ours, the median "
+        "of the pairs; fewer than 5 pairs reach nothing. Accuracies are in percent; *within* says that the means over "
+        "the seeds differ by no more than one side's own range over the seeds.",
+        "",
+        *source(result),
+    ]
+    for row, (title, columns) in PIPELINE_TABLES.items():
+        entries = result["rows"].get(row, [])
+        if row == "profile":
+            entries = [{"dtype": entry["dtype"], **part} for entry in entries for part in entry["operators"]]
+        if entries:
+            cells = [[_cell(entry.get(column)) for column in columns] for entry in entries]
+            lines += [
+                f"### {title}",
+                "",
+                *PIPELINE_NOTES.get(row, ()),
+                *table([c.replace("_", " ") for c in columns], cells),
+            ]
+    return lines
+
+
+RATIO = ("ratio", "cpu_ratio", "pairs", "ours_seconds", "peer_seconds", "target", "reached")
+MEANS = ("n", "seeds", "ours_mean", "ours_lowest", "peer_mean", "peer_lowest", "difference", "spread", "within")
+PIPELINE_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ratios": ("From start to end", ("version", "peer", "side", *RATIO)),
+    "accuracies": ("The same figures", ("version", "peer", "side", "figure", *MEANS)),
+    "end-to-end": ("Every process", ("version", "seed", "side", "seconds", "cpu_seconds", "peak_gib", "load_before",
+                                     "commit")),
+    "step": ("One training step beside its matrix products",
+             ("dtype", "threads", "step_ms", "shapes_ms", "ratio_to_shapes", "large_ms", "ratio_to_large", "target",
+              "pairs", "commit")),
+    "profile": ("Where a step's time goes", ("dtype", "operator", "share", "ms_a_step", "calls_a_step")),
+    "setup": ("Before the work", ("what", "command", "seconds", "bound_seconds", "environment_seconds", "data_seconds",
+                                  "training_share", "other_stages_share", "no_stage_share")),
+    "cost-lines": ("How cost grows: straight lines", ("work", "axis", "against", "what", "slope", "intercept",
+                                                      "r_squared", "largest_deviation_percent")),
+    "cost": ("How cost grows: the points", ("work", "axis", "value", "x", "seconds", "peak_mib")),
+    "workers": ("Two workers of one thread against one process of two",
+                ("work", "busy_neighbour", "one_process_seconds", "two_workers_seconds", "ratio", "pairs", "supports")),
+}  # fmt: skip
+PIPELINE_NOTES: dict[str, tuple[str, ...]] = {
+    "step": ("*shapes*: the step's products (forward, gradients of weights and inputs, convolutions by im2col) in "
+             "their own shapes; *large*: as many multiply-adds at the rate of the library's fastest large product. "
+             "Batches of 128, the tool's own loop.", ""),
+    "profile": ("Shares in percent of the main thread's own time.", ""),
+    "cost": ("One fresh process a point; peak memory is that of the work, after loading.", ""),
+    "cost-lines": ("`fast` on images that stay robust: the most it can cost. Deviations are in percent of the largest "
+                   "value; R² says little where a value hardly changes.", ""),
+    "workers": ("The same number of steps in all; the busy neighbour is one process that never waits. A ratio is one "
+                "process's seconds over the two workers'.", ""),
+}  # fmt: skip
+
+
 PAIRED = ("n", "ours_accuracy", "peer_accuracy", "points", "only_ours_breaks", "only_peer_breaks", "p")
 TIMES = ("ours_seconds", "peer_seconds")
 SPEED = ("network", "peer", "peer_settings", "dtype", "n", "batches", "images_a_second", "ratio", "cpu_ratio", "pairs")
@@ -256,6 +317,7 @@ SECTIONS = {
     "evasion": [evasion],
     "zoo_a": [zoo],
     "zoo_b": [zoo],
+    "pipeline": [pipeline],
 }
 
 

@@ -30,5 +30,5 @@ FAST: Mapping[Norm, str] = {
 }
 """Norm -> attacks in order. The shares of the margin were read off linf runs on the last 6,000 training images of MNIST
 (n = 200 to 500): of what the long members broke on two PGD-trained networks at most 21 % of the margin was left after
-the short ascents; on an FGSM-RS network whose gradients are masked (33 % robust under AutoAttack) it was up to 39 %, and
+the short ascents; on an FGSM-RS network with masked gradients (33 % robust under AutoAttack) it was up to 39 %, and
 with shares of 0.3, 0.2 and 0.15 in place of these 4 points more stayed robust than under AutoAttack."""

@@ -1,0 +1,139 @@
+"""Two workers of one thread against one process of two, with and without a busy neighbour."""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from _environment import ROOT
+
+if TYPE_CHECKING:
+    from pipeline import Bench
+
+PROGRAM = ROOT / "benchmarks" / "pipeline.py"
+BATCH = 128
+ATTACKED = 256  # images of a shard
+STEPS = {"train": 100, "pgd": 20}  # of the process with two threads; each of two workers does half
+CLEAR = 1.05  # a ratio nearer to 1 decides nothing
+SPIN = "while True: pass"
+
+
+def one(work: str, threads: int, steps: int) -> None:
+    """A worker: ready, told to start, does its steps, prints its seconds."""
+    from secure_ai.core.compute import configure
+
+    compute = configure("auto", threads=threads)
+    do = _training(compute.training_dtype) if work == "train" else _attacking(compute.search_dtype)
+    do(2)
+    print("ready", flush=True)
+    sys.stdin.readline()
+    began = time.perf_counter()
+    do(steps)
+    print(json.dumps(time.perf_counter() - began), flush=True)
+
+
+def _training(dtype: Any) -> Any:
+    from _step import trained
+
+    from secure_ai.data.mnist import load_mnist
+    from secure_ai.data.splits import sample_n
+
+    whole = load_mnist("train")
+    return lambda steps: trained(sample_n(whole, steps * BATCH, 0), dtype, 1)
+
+
+def _attacking(dtype: Any) -> Any:
+    from _cost import EPS, build
+
+    from secure_ai.core.budget import PerturbationBudget
+    from secure_ai.core.seeds import generator
+    from secure_ai.data.mnist import load_mnist
+    from secure_ai.data.splits import sample_n
+    from secure_ai.models.target import Target
+    from secure_ai.models.tensors import images_to_float
+    from secure_ai.red.evasion.gradient import pgd
+
+    x = images_to_float(sample_n(load_mnist("train"), ATTACKED, 0).images)
+    target = Target(
+        build(28, 1.0).eval(), name="worker", digest="", input_shape=(1, 28, 28), num_classes=10, search_dtype=dtype
+    )
+    y, budget = target.predict(x), PerturbationBudget("linf", EPS)
+
+    def do(steps: int) -> None:
+        with target.searching():
+            pgd(target, x, y, budget=budget, generator=generator(0, "worker"), steps=steps)
+
+    return do
+
+
+@contextmanager
+def neighbour(busy: bool) -> Iterator[None]:
+    """A process that takes one core, where asked."""
+    if not busy:
+        yield
+        return
+    process = subprocess.Popen([sys.executable, "-I", "-c", SPIN])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def seconds(work: str, workers: int, steps: int) -> float:
+    """Of the slowest of `workers` processes that share `steps` and two threads; starts and warm-up do not count."""
+    words = [sys.executable, str(PROGRAM), "--one", json.dumps(["workers", work, 2 // workers, steps // workers])]
+    with ExitStack() as open_processes:
+        processes = [
+            open_processes.enter_context(
+                subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(workers)
+        ]
+        for process in processes:
+            if process.stdout is None or process.stdout.readline() != "ready\n":
+                raise SystemExit(f"a worker for {work} did not get ready")
+        for process in processes:
+            if process.stdin:
+                process.stdin.write("\n")
+                process.stdin.flush()
+        return max(float(json.loads(process.stdout.readline())) for process in processes if process.stdout)
+
+
+def compared(work: str, busy: bool, steps: int, pairs: int) -> dict[str, Any]:
+    """Medians over pairs run one after the other."""
+    with neighbour(busy):
+        measured = [(seconds(work, 1, steps), seconds(work, 2, steps)) for _ in range(pairs)]
+    ratio = statistics.median(together / apart for together, apart in measured)
+    return {
+        "pairs": pairs,
+        "one_process_seconds": round(statistics.median(together for together, _ in measured), 3),
+        "two_workers_seconds": round(statistics.median(apart for _, apart in measured), 3),
+        "ratio": round(ratio, 3),
+        "ratios": [round(together / apart, 3) for together, apart in measured],
+        "supports": supports(ratio),
+    }
+
+
+def supports(ratio: float) -> str:
+    """Which default a ratio (one process's seconds over those of two workers) speaks for."""
+    if ratio >= CLEAR:
+        return "two workers of one thread"
+    return "one process of two threads" if ratio <= 1 / CLEAR else "either"
+
+
+def measure(bench: Bench) -> None:
+    """Both kinds of work, idle and busy."""
+    for work, usual in STEPS.items():
+        steps = 4 if bench.arguments.small else usual
+        for busy in (False, True):
+            pairs = bench.arguments.pairs
+            key = {"work": work, "busy_neighbour": busy, "steps": steps, "pairs": pairs}
+            bench.measure("workers", key, functools.partial(compared, work, busy, steps, pairs))

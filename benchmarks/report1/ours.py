@@ -1,0 +1,119 @@
+"""Report 1's protocol by this tool: the run's own stages, store and log, and none of the work that the report lacks.
+
+python ours.py --data FOLDER --out FOLDER [--version L|P] [--seed 42] [--precision auto|float32]
+
+`secure-ai run --recipe report-1` does both versions, BadNets, PGD-40, the audit and the documents; of its stages this
+program runs the baseline, one version of the defence and the poisoning, and measures what the report measured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import protocol
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.compute import configure
+from secure_ai.core.events import EventLog
+from secure_ai.core.versions import versions
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.mnist import load_mnist
+from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.files.write import make_folder
+from secure_ai.models.evaluate import evaluate
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.gradient import fgsm
+from secure_ai.runs.execute import Context, Finished, execute
+from secure_ai.runs.plan import plan
+from secure_ai.runs.recipe import load_recipe
+from secure_ai.runs.stage import watch_nothing
+from secure_ai.runs.stages.report1_train import ARCH
+from secure_ai.runs.stages.steps import attack_every_image, built_in_target
+from secure_ai.runs.store import Store
+
+STAGES = {"train": "report-1/baseline", "defend": "report-1/defended-{}", "train poisoned": "report-1/poisoned"}
+TRIGGER = f"patch:size={protocol.PATCH}:place=bottom-right:value=1"
+
+
+class Side:
+    """The run: data, stages, and what they found."""
+
+    def __init__(self) -> None:
+        self.arguments = a = protocol.parse(__doc__)
+        folder = make_folder(a.out)
+        self.results = protocol.Results(a)
+        self.compute = configure(a.precision)
+        with self.results.stage("load"):
+            self.sets = {split: self._data(split) for split in ("train", "test")}
+        sevens = int(np.count_nonzero(self.sets["train"].labels == protocol.TARGET_LABEL))
+        changes = (
+            f"seed={a.seed}",
+            f"report_1.epochs={a.epochs}",
+            f"report_1.defence_epochs={a.defence_epochs}",
+            f"report_1.poison_count={min(protocol.POISON_COUNT, sevens)}",
+        )
+        sizes = {split: len(dataset) for split, dataset in self.sets.items()}
+        recipe = load_recipe("report-1", changes)
+        self.stages = {stage.id: stage for stage in plan(recipe, sizes, [])}
+        events = EventLog(folder / "events.jsonl")
+        self.finished = Finished()
+        self.context = Context(
+            store=Store(folder / ".store", events),
+            data=self.sets.__getitem__,
+            data_digest=lambda split: self.sets[split].digest,
+            precision=a.precision,
+            events=events,
+            watcher=watch_nothing,
+        )
+
+    def _data(self, split: str) -> Dataset:
+        dataset, count = load_mnist(split, folder=self.arguments.data), self.arguments.images
+        return dataset.select(np.arange(min(count, len(dataset))), f"first {count}") if count else dataset
+
+    def train(self, name: str) -> Target:
+        """A training stage, done and stored, as a target."""
+        stage = STAGES[name].format(self.arguments.version.lower())
+        with self.results.stage(name):
+            execute([self.stages[stage]], self.context, self.finished)
+            content = self.finished.outputs(self.context.store, stage)["model.safetensors"]
+            return built_in_target(content, ARCH, stage, 10, self.compute.search_dtype)
+
+    def measure(self, name: str, target: Target, images: np.ndarray, labels: np.ndarray) -> None:
+        """Predictions, accuracy and loss."""
+        with self.results.stage(f"evaluate {name}"):
+            found = evaluate(target, images, labels)
+            self.results.share(name, found.predictions, found.labels, found.loss)
+
+    def examples(self, target: Target) -> np.ndarray:
+        """FGSM on every test image, the network's own predictions as labels."""
+        budget, seed = PerturbationBudget("linf", protocol.EPS), self.arguments.seed
+        with self.results.stage("fgsm"):
+            return attack_every_image(
+                fgsm, target, self.sets["test"], budget, seed, lambda done, total: None, labels="predicted"
+            )[0]
+
+
+def main() -> None:
+    """Baseline, FGSM, adversarial training, poisoning."""
+    side = Side()
+    test = side.sets["test"]
+    baseline = side.train("train")
+    side.measure("clean", baseline, test.images, test.labels)
+    examples = side.examples(baseline)
+    side.measure("fgsm", baseline, examples, test.labels)
+
+    defended = side.train("defend")
+    side.measure("defended clean", defended, test.images, test.labels)
+    if side.arguments.version == "L":
+        examples = side.examples(defended)
+    side.measure("defended fgsm", defended, examples, test.labels)
+
+    victim = side.train("train poisoned")
+    side.measure("poisoned clean", victim, test.images, test.labels)
+    sevens = test.select(np.flatnonzero(test.labels == protocol.TARGET_LABEL), "only class 7")
+    side.measure("poisoned sevens", victim, sevens.images, sevens.labels)
+    side.measure("poisoned sevens patched", victim, stamp(sevens.images, parse_trigger(TRIGGER)), sevens.labels)
+    side.results.write({name: versions()[name] for name in ("torch", "numpy")}, **side.compute.as_json())
+
+
+if __name__ == "__main__":
+    main()
