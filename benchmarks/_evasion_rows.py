@@ -42,7 +42,13 @@ EPS = {"natural": {"linf": 0.1, "l2": 1.0}}
 EPS_DEFENDED = {"linf": 0.3, "l2": 2.0}
 PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (128, 256)  # ours works in shards of 256
 SEEDS = {"fgsm-rs": 5}  # there two runs of one attack differ by up to a percentage point
-DRAWN = ("pgd", "apgd-ce", "apgd-t", "square")  # start at random or search at random, and are cheap enough
+DRAWN = (
+    "pgd",
+    "apgd-ce",
+    "apgd-t",
+    "square",
+    "square-rescaled",
+)  # start at random or search at random, and are cheap enough
 PRECISION_SEEDS = 3
 RECHECK = "apgd-ce,apgd-t:targets=3"
 STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
