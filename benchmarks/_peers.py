@@ -183,7 +183,7 @@ PEERS: dict[tuple[str, str], PeerAttack] = {
                                               p_init=0.8, resc_schedule=False),
     ("square-rescaled", "torchattacks"): _torchattacks("Square", seeded=True, norm="Linf", n_queries=1000, n_restarts=1,
                                                        p_init=0.8, resc_schedule=True),
-    # ART always spreads the window sizes over its iterations
+    # ART always spreads the window sizes over its iterations, each of which asks the network two to three times
     ("square-rescaled", "art"): _art("SquareAttack", max_iter=1000, nb_restarts=1, p_init=0.8),
     ("ddn", "foolbox"): _foolbox("DDNAttack", True, steps=100, gamma=0.05, init_epsilon=1.0),
     ("fmn", "foolbox"): _foolbox("L2FMNAttack", True, steps=100, max_stepsize=1.0, gamma=0.05),

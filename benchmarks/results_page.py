@@ -293,7 +293,7 @@ TIMES = ("ours_seconds", "peer_seconds")
 SPEED = ("network", "peer", "peer_settings", "dtype", "n", "batches", "images_a_second", "ratio", "cpu_ratio", "pairs")
 EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quality": ("The same attack, the same settings",
-                ("network", "budget", "attack", "peer", "seeds", *PAIRED)),
+                ("network", "budget", "attack", "peer", "seeds", *PAIRED, "peer_forward_a_sample")),
     "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED)),
     "autoattack-speed": ("AutoAttack and `fast` against the reference",
                          ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
