@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +26,7 @@ from _duel import (
     verified,
 )
 from _peers import PEERS, PGD40, SETTINGS, Settings, reference
+from _processes import spent
 from torch import nn
 from torch.nn import functional
 
@@ -370,12 +370,9 @@ def memory(bench: Any) -> None:
 def _peak(bench: Any, side: str, attack: str, network: str, n: int) -> dict[str, Any]:
     options = ["--networks", str(bench.arguments.networks), "--work", str(bench.arguments.work),
                "--images", bench.arguments.images, "--n", str(n), "--precision", bench.arguments.precision]  # fmt: skip
-    command = [sys.executable, str(Path(__file__).with_name("evasion.py")), *options]
-    process = subprocess.Popen([*command, "--one", side, attack, network, str(n)], stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status != 0:
-        raise SystemExit(f"{side} {attack} ended with {os.waitstatus_to_exitcode(status)}")
-    return {"peak_mib": round(usage.ru_maxrss / 1024, 1)}
+    words = [sys.executable, str(Path(__file__).with_name("evasion.py")), *options]
+    took = spent([*words, "--one", side, attack, network, str(n)], log=bench.arguments.work / "memory.log")
+    return {"peak_mib": round(1024 * took.peak_gib, 1)}
 
 
 def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:

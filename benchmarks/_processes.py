@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
-import time
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("_launcher.py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +29,15 @@ def spent(
 
     `environment` replaces that of this process.
     """
-    began = time.perf_counter()
+    report = log.with_suffix(".took")
+    report.unlink(missing_ok=True)
     with log.open("w", encoding="utf-8") as output:
-        process = subprocess.Popen(
-            list(words), cwd=cwd, env=environment,
-            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+        subprocess.run(
+            [sys.executable, "-I", "-S", str(LAUNCHER), str(report), *words], cwd=cwd, env=environment,
+            stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=True,
         )  # fmt: skip
-        _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(words)} ended with {process.returncode}; see {log}")
+    took = json.loads(report.read_text(encoding="utf-8"))
+    if took["returncode"]:
+        raise SystemExit(f"{' '.join(words)} ended with {took['returncode']}; see {log}")
     text = log.read_text(encoding="utf-8", errors="replace")
-    return Spent(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024**2, text)
+    return Spent(took["seconds"], took["cpu_seconds"], took["peak_kib"] / 1024**2, text)

@@ -193,3 +193,20 @@ def test_the_programs_poison_the_first_sevens_and_keep_the_rest(
     assert touched.tolist() == list(range(0, 200, 2))
     assert x[0].sum() == 16
     assert x[0, 24:, 24:].min() == 1
+
+
+def test_a_small_process_is_small_though_a_large_one_starts_it(module_of: Any, tmp_path: Path) -> None:
+    """Linux hands the peak on to what a process starts."""
+    large = bytearray(300 * 2**20)
+    large[::4096] = b"1" * len(large[::4096])
+    processes = module_of("_processes")
+    taken = processes.spent([sys.executable, "-c", "print('done')"], log=tmp_path / "log")
+    assert taken.peak_gib < 0.2
+    assert taken.output == "done\n"
+    fills = "x = bytearray(400 * 2**20); x[::4096] = b'1' * len(x[::4096])"
+    assert processes.spent([sys.executable, "-c", fills], log=tmp_path / "log").peak_gib > 0.38
+
+
+def test_a_command_that_fails_is_named_with_its_log(module_of: Any, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="ended with 3"):
+        module_of("_processes").spent([sys.executable, "-c", "raise SystemExit(3)"], log=tmp_path / "log")
