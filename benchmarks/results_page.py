@@ -152,7 +152,8 @@ def evasion(result: Result) -> list[str]:
         "",
         *source(result),
     ]
-    for row, (title, columns) in EVASION_TABLES.items():
+    for row, (title, shown) in EVASION_TABLES.items():
+        columns = (*shown, "threads", "commit")
         entries = result["rows"].get(row, [])
         if entries:
             cells = [[_cell(entry.get(column)) for column in columns] for entry in entries]
