@@ -95,7 +95,7 @@ def contiguous_input(network: nn.Module) -> nn.Module:
     The weights' layout is changed in place too, since it decides the layout of every result; values are unchanged.
     """
     for parameter in network.parameters():
-        parameter.data = parameter.data.contiguous()
+        parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return _Contiguous(network)
 
 
