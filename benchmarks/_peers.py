@@ -70,16 +70,49 @@ def in_batches(work: Callable[[Tensor, Tensor], Tensor], x: Tensor, y: Tensor, b
 
 
 def _foolbox(name: str, minimal: bool, **settings: Any) -> PeerAttack:
+    def new_attack() -> Any:
+        import foolbox
+
+        return getattr(foolbox.attacks, name)(**settings)
+
+    return _run_foolbox(new_attack, minimal)
+
+
+def _run_foolbox(new_attack: Callable[[], Any], minimal: bool) -> PeerAttack:
     def run(network: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int, batch: int) -> Tensor:
         import foolbox
 
         seed_everything(seed)
-        attack = getattr(foolbox.attacks, name)(**settings)
+        attack = new_attack()
         model = foolbox.models.pytorch.PyTorchModel(network, bounds=(0, 1), device="cpu")
         # a minimum-norm attack is asked for its smallest success; whether that lies within eps is judged elsewhere
         return in_batches(lambda a, b: attack(model, a, b, epsilons=None if minimal else eps)[0], x, y, batch)
 
     return run
+
+
+def _one_by_one(attack: PeerAttack) -> PeerAttack:
+    """Foolbox 3.3.4 normalises HopSkipJump's noise and gradient over the batch: the larger that is, the weaker."""
+
+    def run(network: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int, batch: int) -> Tensor:
+        return attack(network, x, y, eps, seed, 1)
+
+    return run
+
+
+def _projecting_fmn() -> Any:
+    """Foolbox 3.3.4's L2FMNAttack with a projection: its own divides the norms by themselves and never projects."""
+    import foolbox
+
+    def project(x: Any, x0: Any, epsilon: Any) -> Any:
+        delta = (x - x0).raw
+        scale = (epsilon.raw / delta.flatten(1).norm(dim=1).clamp_min(1e-12)).clamp_max(1)
+        return x0 + delta * scale[:, None, None, None]
+
+    attacks: Any = foolbox.attacks
+    attack = attacks.L2FMNAttack(steps=100, max_stepsize=1.0, gamma=0.05)
+    attack.project = project
+    return attack
 
 
 # --- ART --------------------------------------------------------------------------------------------------------------
@@ -161,6 +194,8 @@ def _pyautoattack(member: str, queries: int = 5000) -> PeerAttack:
     return run
 
 
+_HOP_SKIP_JUMP = _foolbox("HopSkipJumpAttack", True, steps=8, initial_gradient_eval_steps=100,
+                          max_gradient_eval_steps=10000, constraint="l2")  # fmt: skip
 PEERS: dict[tuple[str, str], PeerAttack] = {
     ("fgsm", "foolbox"): _foolbox("LinfFastGradientAttack", False, random_start=False),
     ("fgsm", "art"): _art("FastGradientMethod"),
@@ -187,12 +222,13 @@ PEERS: dict[tuple[str, str], PeerAttack] = {
     ("square-rescaled", "art"): _art("SquareAttack", max_iter=1000, nb_restarts=1, p_init=0.8),
     ("ddn", "foolbox"): _foolbox("DDNAttack", True, steps=100, gamma=0.05, init_epsilon=1.0),
     ("fmn", "foolbox"): _foolbox("L2FMNAttack", True, steps=100, max_stepsize=1.0, gamma=0.05),
+    ("fmn", "foolbox, projection mended"): _run_foolbox(_projecting_fmn, True),
     ("cw", "foolbox"): _foolbox("L2CarliniWagnerAttack", True, binary_search_steps=5, steps=200, stepsize=0.01,
                                 confidence=0, initial_const=1e-3, abort_early=False),
     ("cw-one-const", "torchattacks"): _torchattacks("CW", takes_eps=False, c=1, kappa=0, steps=200, lr=0.01),
     ("deepfool", "foolbox"): _foolbox("L2DeepFoolAttack", True, steps=50, candidates=10, overshoot=0.02, loss="logits"),
     ("deepfool", "art"): _art("DeepFool", takes_eps=False, max_iter=50, epsilon=0.02, nb_grads=10),
-    ("hopskipjump", "foolbox"): _foolbox("HopSkipJumpAttack", True, steps=8, initial_gradient_eval_steps=100,
-                                         max_gradient_eval_steps=10000, constraint="l2"),
+    ("hopskipjump", "foolbox"): _HOP_SKIP_JUMP,
+    ("hopskipjump", "foolbox, one image a batch"): _one_by_one(_HOP_SKIP_JUMP),
 }  # fmt: skip
 """(attack, peer) -> the peer's attack with the parameters of SETTINGS."""
