@@ -158,7 +158,12 @@ def evasion(result: Result) -> list[str]:
         if entries:
             cells = [[_cell(entry.get(column)) for column in columns] for entry in entries]
             names = [column.replace("_", " ") for column in columns]
-            lines += [f"### {title}", "", *table(names, cells)]
+            lines += [
+                f"### {title}",
+                "",
+                *([EVASION_NOTES[row], ""] if row in EVASION_NOTES else []),
+                *table(names, cells),
+            ]
     return lines
 
 
@@ -183,7 +188,9 @@ def zoo(result: Result) -> list[str]:
         f"{noted} of {len(planted)} broken defences were not called `reliable`, {flagged} of them because of a "
         f"check that is meant for them; {about_honest} "
         f"Attack list: `{result['suite']}`; data: {result['data']}. *Adaptive*: what is left under the attack that "
-        "knows the defence. In percent, with 95 % intervals.",
+        "knows the defence. Of a random defence (noise, random-resize) *as shown* takes the worst of the suite's "
+        "attacks, each with a draw of its own, and *adaptive* one fresh draw, so it may be the higher of the two. "
+        "In percent, with 95 % intervals.",
         "",
         *source(result),
         *table(
@@ -310,6 +317,20 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
                 ("network", "dtype", "n", "step_ms", "bare_ms", "overhead")),
 }  # fmt: skip
 
+EVASION_NOTES = {
+    "quality": "Two of foolbox 3.3.4's attacks are shown as they are and mended. Its `L2FMNAttack.project` divides the "
+    "norms by themselves, so it never projects. Its HopSkipJump normalises noise and gradient over the whole batch, so "
+    "it weakens as batches grow; the second row gives it one image a batch. `square-rescaled` against ART: that one "
+    "asks up to three times in an iteration, and both sides get as many iterations. torchattacks' `CW` has no search "
+    "for its constant; `cw-one-const` is ours without one.",
+    "fgsm-speed": "Each side's clock runs over the clean accuracy, the attack and the robust accuracy by its own "
+    "network. `ours` under peer settings: the peer is given our memory layout and frozen weights.",
+    "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than 5 pairs: a ratio is "
+    "indicative; the processor time does not depend on what else runs.",
+    "autoattack-seeds": "Networks by the recipe of Wong, Rice and Kolter (2001.03994) on 54,000 training images, "
+    "without early stopping; the published figure, of one network, is 82.93.",
+}
+"""Row -> what has to be known to read its table."""
 
 SECTIONS = {
     "must_reach": [must_reach],
