@@ -324,11 +324,11 @@ EVASION_NOTES = {
     "it weakens as batches grow; the second row gives it one image a batch. `square-rescaled` against ART: that one "
     "asks up to three times in an iteration, and both sides get as many iterations. torchattacks' `CW` has no search "
     "for its constant; `cw-one-const` is ours without one. `pgd` has 25 seeds: foolbox and torchattacks draw alike, so "
-    "five lucky seeds would speak twice. A difference above 0.3 points whose p is above 0.05 is undecided, not refuted.",
+    "five lucky seeds would speak twice. A difference above 0.3 points whose p is above 0.05 is undecided.",
     "fgsm-speed": "Each side's clock runs over the clean accuracy, the attack and the robust accuracy by its own "
     "network. `ours` under peer settings: the peer is given our memory layout and frozen weights. "
     "While one thread worked on this, the other core ran another benchmark.",
-    "memory": "One process a figure, and the allocator moves it by tens of MiB from one to the next. Asked for: no more "
+    "memory": "One process a figure, and the allocator moves it by tens of MiB from one to the next. Asked for: at most "
     "than the leanest peer's and 20 % on top.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than 5 pairs: a ratio is "
     "indicative; the processor time does not depend on what else runs.",
