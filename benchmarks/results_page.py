@@ -311,7 +311,7 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
                    ("network", "attack_seed", "n", "accuracy", "interval")),
     "precision": ("The suite `fast`: a bfloat16 search (ours) against a float32 one (peer)",
                   ("network", "budget", "attack_seed", *PAIRED, "left", "broken_again_in_float32")),
-    "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib")),
+    "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib", "peaks_mib")),
     "protocol": ("Passes of a never-broken sample, forward/backward", ("attack", "ours", "declared", "peer")),
     "profile": ("A step of PGD beside a bare forward and backward pass",
                 ("network", "dtype", "n", "step_ms", "bare_ms", "overhead")),
