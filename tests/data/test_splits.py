@@ -114,6 +114,11 @@ def test_sample_n_says_what_it_is() -> None:
     assert sorted(data.labels.tolist()) == [0, 1, 2]
 
 
+def test_a_random_sample_of_the_first_images_is_still_one_of_the_first() -> None:
+    data = sample_n(first_n(dataset(9), 6), 3, 7)
+    assert data.note == "first 6, not a random sample; of these a stratified random sample, 3 of 6, seed 7"
+
+
 def test_hold_out_last_cuts_without_shuffling() -> None:
     train, held_out = hold_out_last(dataset(10), 3)
     assert train.indices.tolist() == [0, 1, 2, 3, 4, 5, 6]

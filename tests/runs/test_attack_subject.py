@@ -11,6 +11,7 @@ from torch import nn
 
 import secure_ai
 from secure_ai.core.errors import UsageError
+from secure_ai.core.trust import CheckOutcome
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.model_spec import ModelSpec
 
@@ -59,6 +60,23 @@ def test_a_callable_is_attacked_by_its_scores_and_its_examples_can_be_saved(data
     with np.load(saved) as arrays:
         assert network(torch.from_numpy(arrays["x_adv"])).argmax(1).ne(torch.from_numpy(arrays["y"])).all()
         assert arrays["complete"].all()
+
+
+def test_an_interruption_of_the_checks_keeps_the_finished_suite(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secure_ai.runs.attack.diagnose", interrupted)
+    saved = tmp_path / "adv.npz"
+    report = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5", save_adversarial=saved)
+    assert isinstance(report.result.interruption, KeyboardInterrupt)
+    assert report.result.complete
+    assert report.result.robust_accuracy.value == 0.0
+    assert [check.outcome for check in report.trust.checks if check.id == "checks-finished"] == [CheckOutcome.FAIL]
+    with np.load(saved) as arrays:
+        assert len(arrays["x_adv"]) == 24
 
 
 def test_a_spec_without_model_and_factory_is_refused(data: str) -> None:

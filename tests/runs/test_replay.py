@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import (
@@ -31,6 +32,7 @@ from secure_ai.models.tensors import images_to_float
 from secure_ai.runs.examples_file import read_examples
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.replay import replay
+from secure_ai.runs.replay_record import AttackRecord
 from secure_ai.runs.run import RunResult, run
 
 ATTACKED = "subject/attacked"
@@ -276,3 +278,11 @@ def test_the_commands_exit_codes(finished: RunResult, capsys: pytest.CaptureFixt
     assert "E_REPLAY" in capsys.readouterr().err
     assert run_command(["replay", str(finished.folder), "nothing"]) == 2
     assert run_command(["replay", str(tmp_path / "nowhere"), ATTACKED]) == 2
+
+
+def test_a_record_may_name_an_attack_of_art() -> None:
+    record = AttackRecord(name="art:SignOPTAttack", settings={"K": 200, "query_limit": 100})
+    assert record.settings["K"] == 200
+    for name in ("art:", "art:Sign OPT", "ART:SignOPTAttack", "pgd;"):
+        with pytest.raises(ValidationError):
+            AttackRecord(name=name, settings={})

@@ -13,6 +13,7 @@ import jsonschema
 import numpy as np
 import pytest
 
+import secure_ai
 from secure_ai.core.errors import (
     ConfigError,
     DigestMismatchError,
@@ -320,6 +321,29 @@ def test_bad_requests_write_nothing(tmp_path: Path, digit_files: dict[str, Path]
 def test_assess_needs_a_model(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no model"):
         run("assess", out=tmp_path / "out")
+
+
+def test_assess_with_labels_only_says_what_it_could_not_measure(
+    tmp_path: Path, finished: RunResult, digit_files: dict[str, Path]
+) -> None:
+    baseline = str(finished.folder / "models/baseline_cnn.keras")
+    result = run(
+        model=ModelSpec(model=baseline, access="labels"),
+        data=str(digit_files["test"]),
+        changes=[
+            "assess.n=20",
+            'assess.attack="noise,transfer:steps=3"',
+            "assess.curve=[1.0]",
+            f'assess.surrogate="{baseline}"',
+        ],
+        out=tmp_path / "out",
+    )
+    report: Any = result.report
+    assert result.exit_code == 0
+    assert not report["distances"]
+    assert sum("the network gives labels only" in text for text in report["not_tested"]) == 2
+    again = secure_ai.replay(result.folder, "subject/attacked")
+    assert again.verdict == "same"
 
 
 def test_assess_on_a_network_of_the_users_own(

@@ -54,10 +54,10 @@ class ModelOptions:
         )
 
     def like(self, model: str | None, arch: str | None) -> ModelSpec | None:
-        """Another model file that is fed as this one is; None without a file. Raises UsageError."""
+        """Another model file that is fed as this one is, its gradients used; None without a file. Raises UsageError."""
         if model is None and arch is not None:
             raise UsageError("an architecture without a file", where="--surrogate-arch", expected="--surrogate FILE")
-        return None if model is None else replace(self, model=model, arch=arch).spec()
+        return None if model is None else replace(self, model=model, arch=arch, access=None).spec()
 
 
 @Parameter(name="*")

@@ -77,6 +77,8 @@ def sample_n(dataset: Dataset, n: int, seed: int) -> Dataset:
     """
     _check_count(n, len(dataset), dataset.name)
     note = f"stratified random sample, {n} of {len(dataset)}, seed {seed}"
+    if dataset.note.startswith("first"):  # a random part of the first N is no random sample of the whole
+        note = f"{dataset.note}; of these a {note}"
     return dataset.select(stratified_sample(dataset.labels, n, seed), note)
 
 

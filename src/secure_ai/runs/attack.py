@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +32,7 @@ from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.transfer import DIGEST_CHARACTERS, bind_borrowed, names_transfer, no_surrogate
+from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer, no_surrogate
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs import defaults
 from secure_ai.runs.examples_file import Origin, read_examples, save_examples
@@ -160,12 +160,12 @@ def attack(
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    _refuse_early(attack, budget, len(dataset), surrogate)
+    _refuse_early(attack, budget, dataset, surrogate)
     compute = configure(precision)
     loaded = load_subject(model, dataset, events)
     target = target_for(loaded, dataset, spec_of(model), batch_size=batch_size, search_dtype=compute.search_dtype)
     plans = plans_for(attack, budget.norm, target.access)
-    check_cost(plans, len(dataset))
+    check_cost(plans, len(dataset), target.num_classes)
     checked = examine(target, dataset, seed)
     other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
     plans = bind_borrowed(plans, network=other, read=lambda file: read_examples(file, dataset))
@@ -181,12 +181,7 @@ def attack(
         progress=progress,
         keep_examples=save_adversarial is not None,
     )
-    more = [*checked.checks, *data_checks(dataset)]
-    if result.complete:
-        more += [same_answers(checked), *probes(checked.target, dataset, budget, seed, plans, result.robust)]
-    gradients = health_where_seen(checked.target, dataset) if result.complete else None
-    trust = judge_suite(result, gradients=gradients, made_for=_made_for(plans, loaded.digest), more=more)
-    if save_adversarial is not None and result.x_adv is not None:
+    if save_adversarial is not None and result.x_adv is not None and result.n:
         origin = Origin(
             model_digest=loaded.digest,
             data_digest=dataset.digest,
@@ -198,14 +193,23 @@ def attack(
         kept = result.evaluated
         labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
         save_examples(Path(save_adversarial), result.x_adv[kept], labels, index, origin)
+    more, gradients = [*checked.checks, *data_checks(dataset)], None
+    if result.complete:
+        try:
+            more += [same_answers(checked), *probes(checked.target, dataset, budget, seed, plans, result.robust)]
+            gradients = health_where_seen(checked.target, dataset)
+        except KeyboardInterrupt as interruption:  # the suite is whole: its result outlives the checks on it
+            more.append(check("checks-finished", False, "interrupted before every check of this verdict was made"))
+            result = replace(result, interruption=interruption)
+    trust = judge_suite(result, gradients=gradients, more=more)
     fixes = (*loaded.notes, *checked.fixes)
     return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other)
 
 
-def _refuse_early(attack: str, budget: PerturbationBudget, n: int, surrogate: ModelSpec | None) -> None:
+def _refuse_early(attack: str, budget: PerturbationBudget, dataset: Dataset, surrogate: ModelSpec | None) -> None:
     """What can be refused before any code of the user's runs."""
     plans = parse_attacks(attack, budget.norm)
-    check_cost(plans, n)
+    check_cost(plans, len(dataset), dataset.classes)
     _check_norm(plans, budget)
     _check_surrogate(plans, surrogate)
 
@@ -221,14 +225,6 @@ def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None)
             expected="--attack with transfer in it, e.g. fast,transfer",
             got=", ".join(plan.name for plan in plans),
         )
-
-
-def _made_for(plans: tuple[AttackPlan, ...], digest: str) -> str | None:
-    """Whom the examples were made for, where all come from elsewhere; None where an attack worked on the network."""
-    if any(plan.entry.knowledge != "transfer" for plan in plans):
-        return None
-    made_for = {str(plan.settings.get("made_for") or plan.settings.get("surrogate") or "") for plan in plans}
-    return digest if made_for == {digest[:DIGEST_CHARACTERS]} else made_for.pop()
 
 
 def surrogate_for(

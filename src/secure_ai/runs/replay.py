@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 import torch
@@ -32,6 +32,7 @@ from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable, write_bytes
+from secure_ai.models.access import Access
 from secure_ai.models.networks import NETWORKS
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
@@ -162,8 +163,10 @@ def replay(
     plans = _plans(record)
     dataset = _dataset(folder, record, data, events)
     place = _place(dataset, record, index)
-    if record.shard_size != SHARD_SIZE or len(record.shards) != -(-len(dataset) // SHARD_SIZE):
-        raise ReplayError("the run was cut into other shards", expected=SHARD_SIZE, got=record.shard_size)
+    cut, now = (len(record.shards), record.shard_size), (-(-len(dataset) // SHARD_SIZE), SHARD_SIZE)
+    if cut != now:
+        expected, got = (f"{shards} of at most {size} images" for shards, size in (now, cut))
+        raise ReplayError("the run was cut into other shards", expected=expected, got=got)
     compute = configure("float32" if folder.run.get("precision") == "float32" else "auto", threads=record.threads)
     target = _target(folder, measurement, dataset, model, compute.search_dtype, events)
     if target.digest != record.model_digest:
@@ -299,6 +302,7 @@ def _surrogate(
         **(user if isinstance(user, dict) else {}),
         "model": folder.recipe.assess.surrogate,
         "arch": folder.recipe.assess.surrogate_arch,
+        "access": None,
     }
     spec = surrogate or _named(named, "--surrogate FILE --surrogate-arch ARCH")
     found = surrogate_for(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
@@ -309,12 +313,20 @@ def _surrogate(
     return found
 
 
+def _access(value: object) -> Access | None:
+    """What run.json says that attacks could use. Raises ValueError for anything else."""
+    if value is not None and value not in get_args(Access):
+        raise ValueError
+    return cast(Access | None, value)
+
+
 def _named(user_model: Any, flags: str) -> ModelSpec:
     """The network that run.json names, unless code makes it: a file may not choose code."""
     try:
         spec = ModelSpec(
             model=str(user_model["model"]),
             arch=user_model["arch"],
+            access=_access(user_model["access"]),
             mean=tuple(float(value) for value in user_model["mean"]),
             std=tuple(float(value) for value in user_model["std"]),
             value_range=(float(user_model["value_range"][0]), float(user_model["value_range"][1])),

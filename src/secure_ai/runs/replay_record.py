@@ -30,8 +30,8 @@ class _Strict(BaseModel):
 class AttackRecord(_Strict):
     """One attack of the suite, its settings resolved."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9-]{1,64}$")]
-    settings: dict[Annotated[str, Field(pattern=r"^[a-z_]{1,64}$")], int | float | bool | str]
+    name: Annotated[str, Field(pattern=r"^(art:[A-Za-z0-9]{1,60}|[a-z0-9-]{1,64})$")]
+    settings: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]{1,64}$")], int | float | bool | str]
 
 
 class DataRecord(_Strict):

@@ -153,3 +153,10 @@ def test_a_protocol_that_its_norm_lacks_is_refused() -> None:
         parse_attacks("plus", "l1")
     with pytest.raises(AttackSettingsError, match="suite takes no settings"):
         parse_attacks("autoattack:steps=3")
+
+
+def test_plus_on_all_of_mnist_is_no_endless_work() -> None:
+    plans = parse_attacks("plus", "linf")
+    assert check_cost(plans, 60_000, 10) <= MAX_PASSES
+    with pytest.raises(CostLimitError):
+        check_cost(plans, 60_000)

@@ -439,3 +439,11 @@ def test_saved_examples_outside_the_budget_are_refused(cnn_case: Callable[..., A
         ).clean_accuracy.value
         == 1.0
     )
+
+
+def test_margin_left_shuts_out_no_sample_of_which_nothing_is_known_inside_eps(linear_case: Callable[..., Any]) -> None:
+    case = linear_case("linf", 0.05)
+    plans = parse_attacks("fab-t:minimize=false,noise:margin_left=1.0", "linf")
+    result = run_suite(case.target, case.x, case.y, budget=PerturbationBudget("linf", 0.04), attacks=plans, seed=1)
+    assert not result.broken[0].any()
+    assert result.attempted[1].all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
+from secure_ai.models.access import Access
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.catalogue import check_cost, forecast_passes, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan
@@ -136,8 +137,11 @@ def test_transferred_examples_alone_are_no_robust_accuracy(
 ) -> None:
     case = linear_case("linf", 0.05)
     result = suite(case.target, case, f"transfer:steps={STEPS}", 0.1, copy_of(case))
-    assert judge_suite(result, made_for="e" * 64).verdict is Verdict.BROKEN
-    assert judge_suite(result).verdict is Verdict.DOUBTFUL
+    assert judge_suite(result).verdict is Verdict.BROKEN
+    same = copy_of(case, digest=case.target.digest)
+    assert judge_suite(suite(case.target, case, "transfer:steps=5", 0.1, same)).verdict is Verdict.DOUBTFUL
+    with_own = suite(case.target, case, "transfer:steps=5,fgsm", 0.1, copy_of(case))
+    assert judge_suite(with_own).verdict is Verdict.DOUBTFUL
     assert not any(is_iterative(plan) for plan in result.plans)
 
 
@@ -197,3 +201,30 @@ def test_saved_examples_are_found_by_their_image(linear_case: Callable[..., Any]
     nothing = run_suite(case.target, case.x, case.y, budget=budget, attacks=[bound_examples({}, "")], seed=9)
     assert nothing.robust_accuracy.value == 1.0
     assert nothing.rows[0].unmoved == len(case.y)
+
+
+@pytest.mark.parametrize("access", ["scores", "labels"])
+def test_a_surrogate_without_gradients_is_refused(
+    linear_case: Callable[..., Any], copy_of: Callable[..., Target], access: str
+) -> None:
+    case = linear_case("linf", 0.05)
+    surrogate = copy_of(case)
+    surrogate.access = cast(Access, access)
+    with pytest.raises(AttackSettingsError, match="follows the surrogate's gradients"):
+        suite(case.target, case, "transfer", 0.1, surrogate)
+
+
+@pytest.mark.parametrize("foreign_first", [True, False])
+def test_of_several_origins_a_foreign_one_decides(
+    linear_case: Callable[..., Any], copy_of: Callable[..., Target], foreign_first: bool
+) -> None:
+    case = linear_case("linf", 0.05)
+    networks = [copy_of(case), copy_of(case, digest=case.target.digest)]
+    budget, texts = PerturbationBudget("linf", 0.1), ("transfer:steps=5", "transfer:steps=6")
+    plans = [
+        bind_borrowed(parse_attacks(text, "linf"), network=network)[0]
+        for text, network in zip(texts, networks if foreign_first else networks[::-1], strict=True)
+    ]
+    result = run_suite(case.target, case.x, case.y, budget=budget, attacks=tuple(plans), seed=1)
+    evidence = next(check.evidence for check in judge_suite(result).checks if check.id == "made-for-another-network")
+    assert evidence.startswith("the examples were made for network eeeeeeeeeeee,")

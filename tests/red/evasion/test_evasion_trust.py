@@ -249,9 +249,17 @@ def test_the_weaker_attack_must_not_win(
     )
     found = of(judge_suite(worse), identifier)
     assert found.outcome.value == outcome
-    assert f"broke {extra} of {n} samples" in found.evidence
+    assert f"broke {extra} samples" in found.evidence
+    assert found.evidence.endswith(f"did not, of {n}")
     better = outcome_table(result, [list(range(20)), list(range(5))], n)
     assert of(judge_suite(better), identifier).outcome is CheckOutcome.PASS
+
+
+def test_a_weaker_attack_that_worked_on_no_survivor_says_nothing(cnn_case: Callable[..., Any]) -> None:
+    result = run(cnn_case(20), "pgd:steps=5,noise:margin_left=0", budget=PerturbationBudget("linf", 0.001))
+    assert not result.broken.all()
+    assert not result.attempted[1].any()
+    assert of(judge_suite(result), "black-box-beats-white-box").outcome is CheckOutcome.NOT_RUN
 
 
 def test_attacks_on_different_samples_are_not_compared(cnn_case: Callable[..., Any]) -> None:

@@ -186,29 +186,32 @@ def _parse_number(text: str, default: float, low: float, high: float, *, where: 
     return value
 
 
-def forecast_passes(plans: Sequence[AttackPlan], n: int) -> int:
+def forecast_passes(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_FOR_BOUND) -> int:
     """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification.
 
     A plan whose attack is not of this catalogue (the caller's own, or one of ART's, whose counts are bounded when they
     are read) counts with its verification only; `transfer` with its surrogate's.
+
+    Args:
+        classes: of the network, where it is known: FAB's cost grows with them.
     """
-    return n * (1 + sum(1 + _passes(plan) for plan in plans))
+    return n * (1 + sum(1 + _passes(plan, classes) for plan in plans))
 
 
-def _passes(plan: AttackPlan) -> int:
+def _passes(plan: AttackPlan, classes: int) -> int:
     if plan.name == "transfer" and plan.entry.source == BORROWED["transfer"].source:
         return int(plan.settings["restarts"]) * (2 * int(plan.settings["steps"]) + 1)
     if ATTACKS.get(plan.name) is not plan.entry:
         return 0
     if plan.name in PASSES:
         return PASSES[plan.name](plan.settings)
-    costs = [COSTS[plan.name](plan.settings, norm, CLASSES_FOR_BOUND) for norm in plan.entry.norms]
+    costs = [COSTS[plan.name](plan.settings, norm, classes) for norm in plan.entry.norms]
     return max(cost.forward + cost.backward for cost in costs)
 
 
-def check_cost(plans: Sequence[AttackPlan], n: int) -> int:
+def check_cost(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_FOR_BOUND) -> int:
     """`forecast_passes`, or a refusal before any work. Raises CostLimitError above MAX_PASSES."""
-    passes = forecast_passes(plans, n)
+    passes = forecast_passes(plans, n, classes)
     if passes > MAX_PASSES:
         raise CostLimitError(
             "these attacks would never end",

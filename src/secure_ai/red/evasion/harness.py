@@ -75,7 +75,7 @@ def run_suite(
         budget=budget, attacks=tuple(attacks), seed=seed, target_label=target_label, independent=independent
     )
     _check_plans(target, suite)
-    check_cost(attacks, len(labels))
+    check_cost(attacks, len(labels), target.num_classes)
     started = time.perf_counter()
     with target.attacked():
         shards, interruption = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))

@@ -79,6 +79,7 @@ class ShardResult:
         unmoved: (A, N) bool, the clean image came back.
         predictions: (N,) under the first attack that met the goal, else that misclassified, else the clean one.
         x_adv: (N, C, H, W), the example that met the goal, else the attempt of largest margin; `x` if not attacked.
+        strength: (N,) float32, how far past its goal the example in `x_adv` is, in logits; -inf where none counts.
         costs: one an attack.
         queries: (A, N) int64, the model calls that each black-box attack spent on a sample, without our verification.
     """
@@ -173,7 +174,7 @@ def _worth(plan: AttackPlan, result: ShardResult, distance: Tensor) -> Tensor:
     unbroken = ~result.met.any(dim=0)
     if plan.margin_left is None:
         return unbroken
-    untried = ~result.attempted.any(dim=0)
+    untried = torch.isinf(result.strength)  # no attempt yet that counts: outside eps tells nothing of the inside
     return unbroken & (untried | (-result.strength <= plan.margin_left * distance))
 
 

@@ -173,7 +173,8 @@ def bind_borrowed(
         read: file name to its examples.
 
     Raises:
-        AttackSettingsError: `transfer` without a surrogate, or `examples` where none can be read.
+        AttackSettingsError: `transfer` without a surrogate or with one that offers no gradients, or `examples` where
+            none can be read.
     """
     return tuple(_bound(plan, network, read) for plan in plans)
 
@@ -182,6 +183,13 @@ def _bound(plan: AttackPlan, network: Target | None, read: ReadExamples | None) 
     if plan.entry is BORROWED["transfer"]:
         if network is None:
             raise no_surrogate()
+        if network.access != "gradients":
+            raise AttackSettingsError(
+                "transfer follows the surrogate's gradients",
+                where=network.name,
+                expected="gradients",
+                got=network.access,
+            )
         settings = {**plan.settings, "surrogate": network.digest[:DIGEST_CHARACTERS]}
         return _callable(plan, cast(Attack, partial(transfer, network=network)), settings, "transfer")
     if plan.entry is BORROWED["examples"]:

@@ -46,7 +46,6 @@ def judge_suite(
     result: SuiteResult,
     *,
     model_digest: str | None = None,
-    made_for: str | None = None,
     gradients: GradientHealth | None = None,
     more: Sequence[Check] = (),
 ) -> Trust:
@@ -56,7 +55,6 @@ def judge_suite(
 
     Args:
         model_digest: of the network that the number is claimed for; None: the one that was attacked.
-        made_for: of the network that all examples were made for, empty where unknown; None: the one that was attacked.
         gradients: measured at the clean images; None: that check is not run.
         more: checks made elsewhere that this number depends on, such as preflight's.
     """
@@ -68,7 +66,7 @@ def judge_suite(
             result.complete,
             f"{result.n} of {len(result.evaluated)} samples went through all {len(result.plans)} attacks",
         ),
-        _origin(result.model_digest if made_for is None else made_for, model_digest or result.model_digest),
+        _origin(_made_for(result), model_digest or result.model_digest),
         check(
             "one-step-only",
             bool(names),
@@ -112,6 +110,18 @@ def lowest_claim(rates: Mapping[str, Rate]) -> tuple[str, Rate]:
     return name, rates[name]
 
 
+def _made_for(result: SuiteResult) -> str:
+    """Of which network the examples are: the attacked one's digest where an attack worked on it; else a foreign one's.
+
+    Where several networks' examples were borrowed, one that is not the attacked one decides; empty where unknown.
+    """
+    own = result.model_digest
+    if any(plan.entry.knowledge != "transfer" for plan in result.plans):
+        return own
+    origins = {str(plan.settings.get("made_for") or plan.settings.get("surrogate") or "") for plan in result.plans}
+    return max(origins - {own[:DIGEST_CHARACTERS]}, default=own)
+
+
 def _origin(made_for: str, claimed_for: str) -> Check:
     identifier = "made-for-another-network"
     if not made_for:
@@ -140,11 +150,14 @@ def _beats(
         return check(identifier, None, "no two attacks of this suite can be compared on the same samples")
     tried = result.attempted[stronger].any(axis=0)
     failed = tried & ~result.broken[stronger].any(axis=0)
-    extra = int((failed & result.broken[weaker].any(axis=0)).sum())
-    n = int(tried.sum())
-    names = f"{_names(result.plans, weaker)} broke {extra} of {n} samples that {_names(result.plans, stronger)} did not"
-    if n == 0:
-        return check(identifier, None, "no sample was attacked")
+    n, again = int(tried.sum()), failed & result.attempted[weaker].any(axis=0)
+    if n == 0 or (failed.any() and not again.any()):
+        return check(identifier, None, f"{_names(result.plans, weaker)} worked on no sample that withstood the others")
+    extra = int((again & result.broken[weaker].any(axis=0)).sum())
+    # The share is of all that were tried: it is what the accuracy would lose.
+    names = (
+        f"{_names(result.plans, weaker)} broke {extra} samples that {_names(result.plans, stronger)} did not, of {n}"
+    )
     masked = extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE
     return check(identifier, not masked, names)
 
@@ -167,10 +180,12 @@ def _gradients(health: GradientHealth | None) -> Check:
 
 def _moved(result: SuiteResult) -> Check:
     identifier = "attempts-moved"
-    tried, unmoved = sum(row.attempted for row in result.rows), sum(row.unmoved for row in result.rows)
+    # Attacks of another library may give the clean image back where they fail: that is their contract, not blindness.
+    rows = [row for row in result.rows if row.attempted and not row.plan.name.startswith("art:")]
+    tried, unmoved = sum(row.attempted for row in rows), sum(row.unmoved for row in rows)
     if not tried or result.budget.eps == 0:
-        return check(identifier, None, f"{tried} attempts at {result.budget}")
-    worst = max((row for row in result.rows if row.attempted), key=lambda row: row.unmoved / row.attempted)
+        return check(identifier, None, f"{tried} attempts of our own at {result.budget}")
+    worst = max(rows, key=lambda row: row.unmoved / row.attempted)
     evidence = (
         f"{worst.plan.name} gave {worst.unmoved} of {worst.attempted} clean images back ({unmoved} of {tried} in all)"
     )

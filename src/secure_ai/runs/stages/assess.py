@@ -94,7 +94,7 @@ def attack_subject(work: Work) -> Outputs:
     surrogate = other[1].target if other else None
     attacks = work.settings["attack"]
     plans = plans_for(attacks, budget.norm, target.access)
-    check_cost(plans, len(dataset))
+    check_cost(plans, len(dataset), target.num_classes)
     result = whole_suite(target, dataset, budget, attacks, seed, work.progress, surrogate=surrogate, keep_examples=True)
     collected = Collected(stage="assess/attack", model=SUBJECT, replay="")
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
@@ -223,11 +223,20 @@ def monotone_check(before: np.ndarray, now: np.ndarray) -> Check:
     return check("monotone-in-eps", risen <= fallen or p > SIGNIFICANT, evidence)
 
 
+def _not_tested(reason: str) -> Outputs:
+    """The stage's result where there is nothing to measure with, and why."""
+    return {"result.json": json_bytes({"measurements": [], "values": {}, "not_tested": [reason]})}
+
+
 def distance(work: Work) -> Outputs:
     """The median distance to the nearest adversarial example that a minimum-norm attack finds, on a smaller sample."""
     whole = _sample(work)
     dataset = sample(whole, work.settings["distance_n"], work.settings["seed"])
     _, checked = _subject(work, dataset)
+    if checked.target.access != "gradients":
+        return _not_tested(
+            f"the median distance: its attacks follow gradients, and the network gives {checked.target.access} only"
+        )
     norm, steps = work.settings["norm"], work.settings["distance_steps"]
     found = minimum_distances(checked.target, dataset, norm, steps, work.settings["seed"], work.progress)
     return {"result.json": json_bytes({"distances": [found], "measurements": [], "values": {}})}
@@ -239,6 +248,10 @@ def transferred(work: Work) -> Outputs:
     other = _surrogate(work, dataset)
     if other is None:
         return {"result.json": json_bytes({"measurements": [], "values": {}})}
-    targets = {SUBJECT: _subject(work, dataset)[1].target, "surrogate": other[1].target}
+    subject = _subject(work, dataset)[1].target
+    if subject.access != "gradients":
+        reason = f"the transfer matrix: examples are made along gradients, and the network gives {subject.access} only"
+        return _not_tested(reason)
+    targets = {SUBJECT: subject, "surrogate": other[1].target}
     steps, seed = work.settings["transfer_steps"], work.settings["seed"]
     return matrix(targets, dataset, _budget(work, dataset), steps, seed, "assess/transfer", work.progress).outputs()

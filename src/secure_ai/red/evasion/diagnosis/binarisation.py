@@ -29,6 +29,7 @@ FEWEST = 8  # images whose test must count
 LEAST_SUCCESS = 0.95  # the paper's public code passes an attack from about this success rate on
 RIDGE = 0.1  # of the mean variance of a feature; with less, honest networks' readouts have local optima (zoo A)
 MOST_STEPS = 100
+MOST_EOT_SAMPLES = 20  # what AutoAttack's `rand` averages
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -156,6 +157,6 @@ def _breaks(probe: Probe, plan: AttackPlan, image: Tensor, readout: _Readout, dr
 
 
 def _bounded(plan: AttackPlan) -> AttackPlan:
-    most = {"steps": MOST_STEPS, "restarts": 1}
+    most = {"steps": MOST_STEPS, "restarts": 1, "eot_samples": MOST_EOT_SAMPLES}
     settings = {key: min(int(value), most[key]) if key in most else value for key, value in plan.settings.items()}
     return replace(plan, settings=settings)
