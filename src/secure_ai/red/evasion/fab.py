@@ -73,7 +73,7 @@ def fab(
     Args:
         target: see `Attack`, as for all arguments down to `active`.
         steps: linearisations per run.
-        restarts: runs; the first starts at the clean image, the others at random within half of eps.
+        restarts: runs; the first starts at the clean image, the others at random at a distance of half of eps.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
 
     Returns:

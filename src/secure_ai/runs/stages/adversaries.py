@@ -46,7 +46,10 @@ def fgsm_random_start(eps: float, classes: int, step_size: float) -> Adversary:
 
 
 def pgd_on_the_fly(eps: float, classes: int, steps: int) -> Adversary:
-    """Madry et al. (1706.06083): PGD on the network as it stands; a sample stops where it is misclassified."""
+    """Madry et al. (1706.06083): PGD on the network as it stands.
+
+    Note: a sample stops where it is first misclassified, a weaker adversary than theirs, which takes every step.
+    """
     budget = PerturbationBudget("linf", eps)
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:

@@ -113,6 +113,20 @@ def test_gradients_taken_inside_the_forward_pass_are_seen(
     assert fails(found) == {"optimises-inside"}
 
 
+def test_switching_gradients_off_inside_is_no_optimisation(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    def call(network: nn.Module, x: Tensor) -> Tensor:
+        torch.zeros(1).requires_grad_(False)
+        torch.zeros(1).requires_grad_(requires_grad=False)
+        answer: Tensor = network(x)
+        return answer
+
+    case = cnn_case(40)
+    found = checks_of(target_of(Around(case.target.network, call), case.x, 5), case.x, case.y)
+    assert fails(found) == set()
+
+
 def test_a_network_that_draws_is_random_and_the_caller_s_randomness_is_left_alone(
     cnn_case: Callable[..., Any], target_of: Callable[..., Target]
 ) -> None:

@@ -53,7 +53,8 @@ class _Differentiations(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if function in DIFFERENTIATE:
+        switched_off = function is Tensor.requires_grad_ and False in (*args[1:], *(kwargs or {}).values())
+        if function in DIFFERENTIATE and not switched_off:
             self.found.append(getattr(function, "__name__", "backward"))
         return function(*args, **(kwargs or {}))
 
