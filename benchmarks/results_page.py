@@ -329,8 +329,8 @@ EVASION_NOTES = {
     "fgsm-speed": "Each side's clock runs over the clean accuracy, the attack and the robust accuracy by its own "
     "network. `ours` under peer settings: the peer is given our memory layout and frozen weights. "
     "While one thread worked on this, the other core ran another benchmark.",
-    "memory": "One process a figure, and the allocator moves it by tens of MiB from one to the next. Asked: at most "
-    "than the leanest peer's and 20 % on top.",
+    "memory": "The median of fresh processes: what the allocator keeps differs from one to the next. Asked: at most "
+    "the leanest peer's and 20 % on top.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than 5 pairs: a ratio is "
     "indicative; the processor time does not depend on what else runs.",
     "autoattack-seeds": "Networks by the recipe of Wong, Rice and Kolter (2001.03994) on 54,000 training images, "
