@@ -79,6 +79,14 @@ def test_an_interruption_of_the_checks_keeps_the_finished_suite(
         assert len(arrays["x_adv"]) == 24
 
 
+def test_examples_are_written_to_npz_files_only(data: str, tmp_path: Path) -> None:
+    victim = tmp_path / "victim.pt"
+    victim.write_bytes(b"weights")
+    with pytest.raises(UsageError, match="bad output"):
+        secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="fgsm", save_adversarial=victim)
+    assert victim.read_bytes() == b"weights"
+
+
 def test_a_spec_without_model_and_factory_is_refused(data: str) -> None:
     with pytest.raises(UsageError, match="no model named"):
         secure_ai.attack(ModelSpec(), data, norm="linf", eps="0.4")

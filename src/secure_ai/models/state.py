@@ -30,7 +30,7 @@ def fit_state(network: nn.Module, state: Mapping[str, Tensor], *, where: str) ->
     }
     found = "; ".join(f"{kind}: {_listed(names)}" for kind, names in problems.items() if names)
     if found:
-        prefixed = {name.removeprefix("module.") for name in state} == wanted.keys()
+        prefixed = problems["missing"] and {name.removeprefix("module.") for name in state} == wanted.keys()
         hint = "the names begin with `module.`: save the state_dict() of the network inside DataParallel"
         raise StateMismatchError(
             "the weights do not fit the architecture",

@@ -156,6 +156,8 @@ def attack(
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
     if save_adversarial is not None:
+        if Path(save_adversarial).suffix != ".npz":  # or a slip overwrites the model itself
+            raise UsageError("bad output", where="--save-adversarial", expected="FILE.npz", got=str(save_adversarial))
         refuse_unwritable(Path(save_adversarial))
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
