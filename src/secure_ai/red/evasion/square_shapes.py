@@ -36,9 +36,14 @@ def window_side(share: float, height: int, width: int, norm: Norm) -> int:
 
 
 def place(height: int, width: int, side: int, generator: torch.Generator) -> tuple[slice, slice]:
-    """Rows and columns of a window drawn evenly from all places; one for the shard, as all its samples share it."""
-    top = int(torch.randint(height - side + 1, (), generator=generator))
-    left = int(torch.randint(width - side + 1, (), generator=generator))
+    """Rows and columns of a window; one for the shard, as all its samples share it.
+
+    Note:
+        The paper draws from all places (algorithms 2 and 3); its authors' code and AutoAttack never touch the last row
+        and column. We follow the code, which is the protocol: on images with an empty margin it also breaks more.
+    """
+    top = int(torch.randint(max(height - side, 1), (), generator=generator))
+    left = int(torch.randint(max(width - side, 1), (), generator=generator))
     return slice(top, top + side), slice(left, left + side)
 
 

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.square_shapes import bump, pattern, share_at, tiled, window_side
+from secure_ai.red.evasion.square_shapes import bump, pattern, place, share_at, tiled, window_side
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
-ENOUGH: dict[Norm, float] = {"linf": 1.05, "l2": 2.0, "l1": 4.0}
-"""Multiple of the smallest distance at which 2,000 queries break every image of the linear model: windows of at least
-3 x 3 values cannot follow an optimum that is not smooth."""
+ENOUGH: dict[Norm, float] = {"linf": 2.0, "l2": 2.0, "l1": 4.0}
+"""Multiple of the smallest distance at which 2,000 queries break every image of the linear model: no window reaches the
+last row and column (linf: they keep the first stripes), and windows of 3 x 3 cannot follow an optimum not smooth."""
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -65,7 +65,7 @@ def test_a_target_label_is_the_goal(oracle: Any, run: Any) -> None:
 
 
 def test_sees_scores_only(oracle: Any, cut: Target, run: Any) -> None:
-    eps = 1.2 * float(oracle.optimum("linf").max())
+    eps = ENOUGH["linf"] * float(oracle.optimum("linf").max())
     x_adv = run("square", cut, oracle.x, oracle.y, "linf", eps, query_budget=1000, rescale_schedule=True)
     assert bool((cut.predict(x_adv) != oracle.y).all())
 
@@ -89,6 +89,14 @@ def test_the_schedule_halves_the_share_at_the_papers_queries() -> None:
     assert window_side(0.8 / 128, 28, 28, "linf") == 2
     assert window_side(0.001, 28, 28, "l2") == 3
     assert window_side(0.8, 5, 28, "l2") == 5
+
+
+def test_windows_lie_everywhere_but_on_the_last_row_and_column() -> None:
+    draw = torch.Generator().manual_seed(0)
+    drawn = [place(6, 9, 3, draw) for _ in range(400)]
+    assert {rows.start for rows, _ in drawn} == {0, 1, 2}
+    assert {columns.start for _, columns in drawn} == {0, 1, 2, 3, 4, 5}
+    assert place(6, 9, 6, draw)[0] == slice(0, 6)
 
 
 @pytest.mark.parametrize("norm", ["l2", "l1"])
