@@ -227,6 +227,21 @@ def test_report_2s_flags_are_taken_in_either_spelling(
         assert list(content["stages"])[:2] == ["report-2/baseline", "report-2/baseline/measure"]
 
 
+def test_a_reader_that_leaves_early_is_no_error(model: Path, digit_files: dict[str, Path]) -> None:
+    words = ["attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "0.1"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as gone:
+        done = subprocess.run(
+            [sys.executable, "-m", "secure_ai", *words, "--attack", "fgsm"],
+            stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "E_USER_CODE" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     import signal
 

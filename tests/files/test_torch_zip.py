@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from secure_ai.core.errors import ChildFailedError, PickleRefusedError, SafetensorsError
+from secure_ai.core.errors import ChildFailedError, NonFiniteError, PickleRefusedError, SafetensorsError
 from secure_ai.files import torch_zip
 from secure_ai.files.open import FileBytes
 from secure_ai.files.safetensors import safetensors_bytes
@@ -68,6 +68,21 @@ def test_a_checkpoint_gives_the_tensors_under_its_known_key() -> None:
     read = read_torch_state(FileBytes("m.pt", content))
     assert list(read) == ["w"]
     np.testing.assert_array_equal(read["w"], [1, 1])
+
+
+def test_another_nesting_is_refused_with_the_keys_that_are_known() -> None:
+    with pytest.raises(PickleRefusedError, match="a dict inside") as raised:
+        read_torch_state(FileBytes("m.pt", saved({"net": state(), "epoch": 3})))
+    assert "'state_dict', 'model'" in raised.value.expected
+    assert raised.value.where.endswith("net")
+
+
+def test_weights_that_are_not_finite_are_named() -> None:
+    weights = {"first": torch.ones(2), "second.bias": torch.tensor([1.0, float("nan")])}
+    with pytest.raises(NonFiniteError) as raised:
+        read_torch_state(FileBytes("m.pt", saved(weights)))
+    assert "second.bias" in raised.value.where
+    assert "first" not in raised.value.where
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,36 @@ def test_examples_are_written_to_npz_files_only(data: str, tmp_path: Path) -> No
     assert victim.read_bytes() == b"weights"
 
 
+def test_only_saved_examples_are_replaced(data: str, tmp_path: Path) -> None:
+    """The data of the user may be an .npz file too."""
+    victim, saved = tmp_path / "mine.npz", tmp_path / "kept.npz"
+    np.savez(victim, images=np.zeros((2, 4, 4), np.uint8))
+    before = victim.read_bytes()
+    for _ in range(2):  # the second time it replaces its own
+        secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=2", save_adversarial=saved)
+    with pytest.raises(UsageError, match="another file"):
+        secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=2", save_adversarial=victim)
+    assert victim.read_bytes() == before
+    (tmp_path / "text.npz").write_text("no archive")
+    with pytest.raises(UsageError, match="another file"):
+        secure_ai.attack(
+            rows(), data, norm="linf", eps="0.4", attack="pgd:steps=2", save_adversarial=tmp_path / "text.npz"
+        )
+
+
+def test_a_surrogate_without_architecture_is_told_by_its_own_flag(data: str, tmp_path: Path) -> None:
+    from secure_ai.core.errors import ArchError
+    from secure_ai.files.safetensors import safetensors_bytes
+
+    (tmp_path / "s.safetensors").write_bytes(safetensors_bytes({"weight": np.zeros((2, 16), np.float32)}, {}))
+    with pytest.raises(ArchError, match="the surrogate") as raised:
+        secure_ai.attack(
+            rows(), data, norm="linf", eps="0.4", attack="pgd:steps=2,transfer",
+            surrogate=ModelSpec(model=str(tmp_path / "s.safetensors")),
+        )  # fmt: skip
+    assert "--surrogate-arch" in raised.value.hint
+
+
 def test_a_spec_without_model_and_factory_is_refused(data: str) -> None:
     with pytest.raises(UsageError, match="no model named"):
         secure_ai.attack(ModelSpec(), data, norm="linf", eps="0.4")

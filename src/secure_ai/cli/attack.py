@@ -10,7 +10,7 @@ from secure_ai.cli.main import Terminated
 from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, printable
 from secure_ai.core.findings import exceeds
 from secure_ai.runs import defaults
 
@@ -39,7 +39,7 @@ def attack(
             sigma-zero, hopskipjump, noise; transfer with --surrogate, examples:FILE.npz, art:NAME. Their settings:
             docs/attacks.md.
         batch_size: Most images in one pass; it does not change results.
-        save_adversarial: Write the examples to this .npz file.
+        save_adversarial: Write the examples to this .npz file; one of saved examples is replaced.
         surrogate: Model file of another network; makes the attack `transfer` available, e.g. --attack fast,transfer.
             It is fed as the model is.
         surrogate_arch: The surrogate's architecture, as --arch.
@@ -64,6 +64,8 @@ def attack(
         print_json(report.as_json())
     else:
         print_attack(report)
+        if save_adversarial is not None and report.result.n:
+            print(f"examples: {printable(str(save_adversarial))}")
     if report.result.interruption is not None:  # the partial result is out, and stays the only document
         terminated = isinstance(report.result.interruption, Terminated)
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)

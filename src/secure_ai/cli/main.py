@@ -91,7 +91,10 @@ def run_command(arguments: list[str]) -> int:
         code = build_app()(arguments, exit_on_error=False, print_error=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else EXIT_OK
-    except SystemExit:
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # rich's way of saying that nobody reads any more
+            _discard_stdout()
+            return EXIT_OK
         return _refuse(_error("E_USER_CODE", "the code that was named ended the process"), as_json, EXIT_INCONCLUSIVE)
     except CycloptsError as error:
         return _refuse(_usage_error(error), as_json, EXIT_BAD_INPUT)

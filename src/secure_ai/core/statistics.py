@@ -11,6 +11,7 @@ Z_95 = 1.959963984540054
 LEAST_EXPECTED = 5  # below it the chi-square distribution misjudges sparse tables
 DRAWS = 9_999
 TIE = 1e-9
+LEAST_EXTRA, LEAST_EXTRA_SHARE = 3, 0.005
 
 
 def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -35,6 +36,15 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (0.0 if successes == 0 else max(0.0, centre - half), 1.0 if successes == n else min(1.0, centre + half))
+
+
+def beyond_chance(extra: int, n: int) -> bool:
+    """Whether `extra` of `n` samples broken by a weaker or shorter attack alone are more than chance.
+
+    One image in 184 is not masking: at least LEAST_EXTRA images, and the lower end of the share's 95 % interval above
+    LEAST_EXTRA_SHARE.
+    """
+    return extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:

@@ -34,6 +34,9 @@ def load_data(
     the first N images in file order (no random sample, and the note says so), or `~N`: a stratified random sample drawn
     with `seed`.
 
+    Returns:
+        images (N, C, H, W) uint8, labels (N,) int64, and the name, digest and note that reports carry.
+
     Args:
         split: "train" or "test", for folders that hold both; `mnist:...` names its own.
         n: the same as `:N`.

@@ -45,6 +45,15 @@ def judge_state_dict_pickle(content: bytes, *, where: str) -> StateDictPickle:
     if not isinstance(chosen, DictValue) or not chosen.entries:
         raise PickleRefusedError("not a state dict", where=where, expected="text to tensor", got=kind_of(chosen))
     for name, value in chosen.entries.items():
+        if isinstance(value, DictValue):
+            keys = ", ".join(repr(key) for key in NESTING_KEYS)
+            raise PickleRefusedError(
+                "a dict inside the state dict",
+                where=f"{where} {name}",
+                expected=f"tensors at the top, or under one of {keys}",
+                got=kind_of(value),
+                hint="save the state dict alone: torch.save(model.state_dict(), FILE)",
+            )
         if not isinstance(name, str) or not TENSOR_NAME.fullmatch(name) or not isinstance(value, TensorView):
             raise PickleRefusedError(
                 "an entry of the state dict is not a named tensor",

@@ -146,7 +146,8 @@ def _check_storages(file: FileBytes, judged: StateDictPickle, members: Mapping[s
         odd = sorted(present ^ judged.storages.keys())[:3]
         raise PickleRefusedError("the archive's storages are not those of the pickle", where=file.name, got=odd)
     for key, storage in judged.storages.items():
-        where = f"{file.name}: data/{key}"
+        tensors = [name for name, view in judged.tensors.items() if view.storage is storage]
+        where = f"{file.name}: data/{key}" + (f" ({', '.join(tensors[:3])})" if tensors else "")
         dtype = np.dtype(STORAGES[storage.kind])
         if members[f"data/{key}"].bytes != storage.count * dtype.itemsize:
             expected = f"{storage.count} elements of {dtype.itemsize} bytes"

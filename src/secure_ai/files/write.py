@@ -40,6 +40,8 @@ def refuse_unwritable(path: Path) -> None:
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise FileKindError("the output is not a regular file", where=path.name, hint="remove it first")
+    if not path.parent.is_dir():
+        raise EnvironmentFailedError("there is no such folder", where=path.parent, hint="make it first")
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise EnvironmentFailedError("the folder cannot be written to", where=path.parent, expected="a writable folder")
 

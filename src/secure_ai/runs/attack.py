@@ -12,7 +12,7 @@ import torch
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
-from secure_ai.core.errors import UsageError
+from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Measurement
 from secure_ai.core.seeds import generator
@@ -35,7 +35,7 @@ from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer, no_surrogate
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs import defaults
-from secure_ai.runs.examples_file import Origin, read_examples, save_examples
+from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.subject import load_subject, spec_of
@@ -151,7 +151,8 @@ def attack(
         surrogate: the network that the attack `transfer` makes its examples on.
 
     Raises:
-        SecureAIError: anything in the request, the files or the network that cannot be used.
+        SecureAIError: anything in the request, the files or the network that cannot be used; an `.npz` file that holds
+            something other than saved examples is not replaced.
     """
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
@@ -159,6 +160,7 @@ def attack(
         if Path(save_adversarial).suffix != ".npz":  # or a slip overwrites the model itself
             raise UsageError("bad output", where="--save-adversarial", expected="FILE.npz", got=str(save_adversarial))
         refuse_unwritable(Path(save_adversarial))
+        refuse_replacing(Path(save_adversarial))
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
@@ -233,7 +235,13 @@ def surrogate_for(
     spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
 ) -> Target:
     """The surrogate as something to make examples on: loaded, fed as said, with preflight's fixes."""
-    loaded = load_subject(spec, dataset, events)
+    try:
+        loaded = load_subject(spec, dataset, events)
+    except ArchError as error:
+        raise ArchError(
+            f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,
+            hint="--surrogate-arch names its architecture, as --arch does the model's",
+        ) from error  # fmt: skip
     target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
     return examine(target, dataset, seed).target
 

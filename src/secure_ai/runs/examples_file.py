@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,6 +64,28 @@ def examples_bytes(x_adv: np.ndarray, y: np.ndarray, index: np.ndarray, origin: 
 def save_examples(path: Path, x_adv: np.ndarray, y: np.ndarray, index: np.ndarray, origin: Origin) -> None:
     """Write `examples_bytes` to `path`, whole or not at all."""
     write_bytes(path, examples_bytes(x_adv, y, index, origin))
+
+
+def refuse_replacing(path: Path) -> None:
+    """Refuse to write where a file stands that is not of saved examples, such as the user's data.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not path.exists():
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            held = {name.removesuffix(".npy") for name in archive.namelist()}
+    except (OSError, zipfile.BadZipFile, UnicodeDecodeError, NotImplementedError):
+        held = set()
+    if not held >= NEEDED:
+        raise UsageError(
+            "the output is another file, which is kept",
+            where=f"--save-adversarial {path.name}",
+            expected="a new name, or a file of saved examples to replace",
+            got=", ".join(sorted(held)[:4]) or "no archive",
+        )
 
 
 def read_examples(path: str, dataset: Dataset) -> Examples:

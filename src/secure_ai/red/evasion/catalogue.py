@@ -135,7 +135,8 @@ def _parse_plan(item: str) -> AttackPlan:
     if entry is None:
         known = sorted([*ATTACKS, *BORROWED, *SUITES, *PROTOCOLS])
         message = "a suite takes no settings" if name in {*SUITES, *PROTOCOLS} else "unknown attack"
-        raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=_nearest(name, known))
+        hint = "name its attacks with theirs, see docs/attacks.md" if "suite" in message else _nearest(name, known)
+        raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=hint)
     if name == "examples":
         if not assignments:
             raise _refusal("no file of examples named", expected="examples:FILE.npz", got=item)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.results import Rate
-from secure_ai.core.statistics import wilson
+from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.red.evasion.access import access_check
 from secure_ai.red.evasion.contract import AttackPlan
@@ -19,8 +19,6 @@ from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
 BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
 MOST_ZERO_GRADIENTS = 0.10  # share of samples; above it, attacks that follow gradients are blind on too many
 MOST_UNMOVED = 0.10  # the same for samples that came back as they went
-LEAST_EXTRA = 3  # one image in 184 that only the weaker attack breaks is chance, not masking
-LEAST_EXTRA_SHARE = 0.005  # the lower end of its 95 % interval must lie above this as well
 DIGEST_CHARACTERS = 12
 
 BASE = frozenset({"apgd-ce"})
@@ -70,7 +68,8 @@ def judge_suite(
         check(
             "one-step-only",
             bool(names),
-            f"{len(names)} of {len(result.plans)} attacks take more than one step: {', '.join(names) or 'none'}",
+            f"{len(names)} of {len(result.plans)} attacks ask this network again after a step: "
+            f"{', '.join(names) or 'none'}",
         ),
         _beats(result, "one-step-beats-many", is_one_step, lambda p: p.entry.knowledge == "white-box"),
         _beats(
@@ -158,7 +157,7 @@ def _beats(
     names = (
         f"{_names(result.plans, weaker)} broke {extra} samples that {_names(result.plans, stronger)} did not, of {n}"
     )
-    masked = extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE
+    masked = beyond_chance(extra, n)
     return check(identifier, not masked, names)
 
 

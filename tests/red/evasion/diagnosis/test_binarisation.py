@@ -104,6 +104,37 @@ def test_what_cannot_be_tested_is_not_run(cnn_case: Callable[..., Any], target_o
     assert judged(few).outcome is CheckOutcome.NOT_RUN
 
 
+def test_features_from_further_inside_are_not_run(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    """As torchvision's VGG names its convolutions: what follows them could cut every gradient and be left out."""
+    case = cnn_case(40)
+
+    class Inside(WithFeatures):
+        def features(self, x: Tensor) -> Tensor:
+            found: Tensor = self.body[:2](x)  # the first convolution only
+            return found
+
+        def forward(self, x: Tensor) -> Tensor:
+            logits: Tensor = self.last(self.body(x))
+            return logits
+
+    target = target_of(Inside(case.target.network).eval(), case.x, 5)
+    found = judged(drawn(target, case.x, case.y, LINF, 0))
+    assert found.outcome is CheckOutcome.NOT_RUN
+    assert "last linear layer" in found.evidence
+
+
+def test_random_features_are_compared_under_the_same_draws(
+    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    def noisy(x: Tensor) -> Tensor:
+        return x + 0.01 * torch.randn_like(x)
+
+    found = judged(probe_of(cnn_case(40), target_of, noisy))
+    assert found.outcome is not CheckOutcome.NOT_RUN, found.evidence
+
+
 def test_features_that_raise_are_not_run(
     cnn_case: Callable[..., Any], target_of: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ An adversarial example exists by construction; an attack that often misses it co
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,6 +71,9 @@ def binarisation(probe: Probe, attacks: Sequence[AttackPlan]) -> Check:
     if not plans or not len(x) or probe.budget.norm == "l0" or probe.budget.eps == 0:
         return check(ID, None, f"{len(plans)} white-box attacks on {len(x)} images at {probe.budget}")
     try:
+        if not _feeds_last_layer(probe.target, x):
+            evidence = "features(x) is not the input of a last linear layer: what lies between would go untested"
+            return check(ID, None, evidence)
         return _judged(probe, plans, x)
     except TargetError as error:
         return check(ID, None, f"features(x) cannot be used: {error}")
@@ -94,6 +97,38 @@ def _judged(probe: Probe, plans: Sequence[AttackPlan], x: Tensor) -> Check:
         f"{len(x) - counted - easy} of {len(x)} images gave no test; needs {LEAST_SUCCESS:.0%} of at least {FEWEST}"
     )
     return check(ID, None if counted < FEWEST else found >= LEAST_SUCCESS * counted, evidence)
+
+
+@torch.no_grad()
+def _feeds_last_layer(target: Target, x: Tensor) -> bool:
+    """Whether a linear layer to the K classes is given features(x); two forward passes a sample.
+
+    With features from further inside, what follows them would be left out of the test, and could hide every gradient.
+    """
+    given: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        given.extend(inputs[:1])
+
+    layers = [module for module in target.network.modules() if isinstance(module, nn.Linear)]
+    hooks = [layer.register_forward_pre_hook(keep) for layer in layers if layer.out_features == target.num_classes]
+    try:
+        _with_same_draws(target.logits, x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    features = _with_same_draws(target.features, x)
+    nearly = 1e-4 * float(features.abs().max())
+    return any(
+        tensor.shape == features.shape and torch.allclose(tensor, features, rtol=1e-4, atol=nearly)
+        for tensor in (tensor.flatten(1) for tensor in given)
+    )
+
+
+def _with_same_draws(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return function(x).float()
 
 
 def _readout(probe: Probe, image: Tensor, draw: torch.Generator) -> _Readout | None:

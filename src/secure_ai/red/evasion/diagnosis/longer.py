@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from secure_ai.core.statistics import wilson
+from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.diagnosis.ascent import survivors
@@ -17,8 +17,6 @@ from secure_ai.red.evasion.projections import random_start
 SAMPLES = 64
 STEPS = 100
 LOSSES = (margin, cross_entropy, dlr)  # one restart each
-LEAST_EXTRA = 3  # as for black-box attacks that beat white-box ones: one image alone is chance
-LEAST_EXTRA_SHARE = 0.005
 
 
 def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray | None) -> Check:
@@ -52,5 +50,5 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
     evidence = (
         f"PGD of {STEPS} steps from {len(LOSSES)} random starts broke {extra} of {n} images that the suite did not"
     )
-    unstable = extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE
+    unstable = beyond_chance(extra, n)
     return check(identifier, not unstable, evidence)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from secure_ai.core.statistics import wilson
+from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.diagnosis.probe import Probe, raw_gradient
 from secure_ai.red.evasion.losses import cross_entropy
@@ -15,8 +15,6 @@ FRACTIONS = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 MOST_GAP = 0.15  # FGSM minus many-step accuracy: alarm at 15 to 20 points in fast adversarial training (2001.03994)
 MOST_NOISE_GAP = 0.05  # chosen on zoo A: never above 0 on an honest network, 0.68 on one trained with FGSM
 NOISE_SHARE = 0.5  # of eps, before the step: R+FGSM of 1705.07204, section 4.1
-LEAST_EXTRA = 3
-LEAST_EXTRA_SHARE = 0.005
 IDS = ("one-step-overfitting", "label-leaking")
 
 
@@ -70,4 +68,4 @@ def _leaking(clean: Tensor, full: Tensor) -> Check:
     evidence = (
         f"{int(full.sum())} of {n} images are right after one step made with the true label, {int(clean.sum())} before"
     )
-    return check(IDS[1], not (extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE), evidence)
+    return check(IDS[1], not beyond_chance(extra, n), evidence)
