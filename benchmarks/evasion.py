@@ -41,6 +41,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--slow-pairs", type=int, default=1, help="pairs of autoattack-speed; below 5 it is marked")
     parser.add_argument("--slow-peer-settings", default="documented,ours", help="autoattack-speed: which of them")
+    parser.add_argument("--training-recipe", default="fgsm-rs", help="autoattack-seeds, fast-seeds: or fgsm-rs-60000")
     parser.add_argument("--training-seeds", default="0,1,2,3,4")
     parser.add_argument("--attack-seeds", default="0,1,2,3,4")
     parser.add_argument("--precision", choices=("auto", "float32"), default="auto")

@@ -5,7 +5,8 @@
 natural: report 1's network and protocol. pgd: report 1's network on PGD examples only (Madry et al., 1706.06083: eps
 0.3; 10 steps of 0.075 instead of 40 of 0.01). fgsm-rs: Wong, Rice and Kolter (2001.03994), whose MNIST recipe it is to
 the letter: 10 epochs, batches of 100, Adam, learning rate up to 5e-3 after 40 % of training and back to 0, eps 0.3,
-step 0.375. All see the 60,000 training images but the last 6,000, which are for choosing attacks.
+step 0.375. All see the 60,000 training images but the last 6,000, which are for choosing attacks; fgsm-rs-60000 is the
+same recipe on all of them, as it was published.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from _zoo_networks import Strided
@@ -49,7 +50,7 @@ def fgsm_rs_cnn() -> nn.Module:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """How a network is trained; `arch` is what `--arch` is given."""
+    """How a network is trained; `arch` is what `--arch` is given, `held_out` images at the end are not trained on."""
 
     arch: str
     build: Callable[[], nn.Module]
@@ -59,10 +60,16 @@ class Recipe:
     batch_size: int
     schedule: Schedule
     precision: Precision = "auto"
+    held_out: int = VALIDATION
 
 
 FGSM_RS_ARCH = f"{Path(__file__)}:fgsm_rs_cnn"
 
+FGSM_RS = Recipe(
+    arch=FGSM_RS_ARCH, build=fgsm_rs_cnn, initialise=torch_initialise,
+    method=half_replaced(fgsm_random_start(EPS, 10, step_size=0.375), ratio=1.0),
+    epochs=10, batch_size=100, schedule=triangular(5e-3, 0.4), precision="float32",
+)  # fmt: skip
 RECIPES: Mapping[str, Recipe] = {
     "natural": Recipe(
         arch="report1-cnn", build=Report1Cnn, initialise=keras_initialise,
@@ -73,13 +80,14 @@ RECIPES: Mapping[str, Recipe] = {
         method=half_replaced(pgd_on_the_fly(EPS, 10, steps=10), ratio=1.0),
         epochs=10, batch_size=128, schedule=triangular(2e-3, 0.4),
     ),
-    "fgsm-rs": Recipe(
-        arch=FGSM_RS_ARCH, build=fgsm_rs_cnn, initialise=torch_initialise,
-        method=half_replaced(fgsm_random_start(EPS, 10, step_size=0.375), ratio=1.0),
-        epochs=10, batch_size=100, schedule=triangular(5e-3, 0.4), precision="float32",
-    ),
+    "fgsm-rs": FGSM_RS,
+    "fgsm-rs-60000": replace(FGSM_RS, held_out=0),
 }  # fmt: skip
-NAMES = ("natural-seed0", "pgd-seed0", *(f"fgsm-rs-seed{seed}" for seed in range(5)))
+NAMES = (
+    "natural-seed0",
+    "pgd-seed0",
+    *(f"{recipe}-seed{seed}" for recipe in ("fgsm-rs", "fgsm-rs-60000") for seed in range(5)),
+)
 
 
 def arch_of(name: str) -> str:
@@ -94,10 +102,15 @@ def target_named(name: str, folder: Path = FOLDER) -> Target:
 
 
 def train_named(name: str, folder: Path) -> None:
-    """Train and keep the network of that name, with its history and its clean accuracy on the validation images."""
+    """Train and keep the network of that name, its history, and its clean accuracy on the last training images.
+
+    Those are part of its training where nothing was held out.
+    """
     kind, _, seed_text = name.rpartition("-seed")
     recipe, seed = RECIPES[kind], int(seed_text)
-    dataset, validation = hold_out_last(load_mnist("train"), VALIDATION)
+    dataset, validation = hold_out_last(load_mnist("train"), recipe.held_out or VALIDATION)
+    if not recipe.held_out:
+        dataset = load_mnist("train")
     network = recipe.build()
     recipe.initialise(network, generator(seed, kind))
     compute = configure(recipe.precision)
@@ -124,7 +137,8 @@ def train_named(name: str, folder: Path) -> None:
     target = target_named(name, folder)
     accuracy = evaluate(target, validation.images, validation.labels).accuracy
     facts = {"seconds": round(time.perf_counter() - began, 1), "compute": compute.as_json()}
-    write_json(folder / f"{name}.json", facts | {"history": state.history, "validation": accuracy.as_json()})
+    facts |= {"held_out": recipe.held_out, "history": state.history, "validation": accuracy.as_json()}
+    write_json(folder / f"{name}.json", facts)
     print(f"{name}: {json.dumps(accuracy.as_json())}, {facts['seconds']} s")
 
 

@@ -82,7 +82,9 @@ def test_queries_are_counted_per_sample_and_add_up(text: str, access: Access, cn
     row = found.rows[0]
     assert row.queries is not None
     assert round(row.queries.mean * row.attempted) == row.forward_passes - row.attempted  # one is our verification
-    assert row.queries.max == row.plan.settings["query_budget"]
+    budget = int(row.plan.settings["query_budget"])
+    saved = 5 if row.plan.name == "square" else 0  # windows that changed nothing
+    assert budget - saved <= row.queries.max <= budget
     assert row.queries.mean < row.queries.max or row.broken == 0
     assert row.as_json()["queries"] == {"mean": row.queries.mean, "max": row.queries.max}
 

@@ -180,11 +180,17 @@ def oracle_of() -> Callable[..., Oracle]:
 
 @pytest.fixture
 def stubborn() -> Callable[[int], Target]:
-    """A target of K classes on 6 x 6 images that no attack breaks."""
+    """A target of K classes on 6 x 6 images that no attack breaks; said to be random: Square then asks every time."""
 
     def build(classes: int) -> Target:
-        network = Stubborn(classes, 36)
-        return Target(network, name="stubborn", digest="d" * 64, input_shape=(1, 6, 6), num_classes=classes)
+        return Target(
+            Stubborn(classes, 36),
+            name="stubborn",
+            digest="d" * 64,
+            input_shape=(1, 6, 6),
+            num_classes=classes,
+            deterministic=False,
+        )
 
     return build
 
