@@ -75,8 +75,10 @@ def our_list(settings: Settings, eps: float, queries: int = 0) -> str:
 
 def quality(bench: Any) -> None:
     """Robust accuracy on the same images with the same settings, attack by attack and peer by peer."""
-    chosen = bench.arguments.attacks.split(",") if bench.arguments.attacks else list(SETTINGS)
-    for name in bench.arguments.names.split(","):
+    arguments = bench.arguments
+    chosen = arguments.attacks.split(",") if arguments.attacks else list(SETTINGS)
+    peers = arguments.peers.split(",") if arguments.peers else [peer for _, peer in PEERS]
+    for name in arguments.names.split(","):
         target = bench.target(name, search_dtype=bench.compute.search_dtype)
         x, y = bench.correct(target)
 
@@ -87,7 +89,7 @@ def quality(bench: Any) -> None:
             return run_ours(target, text, x, y, budget, seed)
 
         for attack, peer in PEERS:
-            if attack in chosen:
+            if attack in chosen and peer in peers:
                 budget = budget_of(name, SETTINGS[attack].norm)
                 seeds = attack_seeds_of(name, attack)
                 key = {"network": name, "attack": attack, "peer": peer, "budget": str(budget), "seeds": seeds}

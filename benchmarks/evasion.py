@@ -36,6 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="networks of the quality rows")
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="quality: only these, e.g. fgsm,pgd")
+    parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
     parser.add_argument("--pairs", type=int, default=5)

@@ -333,8 +333,8 @@ EVASION_NOTES = {
     "the leanest peer's and 20 % on top.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than 5 pairs: a ratio is "
     "indicative; the processor time does not depend on what else runs.",
-    "autoattack-seeds": "Networks by the recipe of Wong, Rice and Kolter (2001.03994) on 54,000 training images, or on all "
-    "60,000 (`60000`) as published, without early stopping; the published figure, of one network, is 82.93.",
+    "autoattack-seeds": "Networks by the recipe of Wong, Rice and Kolter (2001.03994) on 54,000 training images, or on "
+    "all 60,000 (`60000`) as published, without early stopping; the published figure, of one network, is 82.93.",
 }
 """Row -> what has to be known to read its table."""
 
