@@ -13,6 +13,7 @@ from secure_ai.core.versions import versions
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]
+CODE = ("src", "benchmarks/*.py", "benchmarks/report1")  # not the results, which a run writes
 
 
 def commit() -> str:
@@ -21,7 +22,7 @@ def commit() -> str:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
-    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", "src") else "")
+    return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", *CODE) else "")
 
 
 def rows_with(name: str, fresh: Mapping[str, Any]) -> dict[str, Any]:

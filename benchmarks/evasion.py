@@ -113,7 +113,9 @@ class Bench:
     def measure(self, row: str, key: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A measurement, taken once, printed and kept at once."""
         facts = {"row": row, **key, "precision": self.arguments.precision, "threads": self.compute.threads}
-        facts |= {"images": self.dataset.name, "commit": self.commit}
+        facts |= {"images": self.dataset.name, "commit": self.commit, "command": command(self.arguments)}
+        if "network" in key:
+            facts["network_digest"] = self.target(str(key["network"])).digest[:12]
         found = self.kept.take({**facts, "data": self.dataset.digest}, lambda: facts | work())
         self.used.setdefault(row, []).append(found)
         print(json.dumps(found), flush=True)
@@ -135,16 +137,36 @@ def in_peers_environment(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def command(a: argparse.Namespace) -> str:
+    """What was asked for, without the folders of this machine."""
+    words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
+    if "quality" in a.rows.split(","):
+        words.append(f"--names {a.names}")
+        words += [f"--{name} {value}" for name, value in (("attacks", a.attacks), ("peers", a.peers)) if value]
+    if "-seeds" in a.rows:
+        words.append(
+            f"--training-recipe {a.training_recipe} --training-seeds {a.training_seeds} --attack-seeds {a.attack_seeds}"
+        )
+    return " ".join(words)
+
+
 IDENTITY = ("network", "attack", "peer", "side", "budget", "suite", "dtype", "pair", "peer_settings", "attack_seed")
+
+
+def about(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an entry of a row is about."""
+    return tuple(str(entry.get(field)) for field in IDENTITY)
 
 
 def merged(before: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Entries of one row: a fresh one takes the place of the one about the same."""
-
-    def about(entry: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(entry.get(field)) for field in IDENTITY)
-
     return list(({about(entry): entry for entry in before} | {about(entry): entry for entry in fresh}).values())
+
+
+def replaced(before: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries of `before` that fresh ones take the place of: kept as well, so that no run is lost."""
+    anew = {about(entry) for entry in fresh}
+    return [entry for entry in before if about(entry) in anew and entry not in fresh]
 
 
 def save_results(bench: Bench) -> None:
@@ -156,10 +178,10 @@ def save_results(bench: Bench) -> None:
 
     rows = rows_with("evasion", {})
     for row, entries in bench.used.items():
+        rows["replaced"] = [*rows.get("replaced", []), *replaced(rows.get(row, []), entries)]
         rows[row] = merged(rows.get(row, []), entries)
     content = {"peers": {name: metadata.version(name) for name in VERSIONS}, "rows": rows}
-    a = bench.arguments
-    save("evasion", f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}", content)
+    save("evasion", "scripts/bench evasion --images test", content)  # entries name their own commands
 
 
 def main(words: Sequence[str]) -> int:

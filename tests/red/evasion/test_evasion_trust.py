@@ -73,6 +73,16 @@ def test_each_member_is_needed(cnn_case: Callable[..., Any], missing: int) -> No
     assert strength.evidence.count("missing") == 1
 
 
+@pytest.mark.parametrize(("share", "counts"), [(1e-6, False), (1e6, True)])
+def test_a_member_that_was_kept_from_the_samples_left_does_not_count(
+    share: float, counts: bool, cnn_case: Callable[..., Any]
+) -> None:
+    attacks = [STRONG[0], replace(STRONG[1], margin_left=share), STRONG[2]]
+    result = run(cnn_case(40), attacks=attacks)
+    assert result.robust.any()
+    assert ("apgd-t" in of(judge_suite(result, gradients=GOOD), "suite-strength").evidence) == counts
+
+
 def test_noise_is_no_black_box_attack(cnn_case: Callable[..., Any]) -> None:
     attacks = [*STRONG[:2], *parse_attacks("noise")]
     assert "an attack by queries" in of(judge_suite(run(cnn_case(20), attacks=attacks)), "suite-strength").evidence
@@ -228,7 +238,7 @@ def outcome_table(result: SuiteResult, broken: list[list[int]], n: int) -> Suite
     table = np.zeros((len(result.plans), n), dtype=bool)
     for row, samples in enumerate(broken):
         table[row, samples] = True
-    return replace(result, attempted=np.ones_like(table), broken=table)
+    return replace(result, attempted=np.ones_like(table), broken=table, eligible=np.ones(n, dtype=bool))
 
 
 @pytest.mark.parametrize("identifier", ["one-step-beats-many", "black-box-beats-white-box"])

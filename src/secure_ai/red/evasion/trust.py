@@ -80,7 +80,7 @@ def judge_suite(
         ),
         _gradients(gradients),
         _moved(result),
-        _strength(result.plans),
+        _strength(result),
         access_check(result.access),
         *more,
     ]
@@ -191,13 +191,22 @@ def _moved(result: SuiteResult) -> Check:
     return check(identifier, worst.unmoved <= MOST_UNMOVED * worst.attempted, evidence)
 
 
-def _strength(plans: Sequence[AttackPlan]) -> Check:
-    have = {plan.name for plan in plans}
+def _strength(result: SuiteResult) -> Check:
+    counted = [plan for number, plan in enumerate(result.plans) if _tried_on_all_left(result, number)]
+    have = {plan.name for plan in counted}
     needs = {
         "APGD-CE": bool(have & BASE),
         "a targeted margin attack": bool(have & TARGETED_MARGIN),
-        "an attack by queries (square, hopskipjump)": any(plan.entry.knowledge in BLACK_BOX for plan in plans),
+        "an attack by queries (square, hopskipjump)": any(plan.entry.knowledge in BLACK_BOX for plan in counted),
     }
     missing = [need for need, met in needs.items() if not met]
-    evidence = f"{len(plans)} attacks: {', '.join(plan.name for plan in plans)}"
+    evidence = (
+        f"{len(counted)} attacks tried on every sample left: {', '.join(plan.name for plan in counted) or 'none'}"
+    )
     return check("suite-strength", not missing, evidence + (f"; missing {', '.join(missing)}" if missing else ""))
+
+
+def _tried_on_all_left(result: SuiteResult, number: int) -> bool:
+    """False where `margin_left` kept the attack from a sample that no attack before it had broken."""
+    left = result.eligible & ~result.broken[:number].any(axis=0)
+    return not (left & ~result.attempted[number]).any()
