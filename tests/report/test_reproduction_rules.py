@@ -174,16 +174,34 @@ def test_the_first_images_are_compared_with_all(full: float, status: Status) -> 
     assert ("only indicative" in judged.reason) == (status is Status.SUPPORTED)
 
 
-def test_a_gain_is_measured_from_the_lowest_accuracy() -> None:
-    rule = rules_robustness.gain("net", ("before", "before"), "transferred")
+def test_a_gain_goes_from_the_lowest_accuracy_of_the_one_to_that_of_the_other() -> None:
+    rule = rules_robustness.gain("net", "base", "fgsm", "transferred")
     published = row(rule, 0.8278, "points", tolerance=tolerances.DIFFERENCE_ATTACKED)
-    values = {"net/transferred": r(0.992), "net/fgsm": r(0.059), "net/pgd": r(0.0), "before": r(0.157)}
+    values = {"net/transferred": r(0.992), "net/fgsm": r(0.059), "net/pgd": r(0.01)}
+    values |= {"base/fgsm": r(0.157), "base/pgd": r(0.0)}
     judged = rule(published, values)
     assert judged.status is Status.WRONG
     assert judged.correct is not None
-    assert judged.correct.value == pytest.approx(-0.157)
-    agreeing = values | {"net/fgsm": r(0.99), "net/pgd": r(0.985)}
+    assert judged.correct.value == pytest.approx(0.01)
+    assert "lowest of FGSM and PGD-40 on the one network" in judged.reason
+    agreeing = values | {"net/fgsm": r(0.99), "net/pgd": r(0.8)}
     assert rule(published, agreeing).status is Status.SUPPORTED
+    assert rule(published, {key: value for key, value in values.items() if key != "base/pgd"}).holds.value == (
+        "not_measured"
+    )
+
+
+def test_a_suite_decides_where_it_leaves_least() -> None:
+    rule = rules_robustness.robust("net", "fgsm")
+    published = row(rule, 0.918, tolerance=tolerances.FGSM_DEFENDED)
+    values = {"net/transferred": r(0.93), "net/fgsm": r(0.918), "net/pgd": r(0.17)}
+    without, weak = rule(published, values), rule(published, values | {"net/suite": r(0.4, 1000)})
+    judged = rule(published, values | {"net/suite": r(0.048, 1000)})
+    assert judged.correct is not None
+    assert judged.correct.id == "net/suite"
+    assert "A whole suite of attacks" in judged.reason
+    assert weak == without
+    assert "PGD-40" in without.reason
 
 
 def test_random_errors_by_chi_square(sample: Any) -> None:

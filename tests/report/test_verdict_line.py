@@ -22,7 +22,7 @@ def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
 def test_a_doubtful_number_in_the_verdict_has_its_word(report: dict[str, Any]) -> None:
     row = next(row for row in report["reproduction"] if row["figure"] == "table-6/defended-fgsm-accuracy")
     row["correct"] |= {"value_text": "5.90 %", "word": "doubtful"}
-    assert "under FGSM 0.25” is 5.90 % (doubtful);" in verdict_line(report)
+    assert "under FGSM 0.25” is 5.90 % under PGD-40 (doubtful);" in verdict_line(report)
 
 
 def test_holding_headlines_are_said_to_hold(report: dict[str, Any]) -> None:

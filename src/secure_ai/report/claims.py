@@ -55,7 +55,7 @@ def even_classes(confusion_id: str) -> Rule:
         fact = f"recall runs from {percent(recalls[worst])} (class {worst}) to {percent(recalls[best])} (class {best})"
         if p < RANDOM_P:
             return Judgement(Status.WRONG, f"The classes differ: {fact}; {_p_text(p)}.")
-        return Judgement(Status.SUPPORTED, f"No difference shown: {fact}; {_p_text(p)}.")
+        return Judgement(Status.SUPPORTED, f"No difference shown: {fact}; {_p_text(p)}, asked: below {RANDOM_P}.")
 
     return rule
 

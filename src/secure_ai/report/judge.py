@@ -37,14 +37,20 @@ class Tolerance:
     """How far a re-trained network may lie from a published figure before the figure counts as not reproduced.
 
     Attributes:
-        absolute: added to both ends of our interval (shares), for the spread between training seeds.
+        absolute: added to both ends of our interval (shares).
         factor: at least 1; both ends are also divided and multiplied by it (losses).
-        reason: why this much.
+        reason: why this much: what training seeds and frameworks are known to change. Reasoned, not measured here.
     """
 
     absolute: float
     factor: float
     reason: str
+
+    def __str__(self) -> str:
+        """How much, for sentences."""
+        if self.factor > 1:
+            return f"a factor of {self.factor:g}"
+        return f"{100 * self.absolute:g} points" if self.absolute else "nothing"
 
 
 @dataclass(frozen=True, slots=True)

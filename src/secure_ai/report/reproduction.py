@@ -18,6 +18,13 @@ PUBLISHED: tuple[Published, ...] = (
     *published_report_2.FIGURES,
     *published_report_2.CLAIMS,
 )
+CONDITIONS = {
+    "pgd": "under PGD-40",
+    "suite": "under a whole suite",
+    "fgsm": "under its own FGSM",
+    "transferred": "on transferred examples",
+}
+"""Last part of an id -> what a robust accuracy was measured under, where it is another attack than the report's."""
 HEADLINES = (  # what the reports lead with; shown first
     ("report-1", "table-1/accuracy"),
     ("report-1", "table-4/fgsm-accuracy"),
@@ -40,10 +47,10 @@ def compare(values: Mapping[str, Any], *, reports: tuple[str, ...] = ("report-1"
 
     Returns:
         The `reproduction` list of report.json, one row a figure or claim: `report`, `figure`, `headline`, `published`
-        {`text`, `value`, `unit`}, `same_protocol` and `correct` ({`id`, `value`, `text`, `word`} or null; `word` is the
-        trust word), `holds` (`yes | no | not_measured | not_comparable`), `status` (`supported | not_supported | wrong
-        | not_measured | not_comparable`), `reason` (one sentence) and `tolerance` (null, or why a re-trained network
-        may differ).
+        {`text`, `value`, `unit`}, `same_protocol` and `correct` ({`id`, `value`, `text`, `word`, `condition`} or null;
+        `word` is the trust word, `condition` the attack where it is not the report's), `holds` (`yes | no |
+        not_measured | not_comparable`), `status` (`supported | not_supported | wrong | not_measured |
+        not_comparable`), `reason` (one sentence) and `tolerance` (null, or why a re-trained network may differ).
     """
     return [_as_row(row, row.rule(row, values)) for row in PUBLISHED if row.report in reports]
 
@@ -60,7 +67,7 @@ def _as_row(row: Published, judgement: Judgement) -> dict[str, Any]:
             "value_text": "" if row.value is None else value_text(row.value, row.unit),
         },
         "same_protocol": _number(judgement.same, row.unit),
-        "correct": _number(judgement.correct, row.unit),
+        "correct": _number(judgement.correct, row.unit, beside=judgement.same),
         "holds": judgement.holds.value,
         "status": judgement.status.value,
         "reason": judgement.reason,
@@ -68,14 +75,16 @@ def _as_row(row: Published, judgement: Judgement) -> dict[str, Any]:
     }
 
 
-def _number(item: Reading | None, unit: Unit) -> dict[str, Any] | None:
+def _number(item: Reading | None, unit: Unit, beside: Reading | None = None) -> dict[str, Any] | None:
     if item is None:
         return None
+    condition = "" if beside is None or beside.id == item.id else CONDITIONS.get(item.id.rpartition("/")[2], "")
     content: dict[str, Any] = {
         "id": item.id,
         "value": item.value,
-        "text": reading_text(item, unit),
+        "text": reading_text(item, unit) + (f", {condition}" if condition else ""),
         "value_text": value_text(item.value, unit),
         "word": item.word,
+        "condition": condition,
     }
     return content | ({"ci_low": item.low, "ci_high": item.high, "n": item.n} if item.is_rate else {})

@@ -38,7 +38,7 @@ def judge_figure(row: Published, same: Reading, correct: Reading) -> Judgement:
     if not within(row.value, same, tolerance):
         reason = (
             f"Not reproduced: the same protocol gives {ours} here, and {published} lies outside its interval even "
-            "widened by the spread between training seeds."
+            f"widened by {tolerance}, the fixed tolerance."
         )
         return Judgement(Status.NOT_SUPPORTED, reason, same, correct)
     if not within(row.value, correct, tolerance):
@@ -48,7 +48,8 @@ def judge_figure(row: Published, same: Reading, correct: Reading) -> Judgement:
         )
         return Judgement(Status.WRONG, reason, same, correct)
     reason = (
-        f"Reproduced: ours is {ours}, and {published} lies within its interval widened by the spread between seeds."
+        f"Reproduced: ours is {ours}, and {published} lies within its interval widened by {tolerance}, the fixed "
+        "tolerance."
     )
     return Judgement(Status.SUPPORTED, reason, same, correct)
 

@@ -20,6 +20,7 @@ _ROBUST = {
     "transferred": "accuracy on FGSM examples made for the report's baseline, scored on the defended network",
     "fgsm": "accuracy under FGSM made on this network itself, true labels, all test images",
     "pgd": "accuracy under PGD-40 made on this network itself, true labels",
+    "suite": "accuracy under a whole suite on this network itself; where a recipe has one",
 }
 
 
@@ -43,6 +44,7 @@ VALUE_KEYS: dict[str, str] = {
             "fgsm-predicted/confusion": "its confusion matrix",
             "fgsm-predicted/seconds": "wall time of making those examples",
             "fgsm": "R: accuracy under FGSM 0.25 with true labels",
+            "pgd": "R: accuracy under PGD-40",
             "backdoor": "R: triggered test images with another true label that the clean baseline sends to 7",
         },
     ),
@@ -83,6 +85,7 @@ VALUE_KEYS: dict[str, str] = {
             "inference/divisor": "the number that the report divides this time by (default: 640)",
             "fgsm-640": "R: accuracy under FGSM 0.3, true labels, first 640 test images",
             "fgsm": "R: the same on all 10,000",
+            "pgd": "R: accuracy under PGD-40, all 10,000",
             "backdoor": "R: triggered test sevens that the clean baseline sends to 1",
         },
     ),

@@ -102,7 +102,9 @@ def _contradiction(row: Mapping[str, Any]) -> str:
     if not correct:
         return f"“{cell(row['published']['text'])}”"
     word = f" ({cell(correct['word'])})" if correct.get("word") else ""
-    return f"“{cell(row['published']['text'])}” is {cell(correct.get('value_text') or correct['text'])}{word}"
+    condition = f" {cell(correct['condition'])}" if correct.get("condition") else ""
+    value = cell(correct.get("value_text") or correct["text"])
+    return f"“{cell(row['published']['text'])}” is {value}{condition}{word}"
 
 
 def _measured_only(report: Report) -> VerdictLine:
