@@ -188,8 +188,7 @@ def evasion(result: Result) -> list[str]:
 
 
 def _over_training_seeds(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each recipe, with the first attack seed: mean, spread and worst over training seeds, and all pairs "
-    "together."""
+    """For each recipe, with attack seed 0: mean, spread, worst over training seeds, and all pairs together."""
     by_recipe: dict[str, list[Mapping[str, Any]]] = {}
     for entry in entries:
         if entry["attack_seed"] == 0:
