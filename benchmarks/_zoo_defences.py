@@ -147,3 +147,18 @@ class Purified(Wrapped):
                 (slope,) = torch.autograd.grad(loss, moved)
                 moved = (moved - self.step_size * slope.sign()).clamp(0, 1)
         return x + (moved - x).detach()
+
+
+class Routed(nn.Module):
+    """A router says which half of the classes; among those an expert decides. No gradient leads through the choice."""
+
+    def __init__(self, router: nn.Module, expert: nn.Module, floor: float = -20.0) -> None:
+        super().__init__()
+        self.router, self.expert, self.floor = router, expert, floor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K); those of the other half are `floor`."""
+        logits, routes = self.expert(x), self.router(x)
+        half = logits.shape[1] // 2
+        lower = routes.argmax(dim=1, keepdim=True) < half
+        return torch.where(lower == (torch.arange(logits.shape[1]) < half), logits, logits.new_full((), self.floor))

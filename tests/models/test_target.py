@@ -179,3 +179,25 @@ def test_searching_lowers_precision_and_nothing_else_does(x: Tensor) -> None:
     assert not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.05)
     assert torch.equal(target.logits(x), exact)
+
+
+def test_features_that_raise_when_looked_up_are_an_error_of_the_target() -> None:
+    class Raising(nn.Module):
+        @property
+        def features(self) -> None:
+            raise RuntimeError("not yet")
+
+    target = Target(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
+    with pytest.raises(TargetError, match="features"):
+        target.features_method()
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit, RuntimeError, BaseException])
+def test_whatever_a_network_raises_is_an_error_of_the_target(error: type[BaseException]) -> None:
+    class Raising(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise error("enough")
+
+    target = Target(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
+    with pytest.raises(TargetError, match="enough"):
+        target.logits(torch.zeros(1, 1, 4, 4))

@@ -126,3 +126,12 @@ def test_a_spec_says_itself_what_the_command_line_would() -> None:
     spec = ModelSpec(arch="net.py:scorer", access="labels", mean=(0.5,))
     assert spec.words() == ["--arch", "net.py:scorer", "--access", "labels", "--mean", "0.5"]
     assert ModelSpec(model="m.pt2").words() == ["--model", "m.pt2"]
+
+
+@pytest.mark.parametrize(("copies", "outcome"), [(2, CheckOutcome.FAIL), (1, CheckOutcome.PASS)])
+def test_copies_of_images_are_no_further_samples(copies: int, outcome: CheckOutcome, tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x = draw.integers(0, 256, (12, 4, 4), dtype=np.uint8).repeat(copies, axis=0)
+    np.savez(tmp_path / "some.npz", x=x, y=np.arange(len(x)) % 4)
+    report = secure_ai.attack(rows(), str(tmp_path / "some.npz"), norm="linf", eps="0.4", attack="fgsm")
+    assert [check.outcome for check in report.trust.checks if check.id == "distinct-images"] == [outcome]

@@ -165,10 +165,14 @@ def _seeds_itself(target: Target, x: Tensor) -> bool:
 def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
     if not target.deterministic or len(x) < 2:
         return Preflight(target, (check("batch-independent", None, "needs a deterministic network and two images"),))
-    half = len(x) // 2
-    apart = difference(scores(target, x)[:half], scores(target, x[:half]))
-    evidence = f"in a batch half the size, scores differ by {apart:.1e} of the largest"
-    hint = "" if apart <= SAME else "; batch statistics in evaluation mode?"
+    half, answers = len(x) // 2, scores(target, x)
+    apart = difference(answers[:half], scores(target, x[:half]))
+    moved = difference(answers, scores(target, x.flip(0)).flip(0))
+    evidence = (
+        f"in a batch half the size, scores differ by {apart:.1e} of the largest; in reverse order, by {moved:.1e}"
+    )
+    apart = max(apart, moved)
+    hint = "" if apart <= SAME else "; batch statistics in evaluation mode, or noise drawn by place in the batch?"
     return Preflight(target, (check("batch-independent", apart <= SAME, evidence + hint),))
 
 
@@ -187,7 +191,12 @@ def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
     if exact:
         how = "the network ends in a softmax; its input is used as logits"
     else:
-        how = "the network answers probabilities; log p is used as logits, without gradient where p rounds to 0 or 1"
+        flat = int(((answer == 0) | (answer == 1)).any(dim=1).sum())
+        exact = flat <= MAX_BLIND * len(answer)
+        how = (
+            "the network answers probabilities; log p is used as logits, without gradient where p rounds to 0 or 1: "
+            f"on {flat} of {len(answer)} images"
+        )
     wrapped = rebuilt(target, network=logits_from_probabilities(target.network))
     return Preflight(wrapped, (check("logits", exact, how),), (how,))
 

@@ -67,9 +67,9 @@ def guarded(target: Target, call: Callable[[Target], Result]) -> Result:
     try:
         with target.attacked():
             return call(target)
-    except SecureAIError:
+    except (SecureAIError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:  # a user's network may raise anything
+    except BaseException as error:  # a user's network may raise anything
         raise TargetError(
             "the network raised an error",
             where=target.name,

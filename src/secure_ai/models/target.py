@@ -169,9 +169,9 @@ class Target:
                 output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
             if self._watch is not None:
                 self._watch.after_call()
-        except SecureAIError:
+        except (SecureAIError, KeyboardInterrupt):
             raise
-        except (Exception, SystemExit) as error:  # a user's network may raise anything
+        except BaseException as error:  # a user's network may raise anything
             raise TargetError(
                 "the network raised an error", where=self.name, got=f"{type(error).__name__}: {error}"
             ) from error
@@ -180,10 +180,23 @@ class Target:
     def _count_backward(self, gradient: Tensor) -> None:
         self.passes.backward += len(gradient)
 
+    def features_method(self) -> Callable[[Tensor], Any] | None:
+        """The network's own `features`, or None. Raises TargetError where it is a property that raises."""
+        try:
+            method = getattr(self.network, "features", None) if self.access == "gradients" else None
+        except Exception as error:  # a user's property may raise anything
+            raise TargetError(
+                "the network's `features` raises an error",
+                where=self.name,
+                expected="a method",
+                got=f"{type(error).__name__}: {error}",
+            ) from error
+        return method if callable(method) else None
+
     def features(self, x: Tensor) -> Tensor:
         """The penultimate layer's activations (N, F). Raises TargetError where the network offers none."""
-        method = getattr(self.network, "features", None) if self.access == "gradients" else None
-        if not callable(method):
+        method = self.features_method()
+        if method is None:
             raise TargetError("the network offers no features", where=self.name, expected="a method features(x)")
         self.passes.forward += len(x)
         output = self._called(method, x)

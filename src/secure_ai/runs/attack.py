@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,6 +42,7 @@ from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.subject import load_subject, spec_of
 
 MAX_BATCH_SIZE = 10_000
+MOST_REPEATED = 0.01  # share of the images; MNIST has no two that are the same
 PREFLIGHT_POOL = 1000
 
 
@@ -257,7 +259,19 @@ def data_checks(dataset: Dataset) -> list[Check]:
     evidence = f"{len(classes)} classes among {len(dataset)} images"
     if len(classes) < 2:
         evidence = f"every image is of class {classes[0]}: a network that always answers {classes[0]} would be robust"
-    return [random_sample_check(dataset), check("classes-in-data", len(classes) > 1, evidence)]
+    return [
+        random_sample_check(dataset),
+        check("classes-in-data", len(classes) > 1, evidence),
+        _distinct_images_check(dataset),
+    ]
+
+
+def _distinct_images_check(dataset: Dataset) -> Check:
+    """Fails where more than MOST_REPEATED of the images are copies: an interval takes all for independent."""
+    n = len(dataset)
+    distinct = len({hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in dataset.images})
+    evidence = f"{distinct} of {n} images are distinct; at most {MOST_REPEATED:.0%} may be copies of others"
+    return check("distinct-images", n - distinct <= MOST_REPEATED * n, evidence)
 
 
 def random_sample_check(dataset: Dataset) -> Check:

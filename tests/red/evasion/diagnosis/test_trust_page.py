@@ -14,7 +14,12 @@ from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.trust import judge_suite
 
 PAGE = Path(__file__).parents[4] / "docs" / "trust.md"
-OTHERS = {"random-sample", "classes-in-data", "same-answers-after"}  # made where data and calls are known
+OTHERS = {
+    "random-sample",
+    "classes-in-data",
+    "distinct-images",
+    "same-answers-after",
+}  # made where data and calls are known
 
 
 def test_every_check_is_explained_and_no_other(cnn_case: Callable[..., Any]) -> None:

@@ -66,11 +66,11 @@ def binarisation(probe: Probe, attacks: Sequence[AttackPlan]) -> Check:
     """
     plans = [_bounded(p) for p in attacks if p.entry.knowledge == "white-box" and p.entry.kind == "budget"]
     x, _ = probe.right(SAMPLES)
-    if not callable(getattr(probe.target.network, "features", None)):
-        return check(ID, None, "the network offers no features(x), its penultimate layer")
     if not plans or not len(x) or probe.budget.norm == "l0" or probe.budget.eps == 0:
         return check(ID, None, f"{len(plans)} white-box attacks on {len(x)} images at {probe.budget}")
     try:
+        if probe.target.features_method() is None:
+            return check(ID, None, "the network offers no features(x), its penultimate layer")
         if not _feeds_last_layer(probe.target, x):
             evidence = "features(x) is not the input of a last linear layer: what lies between would go untested"
             return check(ID, None, evidence)

@@ -14,6 +14,7 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.diagnosis.along import along_the_attack
 from secure_ai.red.evasion.diagnosis.binarisation import binarisation
+from secure_ai.red.evasion.diagnosis.distilled import distilled_transfer
 from secure_ai.red.evasion.diagnosis.forward import optimises_inside, random_without_eot
 from secure_ai.red.evasion.diagnosis.longer import longer_attack
 from secure_ai.red.evasion.diagnosis.one_step import one_step
@@ -37,7 +38,7 @@ def diagnose(
     """The checks that need probes of their own, for `judge_suite(more=...)`.
 
     Cost, whatever N is, measured with suites of 100 steps: 20,000 forward and 8,000 backward passes on an undefended
-    network, 34,000 and 22,000 on a robust one; at most 75,000 and 60,000,
+    network, 39,000 and 22,000 on a robust one; at most 80,000 and 60,000,
     up to 20 times as many with `eot_samples` (20 at most are used). All arithmetic is float32.
 
     Args:
@@ -45,7 +46,7 @@ def diagnose(
         y: (N,) true labels.
         attacks: the suite whose number is judged: whether it averages over randomness, how many steps it takes, and
             what the binarisation test puts to work.
-        robust: (N,) bool, what that suite counts as robust; None: the longer attack is not run.
+        robust: (N,) bool, what that suite counts as robust; None: the longer attack and the transfer are not run.
 
     Raises:
         TargetError: the network raises an error, answers NaN or infinity, or changes its own weights.
@@ -61,5 +62,6 @@ def diagnose(
             unbounded_attack(probe),
             *one_step(probe),
             longer_attack(probe, x, y, robust),
+            distilled_transfer(probe, x, y, robust),
             binarisation(probe, attacks),
         )

@@ -8,9 +8,8 @@ from torch import Tensor
 
 from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, check
-from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.diagnosis.ascent import survivors
-from secure_ai.red.evasion.diagnosis.probe import Probe
+from secure_ai.red.evasion.diagnosis.probe import Probe, drawn_survivors
 from secure_ai.red.evasion.losses import cross_entropy, dlr, margin
 from secure_ai.red.evasion.projections import random_start
 
@@ -31,12 +30,9 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
     identifier = "longer-attack"
     if robust is None or probe.budget.norm == "l0" or probe.budget.eps == 0:
         return check(identifier, None, f"no survivors of a suite to attack at {probe.budget}")
-    rows = np.flatnonzero(robust)
-    if not len(rows):
+    if not robust.any():
         return check(identifier, True, "the suite left no image to attack")
-    order = torch.randperm(len(rows), generator=probe.generator("survivors"))[:SAMPLES]
-    chosen = rows[np.sort(order.numpy())]
-    images, labels = images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
+    images, labels = drawn_survivors(probe, x, y, robust, SAMPLES)
     alive = torch.arange(len(labels))
     for loss in LOSSES:
         start = random_start(images, probe.budget, probe.generator(f"longer attack, {loss.__name__}"))

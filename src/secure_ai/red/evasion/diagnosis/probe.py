@@ -60,6 +60,16 @@ def drawn(
     return Probe(target, images, labels[chosen], logits, logits.argmax(dim=1) == labels[chosen], budget, seed)
 
 
+def drawn_survivors(
+    probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray, most: int
+) -> tuple[Tensor, Tensor]:
+    """Images and labels of at most `most` of the samples that a suite left `robust` (N,) bool, drawn at random."""
+    rows = np.flatnonzero(robust)
+    order = torch.randperm(len(rows), generator=probe.generator("survivors"))[:most]
+    chosen = rows[np.sort(order.numpy())]
+    return images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
+
+
 def raw_gradient(target: Target, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K), losses (N,) and the gradient (N, C, H, W) of their sum as autograd gives it: NaN stays NaN.
 
