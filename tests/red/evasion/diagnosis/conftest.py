@@ -36,7 +36,7 @@ SMALLER = {  # a test's share of what the probes take; the benchmark runs them w
     "longer": {"STEPS": 40, "SAMPLES": 32},
     "unbounded": {"SAMPLES": 32},
     "along": {"SAMPLES": 32},
-    "distilled": {"ROUNDS": 1, "UPDATES": 50, "TAUGHT": 100},
+    "distilled": {"ROUNDS": 1, "TAUGHT": 100},
     "binarisation": {"SAMPLES": 10, "INNER": 120, "RANDOM_POINTS": 60},
 }
 BENCHMARKS = Path(__file__).parents[4] / "benchmarks"

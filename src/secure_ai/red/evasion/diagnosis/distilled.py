@@ -6,6 +6,8 @@ the imitation has one smooth gradient for the whole (substitute training, Papern
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,8 @@ from secure_ai.red.evasion.transfer import transfer
 ID = "transfer-beats-suite"
 SAMPLES = 128
 TAUGHT = 1000  # images whose answers the imitation learns, the survivors among them
-ROUNDS = 4  # of learning, attacking the imitation, and asking the target about what came out
-UPDATES, BATCH, LEARNING_RATE = 250, 64, 2e-3
+ROUNDS = 3  # of learning, attacking the imitation, and asking the target about what came out
+EPOCHS, MOST_UPDATES, BATCH, LEARNING_RATE = 16, 150, 64, 2e-3  # a round takes the fewer of epochs and updates
 STEPS = 20
 SHORTEST_SIDE = 8  # of images that the convolutions fit
 
@@ -81,7 +83,7 @@ def _teach(network: nn.Module, images: Tensor, answers: Tensor, draw: torch.Gene
     network.requires_grad_(True)
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     with torch.enable_grad():
-        for _ in range(UPDATES):
+        for _ in range(min(MOST_UPDATES, EPOCHS * math.ceil(len(images) / BATCH))):
             part = torch.randint(len(images), (BATCH,), generator=draw)
             loss = functional.cross_entropy(network(images[part]), answers[part])
             optimizer.zero_grad()
@@ -100,5 +102,5 @@ def _small(target: Target) -> nn.Module:
     if min(height, width) < SHORTEST_SIDE:
         hidden = (nn.Flatten(), nn.Linear(target.dimensions, 256), nn.ReLU())
         return nn.Sequential(*hidden, nn.Linear(256, target.num_classes))
-    convolutions = (nn.Conv2d(channels, 16, 4, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 4, 2, 1), nn.ReLU())
-    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(32 * (height // 4) * (width // 4), target.num_classes))
+    convolutions = (nn.Conv2d(channels, 8, 4, 2, 1), nn.ReLU(), nn.Conv2d(8, 16, 4, 2, 1), nn.ReLU())
+    return nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(16 * (height // 4) * (width // 4), target.num_classes))
