@@ -188,17 +188,18 @@ def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
     exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.transform(x)))
     if target.access == "scores":
         return _log_scores(target, answer)
+    trusted = exact
     if exact:
         how = "the network ends in a softmax; its input is used as logits"
     else:
         flat = int(((answer == 0) | (answer == 1)).any(dim=1).sum())
-        exact = flat <= MAX_BLIND * len(answer)
+        trusted = flat <= MAX_BLIND * len(answer)
         how = (
             "the network answers probabilities; log p is used as logits, without gradient where p rounds to 0 or 1: "
             f"on {flat} of {len(answer)} images"
         )
     wrapped = rebuilt(target, network=logits_from_probabilities(target.network))
-    return Preflight(wrapped, (check("logits", exact, how),), (how,))
+    return Preflight(wrapped, (check("logits", trusted, how),), (how,))
 
 
 def _log_scores(target: Target, answer: Tensor) -> Preflight:

@@ -134,8 +134,9 @@ def _parse_plan(item: str) -> AttackPlan:
     entry = _entry(name)
     if entry is None:
         known = sorted([*ATTACKS, *BORROWED, *SUITES, *PROTOCOLS])
-        message = "a suite takes no settings" if name in {*SUITES, *PROTOCOLS} else "unknown attack"
-        hint = "name its attacks with theirs, see docs/attacks.md" if "suite" in message else _nearest(name, known)
+        is_suite = name in {*SUITES, *PROTOCOLS}
+        message = "a suite takes no settings" if is_suite else "unknown attack"
+        hint = "name its attacks with theirs, see docs/attacks.md" if is_suite else _nearest(name, known)
         raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=hint)
     if name == "examples":
         if not assignments:

@@ -54,9 +54,9 @@ def distilled_transfer(
     first = answers.argmax(dim=1)
     network, draw = _small(probe.target), probe.generator(ID)
     torch_initialise(network, draw)
+    student = _as_target(network, probe)
     for _ in range(ROUNDS):
         _teach(network, pool, answers, draw)
-        student = _as_target(network, probe)
         x_adv = transfer(student, known, first, budget=probe.budget, generator=draw, network=student, steps=STEPS)
         found = _answers(probe, x_adv)
         broken |= found[:n].argmax(dim=1) != labels
@@ -80,7 +80,6 @@ def _answers(probe: Probe, x: Tensor) -> Tensor:
 
 
 def _teach(network: nn.Module, images: Tensor, answers: Tensor, draw: torch.Generator) -> None:
-    network.requires_grad_(True)
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     with torch.enable_grad():
         for _ in range(min(MOST_UPDATES, EPOCHS * math.ceil(len(images) / BATCH))):
