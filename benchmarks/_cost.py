@@ -130,9 +130,11 @@ def _training(network: Any, dataset: Any, epochs: int, dtype: Any) -> Callable[[
     from secure_ai.blue.training.loop import TrainingPlan, train
     from secure_ai.blue.training.methods import natural
     from secure_ai.blue.training.schedules import constant
+    from secure_ai.core.compute import TRAINING_REPLICAS
 
     plan = TrainingPlan(
-        epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=0, adam_epsilon=1e-7, dtype=dtype
+        epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=0, adam_epsilon=1e-7, dtype=dtype,
+        replicas=TRAINING_REPLICAS,
     )  # fmt: skip
     return lambda: train(network, dataset, method=natural, plan=plan)
 

@@ -25,6 +25,12 @@ def commit() -> str:
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", *CODE) else "")
 
 
+def machine() -> str:
+    """This machine in a line: what is compared must be of one."""
+    found = describe_machine()
+    return f"{found['processor']}, {found['cores']} cores, {' '.join(found['bf16_units']) or 'no bf16 units'}"
+
+
 def rows_with(name: str, fresh: Mapping[str, Any]) -> dict[str, Any]:
     """The rows of `results/NAME.json` with `fresh` in place of those of the same names; the others stay."""
     path = RESULTS / f"{name}.json"

@@ -14,7 +14,7 @@ from torch.profiler import ProfilerActivity, profile
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import TRAINING_REPLICAS, configure
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
@@ -50,12 +50,13 @@ def ceiling(products: list[Product], dtype: torch.dtype) -> dict[str, float]:
     return {"shapes_ms": 1e3 * shapes, "large_ms": 1e3 * multiply_adds(products) / rate, "gmacs": rate / 1e9}
 
 
-def trained(dataset: Dataset, dtype: torch.dtype, epochs: int) -> float:
+def trained(dataset: Dataset, dtype: torch.dtype, epochs: int, replicas: int = TRAINING_REPLICAS) -> float:
     """Seconds of the last of `epochs` epochs, by the tool's own loop, and the network it leaves is dropped."""
     network = build_network("report1-cnn", generator=generator(0, "step"))
     plan = TrainingPlan(
-        epochs=epochs, batch_size=BATCH, schedule=constant(1e-3), seed=0, adam_epsilon=1e-7, dtype=dtype
-    )
+        epochs=epochs, batch_size=BATCH, schedule=constant(1e-3), seed=0, adam_epsilon=1e-7, dtype=dtype,
+        replicas=replicas,
+    )  # fmt: skip
     return train(network, dataset, method=natural, plan=plan).history["seconds"][-1]
 
 
@@ -110,3 +111,5 @@ def measure(bench: Bench) -> None:
         key = {"dtype": name, "steps": steps}
         bench.measure("step", {**key, "pairs": pairs}, functools.partial(step_beside_ceiling, dataset, dtype, pairs))
         bench.measure("profile", key, functools.partial(by_operator, dataset, dtype))
+    for row in ("step", "profile"):
+        bench.elsewhere(row)

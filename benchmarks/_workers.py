@@ -1,4 +1,8 @@
-"""Two workers of one thread against one process of two, with and without a busy neighbour."""
+"""Two workers of one thread against one process of two, with and without a busy neighbour.
+
+`train` and `pgd`: two processes against one. `replicas`: one process whose every batch is trained in two parts side by
+side, one thread each, against both threads on the whole batch; the tool's default follows from that row.
+"""
 
 from __future__ import annotations
 
@@ -20,17 +24,17 @@ if TYPE_CHECKING:
 PROGRAM = ROOT / "benchmarks" / "pipeline.py"
 BATCH = 128
 ATTACKED = 256  # images of a shard
-STEPS = {"train": 100, "pgd": 20}  # of the process with two threads; each of two workers does half
+STEPS = {"train": 100, "pgd": 20, "replicas": 100}  # of the process with two threads; each of two workers does half
 CLEAR = 1.05  # a ratio nearer to 1 decides nothing
 SPIN = "while True: pass"
 
 
-def one(work: str, threads: int, steps: int) -> None:
+def one(work: str, threads: int, steps: int, replicas: int = 1) -> None:
     """A worker: ready, told to start, does its steps, prints its seconds."""
     from secure_ai.core.compute import configure
 
     compute = configure("auto", threads=threads)
-    do = _training(compute.training_dtype) if work == "train" else _attacking(compute.search_dtype)
+    do = _attacking(compute.search_dtype) if work == "pgd" else _training(compute.training_dtype, replicas)
     do(2)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -39,14 +43,14 @@ def one(work: str, threads: int, steps: int) -> None:
     print(json.dumps(time.perf_counter() - began), flush=True)
 
 
-def _training(dtype: Any) -> Any:
+def _training(dtype: Any, replicas: int) -> Any:
     from _step import trained
 
     from secure_ai.data.mnist import load_mnist
     from secure_ai.data.splits import sample_n
 
     whole = load_mnist("train")
-    return lambda steps: trained(sample_n(whole, steps * BATCH, 0), dtype, 1)
+    return lambda steps: trained(sample_n(whole, steps * BATCH, 0), dtype, 1, replicas)
 
 
 def _attacking(dtype: Any) -> Any:
@@ -87,9 +91,10 @@ def neighbour(busy: bool) -> Iterator[None]:
         process.wait()
 
 
-def seconds(work: str, workers: int, steps: int) -> float:
+def seconds(work: str, workers: int, steps: int, replicas: int = 1) -> float:
     """Of the slowest of `workers` processes that share `steps` and two threads; starts and warm-up do not count."""
-    words = [sys.executable, str(PROGRAM), "--one", json.dumps(["workers", work, 2 // workers, steps // workers])]
+    task = ["workers", work, 2 // workers, steps // workers, replicas]
+    words = [sys.executable, str(PROGRAM), "--one", json.dumps(task)]
     with ExitStack() as open_processes:
         processes = [
             open_processes.enter_context(
@@ -109,13 +114,15 @@ def seconds(work: str, workers: int, steps: int) -> float:
 
 def compared(work: str, busy: bool, steps: int, pairs: int) -> dict[str, Any]:
     """Medians over pairs run one after the other."""
+    apart_by = {"replicas": 2} if work == "replicas" else {}
+    workers = 1 if apart_by else 2
     with neighbour(busy):
-        measured = [(seconds(work, 1, steps), seconds(work, 2, steps)) for _ in range(pairs)]
+        measured = [(seconds(work, 1, steps), seconds(work, workers, steps, **apart_by)) for _ in range(pairs)]
     ratio = statistics.median(together / apart for together, apart in measured)
     return {
         "pairs": pairs,
-        "one_process_seconds": round(statistics.median(together for together, _ in measured), 3),
-        "two_workers_seconds": round(statistics.median(apart for _, apart in measured), 3),
+        "together_seconds": round(statistics.median(together for together, _ in measured), 3),
+        "apart_seconds": round(statistics.median(apart for _, apart in measured), 3),
         "ratio": round(ratio, 3),
         "ratios": [round(together / apart, 3) for together, apart in measured],
         "supports": supports(ratio),
@@ -123,10 +130,10 @@ def compared(work: str, busy: bool, steps: int, pairs: int) -> dict[str, Any]:
 
 
 def supports(ratio: float) -> str:
-    """Which default a ratio (one process's seconds over those of two workers) speaks for."""
+    """Which default a ratio (seconds together over seconds apart) speaks for."""
     if ratio >= CLEAR:
-        return "two workers of one thread"
-    return "one process of two threads" if ratio <= 1 / CLEAR else "either"
+        return "apart"
+    return "together" if ratio <= 1 / CLEAR else "either"
 
 
 def measure(bench: Bench) -> None:

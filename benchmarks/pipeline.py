@@ -4,7 +4,8 @@
 
 TensorFlow's side runs in an environment of its own (`--tensorflow`, made where missing from report1/tensorflow.txt).
 Every finished measurement is kept under `--work` and not taken again while the code it depends on is unchanged, so a
-run that was stopped goes on. `--small` is a smoke test: tiny sizes, nothing saved.
+run that was stopped goes on; `--elsewhere` adds what another machine kept, in rows of its own. `--small` is a smoke
+test: tiny sizes, nothing saved.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Any
 
 from _kept import Kept
 from _processes import spent
-from _record import ROOT, commit, rows_with, save
+from _record import ROOT, commit, machine, rows_with, save
 
 from secure_ai.data.mnist import cache_folder, fetch
 from secure_ai.runs.execute import results_digest
@@ -49,6 +50,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5, help="step, workers")
     parser.add_argument("--tensorflow", type=Path, default=ROOT / ".venv-tensorflow")
     parser.add_argument("--work", type=Path, default=work)
+    parser.add_argument("--elsewhere", type=Path, action="append", default=[], metavar="MEASUREMENTS.JSON")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
@@ -83,12 +85,24 @@ class Bench:
 
         def taken() -> dict[str, Any]:
             load = [round(value, 2) for value in os.getloadavg()]
-            return {**key, "load_before": load, "commit": self.commit, **work()}
+            return {**key, "machine": machine(), "load_before": load, "commit": self.commit, **work()}
 
-        found = self.kept.take({"row": row, **key, "code": self.code}, taken)
+        found = self.kept.take({"row": row, **key, "machine": machine(), "code": self.code}, taken)
         self.used.setdefault(row, []).append(found)
         print(json.dumps({"row": row, **found}), flush=True)
         return found
+
+    def elsewhere(self, row: str) -> list[dict[str, Any]]:
+        """The same row of the same code as other machines measured it."""
+        kept = [
+            (json.loads(key), entry) for file in self.arguments.elsewhere for key, entry in Kept(file).entries.items()
+        ]
+        # the files that decide are the same, so what the commit says of them holds where there was no repository
+        entries = [{**entry, "commit": entry["commit"] or self.commit} for key, entry in kept if key["row"] == row]
+        if any(key["row"] == row and key["code"] != self.code for key, _ in kept):
+            raise SystemExit(f"--elsewhere: measurements of {row} that were taken with other code")
+        self.used.setdefault(row, []).extend(entries)
+        return entries
 
     def add(self, row: str, entries: list[dict[str, Any]]) -> None:
         """Rows that follow from measurements."""
@@ -132,6 +146,7 @@ def main() -> int:
 def command(a: argparse.Namespace) -> str:
     """What was asked for."""
     text = f"scripts/bench pipeline --rows {a.rows} --pairs {a.pairs}"
+    text += " --elsewhere MEASUREMENTS.JSON" if a.elsewhere else ""
     if "end-to-end" in a.rows.split(","):
         text += f" --versions {a.versions} --seeds {a.seeds} --sides {a.sides}"
         text += f" --epochs {a.epochs} --images {a.images}" if (a.epochs, a.images) != (5, 0) else ""

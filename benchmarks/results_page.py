@@ -303,7 +303,11 @@ def pipeline(result: Result) -> list[str]:
     for row, (title, columns) in PIPELINE_TABLES.items():
         entries = result["rows"].get(row, [])
         if row == "profile":
-            entries = [{"dtype": entry["dtype"], **part} for entry in entries for part in entry["operators"]]
+            entries = [
+                {"machine": entry.get("machine"), "dtype": entry["dtype"], **part}
+                for entry in entries
+                for part in entry["operators"]
+            ]
         if entries:
             cells = [[_cell(entry.get(column)) for column in columns] for entry in entries]
             lines += [
@@ -318,34 +322,36 @@ def pipeline(result: Result) -> list[str]:
 RATIO = ("ratio", "cpu_ratio", "pairs", "ours_seconds", "peer_seconds", "target", "reached")
 MEANS = ("n", "seeds", "ours_mean", "ours_lowest", "peer_mean", "peer_lowest", "difference", "spread", "within")
 PIPELINE_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ratios": ("From start to end", ("version", "peer", "side", *RATIO)),
-    "accuracies": ("The same figures", ("version", "peer", "side", "figure", *MEANS)),
-    "end-to-end": ("Every process", ("version", "seed", "side", "seconds", "cpu_seconds", "peak_gib", "load_before",
-                                     "commit")),
+    "ratios": ("From start to end", ("machine", "version", "peer", "side", *RATIO)),
+    "accuracies": ("The same figures", ("machine", "version", "peer", "side", "figure", *MEANS)),
+    "end-to-end": ("Every process", ("machine", "version", "seed", "side", "seconds", "cpu_seconds", "peak_gib",
+                                     "load_before", "commit")),
     "step": ("One training step beside its matrix products",
-             ("dtype", "threads", "step_ms", "shapes_ms", "ratio_to_shapes", "large_ms", "ratio_to_large", "target",
-              "pairs", "commit")),
-    "profile": ("Where a step's time goes", ("dtype", "operator", "share", "ms_a_step", "calls_a_step")),
+             ("machine", "dtype", "threads", "step_ms", "shapes_ms", "ratio_to_shapes", "large_ms", "ratio_to_large",
+              "target", "pairs", "commit")),
+    "profile": ("Where a step's time goes", ("machine", "dtype", "operator", "share", "ms_a_step", "calls_a_step")),
     "setup": ("Before the work", ("what", "command", "seconds", "bound_seconds", "environment_seconds",
                                   "data_seconds", "training_share", "other_stages_share", "no_stage_share")),
     "cost-lines": ("How cost grows: straight lines", ("work", "axis", "against", "what", "slope", "intercept",
                                                       "r_squared", "largest_deviation_percent")),
     "cost": ("How cost grows: the points", ("work", "axis", "value", "x", "seconds", "peak_mib")),
-    "workers": ("Two workers of one thread against one process of two",
-                ("work", "busy_neighbour", "one_process_seconds", "two_workers_seconds", "ratio", "pairs", "supports")),
+    "workers": ("Two cores together or apart",
+                ("work", "busy_neighbour", "together_seconds", "apart_seconds", "ratio", "pairs", "supports")),
 }  # fmt: skip
 PIPELINE_NOTES: dict[str, tuple[str, ...]] = {
     "step": ("*shapes*: the step's products (forward, gradients of weights and inputs, convolutions by im2col) in "
              "their own shapes; *large*: as many multiply-adds at the rate of the library's fastest large product. "
              "Batches of 128, the tool's own loop.", ""),
-    "profile": ("Shares in percent of the main thread's own time. `fill_` is the gradient of the first pooling being "
+    "profile": ("Shares in percent of all threads' own time. `fill_` is the gradient of the first pooling being "
                 "cleared in memory that is in no cache: repeated alone it costs almost nothing.", ""),
     "cost": ("One fresh process a point; peak memory is that of the work, after loading.", ""),
     "cost-lines": ("`fast` on images that stay robust: the most it can cost. Deviations are in percent of the "
     "largest "
                    "value; R² says little where a value hardly changes.", ""),
-    "workers": ("The same number of steps in all; the busy neighbour is one process that never waits. A ratio is one "
-                "process's seconds over the two workers'.", ""),
+    "workers": ("`train`, `pgd`: one process of two threads (*together*) against two of one thread (*apart*). "
+                "`replicas`: in one process, both threads on every whole batch against each on its half; trainings of "
+                "the built-in networks do the latter by default. The same number of steps in all; the busy neighbour "
+                "is one process that never waits. A ratio is seconds together over seconds apart.", ""),
 }  # fmt: skip
 
 

@@ -83,7 +83,15 @@ def test_images_are_resized_by_the_nearest_pixel(module_of: Any) -> None:
 
 def run_of(side: str, seed: int, seconds: float, right: int) -> dict[str, Any]:
     share = {"clean": {"successes": right, "n": 100, "value": right / 100}}
-    return {"version": "L", "side": side, "seed": seed, "seconds": seconds, "cpu_seconds": 2 * seconds, "shares": share}
+    return {
+        "machine": "m",
+        "version": "L",
+        "side": side,
+        "seed": seed,
+        "seconds": seconds,
+        "cpu_seconds": 2 * seconds,
+        "shares": share,
+    }
 
 
 def test_ratios_pair_runs_of_one_seed_and_a_target_needs_five(module_of: Any) -> None:
@@ -99,6 +107,14 @@ def test_ratios_pair_runs_of_one_seed_and_a_target_needs_five(module_of: Any) ->
     assert end_to_end.ratios([run for run in runs if run["side"] == "ours-auto"]) == []
 
 
+def test_runs_of_two_machines_are_never_a_pair(module_of: Any) -> None:
+    ours, theirs = run_of("ours-auto", 0, 10, 90), run_of("tensorflow", 0, 40, 90)
+    ratios = module_of("_end_to_end").ratios
+    assert ratios([ours, {**theirs, "machine": "another"}]) == []
+    (row,) = ratios([ours, {**theirs, "machine": "another"}, {**theirs, "seconds": 20}])
+    assert (row["machine"], row["ratio"]) == ("m", 2.0)
+
+
 @pytest.mark.parametrize(("peer", "within"), [((91, 93), True), ((95, 96), False)])
 def test_accuracies_are_the_same_within_the_wider_range(module_of: Any, peer: tuple[int, int], within: bool) -> None:
     runs = [run_of("ours-auto", 0, 1, 90), run_of("ours-auto", 1, 1, 92)]
@@ -110,8 +126,8 @@ def test_accuracies_are_the_same_within_the_wider_range(module_of: Any, peer: tu
 
 def test_what_decides_the_default_of_workers(module_of: Any) -> None:
     supports = module_of("_workers").supports
-    assert supports(1.2) == "two workers of one thread"
-    assert supports(0.8) == "one process of two threads"
+    assert supports(1.2) == "apart"
+    assert supports(0.8) == "together"
     assert supports(1.01) == "either"
 
 

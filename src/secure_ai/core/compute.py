@@ -19,6 +19,8 @@ from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
 
 Precision = Literal["auto", "float32"]
 MEMORY_FORMAT = torch.channels_last
+TRAINING_REPLICAS = 2
+"""Parts in which every batch of a built-in network is trained, whatever the cores: results would depend on it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from secure_ai.blue.training.loop import train as train_network
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
 from secure_ai.blue.training.state import TrainingState
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import TRAINING_REPLICAS, configure
 from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
@@ -105,6 +105,7 @@ def train(
         seed=seed,
         adam_epsilon=KERAS_ADAM_EPSILON,
         dtype=compute.training_dtype,
+        replicas=TRAINING_REPLICAS,
     )
     state = train_network(network, training, method=natural, plan=plan, validation=validation, progress=progress)
     write_bytes(Path(out), model_bytes(network, arch))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Batch, Method
+from secure_ai.blue.training.replicas import Replicas
 from secure_ai.blue.training.schedules import Schedule
 from secure_ai.blue.training.state import TrainingState, restore, snapshot
 from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
@@ -44,6 +45,8 @@ class TrainingPlan:
     Attributes:
         adam_epsilon: 1e-7 in Keras, 1e-8 in PyTorch.
         dtype: arithmetic of layers; weights and optimizer stay float32.
+        replicas: parts that each batch is computed in, side by side; more than one only for a network without buffers
+            and without randomness of its own (dropout), whose part of the draws would go to whichever comes first.
     """
 
     epochs: int
@@ -52,6 +55,7 @@ class TrainingPlan:
     seed: int
     adam_epsilon: float
     dtype: torch.dtype
+    replicas: int = 1
 
 
 @dataclass(slots=True)
@@ -106,11 +110,12 @@ def train(
     if resumed is not None:
         restore(network, optimizer, resumed.network, resumed.optimizer)
         history, start = resumed.history_as(History), resumed.epochs_done
+    replicas = Replicas(network, plan.replicas)
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
     for epoch in range(start, plan.epochs):
-        network.train()
         began = time.perf_counter()
-        loss, accuracy = _epoch(network, optimizer, images, labels, method, plan, epoch, progress)
+        with replicas.working():
+            loss, accuracy = _epoch(replicas, optimizer, images, labels, method, plan, epoch, progress)
         history.loss.append(loss)
         history.accuracy.append(accuracy)
         history.seconds.append(time.perf_counter() - began)
@@ -125,7 +130,7 @@ def train(
 
 
 def _epoch(
-    network: nn.Module,
+    replicas: Replicas,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
@@ -135,7 +140,7 @@ def _epoch(
     progress: Progress,
 ) -> tuple[float, float]:
     order = torch.randperm(len(labels), generator=generator(plan.seed, "shuffle", epoch))
-    draws = generator(plan.seed, "batches", epoch)
+    draws = [generator(plan.seed, f"batches{number or ''}", epoch) for number in range(plan.replicas)]
     parts = order.split(plan.batch_size)
     loss_sum, correct, seen = torch.zeros(()), torch.zeros((), dtype=torch.int64), 0
     for number, part in enumerate(parts):
@@ -143,12 +148,10 @@ def _epoch(
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = images_to_float(images[part]).contiguous(memory_format=MEMORY_FORMAT)
-        with lower_precision(plan.dtype):
-            result = method(network, Batch(x, labels[part], part, draws))
         optimizer.zero_grad(set_to_none=True)
-        result.loss.backward()
+        result = replicas.backward(method, Batch(x, labels[part], part, draws[0]), draws, plan.dtype)
         optimizer.step()
-        loss_sum += result.loss.detach() * result.n
+        loss_sum += result.loss * result.n
         correct += result.correct
         seen += result.n
         progress(epoch * len(labels) + min((number + 1) * plan.batch_size, len(labels)), plan.epochs * len(labels))

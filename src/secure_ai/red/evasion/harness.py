@@ -18,6 +18,7 @@ from secure_ai.core.errors import (
     ShapeError,
     TargetError,
 )
+from secure_ai.core.machine import release_memory
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.access import refuse_beyond
@@ -27,6 +28,9 @@ from secure_ai.red.evasion.merge import merge_shards
 from secure_ai.red.evasion.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, run_shard
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult, frozen_array
 from secure_ai.red.evasion.verify import checked_logits, verify
+
+RELEASE_SECONDS = 1.0
+"""Between two releases of freed memory: batches shrink as samples are broken, and blocks of every size leave holes."""
 
 Images = np.ndarray | Tensor
 
@@ -95,12 +99,16 @@ def _run_shards(
     target: Target, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
 ) -> tuple[list[ShardResult], BaseException | None]:
     shards: list[ShardResult] = []
+    released = time.perf_counter()
     try:
         for first in range(0, len(labels), SHARD_SIZE):
             part = slice(first, first + SHARD_SIZE)
             task = ShardTask(suite=suite, x=images_to_float(x[part]), y=labels[part], first=first)
             report = _shard_progress(progress, first, len(task.x), len(labels), len(suite.attacks))
             shards.append(run_shard(target, task, done=report, stop=stop))
+            if time.perf_counter() - released > RELEASE_SECONDS:
+                release_memory()
+                released = time.perf_counter()
     except (KeyboardInterrupt, StopAskedError) as interruption:
         return shards, interruption
     return shards, None

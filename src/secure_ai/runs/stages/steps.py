@@ -17,7 +17,7 @@ from secure_ai.blue.training.methods import Method
 from secure_ai.blue.training.schedules import constant
 from secure_ai.blue.training.state import TrainingState, state_from_bytes
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import TRAINING_REPLICAS, configure
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
@@ -113,6 +113,7 @@ def train_stage(
         seed=work.settings["seed"],
         adam_epsilon=adam_epsilon,
         dtype=compute.training_dtype,
+        replicas=TRAINING_REPLICAS,
     )
     state = train(
         network,
