@@ -86,10 +86,10 @@ def step_beside_ceiling(dataset: Dataset, dtype: torch.dtype, pairs: int) -> dic
 
 
 def by_operator(dataset: Dataset, dtype: torch.dtype) -> dict[str, Any]:
-    """Shares of the main thread's own time by operator, over one epoch of the tool's loop."""
-    trained(dataset, dtype, 1)
+    """Shares of the main thread's own time by operator, over one epoch in one part: the profiler sees one thread."""
+    trained(dataset, dtype, 1, replicas=1)
     with profile(activities=[ProfilerActivity.CPU]) as recorded:
-        trained(dataset, dtype, 1)
+        trained(dataset, dtype, 1, replicas=1)
     steps = len(dataset) // BATCH
     found = [(entry.self_cpu_time_total, entry.key, entry.count) for entry in recorded.key_averages()]
     whole = sum(spent for spent, _, _ in found)

@@ -97,8 +97,8 @@ class Bench:
         kept = [
             (json.loads(key), entry) for file in self.arguments.elsewhere for key, entry in Kept(file).entries.items()
         ]
-        # the files that decide are the same, so what the commit says of them holds where there was no repository
-        entries = [{**entry, "commit": entry["commit"] or self.commit} for key, entry in kept if key["row"] == row]
+        # the files that decide are the same, whatever repository there was around them
+        entries = [{**entry, "commit": self.commit} for key, entry in kept if key["row"] == row]
         if any(key["row"] == row and key["code"] != self.code for key, _ in kept):
             raise SystemExit(f"--elsewhere: measurements of {row} that were taken with other code")
         self.used.setdefault(row, []).extend(entries)

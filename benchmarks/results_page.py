@@ -342,8 +342,8 @@ PIPELINE_NOTES: dict[str, tuple[str, ...]] = {
     "step": ("*shapes*: the step's products (forward, gradients of weights and inputs, convolutions by im2col) in "
              "their own shapes; *large*: as many multiply-adds at the rate of the library's fastest large product. "
              "Batches of 128, the tool's own loop.", ""),
-    "profile": ("Shares in percent of all threads' own time. `fill_` is the gradient of the first pooling being "
-                "cleared in memory that is in no cache: repeated alone it costs almost nothing.", ""),
+    "profile": ("Shares in percent of the main thread's own time, every batch in one part. `fill_` is the gradient of "
+                "the first pooling being cleared in memory that is in no cache: alone it costs almost nothing.", ""),
     "cost": ("One fresh process a point; peak memory is that of the work, after loading.", ""),
     "cost-lines": ("`fast` on images that stay robust: the most it can cost. Deviations are in percent of the "
     "largest "
