@@ -89,7 +89,6 @@ def measure(bench: Bench) -> None:
                 entries.append(
                     bench.measure("end-to-end", key, functools.partial(run_side, bench, side, version, seed))
                 )
-    entries += bench.elsewhere("end-to-end")
     bench.add("ratios", ratios(entries))
     bench.add("accuracies", accuracies(entries))
 

@@ -111,5 +111,3 @@ def measure(bench: Bench) -> None:
         key = {"dtype": name, "steps": steps}
         bench.measure("step", {**key, "pairs": pairs}, functools.partial(step_beside_ceiling, dataset, dtype, pairs))
         bench.measure("profile", key, functools.partial(by_operator, dataset, dtype))
-    for row in ("step", "profile"):
-        bench.elsewhere(row)

@@ -157,6 +157,7 @@ def trained(recipe: Recipe, mnist_train: Dataset, cache: Path) -> nn.Module:
         seed=recipe.seed,
         adam_epsilon=1e-8,
         dtype=torch.float32,
+        replicas=1,
     )
     began = time.perf_counter()
     train(network, part, method=_encoded(_method(recipe), recipe.prepare), plan=plan)

@@ -121,6 +121,7 @@ def train_named(name: str, folder: Path) -> None:
         seed=seed,
         adam_epsilon=1e-8,
         dtype=compute.training_dtype,
+        replicas=1,
     )
     began = time.perf_counter()
     with Progress(*Progress.get_default_columns()[:-1], TextColumn(name), TimeRemainingColumn()) as bar:

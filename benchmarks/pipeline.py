@@ -4,8 +4,7 @@
 
 TensorFlow's side runs in an environment of its own (`--tensorflow`, made where missing from report1/tensorflow.txt).
 Every finished measurement is kept under `--work` and not taken again while the code it depends on is unchanged, so a
-run that was stopped goes on; `--elsewhere` adds what another machine kept, in rows of its own. `--small` is a smoke
-test: tiny sizes, nothing saved.
+run that was stopped goes on. `--small` is a smoke test: tiny sizes, nothing saved.
 """
 
 from __future__ import annotations
@@ -50,7 +49,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5, help="step, workers")
     parser.add_argument("--tensorflow", type=Path, default=ROOT / ".venv-tensorflow")
     parser.add_argument("--work", type=Path, default=work)
-    parser.add_argument("--elsewhere", type=Path, action="append", default=[], metavar="MEASUREMENTS.JSON")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
@@ -91,18 +89,6 @@ class Bench:
         self.used.setdefault(row, []).append(found)
         print(json.dumps({"row": row, **found}), flush=True)
         return found
-
-    def elsewhere(self, row: str) -> list[dict[str, Any]]:
-        """The same row of the same code as other machines measured it."""
-        kept = [
-            (json.loads(key), entry) for file in self.arguments.elsewhere for key, entry in Kept(file).entries.items()
-        ]
-        # the files that decide are the same, whatever repository there was around them
-        entries = [{**entry, "commit": self.commit} for key, entry in kept if key["row"] == row]
-        if any(key["row"] == row and key["code"] != self.code for key, _ in kept):
-            raise SystemExit(f"--elsewhere: measurements of {row} that were taken with other code")
-        self.used.setdefault(row, []).extend(entries)
-        return entries
 
     def add(self, row: str, entries: list[dict[str, Any]]) -> None:
         """Rows that follow from measurements."""
@@ -146,7 +132,6 @@ def main() -> int:
 def command(a: argparse.Namespace) -> str:
     """What was asked for."""
     text = f"scripts/bench pipeline --rows {a.rows} --pairs {a.pairs}"
-    text += " --elsewhere MEASUREMENTS.JSON" if a.elsewhere else ""
     if "end-to-end" in a.rows.split(","):
         text += f" --versions {a.versions} --seeds {a.seeds} --sides {a.sides}"
         text += f" --epochs {a.epochs} --images {a.images}" if (a.epochs, a.images) != (5, 0) else ""

@@ -32,6 +32,7 @@ def plan(epochs: int = 2, **changes: object) -> TrainingPlan:
         "seed": 3,
         "adam_epsilon": 1e-8,
         "dtype": torch.float32,
+        "replicas": 1,
     }
     return TrainingPlan(**(settings | changes))  # type: ignore[arg-type]  # a table of settings
 

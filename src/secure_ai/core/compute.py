@@ -20,7 +20,7 @@ from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
 Precision = Literal["auto", "float32"]
 MEMORY_FORMAT = torch.channels_last
 TRAINING_REPLICAS = 2
-"""Parts in which every batch of a built-in network is trained, whatever the cores: results would depend on it."""
+"""Parts in which runs and `train` compute every batch, whatever the cores: results depend on it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,9 @@ def configure(precision: Precision = "auto", threads: int | None = None) -> Comp
 
 @contextlib.contextmanager
 def lower_precision(dtype: torch.dtype) -> Iterator[None]:
-    """Autocast the arithmetic of layers to `dtype`; float32 means no change."""
-    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16):
+    """Autocast the arithmetic of layers to `dtype`; float32 means no change.
+
+    Without the cache of weights: the process has one, and a thread that leaves would empty it for the others.
+    """
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16, cache_enabled=False):
         yield

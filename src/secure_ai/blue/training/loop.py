@@ -55,7 +55,7 @@ class TrainingPlan:
     seed: int
     adam_epsilon: float
     dtype: torch.dtype
-    replicas: int = 1
+    replicas: int
 
 
 @dataclass(slots=True)
@@ -149,7 +149,8 @@ def _epoch(
             group["lr"] = rate
         x = images_to_float(images[part]).contiguous(memory_format=MEMORY_FORMAT)
         optimizer.zero_grad(set_to_none=True)
-        result = replicas.backward(method, Batch(x, labels[part], part, draws[0]), draws, plan.dtype)
+        pieces = (tensor.chunk(plan.replicas) for tensor in (x, labels[part], part))
+        result = replicas.backward(method, [Batch(*one) for one in zip(*pieces, draws, strict=False)], plan.dtype)
         optimizer.step()
         loss_sum += result.loss * result.n
         correct += result.correct

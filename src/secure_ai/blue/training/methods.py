@@ -57,7 +57,7 @@ def half_replaced(adversary: Adversary, ratio: float = 0.5) -> Method:
 
     Args:
         adversary: makes x_adv for a batch.
-        ratio: share replaced, rounded up to whole samples.
+        ratio: share replaced, rounded up to whole samples; of each part, where a batch is computed in parts.
     """
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:

@@ -1,8 +1,8 @@
 """Data parallelism on one processor: each replica of a network takes its part of every batch, on threads of its own.
 
-On two cores, two halves on one thread each left each other alone where two threads on one batch wait for each other at
-every layer (docs/results.md has the ratios). What a step computes depends on the number of replicas, never on which one
-was faster: parts, their draws and the order in which gradients are added are fixed.
+Two halves of a batch on one thread each leave each other alone, where two threads on the whole of it wait for each
+other at every layer (docs/results.md has the ratios). What a step computes depends on the number of replicas, never on
+which one was faster: parts, their draws and the order in which gradients are added are fixed.
 """
 
 from __future__ import annotations
@@ -37,45 +37,49 @@ class Replicas:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Inside, in training mode, `backward` may be called; with one replica no thread is started."""
-        count, threads = len(self.networks), torch.get_num_threads()
+        """Inside, in training mode, `backward` may be called; a single replica works on the caller's own threads."""
         for network in self.networks:
             network.train()
-        if count == 1:
+        if len(self.networks) == 1:
             yield
             return
-        own = max(1, threads // count)
+        threads = torch.get_num_threads()
+        workers = min(len(self.networks), threads)  # who allows one thread gets the same sums, one part after another
+        own = threads // workers
         # the optimizer's short loops too: between the parts, waking another thread takes longer than they do
         torch.set_num_threads(own)
         try:
-            with ThreadPoolExecutor(count, "replica", torch.set_num_threads, (own,)) as self._pool:
+            with ThreadPoolExecutor(workers, "replica", torch.set_num_threads, (own,)) as self._pool:
                 yield
         finally:
             self._pool = None
             torch.set_num_threads(threads)
 
-    def backward(self, method: Method, batch: Batch, draws: Sequence[torch.Generator], dtype: torch.dtype) -> BatchLoss:
-        """Add the gradient of the batch's mean loss to that of the network's parameters.
+    def backward(self, method: Method, parts: Sequence[Batch], dtype: torch.dtype) -> BatchLoss:
+        """Add the gradient of a batch's mean loss to that of the network's parameters.
 
         Args:
-            batch: what is split; one of fewer samples than replicas leaves some idle.
-            draws: the randomness of each replica, in place of the batch's own.
+            parts: the batch, in one part for each replica or fewer; each has its own randomness.
 
         Returns:
             The mean loss (detached) and the right predictions of the whole batch.
+
+        Raises:
+            ValueError: more parts than replicas, or several outside `working()`.
         """
-        parts = _parts(batch, draws)
+        if len(parts) > (len(self.networks) if self._pool else 1):
+            raise ValueError("more parts than replicas at work")
+        n = sum(len(part.y) for part in parts)
+        work = [
+            (network, method, part, len(part.y) / n, dtype)
+            for network, part in zip(self.networks, parts, strict=False)  # a small batch has fewer parts
+        ]
         if self._pool is None:
-            results = [_backward(self.networks[0], method, parts[0], 1.0, dtype)]
+            results = [_backward(*one) for one in work]
         else:
-            shares = [len(part.y) / len(batch.y) for part in parts]
-            work = [
-                self._pool.submit(_backward, network, method, part, share, dtype)
-                for network, part, share in zip(self.networks, parts, shares, strict=False)
-            ]
-            results = [one.result() for one in work]
-            for replica in self.networks[1 : len(parts)]:
-                _move_gradients(replica, self.networks[0])
+            results = [one.result() for one in [self._pool.submit(_backward, *one) for one in work]]
+        for replica, *_ in work[1:]:
+            _move_gradients(replica, self.networks[0])
         return BatchLoss(
             torch.stack([result.loss for result in results]).sum(),
             torch.stack([result.correct for result in results]).sum(),
@@ -88,12 +92,6 @@ def _sharing(network: nn.Module) -> nn.Module:
     for mine, theirs in zip(replica.parameters(), network.parameters(), strict=True):
         mine.data = theirs.data
     return replica
-
-
-def _parts(batch: Batch, draws: Sequence[torch.Generator]) -> list[Batch]:
-    count = len(draws)
-    pieces = zip(batch.x.chunk(count), batch.y.chunk(count), batch.indices.chunk(count), draws, strict=False)
-    return [Batch(*piece) for piece in pieces]
 
 
 def _backward(network: nn.Module, method: Method, part: Batch, share: float, dtype: torch.dtype) -> BatchLoss:

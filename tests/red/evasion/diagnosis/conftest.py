@@ -80,8 +80,9 @@ def failed(trust: Trust) -> set[str]:
 
 def fitted(network: nn.Module, method: Method, data: Dataset, seed: int) -> nn.Module:
     plan = TrainingPlan(
-        epochs=4, batch_size=50, schedule=triangular(0.004), seed=seed, adam_epsilon=1e-8, dtype=torch.float32
-    )
+        epochs=4, batch_size=50, schedule=triangular(0.004), seed=seed, adam_epsilon=1e-8, dtype=torch.float32,
+        replicas=1,
+    )  # fmt: skip
     train(network, data, method=method, plan=plan)
     return network.eval()
 
