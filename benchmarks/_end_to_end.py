@@ -95,27 +95,26 @@ def measure(bench: Bench) -> None:
 
 def _pairs(
     entries: Sequence[Mapping[str, Any]],
-) -> Iterator[tuple[dict[str, str], list[tuple[Mapping[str, Any], Mapping[str, Any]]]]]:
-    """What is compared, and its runs of the same seed (ours, the peer's), for every target on every machine."""
-    for machine in dict.fromkeys(entry["machine"] for entry in entries):
-        runs = {(e["version"], e["side"], e["seed"]): e for e in entries if e["machine"] == machine}
-        for version, peer, ours in TARGETS:
-            seeds = [s for v, side, s in runs if (v, side) == (version, ours) and (version, peer, s) in runs]
-            if seeds:
-                compared = {"machine": machine, "version": version, "peer": peer, "side": ours}
-                yield compared, [(runs[version, ours, s], runs[version, peer, s]) for s in seeds]
+) -> Iterator[tuple[str, str, str, list[tuple[Mapping[str, Any], Mapping[str, Any]]]]]:
+    """(version, peer, ours, runs of the same seed) for every target that was measured."""
+    runs = {(entry["version"], entry["side"], entry["seed"]): entry for entry in entries}
+    for version, peer, ours in TARGETS:
+        seeds = [s for v, side, s in runs if (v, side) == (version, ours) and (version, peer, s) in runs]
+        if seeds:
+            yield version, peer, ours, [(runs[version, ours, s], runs[version, peer, s]) for s in seeds]
 
 
 def ratios(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The peer's seconds over ours, pair by pair of the same seed, with medians, beside the target."""
     rows = []
-    for compared, pairs in _pairs(entries):
+    for version, peer, ours, pairs in _pairs(entries):
         every = [theirs["seconds"] / mine["seconds"] for mine, theirs in pairs]
-        ratio = statistics.median(every)
-        target = TARGETS[compared["version"], compared["peer"], compared["side"]]
+        ratio, target = statistics.median(every), TARGETS[version, peer, ours]
         rows.append(
             {
-                **compared,
+                "version": version,
+                "peer": peer,
+                "side": ours,
                 "pairs": len(pairs),
                 "ratio": round(ratio, 3),
                 "cpu_ratio": round(statistics.median(t["cpu_seconds"] / m["cpu_seconds"] for m, t in pairs), 3),
@@ -135,7 +134,7 @@ def accuracies(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     The spread is that of the side with the wider one, its largest value minus its smallest. One seed has none.
     """
     rows = []
-    for compared, pairs in _pairs(entries):
+    for version, peer, ours, pairs in _pairs(entries):
         for figure in pairs[0][0]["shares"]:
             sides = [[100 * run[side]["shares"][figure]["value"] for run in pairs] for side in (0, 1)]
             means = [statistics.fmean(side) for side in sides]
@@ -143,7 +142,9 @@ def accuracies(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             difference = means[0] - means[1]
             rows.append(
                 {
-                    **compared,
+                    "version": version,
+                    "peer": peer,
+                    "side": ours,
                     "figure": figure,
                     "n": int(pairs[0][0]["shares"][figure]["n"]),
                     "seeds": len(pairs),

@@ -26,7 +26,7 @@ def commit() -> str:
 
 
 def machine() -> str:
-    """This machine in a line: what is compared must be of one."""
+    """This machine in a line."""
     found = describe_machine()
     return f"{found['processor']}, {found['cores']} cores, {' '.join(found['bf16_units']) or 'no bf16 units'}"
 

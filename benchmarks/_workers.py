@@ -114,10 +114,9 @@ def seconds(work: str, workers: int, steps: int, replicas: int = 1) -> float:
 
 def compared(work: str, busy: bool, steps: int, pairs: int) -> dict[str, Any]:
     """Medians over pairs run one after the other."""
-    apart_by = {"replicas": 2} if work == "replicas" else {}
-    workers = 1 if apart_by else 2
+    workers, replicas = (1, 2) if work == "replicas" else (2, 1)
     with neighbour(busy):
-        measured = [(seconds(work, 1, steps), seconds(work, workers, steps, **apart_by)) for _ in range(pairs)]
+        measured = [(seconds(work, 1, steps), seconds(work, workers, steps, replicas)) for _ in range(pairs)]
     ratio = statistics.median(together / apart for together, apart in measured)
     return {
         "pairs": pairs,

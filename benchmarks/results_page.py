@@ -322,8 +322,8 @@ def pipeline(result: Result) -> list[str]:
 RATIO = ("ratio", "cpu_ratio", "pairs", "ours_seconds", "peer_seconds", "target", "reached")
 MEANS = ("n", "seeds", "ours_mean", "ours_lowest", "peer_mean", "peer_lowest", "difference", "spread", "within")
 PIPELINE_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "ratios": ("From start to end", ("machine", "version", "peer", "side", *RATIO)),
-    "accuracies": ("The same figures", ("machine", "version", "peer", "side", "figure", *MEANS)),
+    "ratios": ("From start to end", ("version", "peer", "side", *RATIO)),
+    "accuracies": ("The same figures", ("version", "peer", "side", "figure", *MEANS)),
     "end-to-end": ("Every process", ("machine", "version", "seed", "side", "seconds", "cpu_seconds", "peak_gib",
                                      "load_before", "commit")),
     "step": ("One training step beside its matrix products",

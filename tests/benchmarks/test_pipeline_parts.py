@@ -83,15 +83,7 @@ def test_images_are_resized_by_the_nearest_pixel(module_of: Any) -> None:
 
 def run_of(side: str, seed: int, seconds: float, right: int) -> dict[str, Any]:
     share = {"clean": {"successes": right, "n": 100, "value": right / 100}}
-    return {
-        "machine": "m",
-        "version": "L",
-        "side": side,
-        "seed": seed,
-        "seconds": seconds,
-        "cpu_seconds": 2 * seconds,
-        "shares": share,
-    }
+    return {"version": "L", "side": side, "seed": seed, "seconds": seconds, "cpu_seconds": 2 * seconds, "shares": share}
 
 
 def test_ratios_pair_runs_of_one_seed_and_a_target_needs_five(module_of: Any) -> None:
@@ -105,14 +97,6 @@ def test_ratios_pair_runs_of_one_seed_and_a_target_needs_five(module_of: Any) ->
     (few,) = end_to_end.ratios([run for run in runs if run["seed"] < 4])
     assert few["reached"] is None
     assert end_to_end.ratios([run for run in runs if run["side"] == "ours-auto"]) == []
-
-
-def test_runs_of_two_machines_are_never_a_pair(module_of: Any) -> None:
-    ours, theirs = run_of("ours-auto", 0, 10, 90), run_of("tensorflow", 0, 40, 90)
-    ratios = module_of("_end_to_end").ratios
-    assert ratios([ours, {**theirs, "machine": "another"}]) == []
-    (row,) = ratios([ours, {**theirs, "machine": "another"}, {**theirs, "seconds": 20}])
-    assert (row["machine"], row["ratio"]) == ("m", 2.0)
 
 
 @pytest.mark.parametrize(("peer", "within"), [((91, 93), True), ((95, 96), False)])
