@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import copy
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +26,12 @@ class PassCounter:
 
     forward: int = 0
     backward: int = 0
+
+    def add(self, others: Iterable[PassCounter]) -> None:
+        """Count theirs too."""
+        for other in others:
+            self.forward += other.forward
+            self.backward += other.backward
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +100,26 @@ class Target:
         self._dtype = torch.float32
         self._watch: Watch | None = None
         self._queries: Tensor | None = None
+        self._cancelled: threading.Event | None = None
 
     @property
     def dimensions(self) -> int:
         """Values in one image."""
         channels, height, width = self.input_shape
         return channels * height * width
+
+    def sibling(self, cancelled: threading.Event, *, batch_size: int) -> Target:
+        """The same network for another thread, inside `attacked()`, with counters of its own.
+
+        Args:
+            cancelled: once set, the next forward pass raises KeyboardInterrupt, which only the main thread hears of.
+            batch_size: most samples in one pass, where this target does not ask for fewer.
+        """
+        other = copy.copy(self)
+        other.batch_size = min(self.batch_size, batch_size)
+        other.passes, other._cancelled = PassCounter(), cancelled
+        other._watch = None if self._watch is None else Watch(self.network, self.name)
+        return other
 
     def logits(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
         """Scores before softmax.
@@ -122,6 +144,8 @@ class Target:
         )
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self._cancelled is not None and self._cancelled.is_set():
+            raise KeyboardInterrupt
         self.passes.forward += len(x)
         with (
             lower_precision(self._dtype),

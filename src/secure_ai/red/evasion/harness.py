@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,6 +27,7 @@ from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.access import refuse_beyond
 from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
+from secure_ai.red.evasion.engine import run_shards
 from secure_ai.red.evasion.merge import merge_shards
 from secure_ai.red.evasion.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, run_shard
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult, frozen_array
@@ -100,22 +104,36 @@ def _run_shards(
 ) -> tuple[list[ShardResult], BaseException | None]:
     shards: list[ShardResult] = []
     released = time.perf_counter()
+    finished = _Finished(progress, len(labels) * len(suite.attacks))
+
+    def work(target: Target, number: int) -> ShardResult:
+        part = slice(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
+        task = ShardTask(suite=suite, x=images_to_float(x[part]), y=labels[part], first=part.start)
+        return run_shard(target, task, done=lambda _: finished.add(len(task.y)), stop=stop)
+
     try:
-        for first in range(0, len(labels), SHARD_SIZE):
-            part = slice(first, first + SHARD_SIZE)
-            task = ShardTask(suite=suite, x=images_to_float(x[part]), y=labels[part], first=first)
-            report = _shard_progress(progress, first, len(task.x), len(labels), len(suite.attacks))
-            shards.append(run_shard(target, task, done=report, stop=stop))
-            if time.perf_counter() - released > RELEASE_SECONDS:
-                release_memory()
-                released = time.perf_counter()
+        numbers = range(math.ceil(len(labels) / SHARD_SIZE))
+        with contextlib.closing(run_shards(target, suite.attacks, work, numbers)) as results:
+            for shard in results:
+                shards.append(shard)
+                if time.perf_counter() - released > RELEASE_SECONDS:
+                    release_memory()
+                    released = time.perf_counter()
     except (KeyboardInterrupt, StopAskedError) as interruption:
         return shards, interruption
     return shards, None
 
 
-def _shard_progress(progress: Progress, first: int, size: int, n: int, attacks: int) -> Callable[[int], None]:
-    return lambda done: progress(first * attacks + done * size, n * attacks)
+class _Finished:
+    """Samples times attacks, counted and told one at a time, whichever thread finished them."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done, self._lock = progress, total, 0, threading.Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
 
 
 def _checked_labels(target: Target, x: Images, y: Images, target_label: int | None) -> Tensor:

@@ -34,6 +34,7 @@ def merge_shards(
         shards: in order; fewer than the labels ask for if the suite was stopped.
         labels: (N,) int64, of all samples.
         image_shape: (C, H, W) if the worst cases are to be kept, else None.
+        seconds: of wall time; the attacks' are their shares of it.
     """
     attacks = suite.attacks
     clean = _joined([shard.clean for shard in shards], torch.zeros(0, dtype=torch.int64))
@@ -51,7 +52,7 @@ def merge_shards(
     return SuiteResult(
         budget=suite.budget,
         plans=attacks,
-        rows=_rows(shards, attacks, correct=correct, wrong=wrong, met=met, attempted=attempted),
+        rows=_rows(shards, attacks, seconds, correct=correct, wrong=wrong, met=met, attempted=attempted),
         model_digest=model_digest,
         access=access,
         seed=suite.seed,
@@ -91,6 +92,7 @@ def _stopped(interruption: BaseException | None) -> Stopped:
 def _rows(
     shards: Sequence[ShardResult],
     attacks: tuple[AttackPlan, ...],
+    seconds: float,
     *,
     correct: Tensor,
     wrong: Tensor,
@@ -98,13 +100,15 @@ def _rows(
     attempted: Tensor,
 ) -> tuple[AttackRow, ...]:
     rows = []
-    for number, plan in enumerate(attacks):
-        cost = sum((shard.costs[number] for shard in shards), start=Cost())
+    costs = [sum((shard.costs[number] for shard in shards), start=Cost()) for number in range(len(attacks))]
+    spent = sum(cost.seconds for cost in costs) + sum(shard.clean_cost.seconds for shard in shards)
+    share = min(1.0, seconds / spent) if spent else 1.0  # shards side by side spend more than goes by
+    for number, (plan, cost) in enumerate(zip(attacks, costs, strict=True)):
         robust = correct & ~wrong[: number + 1].any(dim=0)
         rows.append(
             AttackRow(
                 plan=plan,
-                seconds=cost.seconds,
+                seconds=share * cost.seconds,
                 forward_passes=cost.forward,
                 backward_passes=cost.backward,
                 attempted=int(attempted[number].sum()),

@@ -20,7 +20,7 @@ from secure_ai.red.evasion.verify import Verified, checked_logits, verify
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What was spent; seconds of wall time, samples passed forward, samples whose gradient was taken."""
+    """What was spent; seconds on one shard, samples passed forward, samples whose gradient was taken."""
 
     seconds: float = 0.0
     forward: int = 0
