@@ -36,11 +36,12 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.art_adapter import silent
 from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.costs import COSTS
+from secure_ai.red.evasion.engine import WORKER_BATCH
 from secure_ai.red.evasion.harness import run_suite
 
 EPS = {"natural": {"linf": 0.1, "l2": 1.0}}
 EPS_DEFENDED = {"linf": 0.3, "l2": 2.0}
-PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (128, 256)  # ours works in shards of 256
+PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (64, 128, 256)  # ours works in shards of 256
 ATTACK_SEEDS = 5  # of attacks that draw: two runs of one differ by up to a percentage point
 PGD_SEEDS = 25  # with 5, one peer's luck was 0.5 points on the PGD network; foolbox and torchattacks share their draws
 DRAWN = ("apgd-ce", "square", "square-rescaled")  # on every network
@@ -212,7 +213,8 @@ def _speed(bench: Any, row: str, attack: str, budget: PerturbationBudget, peers:
                 def work(
                     ours: Callable[[int], Round] = ours, theirs: Callable[[int], Round] = theirs
                 ) -> dict[str, Any]:
-                    mine = best_batch(lambda batch: ours(batch).seconds, OUR_BATCHES)
+                    chosen = OUR_BATCHES if torch.get_num_threads() == 1 else (WORKER_BATCH,)  # shards side by side
+                    mine = best_batch(lambda batch: ours(batch).seconds, chosen)
                     other = best_batch(lambda batch: theirs(batch).seconds, PEER_BATCHES)
                     found = interleaved(lambda: ours(mine), lambda: theirs(other), bench.arguments.pairs)
                     speed = round(len(x) / found["ours_seconds"], 1), round(len(x) / found["peer_seconds"], 1)

@@ -38,7 +38,7 @@ def attack(
             rand, plus. Attacks: fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, fab, fab-t, square, ddn, fmn, cw, deepfool,
             sigma-zero, hopskipjump, noise; transfer with --surrogate, examples:FILE.npz, art:NAME. Their settings:
             docs/attacks.md.
-        batch_size: Most images in one pass; it does not change results.
+        batch_size: Most images in one pass (64 where shards run side by side); it does not change results.
         save_adversarial: Write the examples to this .npz file; one of saved examples is replaced.
         surrogate: Model file of another network; makes the attack `transfer` available, e.g. --attack fast,transfer.
             It is fed as the model is.

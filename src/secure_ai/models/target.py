@@ -118,7 +118,6 @@ class Target:
         other = copy.copy(self)
         other.batch_size = min(self.batch_size, batch_size)
         other.passes, other._cancelled = PassCounter(), cancelled
-        other._watch = None if self._watch is None else Watch(self.network, self.name)
         return other
 
     def logits(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:

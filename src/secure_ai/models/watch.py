@@ -24,7 +24,7 @@ class Watch:
 
     After every call the version counters are compared, which every write in place moves, also one that is taken back;
     the values, which writes through `.data` change unseen, after calls 1, 2, 3, 4, 5, 8, 9, 16, 17 and so on, and at
-    the end.
+    the end. Threads may share one: at worst it compares once less.
     """
 
     def __init__(self, network: nn.Module, name: str) -> None:

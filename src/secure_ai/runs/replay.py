@@ -7,7 +7,8 @@ folder names is run: a network that is made by code must be named by whoever rep
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -38,8 +39,9 @@ from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, ignore_progress
+from secure_ai.red.evasion.engine import run_shards
 from secure_ai.red.evasion.merge import shard_digest
-from secure_ai.red.evasion.shard import ShardResult, ShardTask, SuiteTask, run_shard
+from secure_ai.red.evasion.shard import ShardResult, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.transfer import bind_borrowed
 from secure_ai.red.evasion.verify import checked_logits, measured_distance
 from secure_ai.report.plots import image_grid_png
@@ -177,12 +179,12 @@ def replay(
     task = _Task(target, bind_borrowed(plans, network=other), dataset, record)
     numbers = range(len(record.shards)) if every else [place // SHARD_SIZE]
     shards, found = [], None
-    for done, number in enumerate(numbers):
-        result = task.run(number)
-        got = shard_digest(result)
-        shards.append(ShardReplay(number * SHARD_SIZE, len(result.clean), record.shards[number], got))
-        found = result if number == place // SHARD_SIZE else found
-        progress(done + 1, len(numbers))
+    with contextlib.closing(task.run(numbers)) as results:
+        for done, (number, result) in enumerate(zip(numbers, results, strict=True)):
+            got = shard_digest(result)
+            shards.append(ShardReplay(number * SHARD_SIZE, len(result.clean), record.shards[number], got))
+            found = result if number == place // SHARD_SIZE else found
+            progress(done + 1, len(numbers))
     if found is None:
         raise ReplayError("the sample's shard was not run", got=place)
     report = _report(folder, measurement, task, tuple(shards), found, place)
@@ -204,15 +206,19 @@ class _Task:
     def budget(self) -> PerturbationBudget:
         return PerturbationBudget(self.record.norm, self.record.eps)
 
-    def run(self, number: int) -> ShardResult:
+    def run(self, numbers: Sequence[int]) -> Generator[ShardResult]:
+        """The shards of these numbers, computed as in the run."""
         suite = SuiteTask(
             budget=self.budget, attacks=self.plans, seed=self.record.seed, independent=self.record.independent
         )
-        part = slice(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
-        labels = labels_to_tensor(self.dataset.labels)[part]
-        task = ShardTask(suite=suite, x=images_to_float(self.dataset.images[part]), y=labels, first=part.start)
+
+        labels = labels_to_tensor(self.dataset.labels)
+
+        def work(target: Target, number: int) -> ShardResult:
+            return run_shard(target, cut_shard(suite, self.dataset.images, labels, number))
+
         with self.target.attacked():
-            return run_shard(self.target, task)
+            yield from run_shards(self.target, self.plans, work, numbers, samples=len(self.dataset))
 
 
 def _plans(record: ReplayRecord) -> tuple[AttackPlan, ...]:

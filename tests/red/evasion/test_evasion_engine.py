@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, cast
 
@@ -14,8 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.models.networks import NETWORKS, build_network
 from secure_ai.models.scorer import Scorer
 from secure_ai.models.target import Target
+from secure_ai.red.evasion import engine
 from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.contract import SHARD_SIZE, Attack, AttackPlan
 from secure_ai.red.evasion.engine import run_shards
@@ -28,7 +32,7 @@ SUITE = parse_attacks("fgsm,pgd:steps=5,noise")
 MEMBERS = "apgd-ce:steps=6,apgd-t:steps=5:targets=2,fab-t:steps=5:targets=2,square:query_budget=40"
 
 
-@pytest.fixture(params=[2, 3])
+@pytest.fixture(params=[2, 9], ids=["2 workers", "4 workers of 2 threads"])
 def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
     torch.set_num_threads(request.param)
@@ -49,18 +53,21 @@ def one_after_another(case: Any, attacks: Sequence[AttackPlan] = SUITE, **option
         torch.set_num_threads(before)
 
 
-def places(target: Target, attacks: Sequence[AttackPlan], count: int = 3) -> list[str]:
-    """The threads on which shards would run."""
-    return [
-        str(name)
-        for name in run_shards(target, attacks, lambda *_: cast(Any, threading.current_thread().name), range(count))
-    ]
+def places(target: Target, attacks: Sequence[AttackPlan], samples: int = 3 * SHARD_SIZE) -> set[str]:
+    """Where the shards would run: `here` or `beside`."""
+
+    def work(target: Target, number: int) -> ShardResult:
+        place: Any = "here" if threading.current_thread() is threading.main_thread() else "beside"
+        return cast(ShardResult, place)
+
+    with target.attacked():
+        return {str(place) for place in run_shards(target, attacks, work, range(3), samples=samples)}
 
 
 @pytest.mark.parametrize("text", ["fgsm,pgd:steps=5,noise", MEMBERS])
 def test_side_by_side_is_bit_for_bit_one_after_another(cnn_case: Callable[..., Any], threads: int, text: str) -> None:
     case, attacks = cnn_case(3 * SHARD_SIZE + 20), parse_attacks(text)
-    assert all(name.startswith("shard") for name in places(case.target, attacks))
+    assert places(case.target, attacks) == {"beside"}
     alone = one_after_another(case, attacks, keep_examples=True)
     spent = replace(case.target.passes)
     found = run(case, attacks, keep_examples=True)
@@ -96,31 +103,83 @@ def hooked(network: nn.Module) -> nn.Module:
     return network
 
 
+def hooked_behind(network: nn.Module) -> nn.Module:
+    next(network.children()).register_full_backward_pre_hook(lambda module, gradient: None)
+    return network
+
+
+class Random(nn.Dropout):
+    """Draws in evaluation mode too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.dropout(x, self.p, training=True)
+
+
 def patched(network: nn.Module) -> nn.Module:
     network.forward = network.forward
     return network
 
 
 @pytest.mark.parametrize(
-    "change", [Own, hooked, patched, lambda network: Scorer(lambda x: np.zeros((len(x), 5)), "scores")]
+    "change",
+    [
+        Own,
+        hooked,
+        hooked_behind,
+        patched,
+        lambda network: nn.Sequential(network, Random()),
+        lambda network: Scorer(lambda x: np.zeros((len(x), 5)), "scores"),
+    ],
 )
 def test_networks_that_may_keep_something_get_one_call_at_a_time(
     cnn_case: Callable[..., Any], threads: int, change: Callable[[nn.Module], nn.Module]
 ) -> None:
     target = cnn_case(4).target
-    assert places(target, SUITE)[0].startswith("shard")
+    assert places(target, SUITE) == {"beside"}
     target.network = change(target.network)
-    assert set(places(target, SUITE)) == {threading.current_thread().name}
+    assert places(target, SUITE) == {"here"}
+
+
+def test_a_hook_on_every_module_means_one_call_at_a_time(cnn_case: Callable[..., Any], threads: int) -> None:
+    handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
+    try:
+        assert places(cnn_case(4).target, SUITE) == {"here"}
+    finally:
+        handle.remove()
 
 
 def test_random_networks_and_attacks_from_elsewhere_get_one_call_at_a_time(
     cnn_case: Callable[..., Any], threads: int
 ) -> None:
-    here = {threading.current_thread().name}
-    assert set(places(cnn_case(4, deterministic=False).target, SUITE)) == here
+    assert places(cnn_case(4, deterministic=False).target, SUITE) == {"here"}
     strange = replace(SUITE[0], entry=replace(ATTACKS["fgsm"], attack=cast(Attack, lambda *_, **__: None)))
-    assert set(places(cnn_case(4).target, [*SUITE, strange])) == here
-    assert set(places(cnn_case(4).target, SUITE, count=1)) == here
+    assert places(cnn_case(4).target, [*SUITE, strange]) == {"here"}
+
+
+def test_a_part_of_a_shard_is_not_worth_a_worker(cnn_case: Callable[..., Any], threads: int) -> None:
+    assert places(cnn_case(4).target, SUITE, samples=2 * SHARD_SIZE - 1) == {"here"}
+    assert places(cnn_case(4).target, SUITE, samples=2 * SHARD_SIZE) == {"beside"}
+
+
+@pytest.mark.parametrize("arch", sorted(NETWORKS))
+def test_the_built_in_networks_give_the_same_bits_on_all_threads_and_beside_each_other(
+    arch: str, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, attacks = torch.Generator().manual_seed(1), parse_attacks("fgsm,pgd:steps=2")
+    target = Target(
+        build_network(arch, generator=draw), name=arch, digest="d" * 64, input_shape=(1, 28, 28), num_classes=10
+    )
+    x = torch.rand((2 * SHARD_SIZE + 65, 1, 28, 28), generator=draw)
+    y = target.predict(x)
+
+    def digests() -> tuple[str, ...]:
+        return run_suite(target, x, y, budget=LINF, attacks=attacks, seed=0, keep_examples=True).shard_digests
+
+    beside = digests()
+    assert places(target, attacks) == {"beside"}
+    monkeypatch.setattr(engine, "WORKERS", 1)
+    assert places(target, attacks) == {"here"}
+    assert digests() == beside
 
 
 def test_of_several_errors_the_lowest_numbers_is_raised(cnn_case: Callable[..., Any], threads: int) -> None:
@@ -134,7 +193,7 @@ def test_of_several_errors_the_lowest_numbers_is_raised(cnn_case: Callable[..., 
         raise ValueError(number)
 
     with pytest.raises(ValueError, match=r"^0$"):
-        list(run_shards(cnn_case(4).target, SUITE, work, range(5)))
+        list(run_shards(cnn_case(4).target, SUITE, work, range(5), samples=5 * SHARD_SIZE))
 
 
 def test_after_an_error_the_other_threads_stop_at_their_next_pass(cnn_case: Callable[..., Any], threads: int) -> None:
@@ -153,28 +212,38 @@ def test_after_an_error_the_other_threads_stop_at_their_next_pass(cnn_case: Call
             raise
 
     with pytest.raises(ValueError, match="no"):
-        list(run_shards(case.target, SUITE, work, range(2)))
+        list(run_shards(case.target, SUITE, work, range(2), samples=2 * SHARD_SIZE))
     assert stopped.is_set()
     assert case.target.passes.forward >= 4
 
 
-def test_ctrl_c_keeps_the_leading_shards_and_leaves_no_thread(cnn_case: Callable[..., Any], threads: int) -> None:
-    case = cnn_case(8 * SHARD_SIZE)
+@pytest.mark.parametrize("where", ["in a worker", "in the main thread"])
+def test_ctrl_c_keeps_the_leading_shards_and_leaves_nothing(
+    cnn_case: Callable[..., Any], threads: int, where: str
+) -> None:
+    case = cnn_case(12 * SHARD_SIZE)
     state = (torch.get_rng_state(), random.getstate(), threading.active_count())
+    pressed = threading.Event()
 
     def interrupt(done: int, total: int) -> None:
-        if done >= total // 2:
+        if done < total // 2 or pressed.is_set():
+            return
+        pressed.set()
+        if where == "in a worker":
             raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)  # Python tells the main thread, which waits
 
     found = run(case, progress=interrupt, keep_examples=True)
     assert isinstance(found.interruption, KeyboardInterrupt)
     assert not found.complete
     finished = len(found.shard_digests)
-    assert 0 < finished < 8
-    assert found.evaluated.tolist() == [True] * (finished * SHARD_SIZE) + [False] * ((8 - finished) * SHARD_SIZE)
+    assert 0 < finished < 12
+    assert found.evaluated.tolist() == [True] * (finished * SHARD_SIZE) + [False] * ((12 - finished) * SHARD_SIZE)
     assert found.shard_digests == run(case, keep_examples=True).shard_digests[:finished]
     assert torch.equal(torch.get_rng_state(), state[0])
-    assert (random.getstate(), threading.active_count(), torch.get_num_threads()) == (*state[1:], threads)
+    assert (random.getstate(), threading.active_count()) == state[1:]
+    with ThreadPoolExecutor(1) as other:
+        assert {torch.get_num_threads(), other.submit(torch.get_num_threads).result()} == {threads}
 
 
 def test_progress_rises_to_its_total(cnn_case: Callable[..., Any], threads: int) -> None:

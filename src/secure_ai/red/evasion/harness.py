@@ -29,7 +29,7 @@ from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.engine import run_shards
 from secure_ai.red.evasion.merge import merge_shards
-from secure_ai.red.evasion.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, run_shard
+from secure_ai.red.evasion.shard import ShardResult, StopAskedError, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult, frozen_array
 from secure_ai.red.evasion.verify import checked_logits, verify
 
@@ -67,9 +67,10 @@ def run_suite(
         independent: attack every eligible sample with every attack, to compare attacks; the worst case is the same or
             lower.
         keep_examples: keep the worst case of every sample in float32.
-        progress: called with samples times attacks done, and their total.
+        progress: called with samples times attacks done, and their total; like `stop` one call at a time, but perhaps
+            on another thread.
         stop: asked before every attack of a shard; on yes, or on Ctrl-C, the result is marked incomplete and speaks of
-            the shards that were finished.
+            the leading shards that were finished.
 
     Raises:
         AttackOutputError: an attack broke its contract.
@@ -104,16 +105,15 @@ def _run_shards(
 ) -> tuple[list[ShardResult], BaseException | None]:
     shards: list[ShardResult] = []
     released = time.perf_counter()
-    finished = _Finished(progress, len(labels) * len(suite.attacks))
+    caller = _Caller(progress, stop, len(labels) * len(suite.attacks))
 
     def work(target: Target, number: int) -> ShardResult:
-        part = slice(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
-        task = ShardTask(suite=suite, x=images_to_float(x[part]), y=labels[part], first=part.start)
-        return run_shard(target, task, done=lambda _: finished.add(len(task.y)), stop=stop)
+        task = cut_shard(suite, x, labels, number)
+        return run_shard(target, task, done=lambda _: caller.add(len(task.y)), stop=caller.stop)
 
     try:
         numbers = range(math.ceil(len(labels) / SHARD_SIZE))
-        with contextlib.closing(run_shards(target, suite.attacks, work, numbers)) as results:
+        with contextlib.closing(run_shards(target, suite.attacks, work, numbers, samples=len(labels))) as results:
             for shard in results:
                 shards.append(shard)
                 if time.perf_counter() - released > RELEASE_SECONDS:
@@ -124,16 +124,23 @@ def _run_shards(
     return shards, None
 
 
-class _Finished:
-    """Samples times attacks, counted and told one at a time, whichever thread finished them."""
+class _Caller:
+    """The caller's functions, one call at a time, whichever thread makes it."""
 
-    def __init__(self, progress: Progress, total: int) -> None:
-        self._progress, self._total, self._done, self._lock = progress, total, 0, threading.Lock()
+    def __init__(self, progress: Progress, stop: Callable[[], bool], total: int) -> None:
+        self._progress, self._stop, self._total = progress, stop, total
+        self._done, self._lock = 0, threading.Lock()
 
     def add(self, count: int) -> None:
+        """So many samples times attacks are done."""
         with self._lock:
             self._done += count
             self._progress(self._done, self._total)
+
+    def stop(self) -> bool:
+        """Whether to stop."""
+        with self._lock:
+            return self._stop()
 
 
 def _checked_labels(target: Target, x: Images, y: Images, target_label: int | None) -> Tensor:

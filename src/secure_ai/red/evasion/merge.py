@@ -101,8 +101,8 @@ def _rows(
 ) -> tuple[AttackRow, ...]:
     rows = []
     costs = [sum((shard.costs[number] for shard in shards), start=Cost()) for number in range(len(attacks))]
-    spent = sum(cost.seconds for cost in costs) + sum(shard.clean_cost.seconds for shard in shards)
-    share = min(1.0, seconds / spent) if spent else 1.0  # shards side by side spend more than goes by
+    worked = sum(cost.seconds for cost in costs) + sum(shard.clean_cost.seconds for shard in shards)
+    share = min(1.0, seconds / worked) if worked else 1.0  # shards side by side work longer than goes by
     for number, (plan, cost) in enumerate(zip(attacks, costs, strict=True)):
         robust = correct & ~wrong[: number + 1].any(dim=0)
         rows.append(

@@ -6,14 +6,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.seeds import derive_seed, generator
 from secure_ai.models.target import Target
+from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.access import COUNTED
-from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
 from secure_ai.red.evasion.rows import Goal
 from secure_ai.red.evasion.verify import Verified, checked_logits, verify
 
@@ -65,6 +67,12 @@ class ShardTask:
     def target_label(self) -> Tensor | None:
         """(N,) int64."""
         return None if self.suite.target_label is None else torch.full_like(self.y, self.suite.target_label)
+
+
+def cut_shard(suite: SuiteTask, images: np.ndarray | Tensor, labels: Tensor, number: int) -> ShardTask:
+    """The shard of this number: of images (N, C, H, W), uint8 or float32 in [0, 1], with labels (N,) int64."""
+    part = slice(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
+    return ShardTask(suite=suite, x=images_to_float(images[part]), y=labels[part], first=part.start)
 
 
 @dataclass(slots=True, kw_only=True)

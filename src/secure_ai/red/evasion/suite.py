@@ -35,7 +35,8 @@ class AttackRow:
     """One attack of the suite.
 
     Attributes:
-        seconds: wall time with its float32 verification, without the clean pass.
+        seconds: its share of the suite's wall time, its float32 verification included; of a suite that was stopped at
+            most that.
         forward_passes: samples sent through the network, its verification included.
         attempted: samples it worked on: correct before, and (unless independent) not broken yet.
         broken: those of them that it broke.
