@@ -19,6 +19,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.networks import NETWORKS, build_network
 from secure_ai.models.scorer import Scorer
 from secure_ai.models.target import Target
+from secure_ai.models.tensors import to_channels_last
 from secure_ai.red.evasion import engine
 from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.contract import SHARD_SIZE, Attack, AttackPlan
@@ -166,9 +167,8 @@ def test_the_built_in_networks_give_the_same_bits_on_all_threads_and_beside_each
     arch: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     draw, attacks = torch.Generator().manual_seed(1), parse_attacks("fgsm,pgd:steps=2")
-    target = Target(
-        build_network(arch, generator=draw), name=arch, digest="d" * 64, input_shape=(1, 28, 28), num_classes=10
-    )
+    network = to_channels_last(build_network(arch, generator=draw))
+    target = Target(network, name=arch, digest="d" * 64, input_shape=(1, 28, 28), num_classes=10)
     x = torch.rand((2 * SHARD_SIZE + 65, 1, 28, 28), generator=draw)
     y = target.predict(x)
 

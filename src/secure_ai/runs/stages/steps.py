@@ -30,7 +30,7 @@ from secure_ai.models.networks import build_network
 from secure_ai.models.state import fit_state
 from secure_ai.models.store import model_bytes
 from secure_ai.models.target import Target
-from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest
+from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest, to_channels_last
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Work
@@ -79,8 +79,8 @@ def target_of(work: Work, stage: str, arch: str, classes: int) -> Target:
 
 
 def built_in_target(content: bytes, arch: str, name: str, classes: int, search_dtype: torch.dtype) -> Target:
-    """A built-in network with the weights of a safetensors file, as something to attack."""
-    network = network_from(content, arch)
+    """A built-in network with the weights of a safetensors file, as something to attack: weights laid out for speed."""
+    network = to_channels_last(network_from(content, arch))
     return Target(
         network,
         name=name,
