@@ -35,7 +35,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--networks", type=Path, default=TEMPORARY / "secure-ai-networks")
     parser.add_argument("--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="networks of the quality rows")
     parser.add_argument("--speed-network", default="pgd-seed0")
-    parser.add_argument("--attacks", default="", help="quality: only these, e.g. fgsm,pgd")
+    parser.add_argument("--attacks", default="", help="quality, memory: only these, e.g. fgsm,pgd")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
@@ -142,7 +142,7 @@ def command(a: argparse.Namespace) -> str:
     words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
     if "quality" in a.rows.split(","):
         words.append(f"--names {a.names}")
-        words += [f"--{name} {value}" for name, value in (("attacks", a.attacks), ("peers", a.peers)) if value]
+    words += [f"--{name} {value}" for name, value in (("attacks", a.attacks), ("peers", a.peers)) if value]
     if "-seeds" in a.rows:
         words.append(
             f"--training-recipe {a.training_recipe} --training-seeds {a.training_seeds} --attack-seeds {a.attack_seeds}"
