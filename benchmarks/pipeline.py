@@ -3,9 +3,8 @@
     scripts/bench pipeline [--rows end-to-end,step,setup,cost,workers] [--versions L,P] [--seeds 0,1,2,3,4] ...
 
 TensorFlow's side runs in an environment of its own (`--tensorflow`, made where missing from report1/tensorflow.txt).
-Every finished measurement is kept under `--work` and with the results, and not taken again on the same kind of machine
-while the code it depends on is unchanged (`--fresh`: it is): a run that was stopped goes on, also elsewhere or with
-other seeds. `--small` is a smoke test: tiny sizes, nothing saved.
+Every finished measurement is kept under `--work` and not taken again while the code it depends on is unchanged, so a
+run that was stopped goes on. `--small` is a smoke test: tiny sizes, nothing saved.
 """
 
 from __future__ import annotations
@@ -37,8 +36,6 @@ ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Row -> its module, and the files that decide its measurements besides the package."""
 
-CODE_CHARACTERS = 12
-
 
 def parse() -> argparse.Namespace:
     work = Path(tempfile.gettempdir()) / "secure-ai-pipeline"
@@ -52,7 +49,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5, help="step, workers")
     parser.add_argument("--tensorflow", type=Path, default=ROOT / ".venv-tensorflow")
     parser.add_argument("--work", type=Path, default=work)
-    parser.add_argument("--fresh", action="store_true", help="take every measurement anew")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--one", type=json.loads, help=argparse.SUPPRESS)
@@ -70,9 +66,6 @@ class Bench:
         self.arguments = arguments
         arguments.work.mkdir(parents=True, exist_ok=True)
         self.kept = Kept(arguments.work / "measurements.json")
-        self.saved = {} if arguments.fresh or arguments.small else rows_with("pipeline", {})
-        if arguments.fresh:
-            self.kept.entries.clear()
         self.used: dict[str, list[dict[str, Any]]] = {}
         self.commit = commit()
         self.code = ""
@@ -92,9 +85,7 @@ class Bench:
             load = [round(value, 2) for value in os.getloadavg()]
             return {**key, "machine": machine(), "load_before": load, "commit": self.commit, **work()}
 
-        same = {**key, "machine": machine(), "code": self.code[:CODE_CHARACTERS]}
-        saved = next((entry for entry in self.saved.get(row, ()) if same.items() <= entry.items()), None)
-        found = saved or self.kept.take({"row": row, **key, "machine": machine(), "code": self.code}, taken) | same
+        found = self.kept.take({"row": row, **key, "machine": machine(), "code": self.code}, taken)
         self.used.setdefault(row, []).append(found)
         print(json.dumps({"row": row, **found}), flush=True)
         return found
