@@ -376,7 +376,9 @@ def memory(bench: Any) -> None:
         "pgd": ("ours", "foolbox", "torchattacks", "art"),
         "autoattack": ("ours", "pyautoattack"),
     }.items():
-        for side in sides if attack in (bench.arguments.attacks or attack).split(",") else ():
+        if attack not in (bench.arguments.attacks or attack).split(","):
+            continue
+        for side in sides:
             name, n = (
                 bench.arguments.speed_network,
                 bench.arguments.n if attack == "pgd" else min(bench.arguments.n, 256),

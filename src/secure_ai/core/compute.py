@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -73,3 +74,17 @@ def lower_precision(dtype: torch.dtype) -> Iterator[None]:
     """
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16, cache_enabled=False):
         yield
+
+
+@contextlib.contextmanager
+def workers(count: int, name: str) -> Iterator[Executor]:
+    """`count` threads of their own, each of which computes with its part of torch's threads; `name` is for debuggers.
+
+    Torch's number of threads is afterwards as it was: a worker's would be that of every thread to come.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(count, name, torch.set_num_threads, (threads // count,)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)

@@ -58,26 +58,26 @@ def _report_2(function: str) -> Callable[[Work], Outputs]:
 
 
 REPORT_1_ROWS: Mapping[str, Row] = {
-    "baseline": Row(_train_1("baseline"), (), TRAIN, FIT_1, 45, EPOCHS),
-    "baseline/measure": Row(_measure_1("measure_baseline"), ("baseline",), TEST, (*ATTACK, *BADNETS), 55),
-    "defended-p": Row(_train_1("defended_published"), ("baseline",), TRAIN, DEFEND_1, 55, DEFENCE_EPOCHS),
-    "defended-p/measure": Row(_measure_1("measure_defended_published"), ("baseline", "defended-p"), TEST, ATTACK, 40),
-    "defended-l": Row(_train_1("defended_listing"), ("baseline",), TRAIN, DEFEND_1, 68, DEFENCE_EPOCHS),
-    "defended-l/measure": Row(_measure_1("measure_defended_listing"), ("baseline", "defended-l"), TEST, ATTACK, 107),
-    "poisoned": Row(_train_1("poisoned"), (), TRAIN, (*FIT_1, *PATCH_1, "poison_count"), 44, EPOCHS),
-    "poisoned/measure": Row(_measure_1("measure_clean_label"), ("poisoned",), TEST, PATCH_1, 5),
-    "badnets": Row(_train_1("badnets"), (), TRAIN, (*FIT_1, *BADNETS, "badnets_rate"), 55, EPOCHS),
-    "badnets/measure": Row(_measure_1("measure_badnets"), ("badnets",), TEST, BADNETS, 5),
-    "keras": Row(lazy.stage("exports", "report_1_keras"), ("baseline", "defended-p", "poisoned"), (), (), 9),
+    "baseline": Row(_train_1("baseline"), (), TRAIN, FIT_1, 29, EPOCHS),
+    "baseline/measure": Row(_measure_1("measure_baseline"), ("baseline",), TEST, (*ATTACK, *BADNETS), 18),
+    "defended-p": Row(_train_1("defended_published"), ("baseline",), TRAIN, DEFEND_1, 38, DEFENCE_EPOCHS),
+    "defended-p/measure": Row(_measure_1("measure_defended_published"), ("baseline", "defended-p"), TEST, ATTACK, 14),
+    "defended-l": Row(_train_1("defended_listing"), ("baseline",), TRAIN, DEFEND_1, 48, DEFENCE_EPOCHS),
+    "defended-l/measure": Row(_measure_1("measure_defended_listing"), ("baseline", "defended-l"), TEST, ATTACK, 35),
+    "poisoned": Row(_train_1("poisoned"), (), TRAIN, (*FIT_1, *PATCH_1, "poison_count"), 34, EPOCHS),
+    "poisoned/measure": Row(_measure_1("measure_clean_label"), ("poisoned",), TEST, PATCH_1, 1),
+    "badnets": Row(_train_1("badnets"), (), TRAIN, (*FIT_1, *BADNETS, "badnets_rate"), 34, EPOCHS),
+    "badnets/measure": Row(_measure_1("measure_badnets"), ("badnets",), TEST, BADNETS, 1),
+    "keras": Row(lazy.stage("exports", "report_1_keras"), ("baseline", "defended-p", "poisoned"), (), (), 7),
 }
 
 REPORT_2_ROWS: Mapping[str, Row] = {
-    "baseline": Row(_report_2("train_baseline"), (), TRAIN, FIT, 177, EPOCHS),
-    "baseline/measure": Row(_report_2("measure_baseline"), ("baseline",), TEST, (*ATTACK, *PATCH_2, "first"), 114),
-    "poisoned": Row(_report_2("train_poisoned"), (), TRAIN, (*FIT, *PATCH_2, "poison_count"), 170, EPOCHS),
-    "poisoned/measure": Row(_report_2("measure_poisoned"), ("poisoned",), TEST, (*PATCH_2, "poison_count"), 11),
-    "defended": Row(_report_2("train_defended"), ("baseline",), TRAIN, DEFEND_2, 250, DEFENCE_EPOCHS),
-    "defended/measure": Row(_report_2("measure_defended"), ("baseline", "defended"), TEST, (*ATTACK, "first"), 136),
+    "baseline": Row(_report_2("train_baseline"), (), TRAIN, FIT, 141, EPOCHS),
+    "baseline/measure": Row(_report_2("measure_baseline"), ("baseline",), TEST, (*ATTACK, *PATCH_2, "first"), 52),
+    "poisoned": Row(_report_2("train_poisoned"), (), TRAIN, (*FIT, *PATCH_2, "poison_count"), 137, EPOCHS),
+    "poisoned/measure": Row(_report_2("measure_poisoned"), ("poisoned",), TEST, (*PATCH_2, "poison_count"), 10),
+    "defended": Row(_report_2("train_defended"), ("baseline",), TRAIN, DEFEND_2, 189, DEFENCE_EPOCHS),
+    "defended/measure": Row(_report_2("measure_defended"), ("baseline", "defended"), TEST, (*ATTACK, "first"), 68),
 }
 
 MODE_STAGES: Mapping[str, tuple[str, ...]] = {
@@ -97,11 +97,11 @@ COMPARED: Mapping[str, str] = {
 """Stage -> architecture: the networks of the transfer matrix and of the suite."""
 
 SUITE_SECONDS: Mapping[str, float] = {
-    "report-1/baseline": 7,
-    "report-1/defended-p": 7,
-    "report-1/defended-l": 177,
-    "report-2/baseline": 17,
-    "report-2/defended": 20,
+    "report-1/baseline": 3,
+    "report-1/defended-p": 3,
+    "report-1/defended-l": 44,
+    "report-2/baseline": 9,
+    "report-2/defended": 10,
 }
 """`fast` and the verdict's probes on 1,000 images; what takes long is an image that holds until the last attack."""
 SLOWER_THAN_FAST = 40  # any other suite, by AutoAttack's passes on an image that holds
@@ -180,7 +180,7 @@ def _transfer_matrix(recipe: Recipe, planned: list[str], sizes: Mapping[str, int
             settings=settings,
             needs=tuple(stage for stage, _ in networks),
             data=TEST,
-            cost_seconds=1.8 * len(networks) * work,
+            cost_seconds=1.2 * len(networks) * work,
         )
     ]
 

@@ -211,7 +211,6 @@ class _Task:
         suite = SuiteTask(
             budget=self.budget, attacks=self.plans, seed=self.record.seed, independent=self.record.independent
         )
-
         labels = labels_to_tensor(self.dataset.labels)
 
         def work(target: Target, number: int) -> ShardResult:

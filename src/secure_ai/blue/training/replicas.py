@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 import torch
 from torch import nn
 
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method
-from secure_ai.core.compute import lower_precision
+from secure_ai.core.compute import lower_precision, workers
 
 
 class Replicas:
@@ -44,16 +44,14 @@ class Replicas:
             yield
             return
         threads = torch.get_num_threads()
-        workers = min(len(self.networks), threads)  # who allows one thread gets the same sums, one part after another
-        own = threads // workers
-        # the optimizer's short loops too: between the parts, waking another thread takes longer than they do
-        torch.set_num_threads(own)
-        try:
-            with ThreadPoolExecutor(workers, "replica", torch.set_num_threads, (own,)) as self._pool:
+        count = min(len(self.networks), threads)  # who allows one thread gets the same sums, one part after another
+        with workers(count, "replica") as self._pool:
+            # the optimizer's short loops too: between the parts, waking another thread takes longer than they do
+            torch.set_num_threads(threads // count)
+            try:
                 yield
-        finally:
-            self._pool = None
-            torch.set_num_threads(threads)
+            finally:
+                self._pool = None
 
     def backward(self, method: Method, parts: Sequence[Batch], dtype: torch.dtype) -> BatchLoss:
         """Add the gradient of a batch's mean loss to that of the network's parameters.

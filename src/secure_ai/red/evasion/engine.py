@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from secure_ai.core.compute import workers
 from secure_ai.models.reentrant import is_reentrant
 from secure_ai.models.target import PassCounter, Target
 from secure_ai.red.evasion.catalogue import ATTACKS
@@ -46,10 +46,9 @@ def run_shards(
     Raises:
         Exception: what `work` raised for the lowest number; the others stop at their next forward pass.
     """
-    threads = torch.get_num_threads()
     # the last shard may be small, and nothing to put beside a full one
-    workers = min(threads, WORKERS, samples // SHARD_SIZE) if _share_nothing(target, attacks) else 1
-    if workers < 2:
+    count = min(torch.get_num_threads(), WORKERS, samples // SHARD_SIZE)
+    if count < 2 or not _share_nothing(target, attacks):
         yield from (work(target, number) for number in numbers)
         return
     cancelled = threading.Event()
@@ -61,13 +60,12 @@ def run_shards(
         return work(sibling, number)
 
     try:
-        with ThreadPoolExecutor(workers, "shard", torch.set_num_threads, (threads // workers,)) as pool:
+        with workers(count, "shard") as pool:
             try:
                 yield from pool.map(run, numbers)
             finally:
                 cancelled.set()
     finally:
-        torch.set_num_threads(threads)  # a worker's number became that of every thread to come
         target.passes.add(passes)
 
 
