@@ -150,15 +150,23 @@ class Purified(Wrapped):
 
 
 class Routed(nn.Module):
-    """A router says which half of the classes; among those an expert decides. No gradient leads through the choice."""
+    """A router says which half of the classes; among those an expert decides. No gradient leads through the choice.
 
-    def __init__(self, router: nn.Module, expert: nn.Module, floor: float = -20.0) -> None:
+    Adapted: the choice is soft, so that an attack sees both ways out.
+    """
+
+    def __init__(self, router: nn.Module, expert: nn.Module, *, soft: bool = False, floor: float = -20.0) -> None:
         super().__init__()
-        self.router, self.expert, self.floor = router, expert, floor
+        self.router, self.expert, self.soft, self.floor = router, expert, soft, floor
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, K); those of the other half are `floor`."""
-        logits, routes = self.expert(x), self.router(x)
+        """Logits (N, K); those of the other half are `floor`, or softly lowered by the router's log-odds."""
+        logits: Tensor = self.expert(x)
+        routes: Tensor = self.router(x)
         half = logits.shape[1] // 2
-        lower = routes.argmax(dim=1, keepdim=True) < half
-        return torch.where(lower == (torch.arange(logits.shape[1]) < half), logits, logits.new_full((), self.floor))
+        lower = torch.arange(logits.shape[1]) < half
+        if self.soft:
+            odds = routes[:, :half].logsumexp(1, keepdim=True) - routes[:, half:].logsumexp(1, keepdim=True)
+            return logits + torch.where(lower, odds, torch.zeros_like(odds))
+        chosen = routes.argmax(dim=1, keepdim=True) < half
+        return torch.where(chosen == lower, logits, logits.new_full((), self.floor))

@@ -19,6 +19,7 @@ from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import hold_out_last, sample_n
 from secure_ai.models.networks import Report1Cnn, Report2Cnn, keras_initialise, torch_initialise
+from secure_ai.runs.stages.adversaries import fgsm_random_start
 
 HELD_OUT = 6000
 BATCH = 100
@@ -62,7 +63,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "report2-cnn": Report2Cnn,
     "strided": Strided,
     "strided-24": lambda: Strided(width=24),
+    "strided-32": lambda: Strided(width=32),
     "strided-8-channels": lambda: Strided(channels=8),
+    "strided-10-channels": lambda: Strided(channels=10),
     "strided-12-channels": lambda: Strided(channels=12),
     "mlp": Mlp,
 }
@@ -73,7 +76,7 @@ class Recipe:
     """How a network of the zoo is made.
 
     Attributes:
-        method: natural, pgd (7 steps), fgsm, or fgsm-rs (Wong et al., 2001.03994) with too long a step.
+        method: natural, pgd (7 steps), fgsm, fgsm-rs (Wong et al., 2001.03994), or fgsm-rs-long, with too long a step.
         prepare: what training images go through before the network.
     """
 
@@ -128,7 +131,9 @@ def _method(recipe: Recipe) -> Method:
         return half_replaced(steps_adversary(eps, 7, 0.35, random=True, warm_up=recipe.batches // 2), 1.0)
     if recipe.method == "fgsm":
         return half_replaced(steps_adversary(eps, 1, 1.0, random=False), 1.0)
-    if recipe.method == "fgsm-rs":  # 1.25 eps is the paper's step; from 2 eps on, its section 5.2 sees collapses
+    if recipe.method == "fgsm-rs":
+        return half_replaced(fgsm_random_start(eps, 10, step_size=1.25 * eps), 1.0)
+    if recipe.method == "fgsm-rs-long":  # from 2 eps on, the paper's section 5.2 sees collapses
         return half_replaced(steps_adversary(eps, 1, 2.0, random=True), 1.0)
     return natural
 

@@ -1,9 +1,9 @@
-"""What is in zoo A, on which thresholds were chosen, and in zoo B, which is run once."""
+"""What is in zoo A, on which thresholds were chosen, and in zoos B and C, each of which was run once."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from _zoo_defences import (
@@ -14,6 +14,7 @@ from _zoo_defences import (
     Purified,
     Quantised,
     RandomResize,
+    Routed,
     Scaled,
     Shattered,
     Thermometer,
@@ -21,8 +22,11 @@ from _zoo_defences import (
 from _zoo_networks import Recipe
 from torch import nn
 
+from secure_ai.red.evasion.fast import FAST
+
 Wrap = Callable[[nn.Module], nn.Module]
-EOT = "apgd-ce:steps=50:eot_samples=10,apgd-t:steps=20:targets=3:eot_samples=10"
+SUITE, LONG = "fast", "autoattack"
+EOT = ",".join(f"{name}:eot_samples=10" if name.startswith("apgd") else name for name in FAST["linf"].split(","))
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -50,7 +54,9 @@ class Planted:
         adapted: the network as an adaptive attacker sees it; its examples are scored on the one that is shown.
         expected: checks of which at least one must fail.
         transfer: scored on examples of another network instead of attacked.
-        adaptive: the attack list of the adaptive attacker; empty: the zoo's own.
+        router: of a routed network, whose expert is `recipe`'s.
+        random: it draws at every call, so that the adaptive attack is made on the defence itself and, as the naive one,
+            counts the worst of its members' draws.
     """
 
     kind: str
@@ -60,7 +66,9 @@ class Planted:
     wrap: Wrap = bare
     adapted: Wrap = bare
     transfer: bool = False
-    adaptive: str = ""
+    router: Recipe | None = None
+    random: bool = False
+    adaptive: str = SUITE
 
     @property
     def name(self) -> str:
@@ -100,79 +108,115 @@ def _honest(seed: int, arches: tuple[str, str, str, str], scale: float) -> tuple
     )
 
 
-def _planted(seed: int, strong: bool) -> tuple[Planted, ...]:
-    """Fourteen kinds; `strong` takes other strengths."""
-    arch = "strided-24" if strong else "strided"
-    base = Recipe(arch=arch, seed=seed)
-    levels, channels = (11, 12) if strong else (7, 8)
-    encoding = Thermometer(nn.Identity(), channels).prepare
-    coded = Recipe(arch=f"strided-{channels}-channels", seed=seed, prepare=encoding)
-    smallest, sigma = (22, 0.2) if strong else (24, 0.1)
-    resized = Recipe(arch=arch, seed=seed, prepare=RandomResize(nn.Identity(), smallest).prepare, epochs=4)
-    eps = 0.15 if strong else 0.1
+@dataclass(frozen=True, kw_only=True)
+class Strengths:
+    """How strong a zoo's planted defences are."""
+
+    arch: str
+    eps: float
+    levels: int
+    channels: int
+    smallest_side: int
+    sigma: float
+    saturation: float
+    temperature: float
+    frequency: float
+    height: float
+    purifying_steps: int
+    fgsm_eps: float
+    fgsm_rs_eps: float
+
+
+def _planted(seed: int, s: Strengths) -> tuple[Planted, ...]:
+    """Sixteen kinds."""
+    base = Recipe(arch=s.arch, seed=seed)
+    encoding = Thermometer(nn.Identity(), s.channels).prepare
+    coded = Recipe(arch=f"strided-{s.channels}-channels", seed=seed, prepare=encoding)
+    resized = Recipe(arch=s.arch, seed=seed, prepare=RandomResize(nn.Identity(), s.smallest_side).prepare, epochs=4)
+    expert = Recipe(arch="report1-cnn", method="pgd", eps=0.2, seed=seed, epochs=3)
+    one_step = Recipe(arch=s.arch, method="fgsm", eps=s.fgsm_eps, seed=seed, epochs=4, images=24_000)
+    overfitted = replace(one_step, method="fgsm-rs-long", eps=s.fgsm_rs_eps)
+    masked = Recipe(arch="strided", method="fgsm-rs", eps=0.3, seed=seed, epochs=10, images=54_000)
     blind = frozenset({"zero-gradients", "step-function"})
     random, saturated = frozenset({"random-without-eot"}), frozenset({"saturated-loss"})
-    one_step = frozenset({"one-step-overfitting", "label-leaking"})
-    masked = frozenset({"black-box-beats-white-box", "longer-attack", "gradient-matches-change"})
+    one_step_checks = frozenset({"one-step-overfitting", "label-leaking"})
+    masking = frozenset({"black-box-beats-white-box", "longer-attack", "gradient-matches-change"})
 
-    def plant(kind: str, expected: frozenset[str], wrap: Wrap, adapted: Wrap = bare, **more: object) -> Planted:
-        values = {"recipe": base, "eps": eps, **more}
+    def plant(kind: str, expected: frozenset[str], wrap: Wrap = bare, adapted: Wrap = bare, **more: object) -> Planted:
+        values = {"recipe": base, "eps": s.eps, **more}
         return Planted(kind=kind, expected=expected, wrap=wrap, adapted=adapted, **values)  # type: ignore[arg-type]
 
     return (
-        plant("quantised", blind, lambda n: Quantised(n, levels), lambda n: Quantised(n, levels, straight=True)),
+        plant("quantised", blind, lambda n: Quantised(n, s.levels), lambda n: Quantised(n, s.levels, straight=True)),
         plant(
             "thermometer",
             blind,
-            lambda n: Thermometer(n, channels),
-            lambda n: Thermometer(n, channels, soft=True),
+            lambda n: Thermometer(n, s.channels),
+            lambda n: Thermometer(n, s.channels, soft=True),
             recipe=coded,
         ),
-        plant("saturated", saturated, lambda n: Scaled(n, 1e6 if strong else 1e4)),
-        plant("distillation-scaled", saturated, lambda n: Scaled(n, 50.0 if strong else 100.0)),
+        plant("saturated", saturated, lambda n: Scaled(n, s.saturation)),
+        plant("distillation-scaled", saturated, lambda n: Scaled(n, s.temperature)),
         plant(
             "shattered",
             frozenset({"gradient-matches-change"}),
-            lambda n: Shattered(n, seed, *((3000.0, 0.02) if strong else (2000.0, 0.01))),
+            lambda n: Shattered(n, seed, s.frequency, s.height),
         ),
-        plant("noise", random, lambda n: Noisy(n, sigma), lambda n: Noisy(n, sigma), adaptive=EOT),
+        plant("noise", random, lambda n: Noisy(n, s.sigma), lambda n: Noisy(n, s.sigma), random=True, adaptive=EOT),
         plant(
             "random-resize",
             random,
-            lambda n: RandomResize(n, smallest),
-            lambda n: RandomResize(n, smallest),
+            lambda n: RandomResize(n, s.smallest_side),
+            lambda n: RandomResize(n, s.smallest_side),
             recipe=resized,
+            random=True,
             adaptive=EOT,
         ),
         plant("detached", frozenset({"zero-gradients"}), Detached),
         plant("nan-gradient", frozenset({"zero-gradients"}), NanGradient),
         plant("decoy-gradient", frozenset({"gradient-matches-change"}), lambda n: Decoy(n, seed)),
-        plant("purified", frozenset({"optimises-inside"}), lambda n: Purified(n, 5 if strong else 3)),
+        plant("purified", frozenset({"optimises-inside"}), lambda n: Purified(n, s.purifying_steps)),
+        plant("label-leaking", one_step_checks, recipe=one_step, eps=s.fgsm_eps, adaptive=LONG),
+        plant("fgsm-rs-overfitted", masking | one_step_checks, recipe=overfitted, eps=s.fgsm_rs_eps, adaptive=LONG),
+        plant("fgsm-rs-masked", masking | one_step_checks, recipe=masked, eps=0.3, adaptive=LONG),
         plant(
-            "label-leaking",
-            one_step,
-            bare,
-            recipe=Recipe(arch=arch, method="fgsm", eps=0.2 if strong else 0.3, seed=seed, epochs=4, images=24_000),
-            eps=0.2 if strong else 0.3,
+            "routed",
+            frozenset({"transfer-beats-suite"}),
+            adapted=lambda n: Routed(n.router, n.expert, soft=True),  # type: ignore[arg-type]
+            recipe=expert,
+            router=base,
+            eps=0.1,
         ),
-        plant(
-            "fgsm-rs-overfitted",
-            masked | one_step,
-            bare,
-            recipe=Recipe(arch=arch, method="fgsm-rs", eps=0.35 if strong else 0.3, seed=seed, epochs=4, images=24_000),
-            eps=0.35 if strong else 0.3,
-        ),
-        plant("transfer-scored", frozenset({"made-for-another-network"}), bare, transfer=True),
+        plant("transfer-scored", frozenset({"made-for-another-network"}), transfer=True),
     )
 
+
+STRENGTHS = {
+    "A": Strengths(
+        arch="strided", eps=0.1, levels=7, channels=8, smallest_side=24, sigma=0.1, saturation=1e4, temperature=100.0,
+        frequency=2000.0, height=0.01, purifying_steps=3, fgsm_eps=0.3, fgsm_rs_eps=0.3,
+    ),
+    "B": Strengths(
+        arch="strided-24", eps=0.15, levels=11, channels=12, smallest_side=22, sigma=0.2, saturation=1e6,
+        temperature=50.0, frequency=3000.0, height=0.02, purifying_steps=5, fgsm_eps=0.2, fgsm_rs_eps=0.35,
+    ),
+    "C": Strengths(
+        arch="strided-32", eps=0.12, levels=9, channels=10, smallest_side=23, sigma=0.15, saturation=1e5,
+        temperature=70.0, frequency=2500.0, height=0.015, purifying_steps=4, fgsm_eps=0.25, fgsm_rs_eps=0.32,
+    ),
+}  # fmt: skip
 
 ZOOS = {
     "A": Zoo(
         honest=_honest(100, ("report1-cnn", "report2-cnn", "strided", "mlp"), 1.0),
-        planted=_planted(100, strong=False),
+        planted=_planted(100, STRENGTHS["A"]),
     ),
     "B": Zoo(
         honest=_honest(2000, ("report1-cnn", "report2-cnn", "strided-24", "mlp"), 0.9),
-        planted=_planted(2000, strong=True),
+        planted=_planted(2000, STRENGTHS["B"]),
+    ),
+    "C": Zoo(
+        honest=_honest(4000, ("report1-cnn", "report2-cnn", "strided-32", "mlp"), 1.1),
+        planted=_planted(4000, STRENGTHS["C"]),
     ),
 }

@@ -1,11 +1,11 @@
 """The trust verdict's self-test: planted broken defences that it must flag, and honest networks that it must not.
 
-    scripts/bench zoo --set A|B --out FOLDER [--n N] [--only TEXT] [--again]
+    scripts/bench zoo --set A|B|C --out FOLDER [--n N] [--only TEXT] [--again]
 
-Thresholds were chosen on set A, judged on the last 6,000 training images. Set B (other seeds, networks and strengths)
-is judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000 training
-images and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes on where
-it was. The record is made when every row of the set is there.
+Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B and C (other seeds, networks and
+strengths) are judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000
+training images and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes
+on where it was. The record is made when every row of the set is there.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from _record import save
+from _zoo_defences import Routed
 from _zoo_networks import HELD_OUT, trained
-from _zoo_tables import ZOOS, Honest, Planted
+from _zoo_tables import SUITE, ZOOS, Honest, Planted
 from torch import nn
 
 from secure_ai.core.budget import PerturbationBudget
@@ -30,18 +31,17 @@ from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last, sample_n
-from secure_ai.models.preflight import Preflight
+from secure_ai.models.preflight import Preflight, same_answers
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import gradient_health
-from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
 from secure_ai.red.evasion.trust import judge_examples, judge_suite
-from secure_ai.runs.attack import examine, probes
+from secure_ai.runs.attack import data_checks, examine, probes
 
-SUITE = "apgd-ce:steps=50,apgd-t:steps=20:targets=3,square:query_budget=500"
-DEFAULT_N = {"A": 300, "B": 1000}
+DEFAULT_N = {"A": 300, "B": 1000, "C": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
 
@@ -64,11 +64,9 @@ def attacked(network: nn.Module, name: str, dataset: Dataset, eps: float) -> tup
     """The suite and its verdict, as the command makes them."""
     checked, result = suite_on(network, name, dataset, eps, SUITE)
     health = gradient_health(checked.target, dataset.images, dataset.labels)
-    return result, judge_suite(
-        result,
-        gradients=health,
-        more=[*checked.checks, *probes(checked.target, dataset, result.budget, SEED, result.plans, result.robust)],
-    )
+    probed = probes(checked.target, dataset, result.budget, SEED, result.plans, result.robust)
+    more = [*checked.checks, *data_checks(dataset), same_answers(checked), *probed]
+    return result, judge_suite(result, gradients=health, more=more)
 
 
 def failed(trust: Trust) -> list[str]:
@@ -93,28 +91,24 @@ def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> d
 def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
     """The naive suite's figure, its verdict, and what the adaptive attack leaves of the same images."""
     network = trained(model.recipe, train, cache)
+    if model.router is not None:
+        network = Routed(trained(model.router, train, cache), network).eval()
     shown = model.wrap(network)
-    budget = PerturbationBudget("linf", model.eps)
     target = target_of(shown, model.name, data)
     if model.transfer:
         donor = trained(replace(model.recipe, seed=model.recipe.seed + 7), train, cache)
-        _, made = suite_on(donor, "donor", data, model.eps, "fgsm")
-        score = score_examples(
-            target, _examples(made), data.labels, data.images, budget=budget, made_for=made.model_digest
-        )
+        score = scored_on(target, data, suite_on(donor, "donor", data, model.eps, "fgsm")[1])
         naive, clean, trust = score.robust_accuracy, score.clean_accuracy, judge_examples(score)
     else:
         result, trust = attacked(shown, model.name, data, model.eps)
         naive, clean = result.robust_accuracy, result.clean_accuracy
-    _, adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive or SUITE)
-    score = score_examples(
-        target, _examples(adapted), data.labels, data.images, budget=budget, made_for=adapted.model_digest
-    )
+    _, adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive)
+    whole = adapted.robust_accuracy if model.random else scored_on(target, data, adapted).robust_accuracy
     hit = sorted(set(failed(trust)) & model.expected)
     return {
         "clean_accuracy": clean.as_json(),
         "naive_robust_accuracy": naive.as_json(),
-        "adaptive_robust_accuracy": score.robust_accuracy.as_json(),
+        "adaptive_robust_accuracy": whole.as_json(),
         **described(trust),
         "expected": sorted(model.expected),
         "hit": hit,
@@ -122,10 +116,11 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
     }
 
 
-def _examples(result: SuiteResult) -> Any:
-    if result.x_adv is None:
+def scored_on(target: Target, data: Dataset, made: SuiteResult) -> ExamplesScore:
+    """What is left of `target` under the examples of a suite, of this network or another."""
+    if made.x_adv is None:
         raise SystemExit("no examples were kept")
-    return result.x_adv
+    return score_examples(target, made.x_adv, data.labels, data.images, budget=made.budget, made_for=made.model_digest)
 
 
 def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, again: bool) -> dict[str, Any]:

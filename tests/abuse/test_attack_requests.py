@@ -71,6 +71,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     x[np.arange(40), 0, y] += 0.6
     data: dict[str, dict[str, Any]] = {
         "good": {"x": x, "y": y},
+        "many": {"x": np.tile(x, (13, 1, 1, 1)), "y": np.tile(y, 13)},
         "empty": {"x": x[:0], "y": y[:0]},
         "one-class": {"x": x[y == 2], "y": y[y == 2]},
         "other-labels": {"x": x, "y": y + 3},
@@ -248,3 +249,24 @@ def test_an_interrupted_attack_shows_what_it_has_and_says_that_it_is_incomplete(
     checks = {check["id"]: check["outcome"] for check in content["trust"]["checks"]}
     assert checks["complete"] == "fail"
     assert content["trust"]["verdict"] == "doubtful"
+
+
+def test_what_an_interrupted_attack_has_finished_is_shown_and_saved(
+    capsys: pytest.CaptureFixture[str], files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Ctrl-C among the second 256 of 520 images: the first 256 were through every attack, and are kept."""
+    monkeypatch.setenv("STOP_AT", "300")
+    saved = tmp_path / "partial.npz"
+    words = ["--norm", "linf", "--eps", "0.01", "--attack", "pgd:steps=150", "--save-adversarial", str(saved)]
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        got, content = attack(capsys, files, "Stopping", *words, data="many")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert (got, content["complete"]) == (130, False)
+    assert content["robust_accuracy"]["n"] == 256
+    assert content["attacks"][0]["robust_accuracy"] == content["robust_accuracy"]
+    assert content["trust"]["verdict"] == "doubtful"
+    with np.load(saved) as arrays:
+        assert arrays["x_adv"].shape == (256, 1, 4, 4)
+    saved.unlink()  # the one file that a call may leave

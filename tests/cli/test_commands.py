@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from secure_ai.cli.main import COMMANDS, run_command
+from secure_ai.models.store import load_model
 from secure_ai.red.evasion.catalogue import ATTACKS, PROTOCOLS, SUITES
 from secure_ai.red.evasion.transfer import BORROWED
 
@@ -119,6 +121,24 @@ def test_errors_have_their_exit_code_and_their_code_in_both_formats(
     assert set(content["error"]) == {"code", "message", "where", "expected", "got", "hint"}
     assert content["error"]["code"] == error
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"] == []
+
+
+def test_attack_takes_an_exported_program(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """White-box, on a `.pt2` that answers with probabilities and computes in batches of its own size."""
+    exported = Path(__file__).parent.parent / "files" / "fixtures" / "torch_2_13_four.pt2"
+    x = np.random.default_rng(0).uniform(0, 1, (40, 1, 8, 8)).astype(np.float32)
+    network = load_model(exported).network
+    y = torch.cat([network(torch.from_numpy(part)).argmax(dim=1) for part in np.split(x, 10)]).numpy()
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+    data = str(tmp_path / "data.npz")
+    code, content = call_json(
+        capsys, "attack", "--model", str(exported), "--data", data, "--norm", "linf", "--eps", "1", "--attack", "pgd"
+    )
+    assert (code, content["model"]["format"], content["model"]["access"]) == (0, "pt2", "gradients")
+    assert content["clean_accuracy"]["value"] == 1.0
+    assert content["robust_accuracy"]["value"] < 1.0
+    assert content["attacks"][0]["backward_passes"] > 0
+    assert ["4 images at a time" in content["fixes"][0], "probabilities" in content["fixes"][1]] == [True, True]
 
 
 def test_attack_answers_the_contract(

@@ -51,8 +51,8 @@ def member(name: str, knowledge: Any, stands_for: str, **settings: Any) -> Attac
 
 STRONG = (
     member("apgd-ce", "white-box", "pgd", steps=100),
-    member("apgd-t", "white-box", "pgd", steps=100),
-    member("square", "score-based", "noise", query_budget=5000),
+    member("apgd-t", "white-box", "pgd", steps=100, targets=5),
+    member("square", "score-based", "noise", query_budget=4000, p_init=0.05),
 )
 
 
@@ -62,15 +62,62 @@ def test_a_strong_suite_on_enough_samples_is_reliable(cnn_case: Callable[..., An
     assert trust.verdict is Verdict.RELIABLE, trust.reasons
 
 
+KINDS = ("APGD-CE", "a targeted margin attack", "an attack by queries")
+
+
 @pytest.mark.parametrize("missing", [0, 1, 2])
 def test_each_member_is_needed(cnn_case: Callable[..., Any], missing: int) -> None:
     attacks = [plan for number, plan in enumerate(STRONG) if number != missing]
     trust = judge_suite(run(cnn_case(1000), attacks=attacks), gradients=GOOD)
     assert trust.verdict is Verdict.DOUBTFUL
+    assert wanting(trust) == [KINDS[missing]]
+
+
+def wanting(trust: Trust) -> list[str]:
+    """The kinds of attack that `suite-strength` misses."""
     strength = of(trust, "suite-strength")
-    assert strength.outcome is CheckOutcome.FAIL
-    assert ("APGD-CE", "a targeted margin attack", "an attack by queries")[missing] in strength.evidence
-    assert strength.evidence.count("missing") == 1
+    kinds = [kind for kind in KINDS if f"missing {kind}" in strength.evidence]
+    assert (strength.outcome is CheckOutcome.FAIL) == bool(kinds)
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("number", "setting", "least"),
+    [(0, "steps", 100), (1, "steps", 100), (1, "targets", 5), (2, "query_budget", 4000), (2, "p_init", 0.05)],
+)
+def test_a_weakened_member_does_not_count(
+    cnn_case: Callable[..., Any], number: int, setting: str, least: float
+) -> None:
+    result = run(cnn_case(20), attacks=STRONG)
+    for value, expected in ((least, []), (0.99 * least, [KINDS[number]])):
+        plans = list(result.plans)
+        plans[number] = replace(plans[number], settings={**plans[number].settings, setting: value})
+        assert wanting(judge_suite(replace(result, plans=tuple(plans)), gradients=GOOD)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("apgd-ce:steps=2,apgd-t:steps=1,square:query_budget=1", KINDS),
+        ("apgd-ce:steps=9,apgd-ce:margin_left=0.25,apgd-t,square", KINDS[:1]),
+        ("apgd-ce:steps=10,apgd-ce:margin_left=0.24,apgd-t,square", KINDS[:1]),
+        ("apgd-ce:steps=10,apgd-ce:margin_left=0.25,apgd-t,square", ()),
+        ("apgd-ce,fab-t:targets=4,hopskipjump:max_gradient_queries=1", KINDS[1:]),
+        ("apgd-ce,fab-t,hopskipjump", ()),
+        ("apgd-ce,apgd-t,art:SquareAttack", KINDS[2:]),
+        ("fast", ()),
+        ("autoattack", ()),
+        ("plus", ()),
+    ],
+)
+def test_the_floors_of_every_kind(cnn_case: Callable[..., Any], text: str, missing: tuple[str, ...]) -> None:
+    """Judged on a result where every attack without `margin_left` worked on every sample."""
+    plans = parse_attacks(text)
+    unrestricted = np.array([plan.margin_left is None for plan in plans])
+    result = run(cnn_case(20))
+    attempted = np.tile(unrestricted[:, None], (1, 20))
+    result = replace(result, plans=plans, rows=(), attempted=attempted, broken=np.zeros_like(attempted))
+    assert wanting(judge_suite(result, gradients=GOOD)) == list(missing)
 
 
 @pytest.mark.parametrize(("share", "counts"), [(1e-6, False), (1e6, True)])
@@ -80,12 +127,12 @@ def test_a_member_that_was_kept_from_the_samples_left_does_not_count(
     attacks = [STRONG[0], replace(STRONG[1], margin_left=share), STRONG[2]]
     result = run(cnn_case(40), attacks=attacks)
     assert result.robust.any()
-    assert ("apgd-t" in of(judge_suite(result, gradients=GOOD), "suite-strength").evidence) == counts
+    assert wanting(judge_suite(result, gradients=GOOD)) == ([] if counts else [KINDS[1]])
 
 
 def test_noise_is_no_black_box_attack(cnn_case: Callable[..., Any]) -> None:
     attacks = [*STRONG[:2], *parse_attacks("noise")]
-    assert "an attack by queries" in of(judge_suite(run(cnn_case(20), attacks=attacks)), "suite-strength").evidence
+    assert wanting(judge_suite(run(cnn_case(20), attacks=attacks))) == [KINDS[2]]
 
 
 def test_too_few_samples_are_doubtful(cnn_case: Callable[..., Any]) -> None:

@@ -14,16 +14,13 @@ from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.red.evasion.access import access_check
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.health import GradientHealth
+from secure_ai.red.evasion.strength import strength_check
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
 
 BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
 MOST_ZERO_GRADIENTS = 0.10  # share of samples; above it, attacks that follow gradients are blind on too many
 MOST_UNMOVED = 0.10  # the same for samples that came back as they went
 DIGEST_CHARACTERS = 12
-
-BASE = frozenset({"apgd-ce"})
-TARGETED_MARGIN = frozenset({"apgd-t", "fab-t"})
-BLACK_BOX = frozenset({"score-based", "decision-based"})
 
 
 def is_iterative(plan: AttackPlan) -> bool:
@@ -49,7 +46,8 @@ def judge_suite(
 ) -> Trust:
     """The verdict on the robust accuracy of a suite.
 
-    `reliable` needs at least APGD-CE, a targeted margin attack and a black-box attack, on 1,000 samples or more.
+    `reliable` needs APGD-CE, a targeted margin attack and a black-box attack, each with at least the effort of `fast`
+    (`strength.py`), on 1,000 samples or more.
 
     Args:
         model_digest: of the network that the number is claimed for; None: the one that was attacked.
@@ -80,7 +78,7 @@ def judge_suite(
         ),
         _gradients(gradients),
         _moved(result),
-        _strength(result),
+        strength_check(result),
         access_check(result.access),
         *more,
     ]
@@ -189,24 +187,3 @@ def _moved(result: SuiteResult) -> Check:
         f"{worst.plan.name} gave {worst.unmoved} of {worst.attempted} clean images back ({unmoved} of {tried} in all)"
     )
     return check(identifier, worst.unmoved <= MOST_UNMOVED * worst.attempted, evidence)
-
-
-def _strength(result: SuiteResult) -> Check:
-    counted = [plan for number, plan in enumerate(result.plans) if _tried_on_all_left(result, number)]
-    have = {plan.name for plan in counted}
-    needs = {
-        "APGD-CE": bool(have & BASE),
-        "a targeted margin attack": bool(have & TARGETED_MARGIN),
-        "an attack by queries (square, hopskipjump)": any(plan.entry.knowledge in BLACK_BOX for plan in counted),
-    }
-    missing = [need for need, met in needs.items() if not met]
-    evidence = (
-        f"{len(counted)} attacks tried on every sample left: {', '.join(plan.name for plan in counted) or 'none'}"
-    )
-    return check("suite-strength", not missing, evidence + (f"; missing {', '.join(missing)}" if missing else ""))
-
-
-def _tried_on_all_left(result: SuiteResult, number: int) -> bool:
-    """False where `margin_left` kept the attack from a sample that no attack before it had broken."""
-    left = result.eligible & ~result.broken[:number].any(axis=0)
-    return not (left & ~result.attempted[number]).any()
