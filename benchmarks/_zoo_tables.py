@@ -54,6 +54,7 @@ class Planted:
         adapted: the network as an adaptive attacker sees it; its examples are scored on the one that is shown.
         expected: checks of which at least one must fail.
         transfer: scored on examples of another network instead of attacked.
+        masked: `recipe`'s first network whose gradients are partly masked.
         router: of a routed network, whose expert is `recipe`'s.
         random: it draws at every call, so that the adaptive attack is made on the defence itself and, as the naive one,
             counts the worst of its members' draws.
@@ -66,6 +67,7 @@ class Planted:
     wrap: Wrap = bare
     adapted: Wrap = bare
     transfer: bool = False
+    masked: bool = False
     router: Recipe | None = None
     random: bool = False
     adaptive: str = SUITE
@@ -136,7 +138,7 @@ def _planted(seed: int, s: Strengths) -> tuple[Planted, ...]:
     expert = Recipe(arch="report1-cnn", method="pgd", eps=0.2, seed=seed, epochs=3)
     one_step = Recipe(arch=s.arch, method="fgsm", eps=s.fgsm_eps, seed=seed, epochs=4, images=24_000)
     overfitted = replace(one_step, method="fgsm-rs-long", eps=s.fgsm_rs_eps)
-    masked = Recipe(arch="strided", method="fgsm-rs", eps=0.3, seed=seed, epochs=10, images=54_000)
+    paper = Recipe(arch="strided", method="fgsm-rs", eps=0.3, seed=seed, epochs=10, images=54_000)
     blind = frozenset({"zero-gradients", "step-function"})
     random, saturated = frozenset({"random-without-eot"}), frozenset({"saturated-loss"})
     one_step_checks = frozenset({"one-step-overfitting", "label-leaking"})
@@ -178,7 +180,7 @@ def _planted(seed: int, s: Strengths) -> tuple[Planted, ...]:
         plant("purified", frozenset({"optimises-inside"}), lambda n: Purified(n, s.purifying_steps)),
         plant("label-leaking", one_step_checks, recipe=one_step, eps=s.fgsm_eps, adaptive=LONG),
         plant("fgsm-rs-overfitted", masking | one_step_checks, recipe=overfitted, eps=s.fgsm_rs_eps, adaptive=LONG),
-        plant("fgsm-rs-masked", masking | one_step_checks, recipe=masked, eps=0.3, adaptive=LONG),
+        plant("fgsm-rs-masked", masking | one_step_checks, recipe=paper, eps=0.3, masked=True, adaptive=LONG),
         plant(
             "routed",
             frozenset({"transfer-beats-suite"}),

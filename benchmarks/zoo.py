@@ -21,8 +21,8 @@ from typing import Any
 
 from _record import save
 from _zoo_defences import Routed
-from _zoo_networks import HELD_OUT, trained
-from _zoo_tables import SUITE, ZOOS, Honest, Planted
+from _zoo_networks import HELD_OUT, Recipe, trained
+from _zoo_tables import LONG, SUITE, ZOOS, Honest, Planted
 from torch import nn
 
 from secure_ai.core.budget import PerturbationBudget
@@ -44,6 +44,8 @@ from secure_ai.runs.attack import data_checks, examine, probes
 DEFAULT_N = {"A": 300, "B": 1000, "C": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
+MASKED = (0.05, 0.1)  # not broken altogether, and so much more left by PGD-40
+TRIED_SEEDS = 8
 
 
 def target_of(network: nn.Module, name: str, dataset: Dataset) -> Target:
@@ -90,7 +92,7 @@ def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> d
 
 def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
     """The naive suite's figure, its verdict, and what the adaptive attack leaves of the same images."""
-    network = trained(model.recipe, train, cache)
+    network = partly_masked(model.recipe, train, cache) if model.masked else trained(model.recipe, train, cache)
     if model.router is not None:
         network = Routed(trained(model.router, train, cache), network).eval()
     shown = model.wrap(network)
@@ -114,6 +116,22 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
         "hit": hit,
         "ok": bool(hit) and trust.verdict is not Verdict.RELIABLE,
     }
+
+
+def partly_masked(recipe: Recipe, train: Dataset, cache: Path) -> nn.Module:
+    """The first network by training seed of which PGD-40 leaves MASKED more of the held-out images than `LONG` does.
+
+    One-step training overfits for some seeds and not for others; which of them do is seen on training images only.
+    """
+    held_out = sample_n(hold_out_last(train, HELD_OUT)[1], DEFAULT_N["A"], SEED)
+    for seed in range(recipe.seed, recipe.seed + TRIED_SEEDS):
+        network = trained(replace(recipe, seed=seed), train, cache)
+        lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks)[1] for attacks in ("pgd", LONG)]
+        pgd, whole = (int(left.robust.sum()) / len(held_out) for left in lefts)
+        print(f"seed {seed}: PGD-40 leaves {pgd:.3f}, {LONG} {whole:.3f}", file=sys.stderr, flush=True)
+        if whole >= MASKED[0] and pgd - whole >= MASKED[1]:
+            return network
+    raise SystemExit(f"none of {TRIED_SEEDS} seeds of {recipe.name} is partly masked")
 
 
 def scored_on(target: Target, data: Dataset, made: SuiteResult) -> ExamplesScore:
