@@ -158,7 +158,7 @@ def evasion(result: Result) -> list[str]:
         "the tables of single attacks and of precision are over the n images that the network classifies correctly. "
         "A "
         "figure over fewer than 1,000 images is indicative. A ratio is the peer's seconds over ours, the median of "
-        "interleaved pairs, each side at its best batch size; `autoattack` has one pair, batches of 250 and 256. "
+        "interleaved pairs, each side at its best batch size; `autoattack` in batches of 250 and 256. "
         "While "
         "one thread worked on a timed row, the other core ran another benchmark.",
         "",
@@ -206,9 +206,24 @@ def _over_training_seeds(entries: Sequence[Mapping[str, Any]]) -> list[str]:
     return table(names, rows)
 
 
+_ADAPTIVE = (
+    "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
+    "training overfitted, where there is nothing to adapt to, it is AutoAttack."
+)
+ABOUT_ADAPTIVE = {
+    "A": _ADAPTIVE,
+    "B": "Of an overfitted network there is no adapted attack. Of a random defence (noise, random-resize) *as shown* "
+    "takes the worst of the suite's attacks, each with a draw of its own, and *adaptive* one fresh draw, so it may be "
+    "the higher of the two. Judged by the checks of its commit; zoo C is judged by today's.",
+    "C": _ADAPTIVE,
+}
+"""Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
+
+
 def zoo(result: Result) -> list[str]:
     """What the trust verdict said of planted broken defences and of honest networks."""
-    first = "--set A" in result["command"]
+    name = str(result["command"]).partition("--set ")[2][:1]
+    first = name == "A"
     planted = [row for row in result["rows"] if row["kind"] != "honest"]
     honest = [row for row in result["rows"] if row["kind"] == "honest"]
     flagged, spared = (sum(row["ok"] for row in rows) for rows in (planted, honest))
@@ -222,17 +237,14 @@ def zoo(result: Result) -> list[str]:
         "fixed on zoo A."
     )
     return [
-        f"## Self-test of the trust verdict, zoo {'A' if first else 'B'}",
+        f"## Self-test of the trust verdict, zoo {name}",
         "",
         f"{flagged} of {len(planted)} broken defences were flagged by a check that is meant for them"
         f"{'' if first else f', {noted} not called `reliable`'}; {about_honest} "
         f"{_inflated(planted)} of the {len(planted)} show more than the attack that knows the defence leaves, by "
-        f"over "
-        "1 point; the others are flagged for what could hide there. Of an overfitted network there is no adapted "
-        "attack. "
+        "over 1 point; the others are flagged for what could hide there. "
         f"Attack list: `{result['suite']}`; data: {result['data']}. *Adaptive*: what is left under the attack that "
-        "knows the defence. Of a random defence (noise, random-resize) *as shown* takes the worst of the suite's "
-        "attacks, each with a draw of its own, and *adaptive* one fresh draw, so it may be the higher of the two. "
+        f"knows the defence. {ABOUT_ADAPTIVE[name]} "
         "In percent, with 95 % intervals.",
         "",
         *source(result),
@@ -398,7 +410,8 @@ EVASION_NOTES = {
     "22 % above. What the allocator keeps differs from one to the next. Asked: at most the leanest peer's and 20 % "
     "on "
     "top.",
-    "autoattack-speed": "The clocks run from the images to the robust accuracy. One pair is indicative.",
+    "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. During pair 1 tests "
+    "of this project ran on the machine now and then, most of them in the reference's half: pair 0 is the fairer one.",
     "fast-seeds": "`fast` was changed between two runs on test images: with smaller shares of the margin it kept "
     "34.9 % on "
     "fgsm-rs-seed1, where AutoAttack keeps 31.6. The new shares were chosen on held-out training images of such a "
@@ -420,6 +433,7 @@ SECTIONS = {
     "evasion": [evasion],
     "zoo_a": [zoo],
     "zoo_b": [zoo],
+    "zoo_c": [zoo],
     "pipeline": [pipeline],
 }
 
