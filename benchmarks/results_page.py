@@ -410,7 +410,8 @@ EVASION_NOTES = {
     "22 % above. What the allocator keeps differs from one to the next. Asked: at most the leanest peer's and 20 % "
     "on "
     "top.",
-    "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. During pair 1 tests "
+    "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. "
+    "During pair 1 tests "
     "of this project ran on the machine now and then, most of them in the reference's half: pair 0 is the fairer one.",
     "fast-seeds": "`fast` was changed between two runs on test images: with smaller shares of the margin it kept "
     "34.9 % on "

@@ -44,7 +44,7 @@ from secure_ai.runs.attack import data_checks, examine, probes
 DEFAULT_N = {"A": 300, "B": 1000, "C": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
-MASKED = (0.05, 0.1)  # not broken altogether, and so much more left by PGD-40
+MASKED = (0.05, 0.2)  # not broken altogether, and PGD-40 leaves so much more: sound robust networks come near 0.1
 TRIED_SEEDS = 8
 
 
