@@ -22,7 +22,7 @@ from typing import Any
 from _record import save
 from _zoo_defences import Routed
 from _zoo_networks import HELD_OUT, Recipe, trained
-from _zoo_tables import LONG, SUITE, ZOOS, Honest, Planted
+from _zoo_tables import SUITE, ZOOS, Honest, Planted
 from torch import nn
 
 from secure_ai.core.budget import PerturbationBudget
@@ -45,7 +45,7 @@ DEFAULT_N = {"A": 300, "B": 1000, "C": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
 MASKED = (0.05, 0.2)  # not broken altogether, and PGD-40 leaves so much more: sound robust networks come near 0.1
-TRIED_SEEDS = 8
+TRIED_SEEDS = 20
 
 
 def target_of(network: nn.Module, name: str, dataset: Dataset) -> Target:
@@ -119,16 +119,16 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
 
 
 def partly_masked(recipe: Recipe, train: Dataset, cache: Path) -> nn.Module:
-    """The first network by training seed of which PGD-40 leaves MASKED more of the held-out images than `LONG` does.
+    """The first network by training seed of which PGD-40 leaves MASKED more of the held-out images than `SUITE` does.
 
     One-step training overfits for some seeds and not for others; which of them do is seen on training images only.
     """
     held_out = sample_n(hold_out_last(train, HELD_OUT)[1], DEFAULT_N["A"], SEED)
     for seed in range(recipe.seed, recipe.seed + TRIED_SEEDS):
         network = trained(replace(recipe, seed=seed), train, cache)
-        lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks)[1] for attacks in ("pgd", LONG)]
+        lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks)[1] for attacks in ("pgd", SUITE)]
         pgd, whole = (int(left.robust.sum()) / len(held_out) for left in lefts)
-        print(f"seed {seed}: PGD-40 leaves {pgd:.3f}, {LONG} {whole:.3f}", file=sys.stderr, flush=True)
+        print(f"seed {seed}: PGD-40 leaves {pgd:.3f}, {SUITE} {whole:.3f}", file=sys.stderr, flush=True)
         if whole >= MASKED[0] and pgd - whole >= MASKED[1]:
             return network
     raise SystemExit(f"none of {TRIED_SEEDS} seeds of {recipe.name} is partly masked")
