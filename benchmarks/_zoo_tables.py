@@ -142,7 +142,7 @@ def _planted(seed: int, s: Strengths) -> tuple[Planted, ...]:
     blind = frozenset({"zero-gradients", "step-function"})
     random, saturated = frozenset({"random-without-eot"}), frozenset({"saturated-loss"})
     one_step_checks = frozenset({"one-step-overfitting", "label-leaking"})
-    masking = frozenset({"black-box-beats-white-box", "longer-attack", "gradient-matches-change"})
+    masking = frozenset({"black-box-beats-white-box", "longer-attack", "gradient-matches-change", "pgd-falls-short"})
 
     def plant(kind: str, expected: frozenset[str], wrap: Wrap = bare, adapted: Wrap = bare, **more: object) -> Planted:
         values = {"recipe": base, "eps": s.eps, **more}

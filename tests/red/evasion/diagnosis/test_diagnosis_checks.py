@@ -34,6 +34,7 @@ IDS = [
     "unbounded-attack",
     "one-step-overfitting",
     "label-leaking",
+    "pgd-falls-short",
     "longer-attack",
     "transfer-beats-suite",
     "binarisation",
@@ -68,7 +69,7 @@ def test_an_honest_network_passes_every_check_that_can_run(cnn_case: Callable[..
     assert list(found) == IDS
     assert fails(found) == set()
     not_run = {name for name, check in found.items() if check.outcome is CheckOutcome.NOT_RUN}
-    assert not_run == {"longer-attack", "transfer-beats-suite", "binarisation"}
+    assert not_run == {"pgd-falls-short", "longer-attack", "transfer-beats-suite", "binarisation"}
 
 
 @pytest.mark.parametrize("budget", [PerturbationBudget("l0", 3), PerturbationBudget("linf", 0.0)])
@@ -259,6 +260,32 @@ def test_the_longer_attack_judges_the_suite_s_own_count(cnn_case: Callable[..., 
     assert checks_of(case.target, case.x, case.y, robust=truly)["longer-attack"].outcome is CheckOutcome.PASS
     nobody = checks_of(case.target, case.x, case.y, robust=np.zeros(100, dtype=bool))["longer-attack"]
     assert nobody.outcome is CheckOutcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("left", "fails_short"),
+    [(100, False), (86, False), (84, True), (50, True), (16, True), (15, False), (0, False)],
+)
+def test_pgd_falls_short_where_it_misses_much_and_much_is_left(
+    cnn_case: Callable[..., Any], left: int, fails_short: bool
+) -> None:
+    """A budget at which PGD breaks nobody, and a suite that is said to leave `left` of 100 images right."""
+    case, tiny = cnn_case(100), PerturbationBudget("linf", 1e-5)
+    found = checks_of(case.target, case.x, case.y, tiny, robust=np.arange(100) < left)["pgd-falls-short"]
+    assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
+    assert f"left {100 - left} of {100 - left} images right" in found.evidence
+
+
+def test_pgd_does_not_fall_short_of_what_it_breaks_itself_or_of_errors(cnn_case: Callable[..., Any]) -> None:
+    case, half = cnn_case(100), np.arange(100) < 50
+    wide = PerturbationBudget("linf", 0.5)
+    broken = checks_of(case.target, case.x, case.y, wide, robust=half)["pgd-falls-short"]
+    wrong_labels = torch.where(torch.from_numpy(half), case.y, (case.y + 1) % 5)
+    tiny = PerturbationBudget("linf", 1e-5)
+    errors = checks_of(case.target, case.x, wrong_labels, tiny, robust=half)["pgd-falls-short"]
+    for found in (broken, errors):
+        assert found.outcome is CheckOutcome.PASS
+        assert "left 0 of 50 images right" in found.evidence
 
 
 def test_an_attack_of_tiny_steps_has_not_converged(cnn_case: Callable[..., Any]) -> None:

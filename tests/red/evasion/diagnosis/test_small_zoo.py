@@ -44,7 +44,7 @@ def failed(trust: Trust) -> set[str]:
 @pytest.mark.parametrize(("name", "eps"), HONEST)
 def test_an_honest_network_is_not_flagged(small_zoo: Any, name: str, eps: float) -> None:
     trust = small_zoo.judged(small_zoo.networks[name], eps)
-    assert failed(trust) <= {"sample-size"}, trust.reasons
+    assert failed(trust) <= {"sample-size", "suite-strength"}, trust.reasons  # a test has few images and short attacks
 
 
 def planted(small_zoo: Any, name: str) -> nn.Module:

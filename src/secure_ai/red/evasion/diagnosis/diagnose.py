@@ -18,6 +18,7 @@ from secure_ai.red.evasion.diagnosis.distilled import distilled_transfer
 from secure_ai.red.evasion.diagnosis.forward import optimises_inside, random_without_eot
 from secure_ai.red.evasion.diagnosis.longer import longer_attack
 from secure_ai.red.evasion.diagnosis.one_step import one_step
+from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
 from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.diagnosis.surface import gradient_matches_change, step_function
 from secure_ai.red.evasion.diagnosis.unbounded import unbounded_attack
@@ -46,7 +47,7 @@ def diagnose(
         y: (N,) true labels.
         attacks: the suite whose number is judged: whether it averages over randomness, how many steps it takes, and
             what the binarisation test puts to work.
-        robust: (N,) bool, what that suite counts as robust; None: the longer attack and the transfer are not run.
+        robust: (N,) bool, what that suite counts as robust; None: what asks about those images is not run.
 
     Raises:
         TargetError: the network raises an error, answers NaN or infinity, or changes its own weights.
@@ -61,6 +62,7 @@ def diagnose(
             *along_the_attack(probe, attacks),
             unbounded_attack(probe),
             *one_step(probe),
+            pgd_falls_short(probe, x, y, robust),
             longer_attack(probe, x, y, robust),
             distilled_transfer(probe, x, y, robust),
             binarisation(probe, attacks),
