@@ -25,7 +25,8 @@ from torch import nn
 from secure_ai.red.evasion.fast import FAST
 
 Wrap = Callable[[nn.Module], nn.Module]
-SUITE, LONG = "fast", "autoattack"
+SUITE = "fast"
+LONG = "apgd-ce:restarts=5,apgd-t:restarts=5:steps=200,square:query_budget=20000"  # beyond AutoAttack
 EOT = ",".join(f"{name}:eot_samples=10" if name.startswith("apgd") else name for name in FAST["linf"].split(","))
 
 

@@ -208,7 +208,8 @@ def _over_training_seeds(entries: Sequence[Mapping[str, Any]]) -> list[str]:
 
 _ADAPTIVE = (
     "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
-    "training overfitted, where there is nothing to adapt to, it is AutoAttack."
+    "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, 200 steps "
+    "towards each class, Square with 20,000 queries."
 )
 ABOUT_ADAPTIVE = {
     "A": _ADAPTIVE,
