@@ -30,6 +30,8 @@ from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.diagnosis.diagnose import diagnose
+from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
+from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
@@ -292,6 +294,17 @@ def probes(
     if target.access != "gradients":
         return ()
     return diagnose(target, dataset.images, dataset.labels, budget, seed, attacks=plans, robust=robust)
+
+
+def pgd_probe(
+    target: Target, dataset: Dataset, budget: PerturbationBudget, seed: int, robust: np.ndarray
+) -> tuple[Check, ...]:
+    """`pgd-falls-short` alone, for another budget than that of `probes`; none without gradients."""
+    if target.access != "gradients":
+        return ()
+    images, labels = dataset.images, dataset.labels
+    with target.attacked(), torch.random.fork_rng(devices=[]):
+        return (pgd_falls_short(drawn(target, images, labels, budget, seed), images, labels, robust),)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:

@@ -191,4 +191,4 @@ def test_fast_is_enough_for_a_reliable_number_and_without_its_black_box_not(cnn_
     white = [member for member in plans if ATTACKS[member.name].knowledge == "white-box"]
     without = {check.id: check for check in judge_suite(run(cnn_case(20), white)).checks}["suite-strength"]
     assert without.outcome is CheckOutcome.FAIL
-    assert "missing an attack by queries" in without.evidence
+    assert "too early: an attack by queries;" in without.evidence

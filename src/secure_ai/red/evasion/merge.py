@@ -55,6 +55,7 @@ def merge_shards(
         rows=_rows(shards, attacks, seconds, correct=correct, wrong=wrong, met=met, attempted=attempted),
         model_digest=model_digest,
         access=access,
+        target_label=suite.target_label,
         seed=suite.seed,
         independent=suite.independent,
         complete=interruption is None,

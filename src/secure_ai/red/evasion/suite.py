@@ -91,6 +91,7 @@ class SuiteResult:
         attempted: (A, N) bool: who was attacked.
         broken: (A, N) bool: whose goal was met by each attack.
         x_adv: (N, C, H, W) float32 worst cases if they were asked for; rows that are not evaluated hold zeros.
+        target_label: the class that every sample was to be taken for; None: any wrong class.
         access: what the target offered to the attacks.
         independent: every attack worked on every eligible sample, so that attacks can be compared one by one.
         shard_digests: one an evaluated shard, over its worst cases (`merge.shard_digest`): what a replay compares with.
@@ -118,6 +119,7 @@ class SuiteResult:
     interruption: KeyboardInterrupt | None = None
     shard_digests: tuple[str, ...] = ()
     access: Access = "gradients"
+    target_label: int | None = None
 
     @property
     def n(self) -> int:

@@ -21,8 +21,9 @@ from secure_ai.models.store import LoadedModel
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.access import plans_for
 from secure_ai.red.evasion.catalogue import check_cost
+from secure_ai.red.evasion.diagnosis.plain_pgd import ID as PGD_FALLS_SHORT
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.runs.attack import data_checks, examine, health_where_seen, probes, target_for
+from secure_ai.runs.attack import data_checks, examine, health_where_seen, pgd_probe, probes, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
@@ -171,7 +172,7 @@ def security_curve(work: Work) -> Outputs:
 
     An example within eps is within any larger eps: a sample broken at one eps counts as broken at all larger ones, so
     the curve cannot rise. How often the suite itself failed to find what it had found before is a check of its own.
-    The probes are made once, at the recipe's eps, and count for every point.
+    The probes are made once, at the recipe's eps, and count for every point; PGD is compared with the suite at each.
     """
     dataset = _sample(work)
     budget = _budget(work, dataset)
@@ -182,7 +183,8 @@ def security_curve(work: Work) -> Outputs:
     collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
     gradients = health_where_seen(target, dataset)
     plans = plans_for(attacks, budget.norm, target.access)
-    more = [*checked.checks, *data_checks(dataset), *probes(target, dataset, budget, seed, plans)]
+    shared = [made for made in probes(target, dataset, budget, seed, plans) if made.id != PGD_FALLS_SHORT]
+    more = [*checked.checks, *data_checks(dataset), *shared]
     points: list[dict[str, Any]] = []
     largest = 1.0 if budget.norm == "linf" else float("inf")
     grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})
@@ -194,8 +196,9 @@ def security_curve(work: Work) -> Outputs:
             law = monotone_check(robust, result.robust)
             robust = robust & result.robust
             protocol = f"worst case over {attacks} at eps {eps:g} and at every smaller eps of the grid"
+            own = [law, *pgd_probe(target, dataset, here, seed, robust)]
             add_suite(
-                collected, f"curve/{eps:g}", result, protocol, gradients, [*more, law], dataset=dataset, robust=robust
+                collected, f"curve/{eps:g}", result, protocol, gradients, [*more, *own], dataset=dataset, robust=robust
             )
             accuracy = rate(int(robust.sum()), len(robust))
         else:

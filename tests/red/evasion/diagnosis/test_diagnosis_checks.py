@@ -19,6 +19,8 @@ from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.diagnosis.along import steps_of
 from secure_ai.red.evasion.diagnosis.ascent import ascend, survivors
 from secure_ai.red.evasion.diagnosis.diagnose import diagnose
+from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
+from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.losses import cross_entropy, margin
 
 LINF = PerturbationBudget("linf", 0.05)
@@ -77,7 +79,8 @@ def test_what_needs_a_ball_does_not_run_without_one(cnn_case: Callable[..., Any]
     case = cnn_case(40)
     found = checks_of(case.target, case.x, case.y, budget, robust=np.ones(40, dtype=bool))
     assert fails(found) == set()
-    assert found["converged"].outcome is found["longer-attack"].outcome is CheckOutcome.NOT_RUN
+    for identifier in ("converged", "longer-attack", "pgd-falls-short"):
+        assert found[identifier].outcome is CheckOutcome.NOT_RUN
     assert found["unbounded-attack"].outcome is CheckOutcome.PASS
 
 
@@ -274,6 +277,18 @@ def test_pgd_falls_short_where_it_misses_much_and_much_is_left(
     found = checks_of(case.target, case.x, case.y, tiny, robust=np.arange(100) < left)["pgd-falls-short"]
     assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
     assert f"left {100 - left} of {100 - left} images right" in found.evidence
+
+
+@pytest.mark.parametrize(("left", "fails_short"), [(840, True), (860, False), (500, True)])
+def test_pgd_falls_short_by_its_share_of_all_images_of_which_it_is_shown_128(
+    cnn_case: Callable[..., Any], left: int, fails_short: bool
+) -> None:
+    case, tiny = cnn_case(1000), PerturbationBudget("linf", 1e-5)
+    with case.target.attacked():
+        probe = drawn(case.target, case.x, case.y, tiny, 0)
+        found = pgd_falls_short(probe, case.x, case.y, np.arange(1000) < left)
+    assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
+    assert f"left 128 of 128 images right that the suite broke, so {(1000 - left) / 10:.1f} points" in found.evidence
 
 
 def test_pgd_does_not_fall_short_of_what_it_breaks_itself_or_of_errors(cnn_case: Callable[..., Any]) -> None:

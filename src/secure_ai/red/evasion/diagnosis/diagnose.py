@@ -39,7 +39,7 @@ def diagnose(
     """The checks that need probes of their own, for `judge_suite(more=...)`.
 
     Cost, whatever N is, measured with suites of 100 steps: 20,000 forward and 8,000 backward passes on an undefended
-    network, 38,000 and 22,000 on a robust one; at most 79,000 and 60,000,
+    network, 38,000 and 22,000 on a robust one; at most 85,000 and 66,000,
     up to 20 times as many with `eot_samples` (20 at most are used). All arithmetic is float32.
 
     Args:

@@ -18,7 +18,7 @@ from secure_ai.core.trust import Check, check
 from secure_ai.models.networks import torch_initialise
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.diagnosis.probe import Probe, drawn_survivors
+from secure_ai.red.evasion.diagnosis.probe import Probe, drawn_among
 from secure_ai.red.evasion.transfer import transfer
 
 ID = "transfer-beats-suite"
@@ -46,7 +46,7 @@ def distilled_transfer(
         return check(ID, None, f"no survivors of a suite to attack at {probe.budget}")
     if not robust.any():
         return check(ID, True, "the suite left no image to attack")
-    images, labels = drawn_survivors(probe, x, y, robust, SAMPLES)
+    images, labels = drawn_among(probe, x, y, robust, SAMPLES)
     n = len(labels)
     broken = torch.zeros(n, dtype=torch.bool)
     known = torch.cat((images, _others(probe, x, TAUGHT - n)))

@@ -9,7 +9,7 @@ from torch import Tensor
 from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.diagnosis.ascent import survivors
-from secure_ai.red.evasion.diagnosis.probe import Probe, drawn_survivors
+from secure_ai.red.evasion.diagnosis.probe import Probe, drawn_among
 from secure_ai.red.evasion.losses import cross_entropy, dlr, margin
 from secure_ai.red.evasion.projections import random_start
 
@@ -32,7 +32,7 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
         return check(identifier, None, f"no survivors of a suite to attack at {probe.budget}")
     if not robust.any():
         return check(identifier, True, "the suite left no image to attack")
-    images, labels = drawn_survivors(probe, x, y, robust, SAMPLES)
+    images, labels = drawn_among(probe, x, y, robust, SAMPLES)
     alive = torch.arange(len(labels))
     for loss in LOSSES:
         start = random_start(images, probe.budget, probe.generator(f"longer attack, {loss.__name__}"))

@@ -7,16 +7,15 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.trust import Check, check
-from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.diagnosis.ascent import survivors
-from secure_ai.red.evasion.diagnosis.probe import Probe
+from secure_ai.red.evasion.diagnosis.probe import Probe, drawn_among
 from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.projections import random_start
 
 ID = "pgd-falls-short"
 SAMPLES = 128
 STEPS = 40
-MOST_MISSED = 0.15  # of all images; on training images: sound robust networks up to 0.10, masked ones 0.19 to 0.35
+MOST_MISSED = 0.15  # of all images, chosen on training images of MNIST, linf: docs/trust.md, "The zoo"
 
 
 def pgd_falls_short(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray | None) -> Check:
@@ -24,26 +23,24 @@ def pgd_falls_short(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor
 
     Against a network with honest gradients PGD of enough steps comes near the strongest attacks known (Madry et al.,
     1706.06083, section 3); where one-step training has masked gradients in part it does not, and no one knows how far
-    the suite itself came. A number that is nearly 0 is believed: it cannot be wrong by much. At most SAMPLES *
-    (STEPS + 2) forward and SAMPLES * STEPS backward passes.
+    the suite itself came. It can fail only where the suite leaves between 15 and 85 %. Not in l1, where PGD's steps are
+    too weak for a comparison (honest networks came to 32 points). At most SAMPLES * (STEPS + 2) forward and SAMPLES *
+    STEPS backward passes.
 
     Args:
         x: (N, C, H, W).
         y: (N,) true labels.
         robust: (N,) bool: what the suite counts as robust among all of `x`.
     """
-    if robust is None or probe.budget.norm == "l0" or probe.budget.eps == 0:
+    if robust is None or probe.budget.norm not in ("linf", "l2") or probe.budget.eps == 0:
         return check(ID, None, f"no outcome of a suite to compare PGD with at {probe.budget}")
-    lost = np.flatnonzero(~robust)
-    chosen = lost[torch.randperm(len(lost), generator=probe.generator(ID))[:SAMPLES].sort().values.numpy()]
-    missed = 0
-    if len(chosen):
-        images, labels = images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
-        missed = int(_unbroken(probe, images, labels).sum())
-    points = missed / max(1, len(chosen)) * len(lost) / len(robust)
     left = float(np.mean(robust))
+    images, labels = drawn_among(probe, x, y, ~robust, SAMPLES)
+    n = len(labels)
+    missed = int(_unbroken(probe, images, labels).sum()) if n else 0
+    points = missed / max(1, n) * (1 - left)
     evidence = (
-        f"PGD of {STEPS} steps left {missed} of {len(chosen)} images right that the suite broke, so {100 * points:.1f} "
+        f"PGD of {STEPS} steps left {missed} of {n} images right that the suite broke, so {100 * points:.1f} "
         f"points more of all; the suite leaves {100 * left:.1f} %; over {MOST_MISSED:.0%} in both is too much"
     )
     return check(ID, min(points, left) <= MOST_MISSED, evidence)

@@ -60,11 +60,11 @@ def drawn(
     return Probe(target, images, labels[chosen], logits, logits.argmax(dim=1) == labels[chosen], budget, seed)
 
 
-def drawn_survivors(
-    probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray, most: int
+def drawn_among(
+    probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, among: np.ndarray, most: int
 ) -> tuple[Tensor, Tensor]:
-    """Images and labels of at most `most` of the samples that a suite left `robust` (N,) bool, drawn at random."""
-    rows = np.flatnonzero(robust)
+    """Images and labels of at most `most` samples, drawn at random `among` (N,) bool, e.g. those that a suite left."""
+    rows = np.flatnonzero(among)
     order = torch.randperm(len(rows), generator=probe.generator("survivors"))[:most]
     chosen = rows[np.sort(order.numpy())]
     return images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
