@@ -105,6 +105,13 @@ def test_the_curve_never_rises(finished: RunResult) -> None:
     assert all("monotone-in-eps" in {check["id"] for check in trust["checks"]} for trust in trusts)
 
 
+def test_every_attacked_point_of_the_curve_compares_plain_pgd_with_its_own_outcome(finished: RunResult) -> None:
+    for entry in finished.report["measurements"]:
+        if "/curve/" in entry["id"]:
+            (found,) = [check for check in entry["trust"]["checks"] if check["id"] == "pgd-falls-short"]
+            assert f"the suite leaves {100 * entry['value']['value']:.1f} %" in found["evidence"]
+
+
 @pytest.mark.parametrize("name", [ATTACKED, "subject/curve/0.02", "SAI-EV-001"])
 def test_the_same_bits_come_out_again(finished: RunResult, name: str) -> None:
     if name.startswith("SAI") and name not in {f["id"] for f in finished.report["findings"]}:
