@@ -233,7 +233,11 @@ def test_ctrl_c_keeps_the_leading_shards_and_leaves_nothing(
             raise KeyboardInterrupt
         signal.raise_signal(signal.SIGINT)  # Python tells the main thread, which waits
 
-    found = run(case, progress=interrupt, keep_examples=True)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        found = run(case, progress=interrupt, keep_examples=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert isinstance(found.interruption, KeyboardInterrupt)
     assert not found.complete
     finished = len(found.shard_digests)
