@@ -414,8 +414,8 @@ EVASION_NOTES = {
     "on "
     "top.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. "
-    "During pair 1 tests "
-    "of this project ran on the machine now and then, most of them in the reference's half: pair 0 is the fairer one.",
+    "During pair 1 tests of this project ran on the machine now and then, most of them in the reference's half: pair 0 "
+    "is the fairer one.",
     "fast-seeds": "`fast` was changed between two runs on test images: with smaller shares of the margin it kept "
     "34.9 % on "
     "fgsm-rs-seed1, where AutoAttack keeps 31.6. The new shares were chosen on held-out training images of such a "

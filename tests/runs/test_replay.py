@@ -106,10 +106,11 @@ def test_the_curve_never_rises(finished: RunResult) -> None:
 
 
 def test_every_attacked_point_of_the_curve_compares_plain_pgd_with_its_own_outcome(finished: RunResult) -> None:
-    for entry in finished.report["measurements"]:
-        if "/curve/" in entry["id"]:
-            (found,) = [check for check in entry["trust"]["checks"] if check["id"] == "pgd-falls-short"]
-            assert f"the suite leaves {100 * entry['value']['value']:.1f} %" in found["evidence"]
+    points = [entry for entry in finished.report["measurements"] if "/curve/" in entry["id"]]
+    assert len(points) == 2
+    for entry in points:
+        (found,) = [check for check in entry["trust"]["checks"] if check["id"] == "pgd-falls-short"]
+        assert f"the suite leaves {100 * entry['value']['value']:.1f} %" in found["evidence"]
 
 
 @pytest.mark.parametrize("name", [ATTACKED, "subject/curve/0.02", "SAI-EV-001"])

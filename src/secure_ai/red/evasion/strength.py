@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from secure_ai.core.budget import Norm
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.suite import SuiteResult
@@ -38,8 +37,12 @@ NEAR_SAMPLES: Mapping[str, Least] = {
 """Attack -> setting -> the least that counts: on every sample still standing, and on those of which at most the share
 `NEAR` of the margin is left."""
 
-IN_L1: Mapping[str, Least] = {"apgd-ce": {"radius_schedule": True}, "apgd-t": {"radius_schedule": True}}
-"""What l1 asks on near samples besides: without the schedule APGD is weak there (2103.01208, section 3.3)."""
+NEAR_SAMPLES_L1: Mapping[str, Least] = {
+    **NEAR_SAMPLES,
+    "apgd-ce": {"steps": 100, "radius_schedule": True},
+    "apgd-t": {"steps": 100, "targets": 5, "radius_schedule": True},
+}
+"""In l1 APGD is weak without the schedule (2103.01208, section 3.3)."""
 
 
 def strength_check(result: SuiteResult) -> Check:
@@ -71,8 +74,9 @@ def _near(result: SuiteResult, kind: str) -> bool:
 
     What `margin_left` measures is the work of the attacks before: after mere noise no sample would be near.
     """
+    least = NEAR_SAMPLES_L1 if result.budget.norm == "l1" else NEAR_SAMPLES
     for number, plan in enumerate(result.plans):
-        if not _is_one(plan, kind, NEAR_SAMPLES, _extra(result.budget.norm, plan)):
+        if not _is_one(plan, kind, least):
             continue
         before = result.plans[:number]
         ascended = all(
@@ -84,15 +88,11 @@ def _near(result: SuiteResult, kind: str) -> bool:
     return False
 
 
-def _extra(norm: Norm, plan: AttackPlan) -> Least:
-    return IN_L1.get(plan.name, {}) if norm == "l1" else {}
-
-
-def _is_one(plan: AttackPlan, kind: str, least: Mapping[str, Least], extra: Least | None = None) -> bool:
-    if plan.name not in KINDS[kind]:
-        return False
-    asked = {**least[plan.name], **(extra or {})}
-    return all(float(plan.settings.get(setting, 0)) >= value for setting, value in asked.items())
+def _is_one(plan: AttackPlan, kind: str, least: Mapping[str, Least]) -> bool:
+    """Whether the attack is of the kind and has at least this effort."""
+    return plan.name in KINDS[kind] and all(
+        float(plan.settings.get(setting, 0)) >= value for setting, value in least[plan.name].items()
+    )
 
 
 def _tried_on_all_left(result: SuiteResult, number: int) -> bool:
