@@ -93,7 +93,8 @@ LEAST = [
 
 
 def left_standing(result: SuiteResult, text: str, **changes: Any) -> SuiteResult:
-    """`result` as if the attacks of `text` had broken nobody, those without `margin_left` having worked on everyone."""
+    """`result` as if, of ten classes, the attacks of `text` had broken nobody; all without `margin_left` were tried."""
+    changes = {"num_classes": 10, **changes}
     plans = parse_attacks(text, changes.get("budget", LINF).norm)
     attempted = np.tile(np.array([plan.margin_left is None for plan in plans])[:, None], (1, len(result.robust)))
     return replace(result, plans=plans, rows=(), attempted=attempted, broken=np.zeros_like(attempted), **changes)
@@ -146,6 +147,14 @@ def test_fast_and_autoattack_are_enough_in_every_norm_and_l1_asks_for_the_radius
     for text, missing in (("fast", []), ("autoattack", []), (f"{SHORT},apgd-ce,apgd-t,square", list(KINDS[:2]))):
         found = wanting(judge_suite(left_standing(result, text, budget=budget), gradients=GOOD))
         assert found == (missing if norm == "l1" else [])
+
+
+@pytest.mark.parametrize(("num_classes", "enough"), [(2, True), (3, False)])
+def test_with_few_classes_all_the_others_are_targets_enough(
+    cnn_case: Callable[..., Any], num_classes: int, enough: bool
+) -> None:
+    result = left_standing(run(cnn_case(20)), "apgd-ce,apgd-t:targets=1,square", num_classes=num_classes)
+    assert wanting(judge_suite(result, gradients=GOOD)) == ([] if enough else [KINDS[1]])
 
 
 def test_a_suite_that_aims_at_one_class_is_not_enough(cnn_case: Callable[..., Any]) -> None:

@@ -91,10 +91,9 @@ def run_suite(
     return merge_shards(
         shards,
         labels,
+        target=target,
         suite=suite,
-        access=target.access,
-        model_digest=target.digest,
-        image_shape=target.input_shape if keep_examples else None,
+        keep_examples=keep_examples,
         interruption=interruption,
         seconds=time.perf_counter() - started,
     )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.results import rate_or_reason
-from secure_ai.models.access import Access
+from secure_ai.models.target import Target
 from secure_ai.red.evasion.access import COUNTED
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.shard import Cost, ShardResult, SuiteTask
@@ -21,10 +21,9 @@ def merge_shards(
     shards: Sequence[ShardResult],
     labels: Tensor,
     *,
+    target: Target,
     suite: SuiteTask,
-    access: Access,
-    model_digest: str,
-    image_shape: tuple[int, int, int] | None,
+    keep_examples: bool,
     interruption: BaseException | None,
     seconds: float,
 ) -> SuiteResult:
@@ -33,7 +32,6 @@ def merge_shards(
     Args:
         shards: in order; fewer than the labels ask for if the suite was stopped.
         labels: (N,) int64, of all samples.
-        image_shape: (C, H, W) if the worst cases are to be kept, else None.
         seconds: of wall time; the attacks' are their shares of it.
     """
     attacks = suite.attacks
@@ -46,15 +44,16 @@ def merge_shards(
     correct = clean == y
     broken_by = torch.where(met.any(dim=0), met.int().argmax(dim=0), -1)
     x_adv = None
-    if image_shape is not None:
+    if keep_examples:
         parts = [shard.x_adv for shard in shards]
-        x_adv = frozen_array(torch.cat([*parts, torch.zeros((n - len(clean), *image_shape))]).numpy())
+        x_adv = frozen_array(torch.cat([*parts, torch.zeros((n - len(clean), *target.input_shape))]).numpy())
     return SuiteResult(
         budget=suite.budget,
         plans=attacks,
         rows=_rows(shards, attacks, seconds, correct=correct, wrong=wrong, met=met, attempted=attempted),
-        model_digest=model_digest,
-        access=access,
+        model_digest=target.digest,
+        num_classes=target.num_classes,
+        access=target.access,
         target_label=suite.target_label,
         seed=suite.seed,
         independent=suite.independent,

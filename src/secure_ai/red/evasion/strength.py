@@ -64,7 +64,7 @@ def strength_check(result: SuiteResult) -> Check:
 def _everywhere(result: SuiteResult, kind: str) -> bool:
     """Whether an attack of the kind was tried on every sample that none before it had broken."""
     return any(
-        _is_one(plan, kind, EVERY_SAMPLE_LEFT) and _tried_on_all_left(result, number)
+        _is_one(plan, kind, EVERY_SAMPLE_LEFT, result.num_classes) and _tried_on_all_left(result, number)
         for number, plan in enumerate(result.plans)
     )
 
@@ -74,13 +74,13 @@ def _near(result: SuiteResult, kind: str) -> bool:
 
     What `margin_left` measures is the work of the attacks before: after mere noise no sample would be near.
     """
-    least = NEAR_SAMPLES_L1 if result.budget.norm == "l1" else NEAR_SAMPLES
+    least, classes = NEAR_SAMPLES_L1 if result.budget.norm == "l1" else NEAR_SAMPLES, result.num_classes
     for number, plan in enumerate(result.plans):
-        if not _is_one(plan, kind, least):
+        if not _is_one(plan, kind, least, classes):
             continue
         before = result.plans[:number]
         ascended = all(
-            any(other.margin_left is None and _is_one(other, needed, EVERY_SAMPLE_LEFT) for other in before)
+            any(other.margin_left is None and _is_one(other, needed, EVERY_SAMPLE_LEFT, classes) for other in before)
             for needed in (ASCENT, TARGETED)
         )
         if plan.margin_left is None or result.independent or (plan.margin_left >= NEAR and ascended):
@@ -88,11 +88,14 @@ def _near(result: SuiteResult, kind: str) -> bool:
     return False
 
 
-def _is_one(plan: AttackPlan, kind: str, least: Mapping[str, Least]) -> bool:
-    """Whether the attack is of the kind and has at least this effort."""
-    return plan.name in KINDS[kind] and all(
-        float(plan.settings.get(setting, 0)) >= value for setting, value in least[plan.name].items()
-    )
+def _is_one(plan: AttackPlan, kind: str, table: Mapping[str, Least], num_classes: int) -> bool:
+    """Whether the attack is of the kind and has at least this effort; of few classes all others are targets enough."""
+    if plan.name not in KINDS[kind]:
+        return False
+    least = dict(table[plan.name])
+    if "targets" in least:
+        least["targets"] = min(least["targets"], num_classes - 1)
+    return all(float(plan.settings.get(setting, 0)) >= value for setting, value in least.items())
 
 
 def _tried_on_all_left(result: SuiteResult, number: int) -> bool:

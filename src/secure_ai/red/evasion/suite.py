@@ -80,6 +80,7 @@ class SuiteResult:
 
     Attributes:
         model_digest: of the network that was attacked.
+        num_classes: of that network.
         complete: false after Ctrl-C (`stopped` is `interrupt`) or when the caller asked to stop (`stop`).
         interruption: what interrupted it, for the caller to raise again once the partial result is safe.
         evaluated: (N,) bool.
@@ -101,6 +102,7 @@ class SuiteResult:
     plans: tuple[AttackPlan, ...]
     rows: tuple[AttackRow, ...]
     model_digest: str
+    num_classes: int
     seed: int
     independent: bool
     complete: bool
