@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from _record import RESULTS, ROOT
@@ -162,12 +162,9 @@ def evasion(result: Result) -> list[str]:
         "While "
         "one thread worked on a timed row, the other core ran another benchmark.",
         "",
-        "Every entry is of the commit in its last columns and was made by the command that it carries in the results "
-        "file, on networks of `scripts/bench networks`; where a digest of the weights stands, these, and before "
-        "digests "
-        "were kept, those of an earlier training by the same recipe. An entry that was measured again stays in the "
-        "file "
-        "under `replaced`.",
+        "Every entry is of the commit in its last columns, on networks of `scripts/bench networks`; where a digest of "
+        "the weights stands, these, and before digests were kept, those of an earlier training by the same recipe. "
+        "An entry that was measured again stays in the results file under `replaced`.",
         "",
         *source(result),
     ]
@@ -181,43 +178,84 @@ def evasion(result: Result) -> list[str]:
                 f"### {title}",
                 "",
                 *([EVASION_NOTES[row], ""] if row in EVASION_NOTES else []),
+                *_commands(row, entries),
                 *table(names, cells),
-                *(_over_training_seeds(entries) if row == "autoattack-seeds" else []),
+                *(SUMMARIES[row](entries) if row in SUMMARIES else []),
             ]
     return lines
 
 
-def _over_training_seeds(entries: Sequence[Mapping[str, Any]]) -> list[str]:
-    """For each recipe, with attack seed 0: mean, spread, worst over training seeds, and all pairs together."""
-    by_recipe: dict[str, list[Mapping[str, Any]]] = {}
+def _commands(row: str, entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """By which commands the entries of a table were made."""
+    known = sorted({entry["command"] for entry in entries if "command" in entry})
+    older = sum("command" not in entry for entry in entries)
+    told = [f"`{command}`" for command in known]
+    if older:
+        told.append(f"{older} by `scripts/bench evasion --rows {row}`, from before an entry kept its whole command")
+    return [f"Entries made by: {'; '.join(told)}.", ""]
+
+
+def _over_seeds(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Mean, spread and worst over a recipe's training seeds (attack seed 0), and over attack seeds of one network."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in entries:
         if entry["attack_seed"] == 0:
-            by_recipe.setdefault(entry["network"].rpartition("-seed")[0], []).append(entry)
+            groups.setdefault((entry["network"].rpartition("-seed")[0], "training"), []).append(entry)
+    for entry in entries:
+        groups.setdefault((entry["network"], "attack"), []).append(entry)
     rows = []
-    for recipe, found in by_recipe.items():
+    for (name, kind), found in groups.items():
+        if len(found) == 1:
+            continue
         sides = [[entry[key] for entry in found] for key in ("ours_accuracy", "peer_accuracy")]
         pairs = [sum(entry[key] for entry in found) for key in ("only_ours_breaks", "only_peer_breaks")]
-        spread = round(statistics.stdev(sides[0]), 1) if len(found) > 1 else "-"
         means = [round(statistics.fmean(side), 2) for side in sides]
-        rows.append((recipe, len(found), means[0], spread, min(sides[0]), means[1], min(sides[1]), *pairs,
-                     f"{mcnemar_exact(*pairs):.2g}"))  # fmt: skip
-    names = ("recipe", "training seeds", "ours mean", "standard deviation", "worst", "peer mean", "peer worst",
+        rows.append((name, f"{len(found)} {kind} seeds", means[0], round(statistics.stdev(sides[0]), 2), min(sides[0]),
+                     means[1], min(sides[1]), *pairs, f"{mcnemar_exact(*pairs):.2g}"))  # fmt: skip
+    names = ("what", "over", "ours mean", "standard deviation", "worst", "peer mean", "peer worst",
              "only ours breaks", "only peer breaks", "p")  # fmt: skip
     return table(names, rows)
+
+
+def _over_pairs(entries: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Medians over the pairs of a suite in the same settings."""
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for entry in entries:
+        key = ("network", "suite", "peer_settings", "dtype", "commit")
+        groups.setdefault(tuple(entry[field] for field in key), []).append(entry)
+    rows = [
+        (
+            *key,
+            len(found),
+            *(round(statistics.median(entry[field] for entry in found), 2) for field in ("ratio", "cpu_ratio")),
+            *(round(statistics.fmean(entry[f"{side}_accuracy"] for entry in found), 2) for side in ("ours", "peer")),
+        )
+        for key, found in groups.items()
+    ]
+    names = ("network", "suite", "peer settings", "dtype", "commit", "pairs", "median ratio", "median cpu ratio",
+             "ours mean accuracy", "peer mean accuracy")  # fmt: skip
+    return table(names, rows)
+
+
+SUMMARIES: dict[str, Callable[[Sequence[Mapping[str, Any]]], list[str]]] = {
+    "autoattack-seeds": _over_seeds,
+    "autoattack-speed": _over_pairs,
+}
 
 
 _ADAPTIVE = (
     "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
     "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, 200 steps "
     "towards each class, Square with 20,000 queries. The seed in the name of `fgsm-rs-masked` is the first that was "
-    "tried (docs/trust.md). After this commit `suite-strength` became stricter, which changes no row, and "
-    "`pgd-falls-short` draws other images."
+    "tried (docs/trust.md). After this commit `suite-strength` and the checks for zero gradients became stricter, which "
+    "by the evidence on record changes no verdict, and `pgd-falls-short` draws other images."
 )
 ABOUT_ADAPTIVE = {
     "A": _ADAPTIVE,
-    "B": "Of an overfitted network there is no adapted attack. Of a random defence (noise, random-resize) *as shown* "
-    "takes the worst of the suite's attacks, each with a draw of its own, and *adaptive* one fresh draw, so it may be "
-    "the higher of the two. Judged by the checks of its commit; zoo C is judged by today's.",
+    "B": "Of an overfitted network there is no adapted attack; a partly masked network is not in it. Of a random "
+    "defence (noise, random-resize) *as shown* takes the worst of the suite's attacks, each with a draw of its own, "
+    "and *adaptive* one fresh draw, so it may be the higher of the two. Judged by the checks of its commit, fewer than "
+    "zoo C's.",
     "C": _ADAPTIVE,
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
@@ -376,7 +414,7 @@ SPEED = ("network", "peer", "peer_settings", "dtype", "n", "batches", "images_a_
 EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quality": ("The same attack, the same settings",
                 ("network", "budget", "attack", "peer", "seeds", *PAIRED, "peer_forward_a_sample")),
-    "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED)),
+    "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-speed": ("AutoAttack and `fast` against the reference",
                          ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
     "pgd-speed": ("PGD-40", SPEED),
@@ -415,7 +453,7 @@ EVASION_NOTES = {
     "top.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. "
     "During pair 1 tests of this project ran on the machine now and then, most of them in the reference's half: pair 0 "
-    "is the fairer one.",
+    "is the fairer one; during pairs 2 to 4 short tests at the lowest priority.",
     "fast-seeds": "`fast` was changed between two runs on test images: with smaller shares of the margin it kept "
     "34.9 % on "
     "fgsm-rs-seed1, where AutoAttack keeps 31.6. The new shares were chosen on held-out training images of such a "

@@ -26,9 +26,11 @@ from secure_ai.core.errors import (
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
+from secure_ai.data.splits import sample_n
 from secure_ai.models.networks import build_network
-from secure_ai.models.store import save_model
+from secure_ai.models.store import load_model, save_model
 from secure_ai.models.tensors import images_to_float
+from secure_ai.red.evasion.transfer import image_key
 from secure_ai.runs.examples_file import read_examples
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.replay import replay
@@ -141,11 +143,18 @@ def test_the_example_is_saved_and_scores_as_it_was(
     assert found.sample["broken_by"] is not None
     assert found.sample["adversarial"]["label"] != found.sample["label"]
     assert found.sample["distance"] <= 0.02 + 1e-6
-    dataset = load_data(str(inputs["data"]), split="test", n=None, seed=42)
-    sampled = dataset.select(np.arange(len(dataset)), "") if len(dataset) == N else None
-    if sampled is None:  # the stage drew a sample: the file names that sample's digest
-        with pytest.raises(UsageError, match="other images"):
-            read_examples(str(tmp_path / "one.npz"), dataset)
+    whole = load_data(str(inputs["data"]), split="test", n=None, seed=42)
+    with pytest.raises(UsageError, match="other images"):  # the stage drew a sample: the file names its digest
+        read_examples(str(tmp_path / "one.npz"), whole)
+    drawn = sample_n(whole, N, 42)
+    lookup, made_for = read_examples(str(tmp_path / "one.npz"), drawn)
+    ((clean, example),) = lookup.items()
+    image = images_to_float(drawn.images[drawn.indices == found.sample["index"]])
+    assert (clean, made_for) == (image_key(image[0]), found.record.model_digest)
+    assert np.array_equal(example.numpy(), found.x_adv[0])
+    network = load_model(inputs["mine"]).network
+    with torch.no_grad():
+        assert int(network(example[None]).argmax()) == found.sample["adversarial"]["label"]
     replay(finished.folder, ATTACKED, out=tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError, match="kind of output"):

@@ -12,6 +12,7 @@ LEAST_EXPECTED = 5  # below it the chi-square distribution misjudges sparse tabl
 DRAWS = 9_999
 TIE = 1e-9
 LEAST_EXTRA, LEAST_EXTRA_SHARE = 3, 0.005
+BEYOND_CHANCE = f"{LEAST_EXTRA}, and a lower interval end above {LEAST_EXTRA_SHARE:.1%}, are too many"
 
 
 def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -39,10 +40,10 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
 
 
 def beyond_chance(extra: int, n: int) -> bool:
-    """Whether `extra` of `n` samples broken by a weaker or shorter attack alone are more than chance.
+    """Whether `extra` of `n` samples where there ought to be none are more than chance.
 
     One image in 184 is not masking: at least LEAST_EXTRA images, and the lower end of the share's 95 % interval above
-    LEAST_EXTRA_SHARE.
+    LEAST_EXTRA_SHARE. BEYOND_CHANCE says so in a check's evidence.
     """
     return extra >= LEAST_EXTRA and wilson(extra, n)[0] > LEAST_EXTRA_SHARE
 

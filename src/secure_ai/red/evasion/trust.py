@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.results import Rate
-from secure_ai.core.statistics import beyond_chance
+from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.red.evasion.access import access_check
 from secure_ai.red.evasion.contract import AttackPlan
@@ -18,8 +18,7 @@ from secure_ai.red.evasion.strength import strength_check
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
 
 BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
-MOST_ZERO_GRADIENTS = 0.10  # share of samples; above it, attacks that follow gradients are blind on too many
-MOST_UNMOVED = 0.10  # the same for samples that came back as they went
+MOST_UNMOVED = 0.10  # share of attempts that came back as they went; zoo A: honest 0, blind from 0.4
 DIGEST_CHARACTERS = 12
 
 
@@ -170,9 +169,9 @@ def _gradients(health: GradientHealth | None) -> Check:
     useless = health.zero + health.nonfinite
     evidence = (
         f"of {health.n} correct samples {health.zero} have a zero input gradient and {health.nonfinite} one that is "
-        f"not finite; at most {MOST_ZERO_GRADIENTS:.0%} may"
+        f"not finite; {BEYOND_CHANCE}"
     )
-    return check(identifier, useless <= MOST_ZERO_GRADIENTS * health.n, evidence)
+    return check(identifier, not beyond_chance(useless, health.n), evidence)
 
 
 def _moved(result: SuiteResult) -> Check:

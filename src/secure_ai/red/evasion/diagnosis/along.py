@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.diagnosis.ascent import TRAVEL, Trace, ascend
@@ -15,8 +16,7 @@ from secure_ai.red.evasion.losses import cross_entropy, margin
 
 SAMPLES = 64
 USUAL_STEPS, MOST_STEPS = 40, 100
-MOST_BLIND = 0.10  # share of gradients; the same as at the clean image
-MOST_FLAT = 0.10  # share of images whose margin never rose
+MOST_BLIND = 0.05  # share of gradients, those of three images; on zoo A an honest network has none
 LAST, LAST_SHARE = 10, 0.2  # iterates: the last 10, or the last fifth of fewer than 50
 SETTLED = 0.05  # of the whole rise: "incomplete optimisation" of Pintor et al. (2106.09947), code: last 10 steps > 0.05
 MOST_UNSETTLED = 0.5  # share of the surviving images; chosen on zoo A: honest hardened networks climb slowly to the end
@@ -66,16 +66,16 @@ def _saturated(of_margin: Tensor, of_cross_entropy: Tensor) -> Check:
     saturated, n = int((all_zero(of_cross_entropy) & ~all_zero(of_margin)).sum()), len(of_margin)
     evidence = (
         f"on {saturated} of {n} images the gradient of the cross-entropy is exactly 0 in float32 and that of the "
-        f"logit margin is not; at most {MOST_BLIND:.0%} may"
+        f"logit margin is not; {BEYOND_CHANCE}"
     )
-    return check(IDS[1], saturated <= MOST_BLIND * n, evidence)
+    return check(IDS[1], not beyond_chance(saturated, n), evidence)
 
 
 def _rises(trace: Trace) -> Check:
     flat = int((trace.margin[1:].amax(dim=0) <= trace.margin[0]).sum())
     n = trace.margin.shape[1]
-    evidence = f"on {flat} of {n} images {len(trace.margin) - 1} steps never raised the margin; at most {MOST_FLAT:.0%}"
-    return check(IDS[2], flat <= MOST_FLAT * n, evidence)
+    evidence = f"on {flat} of {n} images {len(trace.margin) - 1} steps never raised the margin; {BEYOND_CHANCE}"
+    return check(IDS[2], not beyond_chance(flat, n), evidence)
 
 
 def _converged(trace: Trace) -> Check:

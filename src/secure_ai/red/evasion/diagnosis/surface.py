@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.diagnosis.probe import Probe, all_zero, raw_gradient
 from secure_ai.red.evasion.losses import margin
 
 TINY_MOVE = 2e-4  # of the pixel range: well below half a grey level of 8 bits (2e-3), far above float32's rounding
-MOST_CONSTANT = 0.10  # share of images; as for zero gradients: above it, attacks by gradient are blind on too many
 MOVES = (1 / 255, 4 / 255, 8 / 255)  # linf; small beside any eps of interest, large beside a ripple of one grey level
 TRUE = (0.5, 2.0)  # times the predicted change; chosen on zoo A, where honest networks lie between 0.9 and 1.1
 LEAST_TRUE = 0.5  # share of images; chosen on zoo A
@@ -26,8 +26,8 @@ def step_function(probe: Probe) -> Check:
     with torch.no_grad():
         before, after = probe.target.logits(x), probe.target.logits((x + noise).clamp(0, 1))
     constant = int((before == after).all(dim=1).sum())
-    evidence = f"on {constant} of {len(y)} images noise of {TINY_MOVE:g} changes no logit; at most {MOST_CONSTANT:.0%}"
-    return check(identifier, constant <= MOST_CONSTANT * len(y), evidence)
+    evidence = f"on {constant} of {len(y)} images noise of {TINY_MOVE:g} changes no logit; {BEYOND_CHANCE}"
+    return check(identifier, not beyond_chance(constant, len(y)), evidence)
 
 
 def gradient_matches_change(probe: Probe) -> Check:
