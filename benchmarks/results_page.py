@@ -247,8 +247,8 @@ _ADAPTIVE = (
     "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
     "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, 200 steps "
     "towards each class, Square with 20,000 queries. The seed in the name of `fgsm-rs-masked` is the first that was "
-    "tried (docs/trust.md). After this commit `suite-strength` and the checks for zero gradients became stricter, which "
-    "by the evidence on record changes no verdict, and `pgd-falls-short` draws other images."
+    "tried (docs/trust.md). After this commit `suite-strength` and the checks for zero gradients became stricter, "
+    "which by the evidence on record changes no verdict, and `pgd-falls-short` draws other images."
 )
 ABOUT_ADAPTIVE = {
     "A": _ADAPTIVE,
