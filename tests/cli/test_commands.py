@@ -334,3 +334,14 @@ def test_a_surrogate_that_does_not_fit_is_refused(
     base = ["attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "0.1"]
     code, _ = call_json(capsys, *base, *(str(model) if word == "MODEL" else word for word in options))
     assert code == 2
+
+
+def test_running_out_of_memory_is_the_environment_s_failure(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted() -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr("secure_ai.cli.main.build_app", exhausted)
+    assert run_command(["report", "somewhere", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "E_ENVIRONMENT"

@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from secure_ai.core.budget import MAX_EPS_CHARACTERS, NORMS, PerturbationBudget, parse_budget, parse_eps
+from secure_ai.core.budget import (
+    MAX_EPS_CHARACTERS,
+    NORMS,
+    Norm,
+    PerturbationBudget,
+    largest_budget,
+    parse_budget,
+    parse_eps,
+)
 from secure_ai.core.errors import BudgetError
 
 DIMENSIONS = 784
@@ -95,3 +103,11 @@ def test_the_text_of_a_budget() -> None:
     assert str(PerturbationBudget("linf", 8 / 255, "8/255")) == "linf 8/255"
     assert str(PerturbationBudget("l2", 0.5)) == "l2 0.5"
     assert NORMS == ("linf", "l2", "l1", "l0")
+
+
+@pytest.mark.parametrize(("norm", "largest"), [("linf", 1.0), ("l2", 28.0), ("l1", 784.0), ("l0", 784.0)])
+def test_the_largest_budget_is_the_last_that_is_accepted(norm: Norm, largest: float) -> None:
+    assert largest_budget(norm, 784).eps == largest
+    assert parse_budget(norm, largest, 784).eps == largest
+    with pytest.raises(BudgetError, match="outside the range"):
+        parse_budget(norm, largest + 1, 784)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from secure_ai.core.trust import check, judge
-from secure_ai.report.verdict import verdict, verdict_line
+from secure_ai.core.trust import check, judge, sample_size_check
+from secure_ai.report.verdict import gate_report, verdict, verdict_line
 
 
 def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
@@ -85,3 +85,22 @@ def test_hostile_text_stays_on_one_line(report: dict[str, Any]) -> None:
         row["published"]["text"] = "a\x1b[31m\r\nb"
     assert "\x1b" not in verdict_line(report)
     assert "\n" not in verdict_line(report)
+
+
+def test_a_curve_beyond_the_budget_asked_for_does_not_decide(sample: ModuleType) -> None:
+    report = sample.subject_report(0.97)
+    (asked,) = report["measurements"]
+    beyond = {**asked, "id": "subject/curve/0.5", "value": sample.subject_report(0.1)["measurements"][0]["value"]}
+    report["measurements"] = [asked, beyond | {"stage": "assess/curve"}]
+    assert verdict(report).word == verdict(sample.subject_report(0.97)).word
+    assert gate_report(report, "low") == 0
+    report["measurements"] = [asked, beyond]
+    assert verdict(report).word == "NOT ROBUST"
+
+
+def test_a_gate_reads_the_trust_of_the_subject_and_not_of_built_in_networks(sample: ModuleType) -> None:
+    doubtful = judge([sample_size_check(10)], breaking=frozenset())
+    assert gate_report(sample.subject_report(0.97, trust=doubtful), "low") == 3
+    report = sample.subject_report(0.97, trust=doubtful)
+    report["models"][0]["role"] = "baseline"
+    assert gate_report(report, "low") == 0

@@ -128,6 +128,11 @@ def test_a_spec_says_itself_what_the_command_line_would() -> None:
     assert ModelSpec(model="m.pt2").words() == ["--model", "m.pt2"]
 
 
+def test_what_a_spec_says_loses_no_digit_and_no_channel() -> None:
+    spec = ModelSpec(model="m.pt2", mean=(0.0, 1.0), std=(0.48145466, 1e-7), value_range=(0.0, 255.0))
+    assert spec.words()[2:] == ["--mean", "0.0,1.0", "--std", "0.48145466,1e-07", "--range", "0.0,255.0"]
+
+
 @pytest.mark.parametrize(("copies", "outcome"), [(2, CheckOutcome.FAIL), (1, CheckOutcome.PASS)])
 def test_copies_of_images_are_no_further_samples(copies: int, outcome: CheckOutcome, tmp_path: Path) -> None:
     draw = np.random.default_rng(0)

@@ -21,6 +21,7 @@ def entry(identifier: str, metric: str, percent: float, verdict: str = "doubtful
         "budget": {"norm": "linf", "eps": 0.25, "eps_text": "0.25"},
         "protocol": identifier.rsplit("/", 1)[-1],
         "replay": "secure-ai run",
+        "stage": "assess/attack",
     }
 
 
@@ -29,6 +30,12 @@ def defended(transferred: float, pgd: float) -> list[dict[str, Any]]:
         entry("net/defended/transferred", "robust_accuracy", transferred, "broken", OTHER),
         entry("net/defended/pgd", "robust_accuracy", pgd),
     ]
+
+
+def test_points_of_a_curve_are_not_judged_as_if_at_the_budget_asked_for() -> None:
+    asked, beyond = entry("net/attacked", "robust_accuracy", 90.0), entry("net/curve/0.5", "robust_accuracy", 1.0)
+    assert [finding.id for finding in judge_measurements([asked, beyond], frozenset())] == ["SAI-EV-001"]
+    assert judge_measurements([asked, beyond | {"stage": "assess/curve"}], frozenset()) == []
 
 
 @pytest.mark.parametrize(

@@ -250,6 +250,14 @@ def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, fresh:
     assert not (tmp_path / "new").exists()
 
 
+def test_fresh_never_goes_on_with_results_it_could_not_remove(tmp_path: Path, digit_files: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".store").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(EnvironmentFailedError, match="cannot be removed"):
+        run("quick", changes=changes(digit_files), out=tmp_path / "out", fresh=True)
+
+
 def test_options_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         run("quick", model=ModelSpec(model="x"), out=tmp_path / "out")

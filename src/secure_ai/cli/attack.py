@@ -10,8 +10,8 @@ from secure_ai.cli.main import Terminated
 from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, printable
-from secure_ai.core.findings import exceeds
+from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
+from secure_ai.core.findings import gate
 from secure_ai.runs import defaults
 
 
@@ -70,4 +70,4 @@ def attack(
         terminated = isinstance(report.result.interruption, Terminated)
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
-    return EXIT_FINDINGS if exceeds(report.findings, fail.fail_on) else EXIT_OK
+    return gate(report.findings, fail.fail_on, [report.trust.verdict])

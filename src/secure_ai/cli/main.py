@@ -105,6 +105,9 @@ def run_command(arguments: list[str]) -> int:
         code, word = ("E_TERMINATED", "terminated") if terminated else ("E_INTERRUPTED", "interrupted")
         message = f"{word}: what was finished is kept"
         return _refuse(_error(code, message), as_json, EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
+    except MemoryError:
+        message = "out of memory"
+        return _refuse(_error("E_ENVIRONMENT", message, "this process", "no memory left"), as_json, EXIT_INCONCLUSIVE)
     except BrokenPipeError:
         # Nobody reads any more: that is the reader's business, and Python must not complain about it at exit.
         _discard_stdout()

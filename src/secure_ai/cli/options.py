@@ -84,10 +84,11 @@ class DataOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class FailOptions:
-    """When findings make the exit code 1.
+    """When findings make the exit code 1, and a number not to be trusted makes it 3.
 
     Attributes:
-        fail_on: Exit 1 when a finding (not planted by the tool) is at or above this severity.
+        fail_on: Exit 1 when a finding (not planted by the tool) is at or above this severity; 3 when none is but the
+            robust accuracy of your network is not `reliable`.
     """
 
     fail_on: FailOn = "never"

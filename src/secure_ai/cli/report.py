@@ -7,8 +7,7 @@ from typing import Literal
 
 from secure_ai.cli.options import CommonOptions, FailOptions
 from secure_ai.cli.render import print_lines
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_OK
-from secure_ai.core.findings import exceeds
+from secure_ai.report.verdict import gate_report
 from secure_ai.runs import report as verb
 
 
@@ -32,4 +31,4 @@ def report(
         print_lines([text])
     else:
         verb.write_text(out, text)
-    return EXIT_FINDINGS if exceeds(verb.read_report(run)["findings"], fail.fail_on) else EXIT_OK
+    return gate_report(verb.read_report(run), fail.fail_on)

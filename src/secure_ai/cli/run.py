@@ -49,7 +49,7 @@ def run(
     Without a model: report-1, report-2 and what else the recipe holds, on MNIST. With one: `assess` it.
 
     Args:
-        recipe: quick, standard, report-1, report-2, assess, or a TOML file.
+        recipe: quick, standard, deep, report-1, report-2, assess, or a TOML file.
         data: What to assess the model on; with --mode, the folder of the MNIST files.
         split: Which part of a folder that has both.
         n: The first N images in file order.

@@ -60,6 +60,12 @@ def parse_eps(text: str) -> float:
     return value
 
 
+def largest_budget(norm: Norm, dimensions: int) -> PerturbationBudget:
+    """The whole of [0, 1] for images of `dimensions` values: no distance is larger."""
+    reach = {"linf": 1.0, "l2": math.sqrt(dimensions), "l1": float(dimensions), "l0": float(dimensions)}
+    return PerturbationBudget(norm, reach[norm])
+
+
 def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bool = False) -> PerturbationBudget:
     """A checked budget for images of `dimensions` values (channels times height times width).
 
@@ -73,18 +79,17 @@ def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bo
         BudgetError: an unknown norm, or eps outside its norm's range.
     """
     text = str(eps)
-    limits = {"linf": 1.0, "l2": math.sqrt(dimensions), "l1": float(dimensions), "l0": float(dimensions)}
-    if norm not in limits:
+    if norm not in NORMS:
         raise BudgetError("unknown norm", where="--norm", expected=" or ".join(NORMS), got=norm)
-    value = parse_eps(text)
-    if not (0 < value <= limits[norm] or (allow_zero and value == 0)):
+    value, largest = parse_eps(text), largest_budget(norm, dimensions).eps
+    if not (0 < value <= largest or (allow_zero and value == 0)):
         raise BudgetError(
             f"eps is outside the range of {norm}",
             where="--eps",
-            expected=f"in (0, {limits[norm]:g}]",
+            expected=f"in (0, {largest:g}]",
             got=text,
             hint=f"pixels are in [0, 1]: {text}/255?" if norm == "linf" and 1 < value <= 255 else "",
         )
     if norm == "l0" and value != int(value):
         raise BudgetError("an l0 eps counts pixels", where="--eps", expected="a whole number", got=text)
-    return PerturbationBudget(norm, value, text)  # type: ignore[arg-type]  # membership was checked against `limits`
+    return PerturbationBudget(norm, value, text)

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
+from secure_ai.core.trust import Verdict
+
 FailOn = Literal["critical", "high", "medium", "low", "never"]
 
 
@@ -80,3 +83,16 @@ def exceeds(findings: Iterable[Mapping[str, Any]], fail_on: FailOn) -> bool:
         return False
     limit = Severity(fail_on).rank
     return any(not f["planted"] and Severity(f["severity"]).rank >= limit for f in findings)
+
+
+def gate(findings: Iterable[Mapping[str, Any]], fail_on: FailOn, verdicts: Iterable[str]) -> int:
+    """The exit code of `--fail-on`: findings at or above it, else a number not to be trusted, which passes no gate.
+
+    Args:
+        verdicts: of trust, on the robust accuracies that the findings were judged by.
+    """
+    if fail_on == "never":
+        return EXIT_OK
+    if exceeds(findings, fail_on):
+        return EXIT_FINDINGS
+    return EXIT_OK if all(verdict == Verdict.RELIABLE for verdict in verdicts) else EXIT_INCONCLUSIVE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from secure_ai.core.statistics import wilson
 from secure_ai.core.trust import Trust
 
 SCHEMA_VERSION = 1
+CURVE_STAGE = "assess/curve"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,3 +105,8 @@ class Measurement:
             "replay": self.replay,
             "protocol": self.protocol,
         }
+
+
+def at_the_budget(measurements: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Entries of report.json without the points of a security curve, whose budgets are not the one asked for."""
+    return [entry for entry in measurements if entry["stage"] != CURVE_STAGE]

@@ -192,7 +192,7 @@ class Target:
                 output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
             if self._watch is not None:
                 self._watch.after_call()
-        except (SecureAIError, KeyboardInterrupt):
+        except (SecureAIError, KeyboardInterrupt, MemoryError):
             raise
         except BaseException as error:  # a user's network may raise anything
             raise TargetError(

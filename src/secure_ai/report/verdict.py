@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from secure_ai.core.findings import Severity
+from secure_ai.core.findings import FailOn, Severity, gate
+from secure_ai.core.results import at_the_budget
 from secure_ai.core.trust import Verdict as TrustVerdict
 from secure_ai.report.text import budget_text, cell, measurement_text, plural, trust_word
 
@@ -56,14 +57,27 @@ def verdict(report: Report) -> VerdictLine:
 
 
 def lowest_robust(measurements: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The measurement with the lowest robust accuracy, or None without any."""
-    robust = [m for m in measurements if m["metric"] == "robust_accuracy" and m["value"]["value"] is not None]
+    """The measurement with the lowest robust accuracy at the budget asked for, or None without any."""
+    robust = [
+        m for m in at_the_budget(measurements) if m["metric"] == "robust_accuracy" and m["value"]["value"] is not None
+    ]
     return min(robust, key=lambda m: float(m["value"]["value"]), default=None)
 
 
-def _subject(report: Report) -> VerdictLine:
+def of_subject(report: Report) -> list[Mapping[str, Any]]:
+    """The measurements of the user's own network at the budget asked for."""
     subjects = {model["id"] for model in report["models"] if model["role"] == SUBJECT}
-    lowest = lowest_robust([m for m in report["measurements"] if m["model"] in subjects])
+    return [m for m in at_the_budget(report["measurements"]) if m["model"] in subjects]
+
+
+def gate_report(report: Report, fail_on: FailOn) -> int:
+    """The exit code of `--fail-on` for a finished run."""
+    verdicts = [m["trust"]["verdict"] for m in of_subject(report) if m["metric"] == "robust_accuracy" and m["trust"]]
+    return gate(report["findings"], fail_on, verdicts)
+
+
+def _subject(report: Report) -> VerdictLine:
+    lowest = lowest_robust(of_subject(report))
     if lowest is None:
         return VerdictLine("NOT TESTED", "no robust accuracy of the subject was measured.", "unclear")
     sentence = f"the subject keeps {measurement_text(lowest)} under {budget_text(lowest) or 'attack'}."

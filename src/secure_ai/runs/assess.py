@@ -16,20 +16,27 @@ from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Stage
 
-MAX_SIBLINGS = 200
+MAX_FILES = 200
+FAST_SECONDS = 40  # `fast` with the probes on 1,000 images of a robust network of report 1's size
+SLOWER_THAN_FAST = 10  # any other suite; measured of AutoAttack on the PGD-trained network of docs/results.md
 
 
-def _code(arch: str | None) -> str:
-    """The user's code in a stage's key: every `.py` file beside FILE.py; a module's is not known, so no reuse."""
+def _code(arch: str | None, model: str | None) -> str:
+    """The user's code in a stage's key: every `.py` file in the folder of FILE.py and below.
+
+    Not reused where that is not all that makes the network: a module, code that makes weights of its own or asks a
+    service (no model file), more files than are looked at.
+    """
     if arch is None:
         return ""
     parsed = read_arch(arch)
-    if parsed.module:
+    files = sorted(Path(parsed.folder).rglob("*.py")) if parsed.folder else []
+    if parsed.module or (parsed.code_sha256 and model is None) or len(files) > MAX_FILES:
         return f"not reused: {time.time_ns()}"
     digest = hashlib.sha256(parsed.code_sha256.encode())
-    siblings = sorted(Path(parsed.folder).glob("*.py"))[:MAX_SIBLINGS] if parsed.folder else []
-    for path in siblings:
-        digest.update(path.name.encode() + b"\0" + read_file(path, max_bytes=MAX_CODE_BYTES).sha256.encode())
+    for path in files:
+        name = path.relative_to(parsed.folder).as_posix()
+        digest.update(name.encode() + b"\0" + read_file(path, max_bytes=MAX_CODE_BYTES).sha256.encode())
     return digest.hexdigest()
 
 
@@ -52,13 +59,15 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         **recipe.assess.model_dump(),
         "seed": recipe.seed,
         "file_sha256": file_sha256,
-        "code": _code(model.arch),
+        "code": _code(model.arch, model.model),
         **_surrogate(recipe, events),
     }
+    seconds = FAST_SECONDS * recipe.assess.n / 1000 * (1 if recipe.assess.attack == "fast" else SLOWER_THAN_FAST)
+    points = sum(factor > 0 for factor in recipe.assess.curve)
     transfer_settings = {**settings, "transfer_steps": recipe.transfer.steps}
     return [
-        _stage("attack", "attack_subject", settings, 40),
-        _stage("curve", "security_curve", settings, 160),
+        _stage("attack", "attack_subject", settings, seconds),
+        _stage("curve", "security_curve", settings, seconds * points),
         _stage("distance", "distance", settings, 5),
         *([_stage("transfer", "transferred", transfer_settings, 5)] if recipe.assess.surrogate else []),
     ]
@@ -79,4 +88,7 @@ def _surrogate(recipe: Recipe, events: EventSink) -> dict[str, str]:
     if recipe.assess.surrogate is None:
         return {}
     artifact = read_artifact(recipe.assess.surrogate, events=events)
-    return {"surrogate_sha256": artifact.sha256, "surrogate_code": _code(recipe.assess.surrogate_arch)}
+    return {
+        "surrogate_sha256": artifact.sha256,
+        "surrogate_code": _code(recipe.assess.surrogate_arch, recipe.assess.surrogate),
+    }

@@ -238,14 +238,21 @@ def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None)
 def surrogate_for(
     spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
 ) -> Target:
-    """The surrogate as something to make examples on: loaded, fed as said, with preflight's fixes."""
+    """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
-        loaded = load_subject(spec, dataset, events)
+        return examined(spec, dataset, seed, batch_size, search_dtype, events)
     except ArchError as error:
         raise ArchError(
             f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,
             hint="--surrogate-arch names its architecture, as --arch does the model's",
         ) from error  # fmt: skip
+
+
+def examined(
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
+) -> Target:
+    """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
+    loaded = load_subject(spec, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
     return examine(target, dataset, seed).target
 

@@ -19,9 +19,12 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.runs.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.store import Record, Store, key_of
 
-# What turns results into documents, or recipes into settings, makes no stage stale; what stages call does.
+# What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
 UNCODED = ("report/", "cli/", "threats/", "runs/")
-CODED_RUNS = ("runs/stages/", "runs/attack.py")
+CODED_RUNS = (
+    "runs/stages/", "runs/attack.py", "runs/comparisons.py", "runs/defaults.py", "runs/examples_file.py",
+    "runs/jsons.py", "runs/model_spec.py", "runs/subject.py",
+)  # fmt: skip
 NO_BF16_FACTOR = 2.0
 MATRIX_UNITS = "amx_bf16"
 NO_MATRIX_FACTOR = 3.0

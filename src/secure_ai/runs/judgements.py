@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.results import at_the_budget
 from secure_ai.core.trust import Verdict
 
 Entry = Mapping[str, Any]
@@ -33,8 +34,9 @@ FALSE_CLAIM_TAXONOMY = ("AML.T0031", "ML01:2023", "CWE-693")
 
 
 def judge_measurements(measurements: Sequence[Entry], built_in: frozenset[str]) -> list[Finding]:
-    """Findings over all `measurements`; those about networks in `built_in` are marked planted."""
+    """Findings over `measurements` at the budget asked for; those about networks in `built_in` are marked planted."""
     findings: list[Finding] = []
+    measurements = at_the_budget(measurements)
     for model in dict.fromkeys(str(entry["model"]) for entry in measurements):
         rows = [entry for entry in measurements if entry["model"] == model and entry["value"]["n"] > 0]
         for found in (_evasion(model, rows), _overstated(model, rows), _backdoor(model, rows, measurements)):

@@ -36,9 +36,10 @@ class ModelSpec:
         """The options of the command line that say the same."""
         options = (("--model", self.model), ("--arch", self.arch), ("--access", self.access))
         words = [word for name, value in options if value for word in (name, value)]
-        for name, values in (("--mean", self.mean), ("--std", self.std), ("--range", self.value_range)):
-            if values and values != (0.0, 1.0):
-                words += [name, ",".join(f"{value:g}" for value in values)]
+        scaled = () if self.value_range == (0.0, 1.0) else self.value_range
+        for name, values in (("--mean", self.mean), ("--std", self.std), ("--range", scaled)):
+            if values:
+                words += [name, ",".join(map(repr, values))]
         return words
 
     def as_json(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ from secure_ai.red.evasion.transfer import bind_borrowed
 from secure_ai.red.evasion.verify import checked_logits, measured_distance
 from secure_ai.report.plots import image_grid_png
 from secure_ai.runs.assemble import MODEL_FILES
-from secure_ai.runs.attack import surrogate_for
+from secure_ai.runs.attack import examined, surrogate_for
 from secure_ai.runs.examples_file import Origin, examples_bytes
 from secure_ai.runs.execute import results_digest
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
@@ -288,7 +288,7 @@ def _target(
     if identifier != SUBJECT:
         raise ReplayError("the run does not hold that network", where=identifier, expected=SUBJECT)
     spec = model or _named(folder.run.get("user_model"), "--model FILE --arch ARCH")
-    return surrogate_for(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
+    return examined(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
 
 
 def _surrogate(

@@ -1,4 +1,4 @@
-"""The verbs that read a finished run: `report`, `threats show`. They read `report.json` and nothing else."""
+"""The verbs that read a finished run: `report`, `threats show`. They read what the run wrote, never a model or data."""
 
 from __future__ import annotations
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from secure_ai.core.errors import (
-    EXIT_FINDINGS,
     EXIT_INCONCLUSIVE,
     EXIT_OK,
     EnvironmentFailedError,
@@ -22,11 +21,12 @@ from secure_ai.core.errors import (
     UsageError,
 )
 from secure_ai.core.events import EventLog, EventSink
-from secure_ai.core.findings import FailOn, exceeds
+from secure_ai.core.findings import FailOn
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import refuse_leak
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
+from secure_ai.report.verdict import gate_report
 from secure_ai.runs import assess, defaults
 from secure_ai.runs.assemble import RunFacts, assemble
 from secure_ai.runs.config import Change
@@ -145,7 +145,8 @@ def run(
         out: the output folder, made where missing.
         time_budget: seconds; a stage that would not fit is left out and listed as not tested.
         fresh: reuse nothing.
-        fail_on: findings at or above this severity (not planted ones) make the exit code 1.
+        fail_on: findings at or above this severity (not planted ones) make the exit code 1; without one, a robust
+            accuracy of the network that is not `reliable` makes it 3.
 
     Raises:
         SecureAIError: bad input (then nothing was written), or a stage failed.
@@ -156,7 +157,7 @@ def run(
     with lock_folder(folder):
         remove_stale(folder)
         if fresh:
-            shutil.rmtree(folder / ".store", ignore_errors=True)
+            _forget(folder / ".store")
         events = EventLog(folder / "events.jsonl")
         events("run_started", {"recipe": prepared.recipe.name, "seed": prepared.recipe.seed})
         prepared.events.pass_on(events)
@@ -274,15 +275,26 @@ def _command(name: str, model: ModelSpec | None, changes: Sequence[Change | str]
     return shlex.join(words + (["--precision", precision] if precision != "auto" else []))
 
 
+def _forget(store: Path) -> None:
+    """Remove what earlier runs kept, so that nothing of it is reused."""
+    try:
+        if store.exists() or store.is_symlink():
+            shutil.rmtree(store)
+    except OSError as error:
+        raise EnvironmentFailedError(
+            "earlier results cannot be removed", where=store.name, expected="a folder that --fresh may empty",
+            got=str(error.strerror or error), hint="remove it yourself, or name another --out",
+        ) from error  # fmt: skip
+
+
 def _report_what_there_is(report: Callable[[bool], object], events: EventSink) -> None:
     try:
         report(False)
-    except EnvironmentFailedError as error:
-        # The disk that stopped the run stops its report too: the first error is the one to show.
+    except SecureAIError as error:
+        # What stopped the run may stop its report too, a full disk or a lost file: the first error is the one to show.
         events("report_failed", {"reason": error.code})
 
 
 def _exit_code(report: Mapping[str, Any], complete: bool, fail_on: FailOn) -> int:
-    if exceeds(report["findings"], fail_on):
-        return EXIT_FINDINGS
-    return EXIT_OK if complete else EXIT_INCONCLUSIVE
+    code = gate_report(report, fail_on)
+    return EXIT_INCONCLUSIVE if code == EXIT_OK and not complete else code

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.budget import PerturbationBudget, largest_budget, parse_budget
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import DigestMismatchError
 from secure_ai.core.findings import Finding, Severity
-from secure_ai.core.results import rate
+from secure_ai.core.results import CURVE_STAGE, rate
 from secure_ai.core.statistics import mcnemar_exact
 from secure_ai.core.trust import Check, CheckOutcome, check
 from secure_ai.data.dataset import Dataset
@@ -180,14 +181,13 @@ def security_curve(work: Work) -> Outputs:
     target = checked.target
     other = _surrogate(work, dataset)
     attacks, seed = work.settings["attack"], work.settings["seed"]
-    collected = Collected(stage="assess/curve", model=SUBJECT, replay="")
+    collected = Collected(stage=CURVE_STAGE, model=SUBJECT, replay="")
     gradients = health_where_seen(target, dataset)
     plans = plans_for(attacks, budget.norm, target.access)
     shared = [made for made in probes(target, dataset, budget, seed, plans) if made.id != PGD_FALLS_SHORT]
     more = [*checked.checks, *data_checks(dataset), *shared]
     points: list[dict[str, Any]] = []
-    largest = 1.0 if budget.norm == "linf" else float("inf")
-    grid = sorted({min(factor * budget.eps, largest) for factor in work.settings["curve"]})
+    grid = curve_grid(budget, work.settings["curve"], target.dimensions)
     robust = np.ones(len(dataset), dtype=bool)
     for number, eps in enumerate(grid):
         if eps > 0:
@@ -208,6 +208,13 @@ def security_curve(work: Work) -> Outputs:
         work.progress(number + 1, len(grid))
     collected.value("curve", points)
     return collected.outputs()
+
+
+def curve_grid(budget: PerturbationBudget, factors: Sequence[float], dimensions: int) -> list[float]:
+    """The eps of the curve's points, rising: `factors` of the budget's, none beyond its norm's range; l0 whole."""
+    largest = largest_budget(budget.norm, dimensions).eps
+    points = {min(factor * budget.eps, largest) for factor in factors}
+    return sorted({float(int(eps)) for eps in points} if budget.norm == "l0" else points)
 
 
 def monotone_check(before: np.ndarray, now: np.ndarray) -> Check:

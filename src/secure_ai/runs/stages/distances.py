@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.budget import Norm, largest_budget
 from secure_ai.core.results import rate
 from secure_ai.core.statistics import median_interval
 from secure_ai.data.dataset import Dataset
@@ -20,12 +20,6 @@ from secure_ai.runs.model_spec import SUBJECT
 from secure_ai.runs.stages.robustness import whole_suite
 
 ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "fmn", "l0": "fmn"}
-
-
-def largest_budget(norm: Norm, dimensions: int) -> PerturbationBudget:
-    """The whole of [0, 1]: no distance is larger."""
-    reach = {"linf": 1.0, "l2": math.sqrt(dimensions), "l1": float(dimensions), "l0": float(dimensions)}
-    return PerturbationBudget(norm, reach[norm])
 
 
 def minimum_distances(

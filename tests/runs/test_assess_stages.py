@@ -1,0 +1,103 @@
+"""The stages of `assess` before they run: what makes them stale, what they cost, the curve's grid."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import secure_ai
+from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.events import ignore_event
+from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.runs import assess
+from secure_ai.runs.execute import decides_results
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.recipe import load_recipe
+from secure_ai.runs.stages.assess import curve_grid
+
+CODE = "import torch\n\n\ndef net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))\n"
+
+
+def code_of(spec: ModelSpec) -> str:
+    first, *_ = assess.stages(load_recipe("assess"), spec, ignore_event)
+    return str(first.settings["code"])
+
+
+@pytest.fixture
+def net(tmp_path: Path) -> Path:
+    folder = tmp_path / "code"
+    (folder / "parts").mkdir(parents=True)
+    (folder / "net.py").write_text(CODE)
+    (folder / "parts" / "layer.py").write_text("WIDTH = 1\n")
+    return folder / "net.py"
+
+
+def test_code_that_makes_its_own_weights_is_never_reused(net: Path, tmp_path: Path) -> None:
+    alone = ModelSpec(arch=f"{net}:net")
+    assert code_of(alone).startswith("not reused")
+    assert code_of(alone) != code_of(alone)
+
+
+def test_code_with_a_weights_file_is_reused_until_a_file_below_it_changes(net: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "w.safetensors"
+    weights.write_bytes(safetensors_bytes({"1.weight": np.ones((2, 4), np.float32)}, {}))
+    spec = ModelSpec(model=str(weights), arch=f"{net}:net")
+    before = code_of(spec)
+    assert before == code_of(spec)
+    (net.parent / "parts" / "layer.py").write_text("WIDTH = 2\n")
+    assert code_of(spec) != before
+    for number in range(assess.MAX_FILES):
+        (net.parent / f"more{number}.py").touch()
+    assert code_of(spec).startswith("not reused")
+
+
+def test_the_forecast_grows_with_images_points_and_suite(net: Path) -> None:
+    def seconds(*changes: str) -> dict[str, float]:
+        recipe = load_recipe("assess", changes=list(changes))
+        stages = assess.stages(recipe, ModelSpec(arch=f"{net}:net"), ignore_event)
+        return {stage.id: stage.cost_seconds for stage in stages}
+
+    usual = seconds()
+    assert usual["assess/curve"] == 5 * usual["assess/attack"]
+    assert seconds("assess.n=10000")["assess/attack"] == 10 * usual["assess/attack"]
+    assert seconds('assess.attack="autoattack"')["assess/attack"] == 10 * usual["assess/attack"]
+    assert seconds("assess.curve=[0.0,1.0]")["assess/curve"] == usual["assess/attack"]
+
+
+@pytest.mark.parametrize(
+    ("norm", "eps", "grid"),
+    [
+        ("linf", 0.6, [0.0, 0.15, 0.6, 1.0]),
+        ("l2", 20.0, [0.0, 5.0, 20.0, 28.0]),
+        ("l1", 500.0, [0.0, 125.0, 500.0, 784.0]),
+        ("l0", 10.0, [0.0, 2.0, 10.0, 20.0]),
+        ("l0", 2.0, [0.0, 2.0, 4.0]),
+    ],
+)
+def test_no_point_of_a_curve_is_outside_its_norm(norm: Norm, eps: float, grid: list[float]) -> None:
+    assert curve_grid(PerturbationBudget(norm, eps), [0.0, 0.25, 1.0, 2.0], 784) == pytest.approx(grid)
+
+
+CONTENT_FREE = {"stage.py", "lazy.py", "store.py", "judgements.py"}  # types, calls, files and findings: no figure
+
+
+def test_what_stages_import_from_runs_decides_results() -> None:
+    root = Path(secure_ai.__file__).parent
+    wanting, seen = set(), 0
+    for path in (root / "runs").rglob("*.py"):
+        if not decides_results(path.relative_to(root).as_posix()):
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("secure_ai.runs"):
+                parts = (node.module or "").split(".")[1:]
+                names = ["/".join(parts)] if len(parts) > 1 else [f"runs/{alias.name}" for alias in node.names]
+                for name in names:
+                    seen += 1
+                    file = f"{name}.py"
+                    if (root / file).exists() and not decides_results(file) and Path(file).name not in CONTENT_FREE:
+                        wanting.add(file)
+    assert seen > 20
+    assert wanting == set()
