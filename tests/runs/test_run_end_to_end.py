@@ -250,7 +250,7 @@ def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, fresh:
     assert not (tmp_path / "new").exists()
 
 
-def test_fresh_never_goes_on_with_results_it_could_not_remove(tmp_path: Path, digit_files: Path) -> None:
+def test_fresh_never_goes_on_with_results_it_could_not_remove(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".store").symlink_to(tmp_path / "elsewhere")

@@ -8,18 +8,18 @@ first of its attacks is named.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from secure_ai.core.budget import Norm
-from secure_ai.core.errors import AttackSettingsError, CostLimitError, ExtraMissingError
+from secure_ai.core.errors import CostLimitError, ExtraMissingError
 from secure_ai.red.evasion.art_adapter import ArtAttack, run_art
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
+from secure_ai.red.evasion.refusal import nearest, refusal
 
 MAX_COUNT = 100_000  # of any single whole number
 MAX_WORK = 10**7  # product of an attack's counts: what a sample may cost, roughly, since ART declares no passes
@@ -81,16 +81,16 @@ def art_plan(words: Sequence[str]) -> AttackPlan:
     name, *assignments = words or [""]
     row = ART_ATTACKS.get(name)
     if row is None:
-        raise _refusal("unknown attack of ART", expected=", ".join(ART_ATTACKS), got=name or "nothing",
-                       hint=_nearest(name, ART_ATTACKS))  # fmt: skip
+        raise refusal("unknown attack of ART", expected=", ".join(ART_ATTACKS), got=name or "nothing",
+                       hint=nearest(name, ART_ATTACKS))  # fmt: skip
     known, settings = _settings_of(art_class(name))
     given: set[str] = set()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if key not in known or not equals or key in given:
             message = "has a setting twice" if key in given else "has no such setting"
-            hint = "the budget, the target label or the batch decides it" if key in OURS else _nearest(key, known)
-            raise _refusal(f"{name} {message}", expected=", ".join(sorted(known)), got=assignment, hint=hint)
+            hint = "the budget, the target label or the batch decides it" if key in OURS else nearest(key, known)
+            raise refusal(f"{name} {message}", expected=", ".join(sorted(known)), got=assignment, hint=hint)
         given.add(key)
         settings[key] = _value(f"art:{name}:{key}", known[key], text)
     _check_work(name, settings)
@@ -134,11 +134,11 @@ def _value(where: str, default: Setting, text: str) -> Setting:
     """`text` as the type of `default`."""
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise _refusal("not a truth value", where=where, expected="true or false", got=text)
+            raise refusal("not a truth value", where=where, expected="true or false", got=text)
         return text.lower() == "true"
     if isinstance(default, str):
         if not text.isidentifier():
-            raise _refusal("not a word", where=where, expected="letters, digits and underscores", got=text)
+            raise refusal("not a word", where=where, expected="letters, digits and underscores", got=text)
         return text
     whole = isinstance(default, int)
     low, high = (0.0, float(MAX_COUNT)) if whole else (-MAX_NUMBER, MAX_NUMBER)
@@ -148,7 +148,7 @@ def _value(where: str, default: Setting, text: str) -> Setting:
         value = math.nan
     if not low <= value <= high:
         kind = "a whole number" if whole else "a number"
-        raise _refusal("value outside its range", where=where, expected=f"{kind} from {low:g} to {high:g}", got=text)
+        raise refusal("value outside its range", where=where, expected=f"{kind} from {low:g} to {high:g}", got=text)
     return value
 
 
@@ -159,12 +159,3 @@ def _check_work(name: str, settings: Mapping[str, Setting]) -> None:
         got = " x ".join(f"{key}={value}" for key, value in counts.items())
         raise CostLimitError("this attack would never end", where=f"art:{name}",
                              expected=f"counts whose product is at most {MAX_WORK:.0e}", got=got)  # fmt: skip
-
-
-def _refusal(message: str, *, expected: object, got: object, where: str = "--attack", hint: str = "") -> Exception:
-    return AttackSettingsError(message, where=where, expected=expected, got=got, hint=hint)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {found[0]}?" if found else ""

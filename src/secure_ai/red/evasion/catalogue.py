@@ -5,13 +5,12 @@ A new attack is a row of `ATTACKS`, one of `PASSES`, and where a setting takes w
 
 from __future__ import annotations
 
-import difflib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from secure_ai.core.budget import Norm
-from secure_ai.core.errors import AttackSettingsError, CostLimitError
+from secure_ai.core.errors import CostLimitError
 from secure_ai.red.evasion.art import art_plan
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import MARGIN_LEFT, Attack, AttackEntry, AttackPlan, Setting
@@ -20,6 +19,7 @@ from secure_ai.red.evasion.fast import FAST
 from secure_ai.red.evasion.gradient import fgsm, pgd
 from secure_ai.red.evasion.noise import noise
 from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
+from secure_ai.red.evasion.refusal import nearest, refusal
 from secure_ai.red.evasion.transfer import BORROWED
 
 MAX_TEXT = 4096
@@ -102,13 +102,13 @@ def parse_attacks(text: str, norm: Norm = "linf") -> tuple[AttackPlan, ...]:
             or outside its limits, or one attack twice with the same settings.
     """
     if len(text) > MAX_TEXT:
-        raise _refusal("the list of attacks is too long", expected=f"at most {MAX_TEXT} characters", got=len(text))
+        raise refusal("the list of attacks is too long", expected=f"at most {MAX_TEXT} characters", got=len(text))
     items = [part for item in text.split(",") for part in _members(item.strip(), norm).split(",")]
     plans = tuple(_parse_plan(item.strip()) for item in items)
     texts = [plan.text for plan in plans]
     twice = next((t for i, t in enumerate(texts) if t in texts[:i]), None)
     if twice is not None:
-        raise _refusal("one attack is listed twice", expected="each once with the same settings", got=twice)
+        raise refusal("one attack is listed twice", expected="each once with the same settings", got=twice)
     return plans
 
 
@@ -116,15 +116,6 @@ def _members(name: str, norm: Norm) -> str:
     if name in PROTOCOLS:
         return autoattack(PROTOCOLS[name], norm)
     return SUITES[name][norm] if name in SUITES else name
-
-
-def _refusal(message: str, *, expected: object, got: object, where: str = "--attack", hint: str = "") -> Exception:
-    return AttackSettingsError(message, where=where, expected=expected, got=got, hint=hint)
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    found = difflib.get_close_matches(word, list(known), n=1)
-    return f"did you mean {found[0]}?" if found else ""
 
 
 def _parse_plan(item: str) -> AttackPlan:
@@ -136,11 +127,11 @@ def _parse_plan(item: str) -> AttackPlan:
         known = sorted([*ATTACKS, *BORROWED, *SUITES, *PROTOCOLS])
         is_suite = name in {*SUITES, *PROTOCOLS}
         message = "a suite takes no settings" if is_suite else "unknown attack"
-        hint = "name its attacks with theirs, see docs/attacks.md" if is_suite else _nearest(name, known)
-        raise _refusal(message, expected=", ".join(known), got=name or "nothing", hint=hint)
+        hint = "name its attacks with theirs, see docs/attacks.md" if is_suite else nearest(name, known)
+        raise refusal(message, expected=", ".join(known), got=name or "nothing", hint=hint)
     if name == "examples":
         if not assignments:
-            raise _refusal("no file of examples named", expected="examples:FILE.npz", got=item)
+            raise refusal("no file of examples named", expected="examples:FILE.npz", got=item)
         return AttackPlan(name, entry, {"file": item.partition(":")[2].removeprefix("file=")})
     settings = dict(entry.settings)
     given: set[str] = set()
@@ -149,7 +140,7 @@ def _parse_plan(item: str) -> AttackPlan:
         if key not in {*entry.settings, MARGIN_LEFT} or not equals or key in given:
             known = sorted([*entry.settings, MARGIN_LEFT])
             message = f"{name} has no such setting" if key not in given else f"{name} has a setting twice"
-            raise _refusal(message, expected=", ".join(known), got=assignment, hint=_nearest(key, known))
+            raise refusal(message, expected=", ".join(known), got=assignment, hint=nearest(key, known))
         given.add(key)
         settings[key] = _parse_value(entry, name, key, value)
     margin_left = settings.pop(MARGIN_LEFT, None)
@@ -168,11 +159,11 @@ def _parse_value(entry: AttackEntry, name: str, key: str, text: str) -> Setting:
     default = entry.settings[key]
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
-            raise _refusal("not a truth value", where=where, expected="true or false", got=text)
+            raise refusal("not a truth value", where=where, expected="true or false", got=text)
         return text.lower() == "true"
     if isinstance(default, str):
         if text not in CHOICES[key]:
-            raise _refusal("unknown value", where=where, expected=" or ".join(CHOICES[key]), got=text)
+            raise refusal("unknown value", where=where, expected=" or ".join(CHOICES[key]), got=text)
         return text
     return _parse_number(text, default, *entry.limits[key], where=where)
 
@@ -184,7 +175,7 @@ def _parse_number(text: str, default: float, low: float, high: float, *, where: 
         value = math.nan
     if not low <= value <= high:
         kind = "a whole number" if isinstance(default, int) else "a number"
-        raise _refusal("value outside its range", where=where, expected=f"{kind} from {low:g} to {high:g}", got=text)
+        raise refusal("value outside its range", where=where, expected=f"{kind} from {low:g} to {high:g}", got=text)
     return value
 
 

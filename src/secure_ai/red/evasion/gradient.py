@@ -15,7 +15,7 @@ from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows
 from secure_ai.red.evasion.slopes import leaf, slope
 
-TRAVEL = 2.5  # in eps: default sum of PGD's steps, so that it can cross the ball and turn (the MNIST challenge's rule)
+TRAVEL = 2.5  # in eps: sum of PGD's steps, so that it can cross the ball and turn (MNIST challenge, 1706.06083)
 
 
 def _loss(logits: Tensor, goal: Goal) -> Tensor:

@@ -18,11 +18,11 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target import Target
 from secure_ai.red.evasion import projections
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Knowledge
+from secure_ai.red.evasion.gradient import TRAVEL
 from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.rows import Goal, active_rows, where_rows
 from secure_ai.red.evasion.slopes import leaf, slope
 
-TRAVEL = 2.5  # in eps: the sum of all steps, as in `pgd`
 DIGEST_CHARACTERS = 12
 
 

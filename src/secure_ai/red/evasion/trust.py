@@ -16,10 +16,10 @@ from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.health import GradientHealth
 from secure_ai.red.evasion.strength import strength_check
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
+from secure_ai.red.evasion.transfer import DIGEST_CHARACTERS
 
 BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
 MOST_UNMOVED = 0.10  # share of attempts that came back as they went; zoo A: honest 0, blind from 0.4
-DIGEST_CHARACTERS = 12
 
 
 def is_iterative(plan: AttackPlan) -> bool:

@@ -98,7 +98,7 @@ def attack_subject(work: Work) -> Outputs:
     plans = plans_for(attacks, budget.norm, target.access)
     check_cost(plans, len(dataset), target.num_classes)
     result = whole_suite(target, dataset, budget, attacks, seed, work.progress, surrogate=surrogate, keep_examples=True)
-    collected = Collected(stage="assess/attack", model=SUBJECT, replay="")
+    collected = Collected(stage="assess/attack", model=SUBJECT)
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
     names = ", ".join(plan.name for plan in plans)
     gradients = health_where_seen(target, dataset)
@@ -181,7 +181,7 @@ def security_curve(work: Work) -> Outputs:
     target = checked.target
     other = _surrogate(work, dataset)
     attacks, seed = work.settings["attack"], work.settings["seed"]
-    collected = Collected(stage=CURVE_STAGE, model=SUBJECT, replay="")
+    collected = Collected(stage=CURVE_STAGE, model=SUBJECT)
     gradients = health_where_seen(target, dataset)
     plans = plans_for(attacks, budget.norm, target.access)
     shared = [made for made in probes(target, dataset, budget, seed, plans) if made.id != PGD_FALLS_SHORT]

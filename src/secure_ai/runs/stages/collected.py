@@ -22,7 +22,6 @@ class Collected:
 
     stage: str
     model: str
-    replay: str
     measurements: list[dict[str, Any]] = field(default_factory=list)
     values: dict[str, Any] = field(default_factory=dict)
     replays: dict[str, Any] = field(default_factory=dict)
@@ -51,7 +50,7 @@ class Collected:
             value=value,
             protocol=protocol,
             stage=self.stage,
-            replay=self.replay,
+            replay="",  # the report knows the command
             budget=budget,
             trust=trust or judge([sample_size_check(value.n)], breaking=frozenset()),
         )

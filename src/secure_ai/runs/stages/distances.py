@@ -59,7 +59,6 @@ def minimum_distances(
         "infinite": _infinite(median, high),
         "note": dataset.note,
         "stage": "assess/distance",
-        "replay": "",
     }
 
 

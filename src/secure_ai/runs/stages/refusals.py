@@ -36,7 +36,7 @@ class _Payload:
 
 def measure(work: Work) -> Outputs:
     """Three checks, each with its negative control: altered model files, pickled models, mismatched data."""
-    collected = Collected(stage="audit/refusals", model="check", replay="secure-ai run --recipe quick")
+    collected = Collected(stage="audit/refusals", model="check")
     with tempfile.TemporaryDirectory(prefix="secure-ai-refusals-") as temporary:
         folder = Path(temporary)
         seed = work.settings["seed"]

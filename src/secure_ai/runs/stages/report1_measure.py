@@ -27,11 +27,9 @@ from secure_ai.runs.stages.steps import (
     triggered_evaluation,
 )
 
-REPLAY = "secure-ai run --recipe report-1"
-
 
 def _collected(work: Work, stage: str) -> Collected:
-    collected = Collected(stage=f"{stage}/measure", model=stage, replay=REPLAY)
+    collected = Collected(stage=f"{stage}/measure", model=stage)
     facts = json.loads(work.inputs[stage]["result.json"])
     collected.value("train/seconds", facts["train_seconds"])
     return collected

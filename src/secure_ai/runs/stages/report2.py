@@ -37,7 +37,6 @@ ARCH = "report2-cnn"
 BASELINE = "report-2/baseline"
 POISONED = "report-2/poisoned"
 DEFENDED = "report-2/defended"
-REPLAY = "secure-ai run --recipe report-2"
 
 
 def _trigger(work: Work) -> Trigger:
@@ -96,7 +95,7 @@ def train_defended(work: Work) -> Outputs:
 def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
     test = work.data("test")
     target = target_of(work, stage, ARCH, test.classes)
-    collected = Collected(stage=f"{stage}/measure", model=stage, replay=REPLAY)
+    collected = Collected(stage=f"{stage}/measure", model=stage)
     collected.value("train/seconds", json.loads(work.inputs[stage]["result.json"])["train_seconds"])
     clean, seconds = timed_evaluation(target, test)
     right = clean.predictions == clean.labels

@@ -11,8 +11,6 @@ from secure_ai.runs.stages.robustness import add_suite, whole_suite
 from secure_ai.runs.stages.steps import target_of
 from secure_ai.runs.stages.transfers import sample
 
-REPLAY = "secure-ai run --recipe standard"
-
 
 def measure_suite(work: Work) -> Outputs:
     """The recipe's suite on a stratified random sample of the test images, against one network of the run."""
@@ -23,7 +21,7 @@ def measure_suite(work: Work) -> Outputs:
     result = whole_suite(target, test, budget, attack, seed, work.progress)
     more = [random_sample_check(test), *probes(target, test, budget, seed, result.plans, result.robust)]
     gradients = gradient_health(target, test.images, test.labels)
-    collected = Collected(stage=f"{network}/suite", model=network, replay=REPLAY)
+    collected = Collected(stage=f"{network}/suite", model=network)
     protocol = f"worst case over the suite {attack}; {test.note or 'all images'}"
     add_suite(collected, "suite", result, protocol, gradients, more, dataset=test)
     return collected.outputs()

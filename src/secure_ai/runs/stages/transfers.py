@@ -24,7 +24,6 @@ from secure_ai.runs.stages.gallery import gallery, npz_bytes, spread_over_classe
 from secure_ai.runs.stages.steps import AddProgress, attack_every_image, target_of
 
 METRIC = "transfer_accuracy"
-REPLAY = "secure-ai run"
 
 
 def sample(dataset: Dataset, n: int, seed: int) -> Dataset:
@@ -129,7 +128,7 @@ def _add_row(
     for name, score in row.items():
         if name == source:
             continue
-        collected = Collected(stage=stage, model=name, replay=REPLAY)
+        collected = Collected(stage=stage, model=name)
         protocol = f"{_attack_text(steps)} examples made for {source}; {dataset.note or 'all images'}"
         collected.rate(
             f"from/{source}",

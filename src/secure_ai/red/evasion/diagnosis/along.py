@@ -10,8 +10,9 @@ from torch import Tensor
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.contract import AttackPlan
-from secure_ai.red.evasion.diagnosis.ascent import TRAVEL, Trace, ascend
+from secure_ai.red.evasion.diagnosis.ascent import Trace, ascend
 from secure_ai.red.evasion.diagnosis.probe import Probe, all_zero, raw_gradient
+from secure_ai.red.evasion.gradient import TRAVEL
 from secure_ai.red.evasion.losses import cross_entropy, margin
 
 SAMPLES = 64

@@ -11,9 +11,8 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
 from secure_ai.red.evasion import projections
 from secure_ai.red.evasion.diagnosis.probe import all_zero, not_finite, raw_gradient
+from secure_ai.red.evasion.gradient import TRAVEL
 from secure_ai.red.evasion.losses import Loss, margin
-
-TRAVEL = 2.5  # in eps: sum of all steps, the MNIST challenge's rule (1706.06083), as the suite's PGD has it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
