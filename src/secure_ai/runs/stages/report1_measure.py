@@ -20,29 +20,12 @@ from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.report1_train import ARCH, BASELINE, badnets_trigger, report_trigger
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate, top_wrong_share
 from secure_ai.runs.stages.steps import (
-    add_inference_time,
+    add_clean,
     attack_every_image,
+    measuring,
     target_of,
-    timed_evaluation,
     triggered_evaluation,
 )
-
-
-def _collected(work: Work, stage: str) -> Collected:
-    collected = Collected(stage=f"{stage}/measure", model=stage)
-    facts = json.loads(work.inputs[stage]["result.json"])
-    collected.value("train/seconds", facts["train_seconds"])
-    return collected
-
-
-def _add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
-    clean, seconds = timed_evaluation(target, test)
-    right = clean.predictions == clean.labels
-    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
-    collected.value("clean/loss", clean.loss)
-    collected.value("clean/confusion", clean.confusion)
-    add_inference_time(collected, seconds, len(test))
-    return clean
 
 
 def report_fgsm(work: Work, target: Target, test: Dataset, labels: str) -> tuple[np.ndarray, float]:
@@ -56,8 +39,8 @@ def measure_baseline(work: Work) -> Outputs:
     test = work.data("test")
     target = target_of(work, BASELINE, ARCH, test.classes)
     budget = PerturbationBudget("linf", work.settings["eps"])
-    collected = _collected(work, BASELINE)
-    _add_clean(collected, target, test)
+    collected = measuring(work, BASELINE)
+    add_clean(collected, target, test)
     examples, seconds = report_fgsm(work, target, test, "predicted")
     attacked = evaluate(target, examples, test.labels)
     collected.value("fgsm-predicted", one_step_rate(attacked))
@@ -88,8 +71,8 @@ def measure_defended(work: Work, stage: str) -> Outputs:
     budget = PerturbationBudget("linf", work.settings["eps"])
     baseline = target_of(work, BASELINE, ARCH, test.classes)
     target = target_of(work, stage, ARCH, test.classes)
-    collected = _collected(work, stage)
-    _add_clean(collected, target, test)
+    collected = measuring(work, stage)
+    add_clean(collected, target, test)
     examples, _ = report_fgsm(work, baseline, test, "predicted")
     add_transferred(collected, target, test, examples, budget, baseline)
     transferred = evaluate(target, examples, test.labels)
@@ -119,8 +102,8 @@ def measure_poisoned(work: Work, stage: str, trigger: Trigger) -> Outputs:
     """Report 1's two figures on the target class, and the backdoor success rate by the honest denominator."""
     test, label = work.data("test"), work.settings["target_label"]
     target = target_of(work, stage, ARCH, test.classes)
-    collected = _collected(work, stage)
-    clean = _add_clean(collected, target, test)
+    collected = measuring(work, stage)
+    clean = add_clean(collected, target, test)
     unpatched = backdoor_success_rate(clean.predictions, test.labels, label)
     collected.rate("sevens-clean", "clean_accuracy", clean.accuracy_of(label), f"unmodified test {label}s")
     collected.rate(

@@ -24,11 +24,11 @@ from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate
 from secure_ai.runs.stages.steps import (
     TORCH_ADAM_EPSILON,
-    add_inference_time,
+    add_clean,
     attack_every_image,
+    measuring,
     network_from,
     target_of,
-    timed_evaluation,
     train_stage,
     triggered_evaluation,
 )
@@ -95,14 +95,8 @@ def train_defended(work: Work) -> Outputs:
 def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
     test = work.data("test")
     target = target_of(work, stage, ARCH, test.classes)
-    collected = Collected(stage=f"{stage}/measure", model=stage)
-    collected.value("train/seconds", json.loads(work.inputs[stage]["result.json"])["train_seconds"])
-    clean, seconds = timed_evaluation(target, test)
-    right = clean.predictions == clean.labels
-    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
-    collected.value("clean/loss", clean.loss)
-    collected.value("clean/confusion", clean.confusion)
-    add_inference_time(collected, seconds, len(test))
+    collected = measuring(work, stage)
+    add_clean(collected, target, test)
     return collected, target, test
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -168,17 +169,25 @@ def attack_every_image(
     return examples, time.perf_counter() - began
 
 
-def timed_evaluation(target: Target, dataset: Dataset) -> tuple[Evaluation, float]:
-    """The clean evaluation, and seconds for one prediction of the whole set."""
+def measuring(work: Work, stage: str) -> Collected:
+    """What is to be measured of the network that `stage` trained: so far the time that took."""
+    collected = Collected(stage=f"{stage}/measure", model=stage)
+    collected.value("train/seconds", json.loads(work.inputs[stage]["result.json"])["train_seconds"])
+    return collected
+
+
+def add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
+    """Accuracy, loss and confusion on the unmodified test images, and how long one prediction of them all took."""
     began = time.perf_counter()
-    result = evaluate(target, dataset.images, dataset.labels)
-    return result, time.perf_counter() - began
-
-
-def add_inference_time(collected: Collected, seconds: float, images: int) -> None:
-    """Wall time of one prediction of the whole test set, and the number of images that it held."""
+    clean = evaluate(target, test.images, test.labels)
+    seconds = time.perf_counter() - began
+    right = clean.predictions == clean.labels
+    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
+    collected.value("clean/loss", clean.loss)
+    collected.value("clean/confusion", clean.confusion)
     collected.value("inference/seconds", seconds)
-    collected.value("inference/images", images)
+    collected.value("inference/images", len(test))
+    return clean
 
 
 def triggered_evaluation(target: Target, dataset: Dataset, trigger: Trigger) -> Evaluation:
