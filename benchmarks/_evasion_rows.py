@@ -25,22 +25,23 @@ from _duel import (
     run_peer,
     verified,
 )
-from _peers import PEERS, PGD40, SETTINGS, Settings, reference
+from _peers import PEERS, PGD40, PROTOCOL, SETTINGS, Settings, reference
 from _processes import spent
 from torch import nn
 from torch.nn import functional
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.statistics import wilson
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.art_adapter import silent
+from secure_ai.red.evasion.autoattack import AUTOATTACK, Protocol
 from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.costs import COSTS
 from secure_ai.red.evasion.engine import WORKER_BATCH
 from secure_ai.red.evasion.harness import run_suite
 
-EPS = {"natural": {"linf": 0.1, "l2": 1.0}}
-EPS_DEFENDED = {"linf": 0.3, "l2": 2.0}
+EPS = {"natural": {"linf": 0.1, "l2": 1.0, "l1": 5.0}}
+EPS_DEFENDED = {"linf": 0.3, "l2": 2.0, "l1": 10.0}
 PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (64, 128, 256)  # ours works in shards of 256
 ATTACK_SEEDS = 5  # of attacks that draw: two runs of one differ by up to a percentage point
 PGD_SEEDS = 25  # with 5, one peer's luck was 0.5 points on the PGD network; foolbox and torchattacks share their draws
@@ -49,13 +50,20 @@ DRAWN_AND_SLOW = ("apgd-t",)  # on the FGSM-RS network, where runs differ most
 PRECISION_SEEDS = 3
 MEMORY_RUNS = 3  # what the allocator keeps differs between runs of the same job
 RECHECK = "apgd-ce,apgd-t:targets=3"
-STANDARD = ("apgd-ce", "apgd-t", "fab-t", "square")
+SUITES_ELSEWHERE: tuple[tuple[str, Norm, Protocol], ...] = (
+    ("autoattack", "l2", "standard"),
+    ("fast", "l2", "standard"),
+    ("autoattack", "l1", "standard"),
+    ("fast", "l1", "standard"),
+    ("plus", "linf", "plus"),
+    ("plus", "l2", "plus"),
+)
+"""Our suite, the norm, the reference's version."""
 
 
-def budget_of(network: str, norm: str) -> PerturbationBudget:
-    """0.3 and 2.0; smaller for an undefended network, where those leave nothing to compare."""
-    eps = EPS.get(network.rpartition("-seed")[0], EPS_DEFENDED)[norm]
-    return PerturbationBudget("linf" if norm == "linf" else "l2", eps)
+def budget_of(network: str, norm: Norm) -> PerturbationBudget:
+    """EPS_DEFENDED; smaller for an undefended network, where those leave nothing to compare."""
+    return PerturbationBudget(norm, EPS.get(network.rpartition("-seed")[0], EPS_DEFENDED)[norm])
 
 
 def attack_seeds_of(network: str, attack: str) -> int:
@@ -160,26 +168,32 @@ class _Unbreakable(nn.Module):
 def protocol(bench: Any) -> None:
     """Passes that a never-broken sample costs, member by member, ours and the reference's."""
     x, y = bench.x[:4].contiguous(), torch.zeros(4, dtype=torch.int64)
-    for member in STANDARD:
-        bench.measure("protocol", {"attack": member}, functools.partial(_passes, member, x, y))
+    for version, norm in PROTOCOL:
+        budget = budget_of("", norm)
+        for text in AUTOATTACK[version][norm].split(","):
+            key = {"suite": version, "budget": str(budget), "attack": text}
+            bench.measure("protocol", key, functools.partial(_passes, text, version, budget, x, y))
 
 
-def _passes(member: str, x: torch.Tensor, y: torch.Tensor) -> dict[str, Any]:
+def _passes(
+    text: str, version: Protocol, budget: PerturbationBudget, x: torch.Tensor, y: torch.Tensor
+) -> dict[str, Any]:
     # said to be random: Square then asks about every window, also about one that changes nothing
     target = Target(
         _Unbreakable(), name="unbreakable", digest="", input_shape=(1, 28, 28), num_classes=10, deterministic=False
     )
-    plans = parse_attacks(f"{member}:minimize=false" if member == "fab-t" else member)
-    (row,) = run_suite(target, x, y, budget=PerturbationBudget("linf", 0.3), attacks=plans, seed=0).rows
+    plans = parse_attacks(text, budget.norm)
+    member = plans[0].name
+    (row,) = run_suite(target, x, y, budget=budget, attacks=plans, seed=0).rows
     counted = Counted(_Unbreakable())
-    found = reference(counted, 0.3, 0, [])
+    found = reference(counted, budget, 0, [], version)
     with silent():  # the checks and the clean pass that every evaluation begins with
         found.run_standard_evaluation(x, y, batch_size=len(x))
         before = counted.forwarded, counted.backwarded
         found.attacks_to_run = [member]
         found.run_standard_evaluation(x, y, batch_size=len(x))
     theirs = counted.forwarded - 2 * before[0], counted.backwarded - 2 * before[1]
-    declared = COSTS[member](plans[0].settings, "linf", 10)
+    declared = COSTS[member](plans[0].settings, budget.norm, 10)
     return {
         "ours": [row.forward_passes // len(x), row.backward_passes // len(x)],
         "declared": [declared.forward + 1, declared.backward],  # and the verification
@@ -241,12 +255,15 @@ def fgsm_speed(bench: Any) -> None:
     _speed(bench, "fgsm-speed", "fgsm", budget, ("foolbox", "torchattacks", "art"), True)
 
 
-def _reference_round(network: nn.Module, judge: Target, bench: Any, eps: float, seed: int) -> Round:
+def _reference_round(
+    network: nn.Module, judge: Target, bench: Any, budget: PerturbationBudget, seed: int, version: Protocol = "standard"
+) -> Round:
     began, spent = time.perf_counter(), time.process_time()  # it ends with its own robust accuracy
     with silent():
-        x_adv = reference(network, eps, seed).run_standard_evaluation(bench.x, bench.y, batch_size=250)[0]
+        found = reference(network, budget, seed, version=version)
+        x_adv = found.run_standard_evaluation(bench.x, bench.y, batch_size=250)[0]
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - spent
-    return Round(verified(judge, x_adv, bench.x, bench.y, PerturbationBudget("linf", eps)), seconds, cpu_seconds)
+    return Round(verified(judge, x_adv, bench.x, bench.y, budget), seconds, cpu_seconds)
 
 
 def autoattack_speed(bench: Any) -> None:
@@ -254,8 +271,7 @@ def autoattack_speed(bench: Any) -> None:
 
     The reference runs once for both, as documented and with our compute settings.
     """
-    name, eps = bench.arguments.speed_network, 0.3
-    budget = PerturbationBudget("linf", eps)
+    name, budget = bench.arguments.speed_network, PerturbationBudget("linf", 0.3)
     plain = bench.target(name)
     for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
         target = bench.target(name, search_dtype=dtype)
@@ -270,7 +286,7 @@ def autoattack_speed(bench: Any) -> None:
                 @functools.cache
                 def theirs(our_compute: bool = our_compute, dtype: torch.dtype = dtype, pair: int = pair) -> Round:
                     network = peers_network(plain, our_compute=our_compute, dtype=dtype)
-                    return _reference_round(network, plain, bench, eps, pair)
+                    return _reference_round(network, plain, bench, budget, pair)
 
                 facts = {"network": name, "dtype": str(dtype), "pair": pair, "budget": str(budget),
                          "peer": "pyautoattack", "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
@@ -307,7 +323,7 @@ def autoattack_seeds(bench: Any) -> None:
 
             def work(seed: int = seed, target: Target = target, network: nn.Module = network) -> dict[str, Any]:
                 mine = run_ours(target, "autoattack", bench.x, bench.y, budget, seed, whole=True)
-                theirs = _reference_round(network, target, bench, 0.3, seed)
+                theirs = _reference_round(network, target, bench, budget, seed)
                 return {
                     **compare(mine.robust, theirs.robust),
                     "ours_seconds": round(mine.seconds, 2),
@@ -315,6 +331,34 @@ def autoattack_seeds(bench: Any) -> None:
                 }
 
             bench.measure("autoattack-seeds", {"network": name, "attack_seed": seed, "peer": "pyautoattack"}, work)
+
+
+def autoattack_norms(bench: Any) -> None:
+    """The suites in l2 and l1, and `plus`, against the reference: on the same network, images and seed."""
+    for name in bench.arguments.names.split(","):
+        target = bench.target(name, search_dtype=bench.compute.search_dtype)
+
+        @functools.cache
+        def theirs(version: Protocol, budget: PerturbationBudget, target: Target = target) -> Round:
+            return _reference_round(peers_network(target, our_compute=True), target, bench, budget, 0, version)
+
+        for suite, norm, version in SUITES_ELSEWHERE:
+            budget = budget_of(name, norm)
+
+            def work(
+                suite: str = suite,
+                budget: PerturbationBudget = budget,
+                version: Protocol = version,
+                target: Target = target,
+            ) -> dict[str, Any]:
+                mine, other = run_ours(target, suite, bench.x, bench.y, budget, 0, whole=True), theirs(version, budget)
+                return compare(mine.robust, other.robust) | {
+                    "ours_seconds": round(mine.seconds, 2),
+                    "peer_seconds": round(other.seconds, 2),
+                }
+
+            key = {"network": name, "suite": suite, "budget": str(budget), "attack_seed": 0, "peer": "pyautoattack"}
+            bench.measure("autoattack-norms", key, work)
 
 
 def fast_seeds(bench: Any) -> None:
@@ -405,7 +449,7 @@ def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:
     if side == "ours":
         run_ours(target, "autoattack" if attack == "autoattack" else our_list(PGD40, 0.3), x, y, budget, 0)
     elif attack == "autoattack":
-        _reference_round(peers_network(target, our_compute=False), target, bench, 0.3, 0)
+        _reference_round(peers_network(target, our_compute=False), target, bench, budget, 0)
     else:
         run_peer(PEERS[attack, side], peers_network(target, our_compute=False), target, x, y, budget, 0, 256)
 
@@ -456,6 +500,7 @@ ROWS: dict[str, Callable[[Any], None]] = {
     "fgsm-speed": fgsm_speed,
     "autoattack-speed": autoattack_speed,
     "autoattack-seeds": autoattack_seeds,
+    "autoattack-norms": autoattack_norms,
     "fast-seeds": fast_seeds,
     "precision": precision,
     "memory": memory,

@@ -17,6 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.red.evasion.autoattack import Protocol
+
 PeerAttack = Callable[[nn.Module, Tensor, Tensor, float, int, int], Tensor]
 VERSIONS = ("foolbox", "adversarial-robustness-toolbox", "torchattacks", "pyautoattack")
 
@@ -25,7 +28,7 @@ VERSIONS = ("foolbox", "adversarial-robustness-toolbox", "torchattacks", "pyauto
 class Settings:
     """What both sides are given. Our own list is `ours`, with `{step_rel}` for `step` in eps and `{queries}`."""
 
-    norm: str
+    norm: Norm
     ours: str
     steps: int = 0
     step: float = 0.0
@@ -153,30 +156,50 @@ def _torchattacks(name: str, *, takes_eps: bool = True, seeded: bool = False, **
 # --- pyautoattack -----------------------------------------------------------------------------------------------------
 
 
-def reference(network: nn.Module, eps: float, seed: int, attacks: list[str] | None = None) -> Any:
-    """AutoAttack standard (or some of its members) with its parameters asserted against the protocol of 2003.01690."""
+_STANDARD: dict[str, Any] = {
+    "members": ["apgd-ce", "apgd-t", "fab-t", "square"],
+    "apgd-ce": {"n_iter": 100, "n_restarts": 1, "eot_iter": 1, "thr_decr": 0.75, "use_largereps": False},
+    "apgd-t": {"n_iter": 100, "n_restarts": 1, "n_target_classes": 9, "thr_decr": 0.75, "use_largereps": False},
+    "fab": {"n_iter": 100, "n_restarts": 1, "n_target_classes": 9},
+    "square": {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8},
+}
+_L1 = _STANDARD | {
+    "apgd-ce": _STANDARD["apgd-ce"] | {"n_restarts": 5, "use_largereps": True},
+    "apgd-t": _STANDARD["apgd-t"] | {"n_target_classes": 5, "use_largereps": True},
+}
+_PLUS = _STANDARD | {
+    "members": ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"],
+    "apgd-ce": _STANDARD["apgd-ce"] | {"n_restarts": 5},
+    "fab": _STANDARD["fab"] | {"n_restarts": 5},  # before `fab-t` the reference goes back to 1
+}
+PROTOCOL: dict[tuple[Protocol, Norm], dict[str, Any]] = {
+    ("standard", "linf"): _STANDARD,
+    ("standard", "l2"): _STANDARD,
+    ("standard", "l1"): _L1,
+    ("plus", "linf"): _PLUS,
+    ("plus", "l2"): _PLUS,
+}
+"""(version, norm) -> members in order and their parameters, by 2003.01690 and, for l1, 2103.01208."""
+
+
+def reference(
+    network: nn.Module, budget: PerturbationBudget, seed: int, attacks: list[str] | None = None,
+    version: Protocol = "standard",
+) -> Any:  # fmt: skip
+    """AutoAttack (or some of its members) with its parameters asserted against the protocol."""
     from pyautoattack import AutoAttack
 
     logging.getLogger("auto-attack").setLevel(logging.ERROR)
-    found = AutoAttack(network, eps=eps, norm="Linf", seed=seed, version="standard")
-    parameters = {
-        "members": list(found.attacks_to_run),
-        "apgd": (found.apgd.n_iter, found.apgd.n_restarts, found.apgd.eot_iter, found.apgd.thr_decr),
-        "apgd-t": (found.apgd_targeted.n_iter, found.apgd_targeted.n_restarts, found.apgd_targeted.n_target_classes),
-        "fab-t": (found.fab.n_iter, found.fab.n_restarts, found.fab.n_target_classes),
-        "square": (found.square.n_queries, found.square.n_restarts, found.square.p_init),
-        "eps": {found.apgd.eps, found.apgd_targeted.eps, found.fab.eps, found.square.eps},
-    }
-    protocol = {
-        "members": ["apgd-ce", "apgd-t", "fab-t", "square"],
-        "apgd": (100, 1, 1, 0.75),
-        "apgd-t": (100, 1, 9),
-        "fab-t": (100, 1, 9),
-        "square": (5000, 1, 0.8),
-        "eps": {eps},
+    found = AutoAttack(network, eps=budget.eps, norm=budget.norm.capitalize(), seed=seed, version=version)
+    parts = {"apgd-ce": found.apgd, "apgd-t": found.apgd_targeted, "fab": found.fab, "square": found.square}
+    protocol = PROTOCOL[version, budget.norm]
+    parameters = {"members": list(found.attacks_to_run)} | {
+        name: {parameter: getattr(part, parameter) for parameter in protocol[name]} for name, part in parts.items()
     }
     if parameters != protocol:
         raise SystemExit(f"pyautoattack departs from the protocol: {parameters} instead of {protocol}")
+    if {(part.norm, part.eps) for part in parts.values()} != {(found.norm, budget.eps)}:
+        raise SystemExit(f"pyautoattack attacks in another budget than {budget}")
     if attacks is not None:
         found.attacks_to_run = attacks
     return found
@@ -184,7 +207,7 @@ def reference(network: nn.Module, eps: float, seed: int, attacks: list[str] | No
 
 def _pyautoattack(member: str, queries: int = 5000) -> PeerAttack:
     def run(network: nn.Module, x: Tensor, y: Tensor, eps: float, seed: int, batch: int) -> Tensor:
-        found = reference(network, eps, seed, [member])
+        found = reference(network, PerturbationBudget("linf", eps), seed, [member])
         found.square.n_queries = queries
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -23,8 +23,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = Path(tempfile.gettempdir())
 ROWS = (
-    "quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds", "fast-seeds", "precision",
-    "memory", "profile",
+    "quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds", "autoattack-norms",
+    "fast-seeds", "precision", "memory", "profile",
 )  # fmt: skip
 IN_PEERS = "SECURE_AI_BENCH_PEERS"  # set in the process that runs in the peers' environment
 
@@ -33,7 +33,9 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--networks", type=Path, default=TEMPORARY / "secure-ai-networks")
-    parser.add_argument("--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="networks of the quality rows")
+    parser.add_argument(
+        "--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="quality, autoattack-norms, precision"
+    )
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="quality, memory: only these, e.g. fgsm,pgd")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
@@ -140,7 +142,7 @@ def in_peers_environment(arguments: argparse.Namespace) -> int:
 def command(a: argparse.Namespace) -> str:
     """What was asked for, without the folders of this machine."""
     words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
-    if "quality" in a.rows.split(","):
+    if {"quality", "autoattack-norms"} & set(a.rows.split(",")):
         words.append(f"--names {a.names}")
     words += [f"--{name} {value}" for name, value in (("attacks", a.attacks), ("peers", a.peers)) if value]
     if "-seeds" in a.rows:

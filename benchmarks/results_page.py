@@ -415,6 +415,8 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quality": ("The same attack, the same settings",
                 ("network", "budget", "attack", "peer", "seeds", *PAIRED, "peer_forward_a_sample")),
     "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED, *TIMES)),
+    "autoattack-norms": ("The suites in other norms, and `plus`, against the reference",
+                         ("network", "suite", "budget", *PAIRED, *TIMES)),
     "autoattack-weak": ("AutoAttack where little is robust",
                         ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-speed": ("AutoAttack and `fast` against the reference",
@@ -426,7 +428,8 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "precision": ("The suite `fast`: a bfloat16 search (ours) against a float32 one (peer)",
                   ("network", "budget", "attack_seed", *PAIRED, "left", "broken_again_in_float32")),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib", "peaks_mib")),
-    "protocol": ("Passes of a never-broken sample, forward/backward", ("attack", "ours", "declared", "peer")),
+    "protocol": ("Passes of a never-broken sample, forward/backward",
+                 ("suite", "budget", "attack", "ours", "declared", "peer")),
     "profile": ("A step of PGD beside a bare forward and backward pass",
                 ("network", "dtype", "n", "step_ms", "bare_ms", "overhead")),
 }  # fmt: skip

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.findings import Finding, Outcome, Severity, exceeds
-from secure_ai.core.results import Measurement, Rate, rate, rate_from_json, rate_or_reason
+from secure_ai.core.results import Measurement, Rate, rate, rate_or_reason
 from secure_ai.core.trust import Trust, Verdict
 
 RATE_KEYS = {"value", "ci_low", "ci_high", "n", "successes"}
@@ -23,7 +23,7 @@ def test_a_rate_survives_json(n: int, data: st.DataObject) -> None:
     measured = rate(data.draw(st.integers(0, n)), n)
     content = json.loads(json.dumps(measured.as_json(), allow_nan=False))
     assert set(content) == RATE_KEYS
-    assert rate_from_json(content) == measured
+    assert Rate(**content) == measured
     assert measured.value == measured.successes / n
 
 
@@ -33,7 +33,7 @@ def test_a_rate_over_nothing_says_why() -> None:
         "value": None, "ci_low": None, "ci_high": None, "n": 0, "successes": 0,
         "reason": "no sample was correct before",
     }  # fmt: skip
-    assert rate_from_json(empty.as_json()) == empty
+    assert Rate(**empty.as_json()) == empty
     assert str(empty) == "none (no sample was correct before)"
     with pytest.raises(EmptyDenominatorError):
         rate(0, 0)

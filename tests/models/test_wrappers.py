@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from secure_ai.core.errors import TargetError
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import to_channels_last
-from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits, unwrapped
+from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 
 
 class Probabilities(nn.Module):
@@ -48,12 +48,6 @@ def test_features_pass_through_where_there_are_any() -> None:
         assert torch.equal(target_of(wrap(Probabilities())).features(x), x.flatten(1))
         with pytest.raises(TargetError, match="no features"):
             target_of(wrap(nn.Linear(4, 3))).features(x)
-
-
-def test_the_network_inside_is_found_again() -> None:
-    network = Probabilities()
-    assert unwrapped(contiguous_input(logits_from_probabilities(network))) is network
-    assert unwrapped(network) is network
 
 
 def test_contiguous_input_undoes_channels_last_for_one_channel_too() -> None:

@@ -104,3 +104,13 @@ def test_a_gate_reads_the_trust_of_the_subject_and_not_of_built_in_networks(samp
     report = sample.subject_report(0.97, trust=doubtful)
     report["models"][0]["role"] = "baseline"
     assert gate_report(report, "low") == 0
+
+
+def test_a_run_that_was_not_completed_passes_no_gate(sample: ModuleType) -> None:
+    report = sample.subject_report(0.97)
+    assert gate_report(report, "low") == 0
+    report["run"]["complete"] = False
+    assert gate_report(report, "low") == 3
+    assert gate_report(report, "never") == 0
+    report["measurements"] = []
+    assert gate_report(report, "low") == 3

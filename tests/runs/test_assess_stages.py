@@ -49,6 +49,11 @@ def test_code_with_a_weights_file_is_reused_until_a_file_below_it_changes(net: P
     assert before == code_of(spec)
     (net.parent / "parts" / "layer.py").write_text("WIDTH = 2\n")
     assert code_of(spec) != before
+    environment = net.parent / ".venv" / "lib"
+    environment.mkdir(parents=True)
+    for number in range(assess.MAX_FILES):
+        (environment / f"library{number}.py").touch()
+    assert code_of(spec) == code_of(spec) != before
     for number in range(assess.MAX_FILES):
         (net.parent / f"more{number}.py").touch()
     assert code_of(spec).startswith("not reused")

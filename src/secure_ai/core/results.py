@@ -57,18 +57,6 @@ def rate_or_reason(successes: int, n: int, reason: str) -> Rate:
     return rate(successes, n) if n else Rate(None, None, None, 0, 0, reason)
 
 
-def rate_from_json(content: dict[str, Any]) -> Rate:
-    """The inverse of `Rate.as_json`."""
-    return Rate(
-        content["value"],
-        content["ci_low"],
-        content["ci_high"],
-        content["n"],
-        content["successes"],
-        content.get("reason", ""),
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """One measured rate of one model: the entry of `measurements` in report.json.

@@ -97,10 +97,3 @@ def contiguous_input(network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return _Contiguous(network)
-
-
-def unwrapped(network: nn.Module) -> nn.Module:
-    """The network inside every wrapper of this module: the one to train and to save."""
-    while isinstance(network, Wrapped):
-        network = network.network
-    return network

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.findings import FailOn, Severity, gate
 from secure_ai.core.results import at_the_budget
 from secure_ai.core.trust import Verdict as TrustVerdict
@@ -57,10 +58,8 @@ def verdict(report: Report) -> VerdictLine:
 
 
 def lowest_robust(measurements: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The measurement with the lowest robust accuracy at the budget asked for, or None without any."""
-    robust = [
-        m for m in at_the_budget(measurements) if m["metric"] == "robust_accuracy" and m["value"]["value"] is not None
-    ]
+    """The measurement with the lowest robust accuracy, or None without any."""
+    robust = [m for m in measurements if m["metric"] == "robust_accuracy" and m["value"]["value"] is not None]
     return min(robust, key=lambda m: float(m["value"]["value"]), default=None)
 
 
@@ -71,9 +70,11 @@ def of_subject(report: Report) -> list[Mapping[str, Any]]:
 
 
 def gate_report(report: Report, fail_on: FailOn) -> int:
-    """The exit code of `--fail-on` for a finished run."""
+    """The exit code of `--fail-on` for a run; one that was not completed passes no gate either."""
     verdicts = [m["trust"]["verdict"] for m in of_subject(report) if m["metric"] == "robust_accuracy" and m["trust"]]
-    return gate(report["findings"], fail_on, verdicts)
+    code = gate(report["findings"], fail_on, verdicts)
+    unfinished = fail_on != "never" and not report["run"]["complete"]
+    return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 
 
 def _subject(report: Report) -> VerdictLine:
@@ -123,7 +124,7 @@ def _contradiction(row: Mapping[str, Any]) -> str:
 
 def _measured_only(report: Report) -> VerdictLine:
     why = cell(report["run"].get("deviates") or "no published figure was compared")
-    lowest = lowest_robust(report["measurements"])
+    lowest = lowest_robust(at_the_budget(report["measurements"]))
     if lowest is None:
         count = plural(len(report["measurements"]), "rate")
         return VerdictLine("MEASURED", f"{count}, none under attack; {why}.", "unclear")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,7 @@ SLOWER_THAN_FAST = 10  # any other suite; measured of AutoAttack on the PGD-trai
 
 
 def _code(arch: str | None, model: str | None) -> str:
-    """The user's code in a stage's key: every `.py` file in the folder of FILE.py and below.
+    """The user's code in a stage's key: every `.py` file in the folder of FILE.py and below, but in hidden ones.
 
     Not reused where that is not all that makes the network: a module, code that makes weights of its own or asks a
     service (no model file), more files than are looked at.
@@ -30,7 +33,7 @@ def _code(arch: str | None, model: str | None) -> str:
     if arch is None:
         return ""
     parsed = read_arch(arch)
-    files = sorted(Path(parsed.folder).rglob("*.py")) if parsed.folder else []
+    files = sorted(itertools.islice(_python_files(parsed.folder), MAX_FILES + 1)) if parsed.folder else []
     if parsed.module or (parsed.code_sha256 and model is None) or len(files) > MAX_FILES:
         return f"not reused: {time.time_ns()}"
     digest = hashlib.sha256(parsed.code_sha256.encode())
@@ -38,6 +41,13 @@ def _code(arch: str | None, model: str | None) -> str:
         name = path.relative_to(parsed.folder).as_posix()
         digest.update(name.encode() + b"\0" + read_file(path, max_bytes=MAX_CODE_BYTES).sha256.encode())
     return digest.hexdigest()
+
+
+def _python_files(folder: str) -> Iterator[Path]:
+    """The `.py` files in `folder` and below, hidden folders left out: a `.venv` holds no code of the network's own."""
+    for here, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(here, name) for name in files if name.endswith(".py"))
 
 
 def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[Stage]:

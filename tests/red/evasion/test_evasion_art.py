@@ -23,6 +23,37 @@ LINF = PerturbationBudget("linf", 0.05)
 PGD = "art:ProjectedGradientDescent:max_iter=10:eps_step=0.0125"
 
 
+# so few passes as break images that lie close to a boundary; what is not named does so by ART's defaults
+QUICK = {
+    "AutoConjugateGradient": "max_iter=10:nb_random_init=1",
+    "AutoProjectedGradientDescent": "max_iter=10:nb_random_init=1",
+    "BasicIterativeMethod": "max_iter=10",
+    "BoundaryAttack": "max_iter=20:num_trial=5:sample_size=5",
+    "CarliniL0Method": "max_iter=5:binary_search_steps=1:initial_const=10.0:learning_rate=0.5",
+    "CarliniL2Method": "max_iter=5:binary_search_steps=3:initial_const=1.0",
+    "CarliniLInfMethod": "max_iter=10:decrease_factor=0.5:const_factor=20.0:initial_const=0.1",
+    "DeepFool": "max_iter=10",
+    "ElasticNet": "max_iter=10:binary_search_steps=1:initial_const=10.0:learning_rate=0.1",
+    "HopSkipJump": "max_iter=2:max_eval=50:init_eval=10",
+    "MomentumIterativeMethod": "max_iter=10",
+    "NewtonFool": "max_iter=20:eta=0.1",
+    "PixelAttack": "th=60:max_iter=20",
+    "ProjectedGradientDescent": "max_iter=10",
+    "ProjectedGradientDescentNumpy": "max_iter=10",
+    "ProjectedGradientDescentPyTorch": "max_iter=10",
+    "RescalingAutoConjugateGradient": "max_iter=10:nb_random_init=1",
+    "SignOPTAttack": "max_iter=5:query_limit=300",
+    "SimBA": "max_iter=200:epsilon=0.2",
+    "SpatialTransformation": "max_translation=30.0:num_translations=5:max_rotation=60.0:num_rotations=5",
+    "SquareAttack": "max_iter=50",
+    "ThresholdAttack": "th=128:max_iter=5",
+    "UniversalPerturbation": "attacker=fgsm:max_iter=2:delta=0.01",
+    "VirtualAdversarialMethod": "max_iter=5:finite_diff=0.1",
+    "ZooAttack": "max_iter=20:binary_search_steps=1:nb_parallel=50:learning_rate=0.1:initial_const=10.0"
+    ":use_resize=false:use_importance=false",
+}
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _art_is_installed() -> None:
     pytest.importorskip("art", reason="the extra `art`")
@@ -40,6 +71,16 @@ def call(plan: AttackPlan, case: Any, *, seed: int = 0, budget: PerturbationBudg
             case.target, case.x, case.y, budget=budget, generator=torch.Generator().manual_seed(seed),
             **settings, **more
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ART_ATTACKS)
+def test_every_attack_of_the_table_runs_and_finds_what_is_near(cnn_case: Callable[..., Any], name: str) -> None:
+    case, norms = cnn_case(2), ART_ATTACKS[name].norms
+    budget = PerturbationBudget("l2", 5.0) if "l2" in norms else PerturbationBudget("linf", 0.5)
+    plans = parse_attacks(f"art:{name}:{QUICK[name]}" if name in QUICK else f"art:{name}", budget.norm)
+    (row,) = run_suite(case.target, case.x, case.y, budget=budget, attacks=plans, seed=0).rows
+    assert (row.attempted, row.broken) == (2, 2)
+    assert (row.backward_passes > 0) <= (row.plan.entry.knowledge == "white-box")
 
 
 def test_its_pgd_walks_where_ours_does(cnn_case: Callable[..., Any]) -> None:
@@ -74,7 +115,16 @@ def test_judged_by_the_harness_and_counted_by_the_target(cnn_case: Callable[...,
     assert parse_attacks(theirs.plan.text)[0].text == theirs.plan.text
 
 
-@pytest.mark.parametrize("text", [PGD + ":num_random_init=1", "art:SquareAttack:max_iter=5", "art:SimBA:max_iter=5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        PGD + ":num_random_init=1",
+        "art:SquareAttack:max_iter=5",
+        "art:SimBA:max_iter=5",
+        "art:HopSkipJump:max_iter=1:max_eval=20:init_eval=4",
+        "art:BoundaryAttack:max_iter=2:num_trial=2:sample_size=2",
+    ],
+)
 def test_a_result_depends_on_the_seed_and_not_on_who_is_active(cnn_case: Callable[..., Any], text: str) -> None:
     case, few = cnn_case(4), torch.tensor([True, False] * 2)
     plan = plan_of(text)
@@ -94,6 +144,7 @@ def test_global_generators_are_left_as_they_were(cnn_case: Callable[..., Any], c
     np.random.seed(5), random.seed(5), torch.manual_seed(5)
     call(plan_of(PGD + ":num_random_init=1"), cnn_case(8))
     assert (np.random.rand(), random.random(), float(torch.rand(()))) == expected
+    assert np.random.RandomState.__module__ == "numpy.random.mtrand"
     assert capfd.readouterr() == ("", "")
 
 

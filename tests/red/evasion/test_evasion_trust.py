@@ -12,8 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.errors import EmptyDenominatorError
-from secure_ai.core.results import rate, rate_or_reason
 from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict
 from secure_ai.models.target import Target
 from secure_ai.red.evasion import strength
@@ -22,7 +20,7 @@ from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.trust import judge_examples, judge_suite, lowest_claim
+from secure_ai.red.evasion.trust import judge_examples, judge_suite
 
 LINF = PerturbationBudget("linf", 0.02)
 GOOD = GradientHealth(1000, 0, 0)
@@ -388,12 +386,3 @@ def test_noise_that_beats_a_masked_model_is_seen(
     text, wide = "pgd:steps=3:random_start=false,noise:draws=50", PerturbationBudget("linf", 0.3)
     assert of(judge_suite(run(masked, text, budget=wide)), "black-box-beats-white-box").outcome is CheckOutcome.FAIL
     assert of(judge_suite(run(case, text, budget=wide)), "black-box-beats-white-box").outcome is CheckOutcome.PASS
-
-
-def test_the_lowest_rate_is_the_claim() -> None:
-    rates = {"transferred": rate(9922, 10_000), "white-box fgsm": rate(590, 10_000), "pgd-40": rate(0, 10_000)}
-    assert lowest_claim(rates) == ("pgd-40", rates["pgd-40"])
-    assert lowest_claim({**rates, "pgd-40": rate(9930, 10_000)})[0] == "white-box fgsm"
-    assert lowest_claim({"a": rate_or_reason(0, 0, "not run"), "b": rate(5, 10)})[0] == "b"
-    with pytest.raises(EmptyDenominatorError):
-        lowest_claim({"a": rate_or_reason(0, 0, "not run")})

@@ -2,8 +2,8 @@
 
 `art:ProjectedGradientDescent:max_iter=40:eps_step=0.01`. The table is closed: an attack of the toolbox is offered when
 it turns one image of a classifier into one image, can be set up with plain values, and runs with nothing installed but
-ART (its AutoAttack does not; `autoattack` is our own). ART itself is imported when the
-first of its attacks is named.
+ART and what this package needs (docs/attacks.md says which are left out). ART itself is imported when the first of its
+attacks is named.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ ART_ATTACKS: dict[str, ArtAttack] = {
     "DeepFool": ArtAttack("white-box", ANY_NORM),
     "ElasticNet": ArtAttack("white-box", ANY_NORM),
     "FastGradientMethod": ArtAttack("white-box", P_NORMS),
-    "GeoDA": ArtAttack("decision-based", P_NORMS, alone=True),
     "HopSkipJump": ArtAttack("decision-based", ("linf", "l2"), alone=True),
     "MomentumIterativeMethod": ArtAttack("white-box", P_NORMS),
     "NewtonFool": ArtAttack("white-box", ANY_NORM),
@@ -55,10 +54,14 @@ ART_ATTACKS: dict[str, ArtAttack] = {
     "SpatialTransformation": ArtAttack("score-based", ANY_NORM),
     "SquareAttack": ArtAttack("score-based", ("linf", "l2")),  # it takes l1 and then does nothing
     "ThresholdAttack": ArtAttack("score-based", ANY_NORM, alone=True),
+    "UniversalPerturbation": ArtAttack("white-box", ("linf", "l2")),
     "VirtualAdversarialMethod": ArtAttack("white-box", ("l2",), probabilities=True),
-    "ZooAttack": ArtAttack("score-based", ANY_NORM),
+    "ZooAttack": ArtAttack("score-based", ANY_NORM, alone=True),  # in a batch it indexes one image with all of them
 }
 """ART's class name -> what it may know, the budgets it fits, how it is run."""
+
+INSTEAD: dict[str, dict[str, Setting]] = {"PixelAttack": {"es": 1}, "ThresholdAttack": {"es": 1}}
+"""Where ART's default needs a package that nothing here brings (`cma`): differential evolution instead."""
 
 OURS = frozenset({"eps", "norm", "targeted", "batch_size", "verbose", "summary_writer"})
 """What the budget, the target label and the batch decide, or what would print or write files."""
@@ -84,6 +87,7 @@ def art_plan(words: Sequence[str]) -> AttackPlan:
         raise refusal("unknown attack of ART", expected=", ".join(ART_ATTACKS), got=name or "nothing",
                        hint=nearest(name, ART_ATTACKS))  # fmt: skip
     known, settings = _settings_of(art_class(name))
+    settings |= INSTEAD.get(name, {})
     given: set[str] = set()
     for assignment in assignments:
         key, equals, text = assignment.partition("=")

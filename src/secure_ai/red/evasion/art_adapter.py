@@ -162,17 +162,26 @@ def _generated(maker: Any, x: Tensor, aims: Tensor | None, where: str) -> Tensor
     return torch.from_numpy(found).clamp(0, 1)
 
 
+class _Repeatable(np.random.RandomState):
+    """What `RandomState()` makes while an attack runs: two of ART's ask for one without a seed."""
+
+    def __init__(self, seed: int | None = None) -> None:
+        super().__init__(np.random.randint(2**32, dtype=np.uint32) if seed is None else seed)
+
+
 @contextlib.contextmanager
 def _seeded_globals(seed: int) -> Iterator[None]:
-    """Global generators seeded inside, and after that as they were."""
-    numpy_state, python_state = np.random.get_state(), random.getstate()
+    """Global generators, and those made without a seed, seeded inside, and after that as they were."""
+    numpy_state, python_state, made = np.random.get_state(), random.getstate(), np.random.RandomState
     with torch.random.fork_rng(devices=[]):
         np.random.seed(seed)
         random.seed(seed)
         torch.default_generator.manual_seed(seed)
+        setattr(np.random, "RandomState", _Repeatable)  # noqa: B010  # a type, to mypy
         try:
             yield
         finally:
+            setattr(np.random, "RandomState", made)  # noqa: B010
             np.random.set_state(numpy_state)
             random.setstate(python_state)
 

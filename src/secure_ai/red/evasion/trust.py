@@ -5,10 +5,8 @@ Every sentence of evidence is made from the numbers that decided it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from secure_ai.core.errors import EmptyDenominatorError
-from secure_ai.core.results import Rate
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.red.evasion.access import access_check
@@ -88,22 +86,6 @@ def judge_examples(score: ExamplesScore) -> Trust:
     """The verdict on an accuracy under saved examples: broken as robustness if they were made for another network."""
     strength = check("suite-strength", False, f"{score.n} saved examples are one fixed attempt a sample, not a suite")
     return judge([sample_size_check(score.n), _origin(score.made_for, score.model_digest), strength], breaking=BREAKING)
-
-
-def lowest_claim(rates: Mapping[str, Rate]) -> tuple[str, Rate]:
-    """The claim for a defended network: the lowest of its measured accuracies, with its name; on a tie the first.
-
-    Args:
-        rates: e.g. those on transferred examples, under white-box FGSM and under white-box PGD-40.
-
-    Raises:
-        EmptyDenominatorError: none of them has a value.
-    """
-    measured = [(rate.value, name) for name, rate in rates.items() if rate.value is not None]
-    if not measured:
-        raise EmptyDenominatorError("no accuracy to claim", expected="at least one measured rate", got=", ".join(rates))
-    name = min(measured, key=lambda pair: pair[0])[1]
-    return name, rates[name]
 
 
 def _made_for(result: SuiteResult) -> str:
