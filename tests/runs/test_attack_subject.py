@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from torch import nn
 
 import secure_ai
+from secure_ai.cli.main import run_command
 from secure_ai.core.errors import UsageError
 from secure_ai.core.trust import CheckOutcome
 from secure_ai.models.tensors import state_digest
@@ -23,6 +26,17 @@ def rows() -> nn.Sequential:
     weight[torch.arange(4), torch.arange(4)] = 1
     network[1].weight.data = weight.flatten(1)
     return network
+
+
+ROWS_AS_CODE = """
+import torch
+from torch import nn
+
+def factory():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 4, bias=False))
+    network[1].weight.data = torch.eye(4).repeat_interleave(4, dim=1)
+    return network
+"""
 
 
 @pytest.fixture
@@ -60,6 +74,23 @@ def test_a_callable_is_attacked_by_its_scores_and_its_examples_can_be_saved(data
     with np.load(saved) as arrays:
         assert network(torch.from_numpy(arrays["x_adv"])).argmax(1).ne(torch.from_numpy(arrays["y"])).all()
         assert arrays["complete"].all()
+
+
+def test_a_finding_names_the_command_that_finds_it_again(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = tmp_path / "a net.py"
+    code.write_text(ROWS_AS_CODE)
+    spec = ModelSpec(arch=f"{code}:factory", std=(0.3,))
+    report = secure_ai.attack(spec, data, norm="linf", eps="0.4", attack="pgd:steps=5", n=20, seed=3)
+    (finding,) = report.findings
+    tool, *words = shlex.split(finding["reproduce"])
+    assert tool == "secure-ai"
+    assert run_command([*words, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert {**again, "attacks": None} == {**report.as_json(), "attacks": None}
+    in_python = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5")
+    assert [found["reproduce"] for found in in_python.findings] == [""]
 
 
 def test_an_interruption_of_the_checks_keeps_the_finished_suite(

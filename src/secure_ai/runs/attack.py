@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -56,6 +57,7 @@ class AttackReport:
         preflight: the checks made on the target before anything was attacked.
         fixes: what preflight changed so that the network could be attacked.
         surrogate: the network that `transfer` made its examples on; its passes are counted apart from the target's.
+        command: the line that does the same again; empty for a model that was handed over in Python.
     """
 
     model: LoadedModel
@@ -67,6 +69,7 @@ class AttackReport:
     fixes: tuple[str, ...]
     seed: int
     surrogate: Target | None = None
+    command: str = ""
 
     @property
     def findings(self) -> list[dict[str, Any]]:
@@ -79,7 +82,7 @@ class AttackReport:
             value=self.result.robust_accuracy,
             protocol=f"worst case over {names}",
             stage="attack",
-            replay="",
+            replay=self.command,
             budget=self.budget,
             trust=self.trust,
         )
@@ -206,7 +209,16 @@ def attack(
             result = replace(result, interruption=interruption)
     trust = judge_suite(result, gradients=gradients, more=more)
     fixes = (*loaded.notes, *checked.fixes)
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other)
+    options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
+    command = _command(model, surrogate, options | {"precision": precision}) if isinstance(model, ModelSpec) else ""
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other, command)
+
+
+def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str, object]) -> str:
+    """The command line that does the same again; an option that is None was not given."""
+    other = {} if surrogate is None else {"surrogate": surrogate.model, "surrogate-arch": surrogate.arch}
+    given = [(name, value) for name, value in {**options, **other}.items() if value is not None]
+    return shlex.join(["secure-ai", "attack", *model.words(), *(w for n, v in given for w in (f"--{n}", str(v)))])
 
 
 def _refuse_early(attack: str, budget: PerturbationBudget, dataset: Dataset, surrogate: ModelSpec | None) -> None:
