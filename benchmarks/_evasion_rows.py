@@ -235,6 +235,7 @@ def _speed(bench: Any, row: str, attack: str, budget: PerturbationBudget, peers:
                     return found | {"n": len(x), "batches": [mine, other], "images_a_second": speed, "load": _load()}
 
                 key = {"network": name, "peer": peer, "budget": str(budget), "dtype": str(dtype),
+                       "pairs": bench.arguments.pairs,
                        "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
                 bench.measure(row, key, work)
 
@@ -343,6 +344,8 @@ def autoattack_norms(bench: Any) -> None:
             return _reference_round(peers_network(target, our_compute=True), target, bench, budget, 0, version)
 
         for suite, norm, version in SUITES_ELSEWHERE:
+            if suite not in (bench.arguments.attacks or suite).split(","):
+                continue
             budget = budget_of(name, norm)
 
             def work(
@@ -442,7 +445,7 @@ def _peak(bench: Any, side: str, attack: str, network: str, n: int) -> dict[str,
 
 
 def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:
-    """What a process of the memory row does; `none` and everything before the attack is the same for all."""
+    """What a process of the memory row does; everything before the attack is the same for all."""
     budget = PerturbationBudget("linf", 0.3)
     target = bench.target(network, search_dtype=bench.compute.search_dtype)
     x, y = bench.x[: int(n)], bench.y[: int(n)]
@@ -462,7 +465,9 @@ def profile(bench: Any) -> None:
     name = bench.arguments.speed_network
     for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
         bench.measure(
-            "profile", {"network": name, "dtype": str(dtype)}, functools.partial(_profile, bench, name, dtype)
+            "profile",
+            {"network": name, "dtype": str(dtype), "pairs": bench.arguments.pairs},
+            functools.partial(_profile, bench, name, dtype),
         )
 
 

@@ -87,7 +87,7 @@ class Zoo:
 
 
 def _honest(seed: int, arches: tuple[str, str, str, str], scale: float) -> tuple[Honest, ...]:
-    """Ten networks of four architectures; `scale` makes every eps of the two sets differ."""
+    """Ten networks of four architectures; `scale` makes the eps that they are trained at differ from set to set."""
     first, second, third, fourth = arches
     few: dict[str, Any] = {"images": 6000}
     return tuple(

@@ -24,7 +24,7 @@ LIMIT = 0.20
 TIMES = ("seconds", "_ms")
 NOT_TIMES = ("bound_seconds", "load_before")
 NUMBERS_THAT_NAME = ("n", "value", "threads", "batch", "images", "epochs", "steps")
-WORDS_THAT_DO_NOT = ("commit", "supports", "text", "reason", "p")
+WORDS_THAT_DO_NOT = ("commit", "command", "network_digest", "supports", "text", "reason", "p")
 
 Results = Mapping[str, Mapping[str, Any]]
 Times = dict[str, float]
@@ -84,7 +84,7 @@ def read(where: str | None) -> Results:
     """The result files of a commit, a folder, a single file, or (None) of this checkout."""
     path = ROOT / RESULTS if where is None else Path(where)
     if path.is_file():
-        return {"results": json.loads(path.read_text(encoding="utf-8"))}
+        return {path.stem: json.loads(path.read_text(encoding="utf-8"))}
     if path.is_dir():
         return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted(path.glob("*.json"))}
     names = _git("ls-tree", "--name-only", f"{where}", f"{RESULTS.as_posix()}/").split()

@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
         "--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="quality, autoattack-norms, precision"
     )
     parser.add_argument("--speed-network", default="pgd-seed0")
-    parser.add_argument("--attacks", default="", help="quality, memory: only these, e.g. fgsm,pgd")
+    parser.add_argument("--attacks", default="", help="quality, memory, autoattack-norms: only these")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
@@ -115,10 +115,11 @@ class Bench:
     def measure(self, row: str, key: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A measurement, taken once, printed and kept at once."""
         facts = {"row": row, **key, "precision": self.arguments.precision, "threads": self.compute.threads}
-        facts |= {"images": self.dataset.name, "commit": self.commit, "command": command(self.arguments)}
+        facts |= {"images": self.dataset.name, "commit": self.commit}
         if "network" in key:
             facts["network_digest"] = self.target(str(key["network"])).digest[:12]
-        found = self.kept.take({**facts, "data": self.dataset.digest}, lambda: facts | work())
+        kept_by = {**facts, "data": self.dataset.digest}
+        found = self.kept.take(kept_by, lambda: facts | {"command": command(self.arguments)} | work())
         self.used.setdefault(row, []).append(found)
         print(json.dumps(found), flush=True)
         return found
@@ -142,9 +143,14 @@ def in_peers_environment(arguments: argparse.Namespace) -> int:
 def command(a: argparse.Namespace) -> str:
     """What was asked for, without the folders of this machine."""
     words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
-    if {"quality", "autoattack-norms"} & set(a.rows.split(",")):
+    rows = set(a.rows.split(","))
+    if rows & {"quality", "autoattack-norms", "precision"}:
         words.append(f"--names {a.names}")
     words += [f"--{name} {value}" for name, value in (("attacks", a.attacks), ("peers", a.peers)) if value]
+    if rows & {"pgd-speed", "fgsm-speed", "autoattack-speed", "memory", "profile"}:
+        words.append(f"--speed-network {a.speed_network} --pairs {a.pairs} --slow-pairs {a.slow_pairs}")
+    if a.precision != "auto":
+        words.append(f"--precision {a.precision}")
     if "-seeds" in a.rows:
         words.append(
             f"--training-recipe {a.training_recipe} --training-seeds {a.training_seeds} --attack-seeds {a.attack_seeds}"

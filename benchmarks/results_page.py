@@ -52,7 +52,9 @@ def must_reach(result: Result) -> list[str]:
         "## The bounds that were set before",
         "",
         "In percent or percentage points. A claim is the mean over the training seeds fixed beforehand, 0, 1 and 2; "
-        "every run of theirs stands here.",
+        "every run of theirs stands here. Version P of report 1's defended network is trained on examples made once, "
+        "for the baseline (what its figures say); version L makes them anew for the network in training (what its "
+        "listing says). BadNets is a poisoning that works, for comparison.",
         "",
         *source(result),
         *table(columns, rows),
@@ -74,14 +76,12 @@ def reproduction(result: Result) -> list[str]:
         "*Same protocol* is the figure made as the report made it, *measured correctly* the same question by this "
         "tool's rules: where it is another attack, that is named. One run, seed 42: how far seeds move these figures "
         "stands in the table before. The tolerances in the sentences are fixed constants, reasoned and not measured "
-        "(`src/secure_ai/report/tolerances.py`). Version P of report 1's defended network is trained on examples "
-        "made once, for the baseline "
-        "(what its figures say); version L makes them anew for the network in training (what its listing says). "
-        "BadNets is a poisoning that works, for comparison.",
+        "(`src/secure_ai/report/tolerances.py`).",
         "",
         "An interval covers these images and this one network. `no` in the column *holds* means that the published "
-        "number does not mean what the report says, or was not found again; the reason is chosen by a rule over the "
-        "measurements.",
+        "number does not mean what the report says, or was not found again; `not_comparable`: it is of the authors' "
+        "machine; `supported`, `wrong`, `not_supported`: a claim in words that the measurements bear out, contradict, "
+        "or find nothing for. The reason is chosen by a rule over the measurements.",
         "",
     ]
     for report in ("report-1", "report-2"):
@@ -162,6 +162,8 @@ def evasion(result: Result) -> list[str]:
         "While "
         "one thread worked on a timed row, the other core ran another benchmark.",
         "",
+        "`natural` is report 1's network trained without attack, `pgd` the same on PGD examples only (linf 0.3), "
+        "`fgsm-rs` the recipe of 2001.03994. "
         "Every entry is of the commit in its last columns, on networks of `scripts/bench networks`; where a digest of "
         "the weights stands, these, and before digests were kept, those of an earlier training by the same recipe. "
         "An entry that was measured again stays in the results file under `replaced`.",
@@ -286,6 +288,8 @@ def zoo(result: Result) -> list[str]:
         "over 1 point; the others are flagged for what could hide there. "
         f"Attack list: `{result['suite']}`; data: {result['data']}. *Adaptive*: what is left under the attack that "
         f"knows the defence. {ABOUT_ADAPTIVE[name]} "
+        "A network's name: architecture, training and its eps, epochs x images, seed; `strided` has two strided "
+        "convolutions. "
         "In percent, with 95 % intervals.",
         "",
         *source(result),

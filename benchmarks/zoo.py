@@ -171,7 +171,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", choices=sorted(ZOOS), required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for B")
+    parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for B and C")
     parser.add_argument("--only", default="", help="only models whose name holds this text; no record is made")
     parser.add_argument("--again", action="store_true", help="judge again what has a row already")
     arguments = parser.parse_args()

@@ -37,6 +37,19 @@ def model(tmp_path_factory: pytest.TempPathFactory, digit_files: dict[str, Path]
     return path
 
 
+@pytest.mark.parametrize("rate", ["0", "-0.001", "nan", "1.5"])
+def test_a_learning_rate_that_trains_nothing_is_refused(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], tmp_path: Path, rate: str
+) -> None:
+    out = tmp_path / "mine.safetensors"
+    code, _, err = call(
+        capsys, "train", "--arch", "report1-cnn", "--data", str(digit_files["train"]), "--learning-rate", rate,
+        "--out", str(out),
+    )  # fmt: skip
+    assert (code, out.exists()) == (2, False)
+    assert "--learning-rate" in err
+
+
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_needs_no_torch(name: str) -> None:
     code = (

@@ -86,7 +86,7 @@ def test_no_point_of_a_curve_is_outside_its_norm(norm: Norm, eps: float, grid: l
     assert curve_grid(PerturbationBudget(norm, eps), [0.0, 0.25, 1.0, 2.0], 784) == pytest.approx(grid)
 
 
-CONTENT_FREE = {"stage.py", "lazy.py", "store.py", "judgements.py"}  # types, calls, files and findings: no figure
+CONTENT_FREE = {"stage.py", "lazy.py", "judgements.py"}  # types, calls, files and findings: no figure
 
 
 def test_what_stages_import_from_runs_decides_results() -> None:

@@ -22,7 +22,7 @@ def test_a_flag_beats_the_environment_beats_the_project_beats_the_recipe_beats_t
         load_recipe("quick", project.changes).report_1.epochs,
         load_recipe("quick", environment.changes).report_1.epochs,
         load_recipe("quick", flag).report_1.epochs,
-    ] == [5, 2, 11, 12, 13]
+    ] == [5, 3, 11, 12, 13]
 
 
 def test_recipe_and_folder_can_be_set_around_a_run(tmp_path: Path) -> None:
@@ -39,6 +39,7 @@ def test_recipe_and_folder_can_be_set_around_a_run(tmp_path: Path) -> None:
         ({"SECURE_AI_SEEED": "1"}, "", ["SECURE_AI_SEEED", "seed"]),
         ({"SECURE_AI_SEED": "one"}, "", ["SECURE_AI_SEED", "integer"]),
         ({}, "[report_1]\nepoch = 3\n", ["secure-ai.toml", "report_1.epoch", "epochs"]),
+        ({}, "[assess]\ncurve = [0.5, -1.0]\n", ["secure-ai.toml, assess.curve.1"]),
         ({}, "recipe = 3\n", ["secure-ai.toml", "recipe"]),
         ({}, "recipe = \n", ["secure-ai.toml", "TOML"]),
     ],

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +279,30 @@ def test_code_that_the_folder_names_is_not_run(copy: Path, inputs: dict[str, Pat
     assert replay(copy, ATTACKED, model=own, surrogate=ModelSpec(model=str(inputs["other"]))).verdict == "same"
     with pytest.raises(DigestMismatchError):
         replay(copy, ATTACKED, model=ModelSpec(model=str(inputs["other"])))
+
+
+def test_a_network_that_is_named_anew_is_fed_as_the_run_fed_it(copy: Path, inputs: dict[str, Path]) -> None:
+    own, other = ModelSpec(model=str(inputs["mine"])), ModelSpec(model=str(inputs["other"]))
+    rewrite(copy, lambda run: run["user_model"].update(mean=[0.5], std=[0.1]))
+    assert replay(copy, ATTACKED, model=own, surrogate=other).verdict == "differs"
+    plain = replace(own, mean=(0.0,), std=(1.0,))
+    assert replay(copy, ATTACKED, model=plain, surrogate=replace(other, mean=(0.0,), std=(1.0,))).verdict == "same"
+
+
+def test_a_network_that_code_makes_without_a_file_is_named_by_its_code_alone(
+    inputs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = tmp_path / "net.py"
+    code.write_text(
+        "import torch\nfrom torch import nn\n\ndef build():\n    torch.manual_seed(0)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    )
+    changes = ["assess.n=20", 'assess.attack="fgsm"', "assess.curve=[1.0]", "assess.distance_n=2"]
+    out, arch = tmp_path / "out", f"{code}:build"
+    run(model=ModelSpec(arch=arch), data=str(inputs["data"]), changes=[*changes, "assess.distance_steps=2"], out=out)
+    assert run_command(["replay", str(out), ATTACKED]) == 2
+    assert "may not choose code" in capsys.readouterr().err
+    assert run_command(["replay", str(out), ATTACKED, "--arch", arch]) == 0
 
 
 def test_a_run_of_an_earlier_version_has_none(copy: Path) -> None:

@@ -304,6 +304,9 @@ def test_what_the_time_budget_does_not_hold_is_listed_and_the_exit_code_says_so(
     assert result.report["run"]["complete"] is False
     assert result.report["measurements"] == []
     assert any("time budget" in text for text in result.report["not_tested"])
+    events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
+    left_out = [event["data"]["stage"] for event in events if event["kind"] == "stage_skipped"]
+    assert {"report-1/baseline", "report-1/baseline/measure"} <= set(left_out)
 
 
 def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path, digit_files: dict[str, Path]) -> None:

@@ -57,6 +57,11 @@ def _bar() -> Progress:
     )
 
 
+def _how(notice: Notice) -> str:
+    """How a stage ended."""
+    return "left out" if notice.skipped else "reused" if notice.reused else f"{notice.done:.1f} s"
+
+
 class _Live:
     """Two bars: this stage by its own progress, and the whole run by forecast seconds."""
 
@@ -78,8 +83,7 @@ class _Live:
         else:
             self._done += notice.total
             self._bar.update(self._run, completed=self._done)
-            how = "reused" if notice.reused else f"{notice.done:.1f} s"
-            self._bar.console.print(f"  {notice.stage}  [dim]{how}[/dim]", highlight=False)
+            self._bar.console.print(f"  {notice.stage}  [dim]{_how(notice)}[/dim]", highlight=False)
 
 
 class _Plain:
@@ -98,10 +102,9 @@ class _Plain:
         elif notice.kind == "end":
             self._count += 1
             self._left -= notice.total
-            if not notice.reused:
+            if not notice.reused and not notice.skipped:
                 self._forecast += notice.total
                 self._took += notice.done
-            how = "reused" if notice.reused else f"{notice.done:.1f} s"
             left = self._left * (self._took + PRIOR_SECONDS) / (self._forecast + PRIOR_SECONDS)
-            line = f"[{self._count}/{self._stages}] {notice.stage}: {how}; about {left:.0f} s left"
+            line = f"[{self._count}/{self._stages}] {notice.stage}: {_how(notice)}; about {left:.0f} s left"
             print(line, file=sys.stderr, flush=True)

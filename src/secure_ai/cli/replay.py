@@ -44,7 +44,7 @@ def replay(
             finding,
             index=index,
             every=every,
-            model=model.spec() if model.model else None,
+            model=model.spec() if model.model or model.arch else None,
             surrogate=model.like(surrogate, surrogate_arch),
             data=data,
             out=out,

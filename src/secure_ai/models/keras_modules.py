@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from secure_ai.files.keras import KerasLayer
 from secure_ai.models.keras_stacks import Array
+from secure_ai.models.layers import new_layer
 from secure_ai.models.tensors import array_to_tensor
 
 Shape = tuple[int, ...]
@@ -88,7 +89,7 @@ def _filled(module: nn.Module, **values: Array) -> nn.Module:
 def _conv(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
     config, kernel = layer.config, layer.weights[0]
     pads = _pads(layer, shape, config["kernel_size"], config["strides"])
-    conv = nn.utils.skip_init(
+    conv = new_layer(
         nn.Conv2d,
         shape[2],
         config["filters"],
@@ -122,7 +123,7 @@ def _average_pool(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
 
 
 def _dense(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
-    dense = nn.utils.skip_init(nn.Linear, shape[0], layer.config["units"], bias=layer.config["use_bias"])
+    dense = new_layer(nn.Linear, shape[0], layer.config["units"], bias=layer.config["use_bias"])
     return [_filled(dense, weight=layer.weights[0].T, **_bias(layer))]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.core.errors import ArchError
+from secure_ai.models.layers import new_layer
 
 
 class Report1Cnn(nn.Module):
@@ -25,11 +26,11 @@ class Report1Cnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = _without_weights(nn.Conv2d, 1, 32, 3)
-        self.conv2 = _without_weights(nn.Conv2d, 32, 64, 3)
+        self.conv1 = new_layer(nn.Conv2d, 1, 32, 3)
+        self.conv2 = new_layer(nn.Conv2d, 32, 64, 3)
         self.pool = nn.MaxPool2d(2)
-        self.dense1 = _without_weights(nn.Linear, 64 * 5 * 5, 128)
-        self.dense2 = _without_weights(nn.Linear, 128, 10)
+        self.dense1 = new_layer(nn.Linear, 64 * 5 * 5, 128)
+        self.dense2 = new_layer(nn.Linear, 128, 10)
 
     def features(self, x: Tensor) -> Tensor:
         """x: (N, 1, 28, 28) float32 in [0, 1] -> penultimate activations (N, 128)."""
@@ -48,11 +49,11 @@ class Report2Cnn(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.conv1 = _without_weights(nn.Conv2d, 1, 32, 3, padding=1)
-        self.conv2 = _without_weights(nn.Conv2d, 32, 64, 3, padding=1)
+        self.conv1 = new_layer(nn.Conv2d, 1, 32, 3, padding=1)
+        self.conv2 = new_layer(nn.Conv2d, 32, 64, 3, padding=1)
         self.pool = nn.MaxPool2d(2)
-        self.dense1 = _without_weights(nn.Linear, 64 * 14 * 14, 128)
-        self.dense2 = _without_weights(nn.Linear, 128, 10)
+        self.dense1 = new_layer(nn.Linear, 64 * 14 * 14, 128)
+        self.dense2 = new_layer(nn.Linear, 128, 10)
 
     def features(self, x: Tensor) -> Tensor:
         """x: (N, 1, 28, 28) float32 in [0, 1] -> penultimate activations (N, 128)."""
@@ -64,12 +65,6 @@ class Report2Cnn(nn.Module):
         """x: (N, 1, 28, 28) float32 in [0, 1] -> logits (N, 10)."""
         logits: Tensor = self.dense2(self.features(x))
         return logits
-
-
-def _without_weights(kind: type[nn.Module], *shape: int, **settings: int) -> nn.Module:
-    """A layer whose weights hold no values yet: the usual constructor would draw them from the global generator."""
-    layer: nn.Module = nn.utils.skip_init(kind, *shape, **settings)
-    return layer
 
 
 @torch.no_grad()

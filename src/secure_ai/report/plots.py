@@ -165,28 +165,19 @@ def bars_png(
     bars: Mapping[str, Mapping[str, Any]],
     title: str,
     ylabel: str = "accuracy",
-    published: Mapping[str, float] | None = None,
 ) -> bytes:
-    """One bar a rate with its 95 % interval, hatched where it is not to be trusted; a diamond where one was published.
+    """One bar a rate with its 95 % interval, hatched where it is not to be trusted.
 
     Args:
         bars: name (a line break or `: ` breaks it) to R; with `trust` (see `values.values_from_measurements`) or too
             small an n, the trust word stands at the bar; a rate without a value gets an empty place that says so.
         title: what is compared.
         ylabel: what the rates are.
-        published: name to published share in [0, 1].
     """
     with _figure(max(6.4, 1.5 * len(bars) + 1.2), 4.2) as figure:
         axes = figure.add_subplot()
         for index, rate in enumerate(bars.values()):
             _bar(axes, index, rate)
-        published = published or {}
-        marks = [(index, published[name]) for index, name in enumerate(bars) if name in published]
-        if marks:
-            places, values = zip(*marks, strict=True)
-            axes.scatter(places, values, marker="D", s=64, facecolor="white", edgecolor=INK, linewidth=1.6, zorder=4,
-                         label="published")  # fmt: skip
-            axes.legend(loc="upper right", bbox_to_anchor=(1.0, 1.14))
         names = [_lines(name) for name in bars]
         axes.set(xticks=range(len(bars)), xticklabels=names, ylabel=_plain(ylabel))
         axes.set_ylim(0, 1.24 if any(_word(rate) for rate in bars.values()) else 1.12)  # room for the trust words

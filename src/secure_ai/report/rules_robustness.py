@@ -113,7 +113,8 @@ def _reproduced_robustness(row: Published, same: Reading, lowest: Reading) -> Ju
 def gain(network: str, baseline: str, before: str, claimed: str) -> Rule:
     """The rule for "the defence improves accuracy under attack by so many points".
 
-    Measured correctly it is the way from the lowest robust accuracy of the one network to that of the other.
+    Measured correctly it is the way from the lowest robust accuracy of the one network to that of the other, by
+    single attacks on all images; the suite, on fewer, is left out.
 
     Args:
         network: prefix of the defended network.

@@ -23,7 +23,7 @@ from secure_ai.runs.store import Record, Store, key_of
 UNCODED = ("report/", "cli/", "threats/", "runs/")
 CODED_RUNS = (
     "runs/stages/", "runs/attack.py", "runs/comparisons.py", "runs/defaults.py", "runs/examples_file.py",
-    "runs/jsons.py", "runs/model_spec.py", "runs/subject.py",
+    "runs/jsons.py", "runs/model_spec.py", "runs/store.py", "runs/subject.py",
 )  # fmt: skip
 NO_BF16_FACTOR = 2.0
 MATRIX_UNITS = "amx_bf16"
@@ -103,7 +103,7 @@ def stage_key(stage: Stage, records: Mapping[str, Record], context: Context) -> 
         "inputs": {need: dict(records[need].outputs) for need in stage.needs},
         "data": {role: context.data_digest(role) for role in stage.data},
         "precision": [context.precision, *sorted(cpu_flags() & BF16_UNITS)],
-        "threads": os.environ.get("OMP_NUM_THREADS") or available_cores(),
+        "threads": os.environ.get("OMP_NUM_THREADS") or str(available_cores()),
         "versions": versions(),
     }
     return key_of(content)
@@ -126,15 +126,14 @@ def execute(stages: Sequence[Stage], context: Context, finished: Finished) -> No
     for stage in stages:
         missing = [need for need in stage.needs if need not in finished.records]
         if missing:
-            finished.skipped[stage.id] = f"needs {', '.join(missing)}, which did not run"
+            _skip(stage, f"needs {', '.join(missing)}, which did not run", context, finished)
             continue
         key = stage_key(stage, finished.records, context)
         record = context.store.find(key)
         if record is not None:
             finished.reused.append(stage.id)
         elif context.deadline is not None and time.monotonic() + factor * stage.cost_seconds > context.deadline:
-            finished.skipped[stage.id] = "the time budget would not hold it"
-            context.events("stage_skipped", {"stage": stage.id, "reason": finished.skipped[stage.id]})
+            _skip(stage, "the time budget would not hold it", context, finished)
             continue
         else:
             record = _run_stage(stage, key, context, finished)
@@ -144,6 +143,13 @@ def execute(stages: Sequence[Stage], context: Context, finished: Finished) -> No
         context.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
         cost = factor * stage.cost_seconds
         context.watcher(Notice("end", stage.id, done=record.seconds, total=cost, reused=reused))
+
+
+def _skip(stage: Stage, reason: str, context: Context, finished: Finished) -> None:
+    finished.skipped[stage.id] = reason
+    context.events("stage_skipped", {"stage": stage.id, "reason": reason})
+    cost = machine_factor(context.precision) * stage.cost_seconds
+    context.watcher(Notice("end", stage.id, total=cost, skipped=True))
 
 
 def _run_stage(stage: Stage, key: str, context: Context, finished: Finished) -> Record:

@@ -73,7 +73,7 @@ def _evasion(model: str, rows: Sequence[Entry]) -> Finding | None:
 
 
 def _made_elsewhere(row: Entry) -> bool:
-    checks = (row["trust"] or {}).get("checks", [])
+    checks = row["trust"].get("checks", [])
     return any(check["id"] == "made-for-another-network" and check["outcome"] == "fail" for check in checks)
 
 

@@ -173,11 +173,17 @@ def _validated(content: dict[str, Any], recipe: str, sources: Mapping[str, str])
         unknown = first["type"] == "extra_forbidden"
         raise ConfigError(
             "unknown key" if unknown else "a key is missing" if first["type"] == "missing" else "a value does not fit",
-            where=f"{sources.get(key, recipe)}, {key}",
+            where=f"{_source(key, sources) or recipe}, {key}",
             expected="a key of the recipe" if unknown else first["msg"],
             got=key if unknown else repr(first["input"]),
             hint=f"did you mean {nearest[0]}?" if unknown and nearest else "",
         ) from None
+
+
+def _source(key: str, sources: Mapping[str, str]) -> str:
+    """Who set `key`, or the list or section that it stands in; empty for the recipe itself."""
+    parts = key.split(".")
+    return next((sources[k] for i in range(len(parts), 0, -1) if (k := ".".join(parts[:i])) in sources), "")
 
 
 def _known_keys() -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -287,7 +287,8 @@ def _target(
         return built_in_target(content, entry["arch"], identifier, dataset.classes, search_dtype)
     if identifier != SUBJECT:
         raise ReplayError("the run does not hold that network", where=identifier, expected=SUBJECT)
-    spec = model or _named(folder.run.get("user_model"), "--model FILE --arch ARCH")
+    recorded = _recorded(folder.run.get("user_model"))
+    spec = _fed_alike(model, recorded) if model else _without_code(recorded, "--model FILE --arch ARCH, as in the run")
     return examined(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
 
 
@@ -309,7 +310,9 @@ def _surrogate(
         "arch": folder.recipe.assess.surrogate_arch,
         "access": None,
     }
-    spec = surrogate or _named(named, "--surrogate FILE --surrogate-arch ARCH")
+    recorded = _recorded(named)
+    flags = "--surrogate FILE --surrogate-arch ARCH"
+    spec = _fed_alike(surrogate, recorded) if surrogate else _without_code(recorded, flags)
     found = surrogate_for(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
     if {found.digest[: len(next(iter(wanted)))]} != wanted:
         raise DigestMismatchError(
@@ -325,11 +328,11 @@ def _access(value: object) -> Access | None:
     return cast(Access | None, value)
 
 
-def _named(user_model: Any, flags: str) -> ModelSpec:
-    """The network that run.json names, unless code makes it: a file may not choose code."""
+def _recorded(user_model: Any) -> ModelSpec:
+    """The network that run.json names, and how the run fed it."""
     try:
-        spec = ModelSpec(
-            model=str(user_model["model"]),
+        return ModelSpec(
+            model=None if user_model["model"] is None else str(user_model["model"]),
             arch=user_model["arch"],
             access=_access(user_model["access"]),
             mean=tuple(float(value) for value in user_model["mean"]),
@@ -338,6 +341,19 @@ def _named(user_model: Any, flags: str) -> ModelSpec:
         )
     except (KeyError, TypeError, ValueError, IndexError):
         raise FormatError("the run does not say which network it was", where="run.json: user_model") from None
+
+
+def _fed_alike(spec: ModelSpec, recorded: ModelSpec) -> ModelSpec:
+    """A network that the user names, fed as the run fed it where the user does not say how."""
+    plain = ModelSpec()
+    own = {name: getattr(spec, name) for name in ("access", "mean", "std", "value_range")}
+    return replace(
+        spec, **{name: getattr(recorded, name) if own[name] == getattr(plain, name) else own[name] for name in own}
+    )
+
+
+def _without_code(spec: ModelSpec, flags: str) -> ModelSpec:
+    """`spec`, unless code makes it: a file may not choose code."""
     if spec.arch is not None and spec.arch not in NETWORKS:
         raise UsageError(
             "code makes this network, and a run's folder may not choose code",

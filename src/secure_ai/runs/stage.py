@@ -9,7 +9,6 @@ from typing import Any, Literal
 
 from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import Dataset
-from secure_ai.files.jsons import parse_json
 
 Outputs = dict[str, bytes]
 StageProgress = Callable[[int, int], None]
@@ -33,10 +32,6 @@ class Work:
     events: EventSink
     progress: StageProgress
     partial: Path
-
-    def json(self, stage: str, name: str = "result.json") -> Any:
-        """An input, parsed."""
-        return parse_json(self.inputs[stage][name], where=f"{stage}/{name}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +69,7 @@ class Notice:
     done: float = 0.0
     total: float = 0.0
     reused: bool = False
+    skipped: bool = False
 
 
 Watcher = Callable[[Notice], None]

@@ -84,6 +84,8 @@ def train(
     for name, value, most in (("--epochs", epochs, 1000), ("--batch-size", batch_size, 100_000)):
         if not 1 <= value <= most:
             raise UsageError("out of range", where=name, expected=f"1 to {most}", got=value)
+    if not 0 < learning_rate <= 1:
+        raise UsageError("out of range", where="--learning-rate", expected="above 0, at most 1", got=learning_rate)
     refuse_unwritable(Path(out))
     compute = configure(precision)
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
@@ -110,7 +112,7 @@ def train(
     state = train_network(network, training, method=natural, plan=plan, validation=validation, progress=progress)
     write_bytes(Path(out), model_bytes(network, arch))
     events("model_written", {"file": Path(out).name, "digest": state_digest(network.state_dict())})
-    facts = {"name": dataset.name, "digest": dataset.digest, "n": len(training), "note": dataset.note}
+    facts = {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note}
     return Trained(
         str(out), arch, state_digest(network.state_dict()), facts, state.history, _last_validation(state, held_out)
     )

@@ -237,7 +237,7 @@ def test_without_art_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "art.attacks", None)
     with pytest.raises(ExtraMissingError) as caught:
         parse_attacks("art:DeepFool")
-    assert "secure-ai[art]" in caught.value.hint
+    assert "'.[art]'" in caught.value.hint
 
 
 def test_the_table_fits_art() -> None:

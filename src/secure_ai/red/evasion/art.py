@@ -121,7 +121,7 @@ def art_class(name: str) -> Any:
             where=f"art:{name}",
             expected="adversarial-robustness-toolbox",
             got=str(error),
-            hint="pip install 'secure-ai[art]'",
+            hint="in the checkout: .venv/bin/python -m pip install -e '.[art]'",
         ) from error
     return getattr(evasion, name)
 

@@ -108,7 +108,8 @@ def parse_attacks(text: str, norm: Norm = "linf") -> tuple[AttackPlan, ...]:
     texts = [plan.text for plan in plans]
     twice = next((t for i, t in enumerate(texts) if t in texts[:i]), None)
     if twice is not None:
-        raise refusal("one attack is listed twice", expected="each once with the same settings", got=twice)
+        raise refusal("one attack is listed twice", expected="each once with the same settings", got=twice,
+                      hint="a suite of the list may bring it too")  # fmt: skip
     return plans
 
 

@@ -17,7 +17,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target import Target
 from secure_ai.red.evasion import projections
-from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Knowledge
+from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.gradient import TRAVEL
 from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.rows import Goal, active_rows, where_rows
@@ -191,13 +191,13 @@ def _bound(plan: AttackPlan, network: Target | None, read: ReadExamples | None) 
                 got=network.access,
             )
         settings = {**plan.settings, "surrogate": network.digest[:DIGEST_CHARACTERS]}
-        return _callable(plan, cast(Attack, partial(transfer, network=network)), settings, "transfer")
+        return _callable(plan, cast(Attack, partial(transfer, network=network)), settings)
     if plan.entry is BORROWED["examples"]:
         if read is None:
             raise AttackSettingsError("saved examples cannot be scored here", where="--attack", got=plan.text)
         lookup, made_for = read(str(plan.settings["file"]))
         settings = {**plan.settings, "made_for": made_for[:DIGEST_CHARACTERS]}
-        return _callable(plan, cast(Attack, partial(saved_examples, lookup=lookup)), settings, "transfer")
+        return _callable(plan, cast(Attack, partial(saved_examples, lookup=lookup)), settings)
     return plan
 
 
@@ -212,5 +212,5 @@ def no_surrogate() -> AttackSettingsError:
     )
 
 
-def _callable(plan: AttackPlan, attack: Attack, settings: dict[str, Any], knowledge: Knowledge) -> AttackPlan:
-    return AttackPlan(plan.name, replace(plan.entry, attack=attack, knowledge=knowledge), settings, plan.margin_left)
+def _callable(plan: AttackPlan, attack: Attack, settings: dict[str, Any]) -> AttackPlan:
+    return AttackPlan(plan.name, replace(plan.entry, attack=attack), settings, plan.margin_left)

@@ -18,7 +18,7 @@ from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.report1_train import ARCH, BASELINE, badnets_trigger, report_trigger
-from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate, top_wrong_share
+from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate
 from secure_ai.runs.stages.steps import (
     add_clean,
     attack_every_image,
@@ -47,7 +47,6 @@ def measure_baseline(work: Work) -> Outputs:
     collected.value("fgsm-predicted/loss", attacked.loss)
     collected.value("fgsm-predicted/seconds", seconds)
     collected.value("fgsm-predicted/confusion", attacked.confusion)
-    collected.value("fgsm-predicted/top-wrong-share", top_wrong_share(attacked))
     add_white_box(work, collected, target, test, budget, work.settings["pgd_steps"])
     _add_backdoor(work, collected, target, test, report_trigger(work))
     _add_backdoor(work, collected, target, test, badnets_trigger(work), "backdoor-badnets")

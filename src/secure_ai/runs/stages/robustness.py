@@ -139,11 +139,3 @@ def one_step_rate(evaluation: Evaluation) -> dict[str, Any]:
         check("clean-errors-counted", None, "misclassified images count as attacked, as in the report"),
     ]
     return accuracy.as_json() | {"trust": judge(checks, breaking=frozenset()).as_json()}
-
-
-def top_wrong_share(evaluation: Evaluation, k: int = 1) -> float | None:
-    """Share of errors that go to the most frequent `k` wrong classes of their true label; None without errors."""
-    confusion = np.array(evaluation.confusion)
-    np.fill_diagonal(confusion, 0)
-    total = int(confusion.sum())
-    return float(np.sort(confusion, axis=1)[:, -k:].sum() / total) if total else None
