@@ -400,6 +400,15 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded_by(["secure_ai.cli.main"], HEAVY_FOR_HELP, show_help) == set()
 
 
+def test_building_a_network_does_not_load_sympy() -> None:
+    build = (
+        "m = sys.modules['secure_ai.models.networks']; m.build_network('report1-cnn', generator=m.torch.Generator())"
+    )
+    assert loaded_by(["secure_ai.models.networks"], {"sympy"}, build) == set()
+    skip = "import torch; torch.nn.utils.skip_init(torch.nn.Linear, 2, 2)"
+    assert loaded_by(["secure_ai.models.networks"], {"sympy"}, skip) == {"sympy"}
+
+
 # --- documents and paths ----------------------------------------------------------------------------------------------
 
 NOT_OURS = {".git", "__pycache__", "build", "dist", "secure_ai_outputs"}
