@@ -142,7 +142,7 @@ def test_fast_walks_the_boundary_where_no_margin_tells(norm: Norm) -> None:
     """Without it 57 points too many stood in l2 on a network trained in linf (docs/results.md)."""
     boundary = [member for member in parse_attacks("fast", norm) if member.name == "fab-t"]
     assert {member.margin_left for member in boundary} == {None}
-    assert max(member.settings["steps"] * member.settings["targets"] for member in boundary) == 900
+    assert (100, 9) in {(member.settings["steps"], member.settings["targets"]) for member in boundary}
 
 
 @pytest.mark.parametrize("norm", WITH_APGD)
