@@ -346,10 +346,9 @@ def _recorded(user_model: Any) -> ModelSpec:
 def _fed_alike(spec: ModelSpec, recorded: ModelSpec) -> ModelSpec:
     """A network that the user names, fed as the run fed it where the user does not say how."""
     plain = ModelSpec()
-    own = {name: getattr(spec, name) for name in ("access", "mean", "std", "value_range")}
-    return replace(
-        spec, **{name: getattr(recorded, name) if own[name] == getattr(plain, name) else own[name] for name in own}
-    )
+    fed = {name: getattr(spec, name) for name in ("access", "mean", "std", "value_range")}
+    said = {name: value for name, value in fed.items() if value != getattr(plain, name)}
+    return replace(recorded, model=spec.model, arch=spec.arch, **said)
 
 
 def _without_code(spec: ModelSpec, flags: str) -> ModelSpec:
