@@ -15,13 +15,12 @@ LEAST_EXTRA, LEAST_EXTRA_SHARE = 3, 0.005
 BEYOND_CHANCE = f"{LEAST_EXTRA}, and a lower interval end above {LEAST_EXTRA_SHARE:.1%}, are too many"
 
 
-def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
-    """The Wilson score interval of a proportion (Wilson, JASA 1927).
+def wilson(successes: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval of a proportion (Wilson, JASA 1927).
 
     Args:
         successes: 0 to `n`.
         n: at least 1.
-        z: normal quantile; the default gives 95 %.
 
     Returns:
         (low, high), within [0, 1] and always holding successes / n.
@@ -33,7 +32,7 @@ def wilson(successes: int, n: int, z: float = Z_95) -> tuple[float, float]:
         raise EmptyDenominatorError(
             "a rate needs at least one sample", expected="n >= 1 and 0 <= successes <= n", got=f"{successes} of {n}"
         )
-    p = successes / n
+    p, z = successes / n, Z_95
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return (0.0 if successes == 0 else max(0.0, centre - half), 1.0 if successes == n else min(1.0, centre + half))
