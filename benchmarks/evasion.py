@@ -40,6 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--attacks", default="", help="quality, memory, autoattack-norms: only these")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
     parser.add_argument("--n", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=0, help="quality: attack seeds; else as the attack needs")
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--slow-pairs", type=int, default=1, help="pairs of autoattack-speed; below 5 it is marked")

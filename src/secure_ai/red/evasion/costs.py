@@ -30,6 +30,11 @@ def _targeted_apgd_cost(settings: Mapping[str, Any], norm: Norm, classes: int) -
     return Cost(1 + ascents.forward, ascents.backward)
 
 
+def _odi_cost(settings: Mapping[str, Any], norm: Norm, classes: int) -> Cost:
+    steps = settings["odi_steps"] + settings["steps"]
+    return Cost(settings["restarts"] * (steps + 1), settings["restarts"] * steps)
+
+
 def _targeted_fab_cost(settings: Mapping[str, Any], norm: Norm, classes: int) -> Cost:
     runs = min(settings["targets"], classes - 1) * settings["restarts"]
     return Cost(1 + 2 * runs * settings["steps"], runs * settings["steps"])
@@ -57,6 +62,7 @@ COSTS: dict[str, Callable[[Mapping[str, Any], Norm, int], Cost]] = {
     "apgd-ce": lambda settings, norm, classes: _apgd_cost(settings, norm, 1),
     "apgd-dlr": lambda settings, norm, classes: _apgd_cost(settings, norm, 1),
     "apgd-t": _targeted_apgd_cost,
+    "odi-pgd": _odi_cost,
     "fab": _fab_cost,
     "fab-t": _targeted_fab_cost,
     "square": lambda settings, norm, classes: Cost(settings["restarts"] * settings["query_budget"], 0),

@@ -10,6 +10,7 @@ from secure_ai.red.evasion.cw import cw
 from secure_ai.red.evasion.decision import hopskipjump
 from secure_ai.red.evasion.fab import fab, fab_targeted
 from secure_ai.red.evasion.minimum_norm import ddn, deepfool, fmn
+from secure_ai.red.evasion.odi import odi_pgd
 from secure_ai.red.evasion.sparse import sigma_zero
 from secure_ai.red.evasion.square import square
 
@@ -48,6 +49,15 @@ REFERENCE_ATTACKS: dict[str, AttackEntry] = {
         source=f"{APGD_SOURCE}; loss: equation 7",
         settings={**APGD_SETTINGS, "targets": 9},
         limits={**APGD_LIMITS, "targets": TARGETS},
+    ),
+    "odi-pgd": AttackEntry(
+        attack=cast(Attack, odi_pgd),
+        norms=("linf", "l2"),
+        knowledge="white-box",
+        kind="budget",
+        source="Tashiro, Song and Ermon, 2003.06878, algorithm 1; start: 1912.00049, section 3.3",
+        settings={"odi_steps": 2, "steps": 20, "restarts": 24},
+        limits={"odi_steps": (0.0, 1000.0), "steps": STEPS, "restarts": RESTARTS},
     ),
     "fab": AttackEntry(
         attack=cast(Attack, fab),

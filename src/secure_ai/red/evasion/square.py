@@ -81,7 +81,7 @@ def square(
     record, rows = Record.empty(x), active_rows(y, active)
     goal = Goal(y, target_label)
     for _ in range(restarts):
-        start = _start(x, budget, generator)
+        start = square_start(x, budget, generator)
         rows = rows[torch.isinf(record.distance[rows])]
         if not len(rows):
             break
@@ -137,7 +137,7 @@ def _changed(x_adv: Tensor, best: Tensor) -> Tensor:
     return (x_adv != best).flatten(1).any(dim=1).nonzero().squeeze(1)
 
 
-def _start(x: Tensor, budget: PerturbationBudget, generator: torch.Generator) -> Tensor:
+def square_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generator) -> Tensor:
     """Linf: vertical stripes of plus or minus eps; l2 and l1: a grid of patterns (section 3.3 and 3.4)."""
     count, channels, _, width = x.shape
     if budget.norm == "linf":

@@ -1,0 +1,104 @@
+"""PGD on the logit margin from starts that differ in what the network says of them (ODI, 2003.06878).
+
+Restarts from random points of the ball often end in the same place. Here each starts from Square's stripes or tiles and
+first goes where a random mix of the logits rises, so that the restarts begin apart in the network's answers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.models.target import Target
+from secure_ai.red.evasion.projections import project, steepest
+from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows
+from secure_ai.red.evasion.slopes import leaf, slope
+from secure_ai.red.evasion.square import square_start
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The samples still worked on, R rows; `mix` (R, K) weighs the logits that the first steps raise."""
+
+    rows: Tensor
+    x: Tensor
+    x_adv: Tensor
+    y: Tensor
+    target_label: Tensor | None
+    mix: Tensor
+
+    @property
+    def goal(self) -> Goal:
+        return Goal(self.y, self.target_label)
+
+
+@torch.no_grad()
+def odi_pgd(
+    target: Target,
+    x: Tensor,
+    y: Tensor,
+    *,
+    budget: PerturbationBudget,
+    generator: torch.Generator,
+    target_label: Tensor | None = None,
+    active: Tensor | None = None,
+    odi_steps: int = 2,
+    steps: int = 20,
+    restarts: int = 24,
+) -> Tensor:
+    """ODI-PGD (2003.06878, algorithm 1, equations 2 and 3); a sample leaves as soon as it is broken.
+
+    Differs from the paper in the random point that a restart begins with (Square's first guess, 1912.00049, sections
+    3.3 and 3.4, in place of a uniform one) and in the step size, which falls from eps to 0 as half a cosine.
+
+    A sample that is never broken costs `restarts * (odi_steps + steps + 1)` forward and `restarts * (odi_steps +
+    steps)` backward passes.
+
+    Args:
+        target: see `Attack`, as for all arguments down to `active`; the norm is linf or l2.
+        odi_steps: steps of size eps that raise the random mix of logits; its weights are uniform in [-1, 1].
+        steps: steps that raise the margin after those.
+        restarts: independent runs; a broken sample starts none.
+
+    Returns:
+        x_adv (N, C, H, W): the iterate that met the goal first, else the one of highest margin in all restarts.
+    """
+    sizes = [1.0] * odi_steps + [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    record, rows = Record.empty(x), active_rows(y, active)
+    for _ in range(restarts):
+        start = square_start(x, budget, generator)  # for the whole shard, before anything is dropped
+        mix = 2 * torch.rand((len(y), target.num_classes), generator=generator) - 1
+        rows = rows[torch.isinf(record.distance[rows])]
+        if not len(rows):
+            break
+        aims = None if target_label is None else target_label[rows]
+        walk = _Walk(rows.clone(), x[rows], start[rows], y[rows], aims, mix[rows])
+        _climb(target, walk, record, budget, sizes, odi_steps)
+    return record.x_adv
+
+
+def _climb(
+    target: Target, walk: _Walk, record: Record, budget: PerturbationBudget, sizes: list[float], odi_steps: int
+) -> None:
+    """A step of each of `sizes` (in units of eps), the first `odi_steps` of them along the mix; all iterates count."""
+    for step in range(len(sizes) + 1):
+        last = step == len(sizes)
+        with torch.set_grad_enabled(not last):
+            point = walk.x_adv if last else leaf(walk.x_adv)
+            logits = target.logits(point)
+            margin = walk.goal.strength(logits)
+            if not last:
+                rising = (logits * walk.mix).sum(dim=1) if step < odi_steps else margin
+                direction = steepest(slope(rising, point), budget.norm)
+                walk.x_adv = project(walk.x_adv + sizes[step] * budget.eps * direction, walk.x, budget)
+        met, margin = walk.goal.surely_met(logits.detach()), margin.detach()
+        record.offer(walk.rows, point.detach(), met=met, distance=torch.zeros_like(margin), strength=margin)
+        if last:
+            return
+        keep_rows(walk, ~met)
+        if not len(walk.rows):
+            return
