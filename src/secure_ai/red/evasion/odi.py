@@ -50,10 +50,10 @@ def odi_pgd(
     steps: int = 20,
     restarts: int = 24,
 ) -> Tensor:
-    """ODI-PGD (2003.06878, algorithm 1, equations 2 and 3); a sample leaves as soon as it is broken.
+    """PGD from output-diversified starts (ODI, 2003.06878); a sample leaves as soon as it is broken.
 
-    Differs from the paper in the random point that a restart begins with (Square's first guess, 1912.00049, sections
-    3.3 and 3.4, in place of a uniform one) and in the step size, which falls from eps to 0 as half a cosine.
+    Differs from the paper in the random point that a restart begins with (Square's first guess, 1912.00049, section
+    3.3, in place of a uniform one) and in the step size, which falls from eps to 0 as half a cosine.
 
     A sample that is never broken costs `restarts * (odi_steps + steps + 1)` forward and `restarts * (odi_steps +
     steps)` backward passes.
