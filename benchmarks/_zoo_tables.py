@@ -1,4 +1,4 @@
-"""What is in zoo A, on which thresholds were chosen, and in zoos B and C, each of which was run once."""
+"""What is in zoo A, on which thresholds were chosen, and in zoos B, C and D, each of which was run once."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Planted:
         adapted: the network as an adaptive attacker sees it; its examples are scored on the one that is shown.
         expected: checks of which at least one must fail.
         transfer: scored on examples of another network instead of attacked.
-        masked: `recipe`'s first network whose gradients are partly masked.
+        wanted: `recipe`'s first network by training seed of which this is true: `masked` or `overfitted`.
         router: of a routed network, whose expert is `recipe`'s.
         random: it draws at every call, so that the adaptive attack is made on the defence itself and, as the naive one,
             counts the worst of its members' draws.
@@ -68,7 +68,7 @@ class Planted:
     wrap: Wrap = bare
     adapted: Wrap = bare
     transfer: bool = False
-    masked: bool = False
+    wanted: str = ""
     router: Recipe | None = None
     random: bool = False
     adaptive: str = SUITE
@@ -180,8 +180,15 @@ def _planted(seed: int, s: Strengths) -> tuple[Planted, ...]:
         plant("decoy-gradient", frozenset({"gradient-matches-change"}), lambda n: Decoy(n, seed)),
         plant("purified", frozenset({"optimises-inside"}), lambda n: Purified(n, s.purifying_steps)),
         plant("label-leaking", one_step_checks, recipe=one_step, eps=s.fgsm_eps, adaptive=LONG),
-        plant("fgsm-rs-overfitted", masking | one_step_checks, recipe=overfitted, eps=s.fgsm_rs_eps, adaptive=LONG),
-        plant("fgsm-rs-masked", masking | one_step_checks, recipe=paper, eps=0.3, masked=True, adaptive=LONG),
+        plant(
+            "fgsm-rs-overfitted",
+            masking | one_step_checks,
+            recipe=overfitted,
+            eps=s.fgsm_rs_eps,
+            wanted="overfitted",
+            adaptive=LONG,
+        ),
+        plant("fgsm-rs-masked", masking | one_step_checks, recipe=paper, eps=0.3, wanted="masked", adaptive=LONG),
         plant(
             "routed",
             frozenset({"transfer-beats-suite"}),
@@ -207,6 +214,10 @@ STRENGTHS = {
         arch="strided-32", eps=0.12, levels=9, channels=10, smallest_side=23, sigma=0.15, saturation=1e5,
         temperature=70.0, frequency=2500.0, height=0.015, purifying_steps=4, fgsm_eps=0.25, fgsm_rs_eps=0.32,
     ),
+    "D": Strengths(
+        arch="strided-28", eps=0.13, levels=8, channels=9, smallest_side=21, sigma=0.12, saturation=3e5,
+        temperature=80.0, frequency=2200.0, height=0.012, purifying_steps=6, fgsm_eps=0.28, fgsm_rs_eps=0.31,
+    ),
 }  # fmt: skip
 
 ZOOS = {
@@ -221,5 +232,9 @@ ZOOS = {
     "C": Zoo(
         honest=_honest(4000, ("report1-cnn", "report2-cnn", "strided-32", "mlp"), 1.1),
         planted=_planted(4000, STRENGTHS["C"]),
+    ),
+    "D": Zoo(
+        honest=_honest(6000, ("report1-cnn", "report2-cnn", "strided-28", "mlp"), 0.95),
+        planted=_planted(6000, STRENGTHS["D"]),
     ),
 }

@@ -249,8 +249,7 @@ _ADAPTIVE = (
     "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
     "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, 200 steps "
     "towards each class, Square with 20,000 queries. The seed in the name of `fgsm-rs-masked` is the first that was "
-    "tried (docs/trust.md). After this commit `suite-strength` and the checks for zero gradients became stricter, "
-    "which by the evidence on record changes no verdict, and `pgd-falls-short` draws other images."
+    "tried (docs/trust.md)."
 )
 ABOUT_ADAPTIVE = {
     "A": _ADAPTIVE,
@@ -258,7 +257,9 @@ ABOUT_ADAPTIVE = {
     "defence (noise, random-resize) *as shown* takes the worst of the suite's attacks, each with a draw of its own, "
     "and *adaptive* one fresh draw, so it may be the higher of the two. Judged by the checks of its commit, fewer than "
     "zoo C's.",
-    "C": _ADAPTIVE,
+    "C": f"{_ADAPTIVE} After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients became "
+    "stricter, and `pgd-falls-short` draws other images.",
+    "D": _ADAPTIVE,
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
 
@@ -498,6 +499,7 @@ SECTIONS = {
     "zoo_a": [zoo],
     "zoo_b": [zoo],
     "zoo_c": [zoo],
+    "zoo_d": [zoo],
     "pipeline": [pipeline],
 }
 
