@@ -248,18 +248,19 @@ SUMMARIES: dict[str, Callable[[Sequence[Mapping[str, Any]]], list[str]]] = {
 _ADAPTIVE = (
     "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
     "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, 200 steps "
-    "towards each class, Square with 20,000 queries. The seed in the name of `fgsm-rs-masked` is the first that was "
-    "tried (docs/trust.md)."
+    "towards each class, Square with 20,000 queries. The seed in the name of `fgsm-rs-masked` (in zoo D of "
+    "`fgsm-rs-overfitted`, too) is the first that was tried (docs/trust.md)."
 )
+_LONGER = " ODI-PGD with 100 restarts is among it."
 ABOUT_ADAPTIVE = {
-    "A": _ADAPTIVE,
+    "A": _ADAPTIVE + _LONGER,
     "B": "Of an overfitted network there is no adapted attack; a partly masked network is not in it. Of a random "
     "defence (noise, random-resize) *as shown* takes the worst of the suite's attacks, each with a draw of its own, "
     "and *adaptive* one fresh draw, so it may be the higher of the two. Judged by the checks of its commit, fewer than "
     "zoo C's.",
-    "C": f"{_ADAPTIVE} After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients became "
-    "stricter, and `pgd-falls-short` draws other images.",
-    "D": _ADAPTIVE,
+    "C": f"{_ADAPTIVE} After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients "
+    "became stricter, and `pgd-falls-short` draws other images.",
+    "D": _ADAPTIVE + _LONGER,
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
 
