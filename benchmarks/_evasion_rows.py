@@ -273,6 +273,7 @@ def autoattack_speed(bench: Any) -> None:
     The reference runs once for both, as documented and with our compute settings.
     """
     name, budget = bench.arguments.speed_network, PerturbationBudget("linf", 0.3)
+    suites = bench.arguments.attacks.split(",") if bench.arguments.attacks else ("autoattack", "fast")
     plain = bench.target(name)
     for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
         target = bench.target(name, search_dtype=dtype)
@@ -291,7 +292,7 @@ def autoattack_speed(bench: Any) -> None:
 
                 facts = {"network": name, "dtype": str(dtype), "pair": pair, "budget": str(budget),
                          "peer": "pyautoattack", "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
-                for suite in ("autoattack", "fast"):
+                for suite in suites:
                     key = facts | {"suite": suite}
                     bench.measure("autoattack-speed", key, functools.partial(_suite_duel, ours, theirs, suite))
 

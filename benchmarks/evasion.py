@@ -37,7 +37,7 @@ def parse() -> argparse.Namespace:
         "--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="quality, autoattack-norms, precision"
     )
     parser.add_argument("--speed-network", default="pgd-seed0")
-    parser.add_argument("--attacks", default="", help="quality, memory, autoattack-norms: only these")
+    parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--seeds", type=int, default=0, help="quality: attack seeds; else as the attack needs")
