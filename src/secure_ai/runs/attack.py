@@ -35,6 +35,7 @@ from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
 from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
+from secure_ai.red.evasion.refusal import refuse_norm
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer, no_surrogate
 from secure_ai.red.evasion.trust import judge_suite
@@ -225,7 +226,7 @@ def _refuse_early(attack: str, budget: PerturbationBudget, dataset: Dataset, sur
     """What can be refused before any code of the user's runs."""
     plans = parse_attacks(attack, budget.norm)
     check_cost(plans, len(dataset), dataset.classes)
-    _check_norm(plans, budget)
+    refuse_norm(plans, budget.norm)
     _check_surrogate(plans, surrogate)
 
 
@@ -341,14 +342,3 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
         access=model.access,
         **settings,
     )
-
-
-def _check_norm(plans: tuple[AttackPlan, ...], budget: PerturbationBudget) -> None:
-    for plan in plans:
-        if budget.norm not in plan.entry.norms:
-            raise UsageError(
-                f"{plan.name} has no {budget.norm} form",
-                where="--norm",
-                expected=" or ".join(plan.entry.norms),
-                got=budget.norm,
-            )

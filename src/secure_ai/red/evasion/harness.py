@@ -29,6 +29,7 @@ from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.engine import run_shards
 from secure_ai.red.evasion.merge import merge_shards
+from secure_ai.red.evasion.refusal import refuse_norm
 from secure_ai.red.evasion.shard import ShardResult, StopAskedError, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult, frozen_array
 from secure_ai.red.evasion.verify import checked_logits, verify
@@ -174,10 +175,7 @@ def _check_plans(target: Target, suite: SuiteTask) -> None:
     parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
     if not suite.attacks:
         raise AttackSettingsError("no attack named", where="--attack", expected="at least one")
-    for plan in suite.attacks:
-        if budget.norm not in plan.entry.norms:
-            known = " or ".join(plan.entry.norms)
-            raise AttackSettingsError("the attack does not know this norm", where=plan.name, expected=known, got=budget)
+    refuse_norm(suite.attacks, budget.norm)
     refuse_beyond(suite.attacks, budget.norm, target.access)
 
 
