@@ -220,6 +220,9 @@ STRENGTHS = {
     ),
 }  # fmt: skip
 
+LEFT_OUT_OF_D = {"distillation-scaled", "noise", "random-resize", "detached", "nan-gradient", "transfer-scored"}
+"""Flagged by checks that no attack of the suite has a part in; D was run for what changed in the suite."""
+
 ZOOS = {
     "A": Zoo(
         honest=_honest(100, ("report1-cnn", "report2-cnn", "strided", "mlp"), 1.0),
@@ -235,6 +238,6 @@ ZOOS = {
     ),
     "D": Zoo(
         honest=_honest(6000, ("report1-cnn", "report2-cnn", "strided-28", "mlp"), 0.95),
-        planted=_planted(6000, STRENGTHS["D"]),
+        planted=tuple(model for model in _planted(6000, STRENGTHS["D"]) if model.kind not in LEFT_OUT_OF_D),
     ),
 }
