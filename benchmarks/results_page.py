@@ -260,8 +260,8 @@ ABOUT_ADAPTIVE = {
     "zoo C's.",
     "C": f"{_ADAPTIVE} After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients "
     "became stricter, and `pgd-falls-short` draws other images.",
-    "D": f"{_ADAPTIVE}{_LONGER} Run for what changed in `fast`: six kinds are left out that are flagged whatever the suite "
-    "finds, and for want of time.",
+    "D": f"{_ADAPTIVE}{_LONGER} Run for what changed in `fast`, and short of time: six kinds are left out that are "
+    "flagged whatever the suite finds.",
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
 
