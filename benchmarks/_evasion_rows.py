@@ -100,7 +100,7 @@ def quality(bench: Any) -> None:
         for attack, peer in PEERS:
             if attack in chosen and peer.partition(",")[0] in peers:
                 budget = budget_of(name, SETTINGS[attack].norm)
-                seeds = arguments.seeds or attack_seeds_of(name, attack)
+                seeds = arguments.quality_seeds or attack_seeds_of(name, attack)
                 key = {"network": name, "attack": attack, "peer": peer, "budget": str(budget), "seeds": seeds}
                 work = functools.partial(_duel, ours, target, attack, peer, x, y, budget, range(seeds))
                 bench.measure("quality", key, work)

@@ -26,7 +26,8 @@ from secure_ai.red.evasion.fast import FAST
 
 Wrap = Callable[[nn.Module], nn.Module]
 SUITE = "fast"
-LONG = "apgd-ce:restarts=5,odi-pgd:restarts=100,apgd-t:restarts=5:steps=200,square:query_budget=20000"  # beyond both
+LONG = "apgd-ce:restarts=5,odi-pgd:restarts=100,apgd-t:restarts=5:steps=200,square:query_budget=20000"
+"""Beyond `fast` and AutoAttack."""
 EOT = ",".join(f"{name}:eot_samples=10" if name.startswith("apgd") else name for name in FAST["linf"].split(","))
 
 

@@ -40,7 +40,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
     parser.add_argument("--n", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=0, help="quality: attack seeds; else as the attack needs")
+    parser.add_argument("--quality-seeds", type=int, default=0, help="attack seeds; 0: as many as the attack needs")
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--slow-pairs", type=int, default=1, help="pairs of autoattack-speed; below 5 it is marked")
@@ -147,7 +147,8 @@ def command(a: argparse.Namespace) -> str:
     rows = set(a.rows.split(","))
     if rows & {"quality", "autoattack-norms", "precision"}:
         words.append(f"--names {a.names}")
-    words += [f"--{name} {value}" for name, value in (("attacks", a.attacks), ("peers", a.peers)) if value]
+    chosen = (("attacks", a.attacks), ("peers", a.peers), ("quality-seeds", a.quality_seeds))
+    words += [f"--{name} {value}" for name, value in chosen if value]
     if rows & {"pgd-speed", "fgsm-speed", "autoattack-speed", "memory", "profile"}:
         words.append(f"--speed-network {a.speed_network} --pairs {a.pairs} --slow-pairs {a.slow_pairs}")
     if a.precision != "auto":

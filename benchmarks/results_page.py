@@ -247,20 +247,21 @@ SUMMARIES: dict[str, Callable[[Sequence[Mapping[str, Any]]], list[str]]] = {
 
 _ADAPTIVE = (
     "Of a random defence (noise, random-resize) it averages its gradients over ten draws; of a network that one-step "
-    "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, 200 steps "
-    "towards each class, Square with 20,000 queries. The seed in the name of `fgsm-rs-masked` (in zoo D of "
-    "`fgsm-rs-overfitted`, too) is the first that was tried (docs/trust.md)."
+    "training overfitted, where there is nothing to adapt to, it is more of the same: APGD with 5 restarts, "
+    "{}200 steps towards each class, Square with 20,000 queries. The seed in the name of {} is the first that was "
+    "tried (docs/trust.md)."
 )
-_LONGER = " ODI-PGD with 100 restarts is among it."
+_NOW = _ADAPTIVE.format("ODI-PGD with 100, ", "`fgsm-rs-masked` and `fgsm-rs-overfitted`")
 ABOUT_ADAPTIVE = {
-    "A": _ADAPTIVE + _LONGER,
+    "A": _NOW,
     "B": "Of an overfitted network there is no adapted attack; a partly masked network is not in it. Of a random "
     "defence (noise, random-resize) *as shown* takes the worst of the suite's attacks, each with a draw of its own, "
     "and *adaptive* one fresh draw, so it may be the higher of the two. Judged by the checks of its commit, fewer than "
     "zoo C's.",
-    "C": f"{_ADAPTIVE} After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients "
-    "became stricter, and `pgd-falls-short` draws other images.",
-    "D": f"{_ADAPTIVE}{_LONGER} Run for what changed in `fast`, and short of time: six kinds are left out that are "
+    "C": _ADAPTIVE.format("", "`fgsm-rs-masked`")
+    + " After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients became "
+    "stricter, and `pgd-falls-short` draws other images.",
+    "D": f"{_NOW} Run for what changed in `fast`, and short of time: six kinds are left out that are "
     "flagged whatever the suite finds.",
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""

@@ -15,9 +15,10 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from _record import save
 from _zoo_defences import Routed
@@ -44,9 +45,21 @@ from secure_ai.runs.attack import data_checks, examine, probes
 DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
-WANTED = {"masked": ("pgd", SUITE, 0.05, 0.2), "overfitted": ("fgsm", "pgd", 0.0, 0.5)}
-"""How one-step training went -> a weaker and a stronger attack, the least share of images that the stronger leaves and
-by how much the weaker leaves more. Masked: not broken altogether; sound robust networks come near 0.1."""
+
+
+class Wanted(NamedTuple):
+    """How one-step training went: what two attacks leave of the held-out images, as shares."""
+
+    weaker: str
+    stronger: str
+    holds: Callable[[float, float], bool]
+
+
+WANTED = {
+    # not broken altogether, and PGD-40 leaves so much more: sound robust networks come near 0.1
+    "masked": Wanted("pgd", SUITE, lambda weaker, stronger: stronger >= 0.05 and weaker - stronger >= 0.2),
+    "overfitted": Wanted("fgsm", "pgd", lambda weaker, stronger: weaker >= 0.8 and stronger <= 0.1),
+}
 TRIED_SEEDS = 20
 
 
@@ -94,7 +107,7 @@ def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> d
 
 def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
     """The naive suite's figure, its verdict, and what the adaptive attack leaves of the same images."""
-    network = trained_until(model.wanted, model.recipe, train, cache)
+    network, candidates = trained_until(model.wanted, model.recipe, train, cache)
     if model.router is not None:
         network = Routed(trained(model.router, train, cache), network).eval()
     shown = model.wrap(network)
@@ -116,29 +129,30 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
         **described(trust),
         "expected": sorted(model.expected),
         "hit": hit,
+        **({"candidates": candidates} if candidates else {}),
         "ok": bool(hit) and trust.verdict is not Verdict.RELIABLE,
     }
 
 
-def trained_until(wanted: str, recipe: Recipe, train: Dataset, cache: Path) -> nn.Module:
-    """The first network by training seed that is as WANTED; the recipe's own where nothing is asked.
+def trained_until(wanted: str, recipe: Recipe, train: Dataset, cache: Path) -> tuple[nn.Module, list[dict[str, float]]]:
+    """The first network by training seed that is as WANTED, and all that were tried; the recipe's own if "".
 
     One-step training overfits for some seeds, collapses for others and for some does neither; which does what is
     seen on training images only.
     """
     if not wanted:
-        return trained(recipe, train, cache)
-    *attacks, least, difference = WANTED[wanted]
+        return trained(recipe, train, cache), []
+    weaker, stronger, holds = WANTED[wanted]
     held_out = sample_n(hold_out_last(train, HELD_OUT)[1], DEFAULT_N["A"], SEED)
+    tried: list[dict[str, float]] = []
     for seed in range(recipe.seed, recipe.seed + TRIED_SEEDS):
         network = trained(replace(recipe, seed=seed), train, cache)
-        lefts = [suite_on(network, "candidate", held_out, recipe.eps, str(attack))[1] for attack in attacks]
-        weaker, stronger = (int(left.robust.sum()) / len(held_out) for left in lefts)
-        print(
-            f"seed {seed}: {attacks[0]} leaves {weaker:.3f}, {attacks[1]} {stronger:.3f}", file=sys.stderr, flush=True
-        )
-        if stronger >= least and weaker - stronger >= difference:
-            return network
+        lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks)[1] for attacks in (weaker, stronger)]
+        shares = [int(left.robust.sum()) / len(held_out) for left in lefts]
+        tried.append({"seed": seed, weaker: round(shares[0], 3), stronger: round(shares[1], 3)})
+        print(tried[-1], file=sys.stderr, flush=True)
+        if holds(*shares):
+            return network, tried
     raise SystemExit(f"none of {TRIED_SEEDS} seeds of {recipe.name} is {wanted}")
 
 
@@ -179,7 +193,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--set", choices=sorted(ZOOS), required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for B and C")
+    parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for the others")
     parser.add_argument("--only", default="", help="only models whose name holds this text; no record is made")
     parser.add_argument("--again", action="store_true", help="judge again what has a row already")
     arguments = parser.parse_args()

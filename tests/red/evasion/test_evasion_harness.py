@@ -447,3 +447,14 @@ def test_margin_left_shuts_out_no_sample_of_which_nothing_is_known_inside_eps(li
     result = run_suite(case.target, case.x, case.y, budget=PerturbationBudget("linf", 0.04), attacks=plans, seed=1)
     assert not result.broken[0].any()
     assert result.attempted[1].all()
+
+
+@pytest.mark.parametrize("eps", [0.002, 0.003, 0.005])
+def test_rounding_at_a_small_l2_budget_does_not_end_a_run(target_of: Callable[..., Target], eps: float) -> None:
+    """28 x 28 pixels near 0.5, each rounded to float32: 6e-5 of such an eps."""
+    x = torch.rand((64, 1, 28, 28), generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))
+    y = network(x).argmax(dim=1)
+    plans = parse_attacks("apgd-ce:steps=3,odi-pgd:restarts=2,square:query_budget=100", "l2")
+    result = run_suite(target_of(network, x, 5), x, y, budget=PerturbationBudget("l2", eps), attacks=plans, seed=0)
+    assert result.n == len(x)

@@ -20,7 +20,7 @@ from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.harness import run_suite, score_examples
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.trust import judge_examples, judge_suite
+from secure_ai.red.evasion.trust import is_iterative, judge_examples, judge_suite
 
 LINF = PerturbationBudget("linf", 0.02)
 GOOD = GradientHealth(1000, 0, 0)
@@ -386,3 +386,9 @@ def test_noise_that_beats_a_masked_model_is_seen(
     text, wide = "pgd:steps=3:random_start=false,noise:draws=50", PerturbationBudget("linf", 0.3)
     assert of(judge_suite(run(masked, text, budget=wide)), "black-box-beats-white-box").outcome is CheckOutcome.FAIL
     assert of(judge_suite(run(case, text, budget=wide)), "black-box-beats-white-box").outcome is CheckOutcome.PASS
+
+
+def test_steps_along_a_mix_of_logits_are_steps() -> None:
+    short, one = parse_attacks("odi-pgd:steps=1,odi-pgd:steps=1:odi_steps=0")
+    assert is_iterative(short)
+    assert not is_iterative(one)

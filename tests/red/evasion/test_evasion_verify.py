@@ -72,8 +72,9 @@ def test_samples_not_worked_on_are_not_looked_at() -> None:
     ("norm", "eps", "inside", "outside"),
     [
         ("linf", 0.1, 0.1 + 9e-7, 0.1 + 2e-6),
-        ("l2", 0.1, 0.1 * (1 + 8e-6), 0.1 * (1 + 2e-5)),
-        ("l1", 0.1, 0.1 * (1 + 8e-6), 0.1 * (1 + 2e-5)),
+        ("l2", 0.5, 0.5 * (1 + 8e-6), 0.5 * (1 + 2e-5)),
+        ("l1", 0.5, 0.5 * (1 + 8e-6), 0.5 * (1 + 2e-5)),
+        ("l2", 0.003, 0.003 + 9e-7, 0.003 + 2e-6),
     ],
 )
 def test_the_tolerance_is_the_documented_one(norm: Norm, eps: float, inside: float, outside: float) -> None:

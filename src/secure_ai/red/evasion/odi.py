@@ -52,9 +52,6 @@ def odi_pgd(
 ) -> Tensor:
     """PGD from output-diversified starts (ODI, 2003.06878); a sample leaves as soon as it is broken.
 
-    Differs from the paper in the random point that a restart begins with (Square's first guess, 1912.00049, section
-    3.3, in place of a uniform one) and in the step size, which falls from eps to 0 as half a cosine.
-
     A sample that is never broken costs `restarts * (odi_steps + steps + 1)` forward and `restarts * (odi_steps +
     steps)` backward passes.
 
@@ -66,6 +63,11 @@ def odi_pgd(
 
     Returns:
         x_adv (N, C, H, W): the iterate that met the goal first, else the one of highest margin in all restarts.
+
+    Note:
+        Differs from the paper in the random point that a restart begins with (Square's first guess, 1912.00049,
+        sections 3.3 and 3.4, in place of a uniform one) and in the step size, which falls from eps to 0 as half a
+        cosine.
     """
     sizes = [1.0] * odi_steps + [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
     record, rows = Record.empty(x), active_rows(y, active)
@@ -91,14 +93,13 @@ def _climb(
             point = walk.x_adv if last else leaf(walk.x_adv)
             logits = target.logits(point)
             margin = walk.goal.strength(logits)
-            if not last:
-                rising = (logits * walk.mix).sum(dim=1) if step < odi_steps else margin
-                direction = steepest(slope(rising, point), budget.norm)
-                walk.x_adv = project(walk.x_adv + sizes[step] * budget.eps * direction, walk.x, budget)
+            rising = (logits * walk.mix).sum(dim=1) if step < odi_steps else margin
         met, margin = walk.goal.surely_met(logits.detach()), margin.detach()
-        record.offer(walk.rows, point.detach(), met=met, distance=torch.zeros_like(margin), strength=margin)
+        record.offer(walk.rows, walk.x_adv, met=met, distance=torch.zeros_like(margin), strength=margin)
         if last:
             return
+        step_taken = sizes[step] * budget.eps * steepest(slope(rising, point), budget.norm)
+        walk.x_adv = project(walk.x_adv + step_taken, walk.x, budget)
         keep_rows(walk, ~met)
         if not len(walk.rows):
             return

@@ -55,7 +55,7 @@ REFERENCE_ATTACKS: dict[str, AttackEntry] = {
         norms=("linf", "l2"),
         knowledge="white-box",
         kind="budget",
-        source="Tashiro, Song and Ermon, 2003.06878 (ODI); start: 1912.00049, section 3.3",
+        source="Tashiro, Song and Ermon, 2003.06878 (ODI); start: 1912.00049, sections 3.3 and 3.4",
         settings={"odi_steps": 2, "steps": 20, "restarts": 24},
         limits={"odi_steps": (0.0, 1000.0), "steps": STEPS, "restarts": RESTARTS},
     ),

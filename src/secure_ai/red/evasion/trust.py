@@ -26,7 +26,8 @@ def is_iterative(plan: AttackPlan) -> bool:
         return False
     if plan.name.startswith("art:"):  # its attacks name their steps in many ways, and one of them takes one
         return plan.name != "art:FastGradientMethod"
-    return any(int(plan.settings.get(name, 0)) > 1 for name in ("steps", "query_budget"))
+    steps = int(plan.settings.get("steps", 0)) + int(plan.settings.get("odi_steps", 0))
+    return steps > 1 or int(plan.settings.get("query_budget", 0)) > 1
 
 
 def is_one_step(plan: AttackPlan) -> bool:

@@ -131,8 +131,9 @@ def run_attack(
     entry = REFERENCE_ATTACKS[name]
     attack: Attack = entry.attack
     target.passes.forward = target.passes.backward = 0
-    before, state = x.clone(), torch.get_rng_state()
+    before = x.clone()
     with target.attacked(), target.searching():
+        state = torch.get_rng_state()
         x_adv = attack(
             target,
             x,
@@ -143,7 +144,7 @@ def run_attack(
             active=active,
             **{**entry.settings, **settings},
         )
-    assert torch.equal(torch.get_rng_state(), state)
+        assert torch.equal(torch.get_rng_state(), state)  # inside: a target puts the process's state back
     assert torch.equal(x, before)
     assert torch.is_grad_enabled()
     assert x_adv.shape == x.shape

@@ -9,11 +9,25 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secure_ai.core.budget import Norm
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.losses import margin
+from secure_ai.red.evasion.square import square_start
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 EPS = 0.1
+
+
+class Needle(nn.Module):
+    """Class 1 only near one point inside the ball."""
+
+    def __init__(self, centre: Tensor, radius: float) -> None:
+        super().__init__()
+        self.centre, self.radius = centre, radius
+
+    def forward(self, x: Tensor) -> Tensor:
+        score = self.radius - (x - self.centre).abs().flatten(1).mean(dim=1)
+        return torch.stack([-score, score], dim=1)
 
 
 def broken(target: Target, x_adv: Tensor, y: Tensor) -> Tensor:
@@ -86,3 +100,44 @@ def test_a_model_without_gradients_is_no_crash(cut: Target, oracle: Any, run: An
 def test_broken_samples_leave_at_once(oracle: Any, run: Any) -> None:
     run("odi-pgd", oracle.target, oracle.x, oracle.y, "linf", 0.9)
     assert len(oracle.x) <= oracle.target.passes.forward < 5 * len(oracle.x)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_randomness_is_the_generators_and_other_samples_do_not_matter(norm: Norm, oracle: Any, run: Any) -> None:
+    eps = 0.9 * float(oracle.optimum(norm).min())
+    arguments = ("odi-pgd", oracle.target, oracle.x, oracle.y, norm, eps)
+    first, again, other = (run(*arguments, steps=1, restarts=2, seed=seed) for seed in (5, 5, 6))
+    some = torch.arange(len(oracle.x)) % 3 == 1
+    part = run(*arguments, steps=1, restarts=2, active=some)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    torch.testing.assert_close(part[some], first[some], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_failure_is_the_strongest_attempt(norm: Norm, two: Any, run: Any) -> None:
+    eps = 0.95 * float(two.optimum(norm).min())
+    attempt = run("odi-pgd", two.target, two.x, two.y, norm, eps, restarts=2)
+    before, after = (margin(two.target.logits(images), two.y) for images in (two.x, attempt))
+    most = -before * eps / two.optimum(norm)
+    assert bool((after - before > 0.9 * most).all())
+
+
+def test_the_last_iterate_counts(two: Any, run: Any) -> None:
+    eps = 0.95 * float(two.optimum("linf").min())
+    start = square_start(two.x, PerturbationBudget("linf", eps), torch.Generator().manual_seed(5))
+    attempt = run("odi-pgd", two.target, two.x, two.y, "linf", eps, odi_steps=0, steps=1, restarts=1)
+    at_start, after = (margin(two.target.logits(images), two.y) for images in (start, attempt))
+    assert bool((after > at_start).all())
+
+
+def test_falling_steps_settle(run: Any) -> None:
+    """Steps of one size overshoot the needle for ever."""
+    draw = torch.Generator().manual_seed(0)
+    centre = 0.5 + 0.9 * EPS * (2 * torch.rand((1, 1, 8, 8), generator=draw) - 1)
+    network = Needle(centre, 0.05 * EPS)
+    target = Target(network, name="needle", digest="d" * 64, input_shape=(1, 8, 8), num_classes=2)
+    x, y = torch.full((8, 1, 8, 8), 0.5), torch.zeros(8, dtype=torch.int64)
+    found = run("odi-pgd", target, x, y, "linf", EPS, restarts=1)
+    assert bool(broken(target, found, y).all())
+    assert target.passes.forward > 10 * len(x)
