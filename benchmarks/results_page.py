@@ -261,8 +261,8 @@ ABOUT_ADAPTIVE = {
     "C": _ADAPTIVE.format("", "`fgsm-rs-masked`")
     + " After this commit `fast` got `odi-pgd`, `suite-strength` and the checks for zero gradients became "
     "stricter, and `pgd-falls-short` draws other images.",
-    "D": f"{_NOW} Run for what changed in `fast`, and short of time: six kinds are left out that are flagged whatever the "
-    "suite finds, and two that train many networks.",
+    "D": f"{_NOW} Run for what changed in `fast`, and short of time: six kinds are left out that are flagged whatever "
+    "the suite finds, and two that train many networks.",
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
 
