@@ -11,7 +11,7 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.rows import Goal, Record, keep_rows, where_rows
+from secure_ai.red.evasion.rows import Record, UnderWay, keep_rows, where_rows
 from secure_ai.red.evasion.slopes import leaf, slope
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -19,22 +19,16 @@ Score = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(slots=True, kw_only=True)
-class Walk:
-    """The samples under way, R rows.
+class Walk(UnderWay):
+    """Where an ascent is.
 
     Attributes:
-        row: index in the shard.
-        target_label: None unless the goal is one class.
         aim: the class the loss pulls to.
         previous: the iterate before `x_adv`.
         best: the point with the highest loss, with its loss and gradient.
         rises: how often the loss rose since the last checkpoint.
     """
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     aim: Tensor
     x_adv: Tensor
     previous: Tensor
@@ -99,7 +93,7 @@ def evaluate(ascent: Ascent, walk: Walk, *, gradient: bool) -> tuple[Tensor, Ten
 
 
 def _depart(walk: Walk, control: Control, record: Record, logits: Tensor) -> None:
-    met = Goal(walk.y, walk.target_label).surely_met(logits)
+    met = walk.goal.surely_met(logits)
     if bool(met.any()):
         record.take_success(walk.row[met], walk.x_adv[met])
         keep_rows(walk, ~met)

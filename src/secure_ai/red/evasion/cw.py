@@ -11,7 +11,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.adam import adam_direction
 from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows
 from secure_ai.red.evasion.slopes import leaf, slope
 
 INSIDE = 0.999999  # keeps the inverse of tanh finite at pixels 0 and 1
@@ -20,8 +20,8 @@ GROWTH = 10.0  # of the constant while no success is known
 
 
 @dataclass(slots=True, kw_only=True)
-class _Search:
-    """The samples under way, R rows.
+class _Search(UnderWay):
+    """Where each sample's search is.
 
     Attributes:
         free: tanh-space variable w, x_adv = (tanh(w) + 1) / 2.
@@ -30,10 +30,6 @@ class _Search:
         succeeded: (R,) bool: a success with the present constant.
     """
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     free: Tensor
     mean: Tensor
     square: Tensor
@@ -114,7 +110,7 @@ def _begin(x: Tensor, goal: Goal, rows: Tensor, const: float) -> _Search:
 
 def _evaluate(target: Target, search: _Search, record: Record, confidence: float, *, last: bool) -> Tensor:
     """Note what the iterate achieves; the gradient of the objective in tanh space."""
-    goal = Goal(search.y, search.target_label)
+    goal = search.goal
     x_adv = (torch.tanh(search.free) + 1) / 2
     with torch.set_grad_enabled(not last):
         start = leaf(x_adv)

@@ -11,7 +11,7 @@ from torch import Tensor
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per_sample, where_rows
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample, where_rows
 
 NOISE_TRIALS = 10  # uniform images tried as a start; then come the shard's own images of other classes
 MOST_TRIALS = 100
@@ -22,18 +22,14 @@ TINY = 1e-12
 
 
 @dataclass(slots=True, kw_only=True)
-class _Search:
-    """The samples under way, R rows.
+class _Search(UnderWay):
+    """Where each sample's search is.
 
     Attributes:
         point: a success near the boundary; meaningful where `started`.
         used: queries so far.
     """
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     point: Tensor
     started: Tensor
     used: Tensor
@@ -123,7 +119,7 @@ def _ask(plan: _Plan, search: _Search, x_adv: Tensor, wanted: Tensor, record: Re
     asked = (wanted & (search.used < plan.query_budget)).nonzero().squeeze(1)
     met = torch.zeros_like(wanted)
     if len(asked):
-        goal = Goal(search.y, search.target_label).at(asked)
+        goal = search.goal.at(asked)
         met[asked] = goal.met_by(plan.target.predict(x_adv[asked], rows=search.row[asked]))
         search.used[asked] += 1
         moved = distance(x_adv[asked], search.x[asked], plan.norm)

@@ -20,7 +20,7 @@ from secure_ai.red.evasion.apgd import likeliest_wrong
 from secure_ai.red.evasion.boundary import nearest_boundary
 from secure_ai.red.evasion.hyperplane import length, towards_hyperplane
 from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
 
 OVERSHOOT = 1.05  # eta of 1907.02044, section 2.4, as are the next two
 BACKWARD = 0.9  # beta
@@ -31,13 +31,9 @@ SHORTEST = 1e-8  # stands for a step of length 0
 
 
 @dataclass(slots=True, kw_only=True)
-class _Search:
-    """The samples under way, R rows; `aim` is None for the untargeted attack."""
+class _Search(UnderWay):
+    """`aim` is None for the untargeted attack."""
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     aim: Tensor | None
     x_adv: Tensor
 
@@ -157,7 +153,7 @@ def _run(plan: _Plan, search: _Search, record: Record) -> None:
         leave = search.y if search.target_label is None else None
         gap, normal = nearest_boundary(plan.target, search.x_adv, leave, aims, norm)
         search.x_adv = _step(search.x_adv, search.x, gap, normal, norm)
-        logits, goal = plan.target.logits(search.x_adv), Goal(search.y, search.target_label)
+        logits, goal = plan.target.logits(search.x_adv), search.goal
         met, moved = goal.surely_met(logits), distance(search.x_adv, search.x, norm)
         record.offer(search.row, search.x_adv, met=met, distance=moved, strength=goal.strength(logits))
         # by a hair counts here: a search that stayed there would be stuck on the boundary

@@ -12,7 +12,7 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target import Target
 from secure_ai.red.evasion import projections
 from secure_ai.red.evasion.losses import cross_entropy
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows
 from secure_ai.red.evasion.slopes import leaf, slope
 
 TRAVEL = 2.5  # in eps: sum of PGD's steps, so that it can cross the ball and turn (MNIST challenge, 1706.06083)
@@ -111,9 +111,16 @@ def pgd(
     rows = active_rows(y, active)
     for _ in range(restarts):
         start = projections.random_start(x, budget, generator) if random_start else x
-        aims = None if target_label is None else target_label[rows]
-        velocity = torch.zeros_like(x[rows]) if momentum else None
-        walk = _Walk(rows.clone(), x[rows], start[rows], y[rows], aims, velocity, torch.zeros(0))
+        here = Goal(y, target_label).at(rows)
+        walk = _Walk(
+            row=rows.clone(),
+            x=x[rows],
+            y=here.y,
+            target_label=here.target_label,
+            x_adv=start[rows],
+            velocity=torch.zeros_like(x[rows]) if momentum else None,
+            gradient=torch.zeros(0),
+        )
         climb.run(walk, record)
         rows = rows[torch.isinf(record.distance[rows])]
         if not len(rows):
@@ -121,21 +128,13 @@ def pgd(
     return record.x_adv
 
 
-@dataclass(slots=True)
-class _Walk:
-    """The samples still worked on, R rows: numbers, clean images, iterates, labels, accumulated and last gradients."""
+@dataclass(slots=True, kw_only=True)
+class _Walk(UnderWay):
+    """`velocity` accumulates gradients, None without momentum; `gradient` is the last one."""
 
-    rows: Tensor
-    x: Tensor
     x_adv: Tensor
-    y: Tensor
-    target_label: Tensor | None
     velocity: Tensor | None
     gradient: Tensor
-
-    @property
-    def goal(self) -> Goal:
-        return Goal(self.y, self.target_label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +156,11 @@ class _Climb:
             loss, met = self._evaluate(walk, with_gradient=not last)
             if step == 0 and not self.random_start:
                 loss = torch.full_like(loss, -torch.inf)  # the clean image is no attempt
-            record.offer(walk.rows, walk.x_adv, met=met, distance=torch.zeros_like(loss), strength=loss)
+            record.offer(walk.row, walk.x_adv, met=met, distance=torch.zeros_like(loss), strength=loss)
             if last:
                 return
             keep_rows(walk, ~met)
-            if not len(walk.rows):
+            if not len(walk.row):
                 return
             step_taken = self.step_size * self._direction(walk)
             walk.x_adv = projections.project(walk.x_adv + step_taken, walk.x, self.budget)

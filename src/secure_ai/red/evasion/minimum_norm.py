@@ -15,7 +15,7 @@ from secure_ai.red.evasion.boundary import nearest_boundary
 from secure_ai.red.evasion.hyperplane import DUAL, length
 from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
 from secure_ai.red.evasion.slopes import leaf, slope
 
 DDN_RADIUS, DDN_STEP = 1.0, (1.0, 0.01)  # first radius; step size from and to (1811.09600, section 4)
@@ -32,13 +32,9 @@ def annealed(bounds: tuple[float, float], step: int, steps: int) -> float:
 
 
 @dataclass(slots=True, kw_only=True)
-class _Search:
-    """The samples under way, R rows; `radius` (R,) is the present one, `x_adv` lies within it."""
+class _Search(UnderWay):
+    """`x_adv` lies within the present `radius` (R,)."""
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     x_adv: Tensor
     radius: Tensor
 
@@ -54,11 +50,6 @@ class _Search:
             x_adv=original.clone(),
             radius=original.new_full((len(rows),), radius),
         )
-
-    @property
-    def goal(self) -> Goal:
-        """The goal of the rows."""
-        return Goal(self.y, self.target_label)
 
 
 @torch.no_grad()

@@ -6,7 +6,6 @@ first goes where a random mix of the logits rises, so that the restarts begin ap
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -14,26 +13,19 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.minimum_norm import annealed
 from secure_ai.red.evasion.projections import project, steepest
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows
 from secure_ai.red.evasion.slopes import leaf, slope
 from secure_ai.red.evasion.square import square_start
 
 
-@dataclass(slots=True)
-class _Walk:
-    """The samples still worked on, R rows; `mix` (R, K) weighs the logits that the first steps raise."""
+@dataclass(slots=True, kw_only=True)
+class _Walk(UnderWay):
+    """`mix` (R, K) weighs the logits that the first steps raise."""
 
-    rows: Tensor
-    x: Tensor
     x_adv: Tensor
-    y: Tensor
-    target_label: Tensor | None
     mix: Tensor
-
-    @property
-    def goal(self) -> Goal:
-        return Goal(self.y, self.target_label)
 
 
 @torch.no_grad()
@@ -69,7 +61,7 @@ def odi_pgd(
         sections 3.3 and 3.4, in place of a uniform one) and in the step size, which falls from eps to 0 as half a
         cosine.
     """
-    sizes = [1.0] * odi_steps + [(1 + math.cos(math.pi * step / steps)) / 2 for step in range(steps)]
+    sizes = [1.0] * odi_steps + [annealed((1.0, 0.0), step, steps) for step in range(steps)]
     record, rows = Record.empty(x), active_rows(y, active)
     for _ in range(restarts):
         start = square_start(x, budget, generator)  # for the whole shard, before anything is dropped
@@ -77,8 +69,15 @@ def odi_pgd(
         rows = rows[torch.isinf(record.distance[rows])]
         if not len(rows):
             break
-        aims = None if target_label is None else target_label[rows]
-        walk = _Walk(rows.clone(), x[rows], start[rows], y[rows], aims, mix[rows])
+        here = Goal(y, target_label).at(rows)
+        walk = _Walk(
+            row=rows.clone(),
+            x=x[rows],
+            y=here.y,
+            target_label=here.target_label,
+            x_adv=start[rows],
+            mix=mix[rows],
+        )
         _climb(target, walk, record, budget, sizes, odi_steps)
     return record.x_adv
 
@@ -95,11 +94,11 @@ def _climb(
             margin = walk.goal.strength(logits)
             rising = (logits * walk.mix).sum(dim=1) if step < odi_steps else margin
         met, margin = walk.goal.surely_met(logits.detach()), margin.detach()
-        record.offer(walk.rows, walk.x_adv, met=met, distance=torch.zeros_like(margin), strength=margin)
+        record.offer(walk.row, walk.x_adv, met=met, distance=torch.zeros_like(margin), strength=margin)
         if last:
             return
         step_taken = sizes[step] * budget.eps * steepest(slope(rising, point), budget.norm)
         walk.x_adv = project(walk.x_adv + step_taken, walk.x, budget)
         keep_rows(walk, ~met)
-        if not len(walk.rows):
+        if not len(walk.row):
             return

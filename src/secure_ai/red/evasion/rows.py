@@ -79,6 +79,27 @@ class Goal:
         return margin(logits, self.y) if self.target_label is None else -margin(logits, self.target_label)
 
 
+@dataclass(slots=True, kw_only=True)
+class UnderWay:
+    """The samples an attack still works on, R rows; what it keeps of each beside these are a subclass's fields.
+
+    Attributes:
+        row: index in the shard.
+        x: the clean images.
+        target_label: None unless the goal is one class.
+    """
+
+    row: Tensor
+    x: Tensor
+    y: Tensor
+    target_label: Tensor | None
+
+    @property
+    def goal(self) -> Goal:
+        """Of these samples."""
+        return Goal(self.y, self.target_label)
+
+
 @dataclass(slots=True)
 class Record:
     """The best result of every sample so far: the nearest success, else the strongest attempt.

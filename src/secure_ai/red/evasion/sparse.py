@@ -13,7 +13,7 @@ from secure_ai.red.evasion.adam import adam_direction
 from secure_ai.red.evasion.hyperplane import length
 from secure_ai.red.evasion.minimum_norm import annealed
 from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
 from secure_ai.red.evasion.slopes import leaf, slope
 
 STEP_FALL = 0.1  # the step size ends at this share of where it began
@@ -21,18 +21,14 @@ TINY = 1e-12
 
 
 @dataclass(slots=True, kw_only=True)
-class _Search:
-    """The samples under way, R rows.
+class _Search(UnderWay):
+    """Where each sample's search is.
 
     Attributes:
         mean, square: Adam's moments of the gradient.
         threshold: (R,) values of `delta` below it are set to 0.
     """
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     delta: Tensor
     mean: Tensor
     square: Tensor
@@ -101,7 +97,7 @@ def sigma_zero(
 
 def _evaluate(target: Target, search: _Search, record: Record, *, last: bool) -> tuple[Tensor, Tensor]:
     """Whether the goal is met, and the gradient of max(-margin, 0)."""
-    goal, x_adv = Goal(search.y, search.target_label), search.x + search.delta
+    goal, x_adv = search.goal, search.x + search.delta
     with torch.set_grad_enabled(not last):
         start = leaf(x_adv)
         logits = target.logits(start)

@@ -11,7 +11,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.projections import project
-from secure_ai.red.evasion.rows import Goal, Record, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
 from secure_ai.red.evasion.square_shapes import pattern, place, share_at, signs, tiled, window_side
 
 TINY = 1e-12
@@ -19,18 +19,14 @@ L1_SLACK = 1e-6  # relative: aim this much inside the l1 ball, where the sum of 
 
 
 @dataclass(slots=True, kw_only=True)
-class _Search:
-    """The samples under way, R rows.
+class _Search(UnderWay):
+    """Where each sample's search is.
 
     Attributes:
         low, high: linf: the two values a pixel may take; None else.
         best: the best point so far, with its loss (lower is better).
     """
 
-    row: Tensor
-    x: Tensor
-    y: Tensor
-    target_label: Tensor | None
     low: Tensor | None
     high: Tensor | None
     best: Tensor
@@ -114,7 +110,7 @@ def _begin(x: Tensor, goal: Goal, rows: Tensor, start: Tensor, budget: Perturbat
 def _ask(target: Target, search: _Search, x_adv: Tensor, record: Record, *, first: bool = False) -> None:
     """One query of every sample; keep what is better, let go what met its goal."""
     rows = torch.arange(len(x_adv)) if first or not target.deterministic else _changed(x_adv, search.best)
-    goal = Goal(search.y, search.target_label).at(rows)
+    goal = search.goal.at(rows)
     logits = target.logits(x_adv[rows], rows=search.row[rows])
     loss = -goal.strength(logits) if goal.target_label is None else cross_entropy(logits, goal.target_label)
     met, improved = goal.surely_met(logits), loss < search.loss[rows]

@@ -35,12 +35,32 @@ def broken(target: Target, x_adv: Tensor, y: Tensor) -> Tensor:
 
 
 class Plateau(nn.Module):
-    """Class 0, unless nearly all of the image is brighter by EPS; until then only class 2, far behind, has a slope."""
+    """Class 0, unless nearly all of the image moves by EPS; until then only class 2, far behind, has a slope.
+
+    `way`: 1 if it has to become brighter, -1 if darker, which is where class 2 falls.
+    """
+
+    def __init__(self, way: int) -> None:
+        super().__init__()
+        self.way = way
 
     def forward(self, x: Tensor) -> Tensor:
-        brightness = x.flatten(1).mean(dim=1)
-        near = 0.1 + 100 * (brightness - 0.5 - 0.9 * EPS).relu()
-        return torch.stack([torch.full_like(brightness, 0.5), near, brightness - 5], dim=1)
+        brighter = x.flatten(1).mean(dim=1) - 0.5
+        near = 0.1 + 100 * (self.way * brighter - 0.9 * EPS).relu()
+        return torch.stack([torch.full_like(brighter, 0.5), near, brighter - 5], dim=1)
+
+
+class Elsewhere(nn.Module):
+    """The answers of `value`, with slopes that lead as `slope` says: both take images to a lead of class 1, (R,)."""
+
+    def __init__(self, value: Callable[[Tensor], Tensor], slope: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.value, self.slope = value, slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        sloping = self.slope(x)
+        lead = self.value(x).detach() + sloping - sloping.detach()
+        return torch.stack([torch.ones_like(lead), 1 + lead], dim=1)
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -63,13 +83,37 @@ def test_the_nearest_of_many_classes_is_found(norm: Norm, oracle: Any, run: Any)
     assert not bool(found[best > eps * (1 + 1e-5)].any())
 
 
-def test_a_start_along_other_logits_leaves_a_plateau_of_the_margin(run: Any) -> None:
-    target = Target(Plateau(), name="plateau", digest="d" * 64, input_shape=(1, 4, 32), num_classes=3)
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_start_along_other_logits_leaves_a_plateau_of_the_margin(way: int, run: Any) -> None:
+    target = Target(Plateau(way), name="plateau", digest="d" * 64, input_shape=(1, 4, 32), num_classes=3)
     x, y = torch.full((40, 1, 4, 32), 0.5), torch.zeros(40, dtype=torch.int64)
     stuck = run("odi-pgd", target, x, y, "linf", EPS, odi_steps=0)
     assert not bool(broken(target, stuck, y).any())
     apart = run("odi-pgd", target, x, y, "linf", EPS)
     assert bool(broken(target, apart, y).all())
+    each_its_own_way = int(broken(target, run("odi-pgd", target, x, y, "linf", EPS, restarts=1), y).sum())
+    assert 5 < each_its_own_way < 35
+
+
+def test_the_iterate_that_met_the_goal_is_returned_not_the_next(run: Any) -> None:
+    def change(x: Tensor) -> Tensor:
+        return (x - 0.5).abs().flatten(1).mean(dim=1) - 0.9 * EPS
+
+    back_to_clean = Elsewhere(change, lambda x: -change(x))
+    target = Target(back_to_clean, name="elsewhere", digest="d" * 64, input_shape=(1, 4, 4), num_classes=2)
+    x, y = torch.full((8, 1, 4, 4), 0.5), torch.zeros(8, dtype=torch.int64)
+    assert bool(broken(target, run("odi-pgd", target, x, y, "linf", EPS, odi_steps=0), y).all())
+
+
+def test_a_lead_by_rounding_ends_no_search(run: Any) -> None:
+    def brighter(x: Tensor) -> Tensor:
+        return x.flatten(1).mean(dim=1) - 0.5 - 0.9 * EPS
+
+    leads_by_rounding = Elsewhere(lambda x: brighter(x).clamp(min=2e-7), brighter)
+    target = Target(leads_by_rounding, name="elsewhere", digest="d" * 64, input_shape=(1, 4, 4), num_classes=2)
+    x, y = torch.full((8, 1, 4, 4), 0.5), torch.zeros(8, dtype=torch.int64)
+    assert bool(broken(target, x, y).all())  # by rounding
+    assert bool((brighter(run("odi-pgd", target, x, y, "linf", EPS)) > 0).all())
 
 
 def test_a_target_class_is_the_goal(oracle: Any, run: Any) -> None:
