@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other: one thread each, before torch is loaded
@@ -11,6 +12,14 @@ import numpy as np
 import pytest
 
 from secure_ai.data.dataset import Dataset
+
+SMALLER_PROBES = {  # a test's share of what the probes take; tests of the probes and the benchmarks run them whole
+    "longer": {"STEPS": 40, "SAMPLES": 32},
+    "unbounded": {"SAMPLES": 32},
+    "along": {"SAMPLES": 32},
+    "distilled": {"ROUNDS": 1, "TAUGHT": 100},
+    "binarisation": {"SAMPLES": 10, "INNER": 120, "RANDOM_POINTS": 60},
+}
 
 
 def make_digits(n: int, seed: int, classes: int = 10) -> Dataset:
@@ -46,3 +55,13 @@ def digit_files(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, digit
         files[role] = folder / f"{role}.npz"
         np.savez_compressed(files[role], x=dataset.images[:, 0], y=dataset.labels)
     return files
+
+
+@pytest.fixture(scope="module")
+def smaller_probes() -> Iterator[None]:
+    """The probes of the verdict with fewer images and steps, where a test is about something else."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, constants in SMALLER_PROBES.items():
+            for name, value in constants.items():
+                patch.setattr(f"secure_ai.red.evasion.diagnosis.{module}.{name}", value)
+        yield

@@ -17,6 +17,8 @@ from secure_ai.models.store import load_model
 from secure_ai.red.evasion.catalogue import ATTACKS, PROTOCOLS, SUITES
 from secure_ai.red.evasion.transfer import BORROWED
 
+pytestmark = pytest.mark.usefixtures("smaller_probes")
+
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
     code = run_command(list(arguments))
@@ -266,7 +268,7 @@ def test_a_reader_that_leaves_early_is_no_error(model: Path, digit_files: dict[s
     os.close(reader)
     with os.fdopen(writer, "wb") as gone:
         done = subprocess.run(
-            [sys.executable, "-m", "secure_ai", *words, "--attack", "fgsm"],
+            [sys.executable, "-m", "secure_ai", *words, "--attack", "noise", "--access", "scores"],
             stdout=gone, stderr=subprocess.PIPE, text=True, timeout=120, check=False,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip

@@ -38,6 +38,8 @@ from secure_ai.runs.replay import replay
 from secure_ai.runs.replay_record import AttackRecord
 from secure_ai.runs.run import RunResult, run
 
+pytestmark = pytest.mark.usefixtures("smaller_probes")
+
 ATTACKED = "subject/attacked"
 N = 290  # two shards
 
@@ -59,7 +61,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, digits_test: Dataset) -> di
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, inputs: dict[str, Path]) -> RunResult:
+def finished(tmp_path_factory: pytest.TempPathFactory, inputs: dict[str, Path], smaller_probes: None) -> RunResult:
     changes = [
         f"assess.n={N}",
         'assess.attack="pgd:steps=2,fgsm,transfer:steps=2"',

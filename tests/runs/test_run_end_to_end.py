@@ -32,6 +32,8 @@ from secure_ai.runs.replay import replay
 from secure_ai.runs.run import RunResult, run
 from secure_ai.runs.stage import Notice
 
+pytestmark = pytest.mark.usefixtures("smaller_probes")
+
 REPORT_1_FILES = [
     *(f"models/{name}.keras" for name in ("baseline_cnn", "adv_trained_cnn", "poisoned_cnn")),
     *(f"models/{name}.safetensors" for name in ("baseline_cnn", "adv_trained_cnn", "poisoned_cnn")),
@@ -88,11 +90,12 @@ def changes(files: Mapping[str, Path]) -> list[str]:
         "report_1.defence_epochs=1",
         "report_1.poison_count=20",
         "report_1.pgd_steps=3",
+        "transfer.steps=2",
     ]
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, digit_files: dict[str, Path]) -> RunResult:
+def finished(tmp_path_factory: pytest.TempPathFactory, digit_files: dict[str, Path], smaller_probes: None) -> RunResult:
     return run("quick", changes=changes(digit_files), out=tmp_path_factory.mktemp("run") / "out")
 
 
@@ -281,7 +284,7 @@ def test_data_the_reports_networks_cannot_take_is_refused(tmp_path: Path) -> Non
 def test_report_2_end_to_end(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     given = [f"data.{role}={json.dumps(str(path))}" for role, path in digit_files.items()]
     given += ["report_2.epochs=1", "report_2.defence_epochs=1", "report_2.pgd_steps=2", "report_2.poison_count=20"]
-    given += ["report_2.first=64", 'parts=["report-2"]']
+    given += ["report_2.first=64", "transfer.steps=2", 'parts=["report-2"]']
     result = run("report-2", changes=given, out=tmp_path / "out")
     assert result.exit_code == 0
     assert [model["id"] for model in result.report["models"]] == [

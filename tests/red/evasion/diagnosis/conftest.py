@@ -32,13 +32,6 @@ from secure_ai.red.evasion.trust import judge_suite
 
 SUITE = "apgd-ce:steps=10,apgd-t:steps=10:targets=2,square:query_budget=60"
 N = 40
-SMALLER = {  # a test's share of what the probes take; the benchmark runs them whole
-    "longer": {"STEPS": 40, "SAMPLES": 32},
-    "unbounded": {"SAMPLES": 32},
-    "along": {"SAMPLES": 32},
-    "distilled": {"ROUNDS": 1, "TAUGHT": 100},
-    "binarisation": {"SAMPLES": 10, "INNER": 120, "RANDOM_POINTS": 60},
-}
 BENCHMARKS = Path(__file__).parents[4] / "benchmarks"
 
 
@@ -85,13 +78,6 @@ def fitted(network: nn.Module, method: Method, data: Dataset, seed: int) -> nn.M
     )  # fmt: skip
     train(network, data, method=method, plan=plan)
     return network.eval()
-
-
-@pytest.fixture
-def smaller_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module, constants in SMALLER.items():
-        for name, value in constants.items():
-            monkeypatch.setattr(f"secure_ai.red.evasion.diagnosis.{module}.{name}", value)
 
 
 @pytest.fixture(scope="session")

@@ -19,6 +19,7 @@ from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.diagnosis.along import steps_of
 from secure_ai.red.evasion.diagnosis.ascent import ascend, survivors
 from secure_ai.red.evasion.diagnosis.diagnose import diagnose
+from secure_ai.red.evasion.diagnosis.longer import longer_attack
 from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
 from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.losses import cross_entropy, margin
@@ -46,6 +47,14 @@ IDS = [
 def checks_of(target: Target, x: Tensor, y: Tensor, budget: PerturbationBudget = LINF, **more: Any) -> dict[str, Check]:
     more = {"attacks": parse_attacks("apgd-ce:steps=20"), **more}
     return {check.id: check for check in diagnose(target, x, y, budget, 0, **more)}
+
+
+def alone(
+    probing: Callable[..., Check], target: Target, x: Tensor, y: Tensor, budget: PerturbationBudget, robust: np.ndarray
+) -> Check:
+    """One probe of those that ask about a suite's outcome, without the others."""
+    with target.attacked():
+        return probing(drawn(target, x, y, budget, 0), x, y, robust)
 
 
 def fails(found: dict[str, Check]) -> set[str]:
@@ -250,7 +259,7 @@ def test_gradients_that_are_masked_only_at_clean_images_are_seen_by_noise_before
 def test_the_longer_attack_judges_the_suite_s_own_count(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case(100, scale=3.0)
     wide = PerturbationBudget("linf", 0.2)
-    none_found = checks_of(case.target, case.x, case.y, wide, robust=np.ones(100, dtype=bool))["longer-attack"]
+    none_found = alone(longer_attack, case.target, case.x, case.y, wide, np.ones(100, dtype=bool))
     assert none_found.outcome is CheckOutcome.FAIL
     assert "of 64 images that the suite did not" in none_found.evidence
     alive = torch.arange(100)
@@ -260,8 +269,8 @@ def test_the_longer_attack_judges_the_suite_s_own_count(cnn_case: Callable[..., 
         alive = alive[kept]
     truly = np.isin(np.arange(100), alive.numpy())
     assert truly.any()
-    assert checks_of(case.target, case.x, case.y, robust=truly)["longer-attack"].outcome is CheckOutcome.PASS
-    nobody = checks_of(case.target, case.x, case.y, robust=np.zeros(100, dtype=bool))["longer-attack"]
+    assert alone(longer_attack, case.target, case.x, case.y, LINF, truly).outcome is CheckOutcome.PASS
+    nobody = alone(longer_attack, case.target, case.x, case.y, LINF, np.zeros(100, dtype=bool))
     assert nobody.outcome is CheckOutcome.PASS
 
 
@@ -274,7 +283,7 @@ def test_pgd_falls_short_where_it_misses_much_and_much_is_left(
 ) -> None:
     """A budget at which PGD breaks nobody, and a suite that is said to leave `left` of 100 images right."""
     case, tiny = cnn_case(100), PerturbationBudget("linf", 1e-5)
-    found = checks_of(case.target, case.x, case.y, tiny, robust=np.arange(100) < left)["pgd-falls-short"]
+    found = alone(pgd_falls_short, case.target, case.x, case.y, tiny, np.arange(100) < left)
     assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
     assert f"left {100 - left} of {100 - left} images right" in found.evidence
 
@@ -284,9 +293,7 @@ def test_pgd_falls_short_by_its_share_of_all_images_of_which_it_is_shown_128(
     cnn_case: Callable[..., Any], left: int, fails_short: bool
 ) -> None:
     case, tiny = cnn_case(1000), PerturbationBudget("linf", 1e-5)
-    with case.target.attacked():
-        probe = drawn(case.target, case.x, case.y, tiny, 0)
-        found = pgd_falls_short(probe, case.x, case.y, np.arange(1000) < left)
+    found = alone(pgd_falls_short, case.target, case.x, case.y, tiny, np.arange(1000) < left)
     assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
     assert f"left 128 of 128 images right that the suite broke, so {(1000 - left) / 10:.1f} points" in found.evidence
 
@@ -294,10 +301,10 @@ def test_pgd_falls_short_by_its_share_of_all_images_of_which_it_is_shown_128(
 def test_pgd_does_not_fall_short_of_what_it_breaks_itself_or_of_errors(cnn_case: Callable[..., Any]) -> None:
     case, half = cnn_case(100), np.arange(100) < 50
     wide = PerturbationBudget("linf", 0.5)
-    broken = checks_of(case.target, case.x, case.y, wide, robust=half)["pgd-falls-short"]
+    broken = alone(pgd_falls_short, case.target, case.x, case.y, wide, half)
     wrong_labels = torch.where(torch.from_numpy(half), case.y, (case.y + 1) % 5)
     tiny = PerturbationBudget("linf", 1e-5)
-    errors = checks_of(case.target, case.x, wrong_labels, tiny, robust=half)["pgd-falls-short"]
+    errors = alone(pgd_falls_short, case.target, case.x, wrong_labels, tiny, half)
     for found in (broken, errors):
         assert found.outcome is CheckOutcome.PASS
         assert "left 0 of 50 images right" in found.evidence
