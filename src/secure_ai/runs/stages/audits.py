@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from secure_ai.audit.code import CodeAudit, audit_code
 from secure_ai.audit.demonstrations import demonstrate_bandit
 from secure_ai.audit.triage import OWN_PACKAGE
 from secure_ai.core.findings import Finding
+from secure_ai.runs.execute import code_digest
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Stage, Work
 from secure_ai.runs.stages import refusals
@@ -23,7 +23,7 @@ PACKAGE = Path(secure_ai.__file__).parent
 def stages(seed: int) -> list[Stage]:
     """The audit stages; the first depends on every source file of the package."""
     return [
-        Stage(id="audit/code", function=code, settings={"source": _source_digest()}, cost_seconds=8),
+        Stage(id="audit/code", function=code, settings={"source": code_digest()}, cost_seconds=8),
         Stage(
             id="audit/cache",
             function=cache,
@@ -33,13 +33,6 @@ def stages(seed: int) -> list[Stage]:
         Stage(id="audit/demonstrations", function=demonstrations, cost_seconds=4),
         Stage(id="audit/refusals", function=refusals.measure, settings={"seed": seed}, cost_seconds=2),
     ]
-
-
-def _source_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(path.relative_to(PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
-    return digest.hexdigest()
 
 
 def code(work: Work) -> Outputs:

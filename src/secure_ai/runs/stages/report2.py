@@ -149,7 +149,12 @@ def measure_poisoned(work: Work) -> Outputs:
     chosen = np.flatnonzero(test.labels == source)[: work.settings["poison_count"]]
     patched[chosen] = stamp(patched[chosen], _trigger(work))
     mixed = evaluate(target, patched, test.labels)
-    collected.value("patched-test-accuracy", mixed.accuracy.as_json())
+    collected.rate(
+        "patched-test",
+        "patched_accuracy",
+        mixed.accuracy,
+        f"all test images, {len(chosen)} of the {source}s patched, true labels: the report's check, no success rate",
+    )
     collected.value("poison-count", len(json.loads(work.inputs[POISONED]["poison.json"])["indices"]))
     return collected.outputs()
 
