@@ -13,8 +13,9 @@ from torch import nn
 
 import secure_ai
 from secure_ai.cli.main import run_command
-from secure_ai.core.errors import UsageError
+from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.trust import CheckOutcome
+from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.model_spec import ModelSpec
 
@@ -136,9 +137,6 @@ def test_only_saved_examples_are_replaced(data: str, tmp_path: Path) -> None:
 
 
 def test_a_surrogate_without_architecture_is_told_by_its_own_flag(data: str, tmp_path: Path) -> None:
-    from secure_ai.core.errors import ArchError
-    from secure_ai.files.safetensors import safetensors_bytes
-
     (tmp_path / "s.safetensors").write_bytes(safetensors_bytes({"weight": np.zeros((2, 16), np.float32)}, {}))
     with pytest.raises(ArchError, match="the surrogate") as raised:
         secure_ai.attack(
@@ -171,3 +169,20 @@ def test_copies_of_images_are_no_further_samples(copies: int, outcome: CheckOutc
     np.savez(tmp_path / "some.npz", x=x, y=np.arange(len(x)) % 4)
     report = secure_ai.attack(rows(), str(tmp_path / "some.npz"), norm="linf", eps="0.4", attack="fgsm")
     assert [check.outcome for check in report.trust.checks if check.id == "distinct-images"] == [outcome]
+
+
+def test_the_code_that_made_the_surrogate_is_told(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "net.py").write_text(ROWS_AS_CODE)
+    weights = {"1.weight": np.eye(4, dtype=np.float32).repeat(4, axis=1)}
+    (tmp_path / "net.safetensors").write_bytes(safetensors_bytes(weights, {}))
+    arch = f"{tmp_path / 'net.py'}:factory"
+    words = ["attack", "--arch", arch, "--data", data, "--norm", "linf", "--eps", "0.4", "--attack"]
+    borrowed = ["noise,transfer:steps=2", "--surrogate", str(tmp_path / "net.safetensors"), "--surrogate-arch", arch]
+    assert run_command([*words, *borrowed]) == 0
+    assert capsys.readouterr().out.count("the code of net.py:factory ran in this process") == 2
+    assert run_command([*words, *borrowed, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["surrogate"]["user_code"] is True
+    assert run_command([*words, "noise"]) == 0
+    assert capsys.readouterr().out.count("ran in this process") == 1
