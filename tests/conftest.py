@@ -13,7 +13,7 @@ import pytest
 
 from secure_ai.data.dataset import Dataset
 
-SMALLER_PROBES = {  # a test's share of what the probes take; tests of the probes and the benchmarks run them whole
+SMALLER_PROBES = {  # a test's share; test_diagnosis_checks and the benchmarks run the probes whole
     "longer": {"STEPS": 40, "SAMPLES": 32},
     "unbounded": {"SAMPLES": 32},
     "along": {"SAMPLES": 32},

@@ -171,18 +171,18 @@ def test_copies_of_images_are_no_further_samples(copies: int, outcome: CheckOutc
     assert [check.outcome for check in report.trust.checks if check.id == "distinct-images"] == [outcome]
 
 
-def test_the_code_that_made_the_surrogate_is_told(
+def test_code_of_the_user_s_is_told_before_it_runs(
     data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "net.py").write_text(ROWS_AS_CODE)
+    (tmp_path / "other\x1b.py").write_text("raise ValueError")
     weights = {"1.weight": np.eye(4, dtype=np.float32).repeat(4, axis=1)}
     (tmp_path / "net.safetensors").write_bytes(safetensors_bytes(weights, {}))
-    arch = f"{tmp_path / 'net.py'}:factory"
-    words = ["attack", "--arch", arch, "--data", data, "--norm", "linf", "--eps", "0.4", "--attack"]
-    borrowed = ["noise,transfer:steps=2", "--surrogate", str(tmp_path / "net.safetensors"), "--surrogate-arch", arch]
-    assert run_command([*words, *borrowed]) == 0
-    assert capsys.readouterr().out.count("the code of net.py:factory ran in this process") == 2
-    assert run_command([*words, *borrowed, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["surrogate"]["user_code"] is True
-    assert run_command([*words, "noise"]) == 0
-    assert capsys.readouterr().out.count("ran in this process") == 1
+    words = ["attack", "--data", data, "--norm", "linf", "--eps", "0.4", "--arch", f"{tmp_path / 'net.py'}:factory"]
+    words += ["--attack", "noise,transfer:steps=2", "--surrogate", str(tmp_path / "net.safetensors"), "--json"]
+    assert run_command([*words, "--surrogate-arch", f"{tmp_path / 'net.py'}:factory"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("running the code of net.py:factory\n") == 2
+    assert json.loads(out)["model"]["user_code"] is True
+    assert run_command([*words, "--surrogate-arch", f"{tmp_path}/other\x1b.py:factory"]) == 2
+    assert "running the code of other\\x1b.py:factory\n" in capsys.readouterr().err

@@ -297,9 +297,9 @@ def test_report_2_end_to_end(tmp_path: Path, digit_files: dict[str, Path]) -> No
     assert result.report["reproduction"] == []
     sevens = next(e for e in result.report["measurements"] if e["id"] == "report-2/poisoned/backdoor")
     assert sevens["value"]["n"] == 30
-    check = next(e for e in result.report["measurements"] if e["id"] == "report-2/poisoned/patched-test")
-    assert (check["metric"], check["value"]["n"]) == ("patched_accuracy", 300)
-    assert "20 of the 7s patched" in check["protocol"]
+    check = next(e for e in result.report["measurements"] if e["id"] == "report-2/poisoned/few-triggered")
+    assert (check["metric"], check["value"]["n"]) == ("partly_triggered_accuracy", 300)
+    assert "the first 20 7s with the trigger" in check["protocol"]
 
 
 def test_what_the_time_budget_does_not_hold_is_listed_and_the_exit_code_says_so(

@@ -8,7 +8,7 @@ from pathlib import Path
 import secure_ai
 from secure_ai.cli.main import Terminated
 from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
-from secure_ai.cli.progress import watch_steps
+from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
 from secure_ai.core.findings import gate
@@ -59,6 +59,7 @@ def attack(
             seed=common.seed_or_zero,
             precision=common.precision,
             progress=progress,
+            events=say_user_code,
         )
     if common.json:
         print_json(report.as_json())

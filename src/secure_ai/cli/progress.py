@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from secure_ai.core.errors import printable
 from secure_ai.runs.stage import Notice, Watcher, watch_nothing
 
 PRIOR_SECONDS = 30.0  # weight of the forecast: one slow first stage does not make hours of minutes
@@ -18,6 +20,12 @@ PRIOR_SECONDS = 30.0  # weight of the forecast: one slow first stage does not ma
 def interactive(quiet: bool) -> bool:
     """Whether a live display makes sense."""
     return not quiet and sys.stderr.isatty() and not os.environ.get("CI")
+
+
+def say_user_code(kind: str, data: Mapping[str, Any]) -> None:
+    """An event sink that tells of code of the user's before it runs, whatever becomes of it."""
+    if kind == "user_code":
+        print(f"running the code of {printable(data['arch'])}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

@@ -135,10 +135,6 @@ def print_attack(report: AttackReport) -> None:
     console.print(
         f"model {escape(report.model.name)} {report.model.digest[:16]}, data {escape(report.data.name + note)}"
     )
-    if report.model.user_code:
-        console.print(f"[yellow]the code of {escape(report.model.arch)} ran in this process[/yellow]")
-    if report.surrogate_factory:
-        console.print(f"[yellow]the code of {escape(report.surrogate_factory)} ran in this process[/yellow]")
     if result.access != "gradients":
         console.print(f"[yellow]attacked by its {result.access} alone[/yellow]")
     for fix in report.fixes:

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 import secure_ai
 from secure_ai.cli.options import CommonOptions, ModelOptions
-from secure_ai.cli.progress import watch_steps
+from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_replay, stdout_is_for_json
 
 
@@ -49,6 +49,7 @@ def replay(
             data=data,
             out=out,
             progress=progress,
+            events=say_user_code,
         )
     if common.json:
         print_json(found.as_json())

@@ -58,7 +58,6 @@ class AttackReport:
         preflight: the checks made on the target before anything was attacked.
         fixes: what preflight changed so that the network could be attacked.
         surrogate: the network that `transfer` made its examples on; its passes are counted apart from the target's.
-        surrogate_factory: the user's code that made the surrogate, if any.
         command: the line that does the same again; empty for a model that was handed over in Python.
     """
 
@@ -71,7 +70,6 @@ class AttackReport:
     fixes: tuple[str, ...]
     seed: int
     surrogate: Target | None = None
-    surrogate_factory: str = ""
     command: str = ""
 
     @property
@@ -120,7 +118,6 @@ class AttackReport:
         return {
             "name": self.surrogate.name,
             "digest": self.surrogate.digest,
-            "user_code": bool(self.surrogate_factory),
             "forward_passes": passes.forward,
             "backward_passes": passes.backward,
         }
@@ -215,8 +212,7 @@ def attack(
     fixes = (*loaded.notes, *checked.fixes)
     options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
     command = _command(model, surrogate, options | {"precision": precision}) if isinstance(model, ModelSpec) else ""
-    factory = surrogate.factory if surrogate else ""
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other, factory, command)
+    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other, command)
 
 
 def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str, object]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from secure_ai.models.access import Access
@@ -32,11 +31,6 @@ class ModelSpec:
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
     value_range: tuple[float, float] = (0.0, 1.0)
-
-    @property
-    def factory(self) -> str:
-        """`arch` without a folder where that names code of the user's, else nothing."""
-        return Path(self.arch).name if self.arch is not None and ":" in self.arch else ""
 
     def words(self) -> list[str]:
         """The options of the command line that say the same."""

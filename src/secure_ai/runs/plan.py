@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from secure_ai.runs import lazy
+from secure_ai.runs.execute import code_digest
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Outputs, Stage, Work
 from secure_ai.runs.stages import audits
@@ -134,7 +135,7 @@ def plan(recipe: Recipe, sizes: Mapping[str, int], assess: list[Stage]) -> list[
     if "assess" in recipe.parts:
         stages += assess
     if "audit" in recipe.parts:
-        stages += audits.stages(recipe.seed)
+        stages += audits.stages(recipe.seed, code_digest())
     return stages
 
 

@@ -166,7 +166,7 @@ def test_a_part_of_a_shard_is_not_worth_a_worker(cnn_case: Callable[..., Any], t
 def test_the_built_in_networks_give_the_same_bits_on_all_threads_and_beside_each_other(
     arch: str, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, attacks = torch.Generator().manual_seed(1), parse_attacks("pgd:steps=1")
+    draw, attacks = torch.Generator().manual_seed(1), parse_attacks("fgsm,pgd:steps=1")
     network = to_channels_last(build_network(arch, generator=draw))
     target = Target(network, name=arch, digest="d" * 64, input_shape=(1, 28, 28), num_classes=10)
     x = torch.rand((2 * SHARD_SIZE + 65, 1, 28, 28), generator=draw)

@@ -205,7 +205,7 @@ def _scheduled(plan: Ascent, goal: Goal, x: Tensor, aim: Tensor, rows: Tensor, s
 def _climb(
     plan: Ascent, goal: Goal, x: Tensor, aim: Tensor, rows: Tensor, start: Tensor, record: Record, *, warm: bool
 ) -> None:
-    originals = x[rows]
+    originals, here = x[rows], goal.at(rows)
     control: Control
     if plan.budget.norm == "l1":
         control = Sparse.start(originals, start, plan.budget, warm=warm)
@@ -215,8 +215,8 @@ def _climb(
     walk = Walk(
         row=rows.clone(),
         x=originals,
-        y=goal.y[rows],
-        target_label=None if goal.target_label is None else goal.target_label[rows],
+        y=here.y,
+        target_label=here.target_label,
         aim=aim[rows],
         x_adv=start,
         previous=zeros,

@@ -21,7 +21,7 @@ GROWTH = 10.0  # of the constant while no success is known
 
 @dataclass(slots=True, kw_only=True)
 class _Search(UnderWay):
-    """Where each sample's search is.
+    """What a search keeps of each sample.
 
     Attributes:
         free: tanh-space variable w, x_adv = (tanh(w) + 1) / 2.

@@ -23,7 +23,7 @@ TINY = 1e-12
 
 @dataclass(slots=True, kw_only=True)
 class _Search(UnderWay):
-    """Where each sample's search is.
+    """What a search keeps of each sample.
 
     Attributes:
         point: a success near the boundary; meaningful where `started`.

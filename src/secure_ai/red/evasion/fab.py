@@ -132,11 +132,12 @@ def _runs(
             rows = rows[record.distance[rows] > plan.budget.eps]
         if not len(rows):
             break
+        here = goal.at(rows)
         search = _Search(
             row=rows.clone(),
             x=x[rows],
-            y=goal.y[rows],
-            target_label=None if goal.target_label is None else goal.target_label[rows],
+            y=here.y,
+            target_label=here.target_label,
             aim=None if aim is None else aim[rows],
             x_adv=start[rows],
         )

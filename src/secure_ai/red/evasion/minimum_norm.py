@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -16,6 +15,7 @@ from secure_ai.red.evasion.hyperplane import DUAL, length
 from secure_ai.red.evasion.losses import cross_entropy
 from secure_ai.red.evasion.projections import distance
 from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.schedules import annealed
 from secure_ai.red.evasion.slopes import leaf, slope
 
 DDN_RADIUS, DDN_STEP = 1.0, (1.0, 0.01)  # first radius; step size from and to (1811.09600, section 4)
@@ -23,12 +23,6 @@ DEEPFOOL_SLACK = 1e-4  # each step's least length: where clipping eats a share o
 SATURATED = 1e-6  # a cross-entropy below it has no gradient left in float32
 FMN_STEP, FMN_GAMMA = (1.0, 0.01), (0.05, 0.001)  # from and to (2102.12827, section 3.1)
 TINY = 1e-12
-
-
-def annealed(bounds: tuple[float, float], step: int, steps: int) -> float:
-    """The cosine schedule from bounds[0] at step 0 to bounds[1] at `steps`."""
-    first, last = bounds
-    return last + (first - last) * (1 + math.cos(math.pi * step / steps)) / 2
 
 
 @dataclass(slots=True, kw_only=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.minimum_norm import annealed
 from secure_ai.red.evasion.projections import project, steepest
 from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows
+from secure_ai.red.evasion.schedules import annealed
 from secure_ai.red.evasion.slopes import leaf, slope
 from secure_ai.red.evasion.square import square_start
 

@@ -11,9 +11,9 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.adam import adam_direction
 from secure_ai.red.evasion.hyperplane import length
-from secure_ai.red.evasion.minimum_norm import annealed
 from secure_ai.red.evasion.projections import distance
 from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.schedules import annealed
 from secure_ai.red.evasion.slopes import leaf, slope
 
 STEP_FALL = 0.1  # the step size ends at this share of where it began
@@ -22,7 +22,7 @@ TINY = 1e-12
 
 @dataclass(slots=True, kw_only=True)
 class _Search(UnderWay):
-    """Where each sample's search is.
+    """What a search keeps of each sample.
 
     Attributes:
         mean, square: Adam's moments of the gradient.

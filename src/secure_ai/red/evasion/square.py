@@ -20,7 +20,7 @@ L1_SLACK = 1e-6  # relative: aim this much inside the l1 ball, where the sum of 
 
 @dataclass(slots=True, kw_only=True)
 class _Search(UnderWay):
-    """Where each sample's search is.
+    """What a search keeps of each sample.
 
     Attributes:
         low, high: linf: the two values a pixel may take; None else.

@@ -12,7 +12,6 @@ from secure_ai.audit.code import CodeAudit, audit_code
 from secure_ai.audit.demonstrations import demonstrate_bandit
 from secure_ai.audit.triage import OWN_PACKAGE
 from secure_ai.core.findings import Finding
-from secure_ai.runs.execute import code_digest
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.stage import Outputs, Stage, Work
 from secure_ai.runs.stages import refusals
@@ -20,10 +19,10 @@ from secure_ai.runs.stages import refusals
 PACKAGE = Path(secure_ai.__file__).parent
 
 
-def stages(seed: int) -> list[Stage]:
-    """The audit stages; the first depends on every source file of the package."""
+def stages(seed: int, code_digest: str) -> list[Stage]:
+    """The audit stages; the first depends on every file of the package."""
     return [
-        Stage(id="audit/code", function=code, settings={"source": code_digest()}, cost_seconds=8),
+        Stage(id="audit/code", function=code, settings={"source": code_digest}, cost_seconds=8),
         Stage(
             id="audit/cache",
             function=cache,

@@ -150,10 +150,10 @@ def measure_poisoned(work: Work) -> Outputs:
     patched[chosen] = stamp(patched[chosen], _trigger(work))
     mixed = evaluate(target, patched, test.labels)
     collected.rate(
-        "patched-test",
-        "patched_accuracy",
+        "few-triggered",
+        "partly_triggered_accuracy",
         mixed.accuracy,
-        f"all test images, {len(chosen)} of the {source}s patched, true labels: the report's check, no success rate",
+        f"all test images, the first {len(chosen)} {source}s with the trigger, true labels: the report's own check",
     )
     collected.value("poison-count", len(json.loads(work.inputs[POISONED]["poison.json"])["indices"]))
     return collected.outputs()

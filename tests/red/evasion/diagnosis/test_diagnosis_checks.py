@@ -298,6 +298,14 @@ def test_pgd_falls_short_by_its_share_of_all_images_of_which_it_is_shown_128(
     assert f"left 128 of 128 images right that the suite broke, so {(1000 - left) / 10:.1f} points" in found.evidence
 
 
+def test_all_probes_that_ask_about_the_suite_s_outcome_are_given_it(cnn_case: Callable[..., Any]) -> None:
+    case = cnn_case(60, scale=3.0)
+    found = checks_of(case.target, case.x, case.y, PerturbationBudget("linf", 0.2), robust=np.ones(60, dtype=bool))
+    assert "60 of 60 images that the suite did not" in found["longer-attack"].evidence
+    assert "the suite leaves 100.0 %" in found["pgd-falls-short"].evidence
+    assert "of 60 images that the suite did not" in found["transfer-beats-suite"].evidence
+
+
 def test_pgd_does_not_fall_short_of_what_it_breaks_itself_or_of_errors(cnn_case: Callable[..., Any]) -> None:
     case, half = cnn_case(100), np.arange(100) < 50
     wide = PerturbationBudget("linf", 0.5)

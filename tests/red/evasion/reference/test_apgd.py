@@ -154,11 +154,14 @@ def test_eot_averages_over_the_draws_of_a_random_model(oracle: Any, run: Any) ->
     assert shares[1] > shares[0]
 
 
-def test_the_radius_schedule_spends_the_same_steps(stubborn: Callable[[int], Target], run: Any) -> None:
-    target, x = stubborn(10), torch.full((2, 1, 6, 6), 0.5)
+@pytest.mark.parametrize(("name", "settings", "ranking"), [("apgd-ce", {}, 0), ("apgd-t", {"targets": 1}, 1)])
+def test_the_radius_schedule_spends_the_same_steps(
+    name: str, settings: dict[str, int], ranking: int, stubborn: Callable[[int], Target], run: Any
+) -> None:
+    target, x, y = stubborn(10), torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.int64)
     for steps in (3, 4, 5, 10):
-        run("apgd-ce", target, x, torch.zeros(2, dtype=torch.int64), "l1", 1.0, steps=steps, radius_schedule=True)
-        assert target.passes.forward == 2 * (steps + 3)
+        run(name, target, x, y, "l1", 1.0, steps=steps, radius_schedule=True, **settings)
+        assert target.passes.forward == 2 * (steps + 3 + ranking)
         assert target.passes.backward == 2 * steps
 
 

@@ -10,8 +10,9 @@ import torch
 
 from secure_ai.core.budget import Norm
 from secure_ai.models.target import Target
-from secure_ai.red.evasion.minimum_norm import annealed, into_balls
+from secure_ai.red.evasion.minimum_norm import into_balls
 from secure_ai.red.evasion.projections import distance
+from secure_ai.red.evasion.schedules import annealed
 
 CASES: tuple[tuple[str, Norm, float, dict[str, Any]], ...] = (
     ("ddn", "l2", 1.10, {}),
