@@ -36,6 +36,7 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.art_adapter import silent
 from secure_ai.red.evasion.autoattack import AUTOATTACK, Protocol
 from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.costs import COSTS
 from secure_ai.red.evasion.engine import WORKER_BATCH
 from secure_ai.red.evasion.harness import run_suite
@@ -419,20 +420,20 @@ def _precision(bench: Any, name: str, x: torch.Tensor, y: torch.Tensor, seed: in
 
 
 def memory(bench: Any) -> None:
-    """Peak memory of fresh processes that load one side, the images and the network, and attack."""
-    for attack, sides in {
-        "pgd": ("ours", "foolbox", "torchattacks", "art"),
-        "autoattack": ("ours", "pyautoattack"),
-    }.items():
+    """Peak memory of fresh processes that load one side, the images and the network, and attack.
+
+    `autoattack` attacks two shards at most: with two threads they are searched side by side, which costs most.
+    """
+    name, asked = bench.arguments.speed_network, bench.arguments.n
+    for attack, n, sides in (
+        ("pgd", asked, ("ours", "foolbox", "torchattacks", "art")),
+        ("autoattack", min(asked, 2 * SHARD_SIZE), ("ours", "pyautoattack")),
+    ):
         if attack not in (bench.arguments.attacks or attack).split(","):
             continue
         for side in sides:
-            name, n = (
-                bench.arguments.speed_network,
-                bench.arguments.n if attack == "pgd" else min(bench.arguments.n, 256),
-            )
-            bench.measure("memory", {"network": name, "attack": attack, "side": side, "n": n},
-                          functools.partial(_peak, bench, side, attack, name, n))  # fmt: skip
+            key = {"network": name, "attack": attack, "side": side, "n": n}
+            bench.measure("memory", key, functools.partial(_peak, bench, side, attack, name, n))
 
 
 def _peak(bench: Any, side: str, attack: str, network: str, n: int) -> dict[str, Any]:
