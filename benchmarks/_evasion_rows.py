@@ -345,8 +345,9 @@ def autoattack_norms(bench: Any) -> None:
         def theirs(version: Protocol, budget: PerturbationBudget, target: Target = target) -> Round:
             return _reference_round(peers_network(target, our_compute=True), target, bench, budget, 0, version)
 
+        asked, norms = bench.arguments.attacks, bench.arguments.norms
         for suite, norm, version in SUITES_ELSEWHERE:
-            if suite not in (bench.arguments.attacks or suite).split(","):
+            if suite not in (asked or suite).split(",") or norm not in (norms or norm).split(","):
                 continue
             budget = budget_of(name, norm)
 

@@ -39,6 +39,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
     parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
+    parser.add_argument("--norms", default="", help="autoattack-norms: only these")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--quality-seeds", type=int, default=0, help="attack seeds; 0: as many as the attack needs")
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
@@ -147,7 +148,7 @@ def command(a: argparse.Namespace) -> str:
     rows = set(a.rows.split(","))
     if rows & {"quality", "autoattack-norms", "precision"}:
         words.append(f"--names {a.names}")
-    chosen = (("attacks", a.attacks), ("peers", a.peers), ("quality-seeds", a.quality_seeds))
+    chosen = (("attacks", a.attacks), ("peers", a.peers), ("norms", a.norms), ("quality-seeds", a.quality_seeds))
     words += [f"--{name} {value}" for name, value in chosen if value]
     if rows & {"pgd-speed", "fgsm-speed", "autoattack-speed", "memory", "profile"}:
         words.append(f"--speed-network {a.speed_network} --pairs {a.pairs} --slow-pairs {a.slow_pairs}")
