@@ -82,13 +82,12 @@ def _lines(text: str) -> str:
     return "\n".join(_plain(line) for line in text.replace(": ", ":\n").split("\n"))
 
 
-def confusion_png(confusion: Confusion, title: str, labels: Sequence[str] | None = None) -> bytes:
+def confusion_png(confusion: Confusion, title: str) -> bytes:
     """A confusion matrix: right predictions in blue by recall, wrong ones in orange by their share of the true class.
 
     Args:
         confusion: (K, K) counts, row = true label, column = prediction.
         title: what was predicted.
-        labels: K class names; the numbers 0 to K - 1 by default.
     """
     import numpy as np
     from matplotlib.colors import PowerNorm
@@ -102,8 +101,7 @@ def confusion_png(confusion: Confusion, title: str, labels: Sequence[str] | None
         axes.imshow(np.ma.masked_where(~right, share), cmap="Blues", vmin=0, vmax=1.25)
         axes.imshow(np.ma.masked_where(right | (counts == 0), share), cmap="Oranges", norm=PowerNorm(0.5, 0, 0.8))
         _write_counts(axes, counts, share, right)
-        names = [_plain(name) for name in labels] if labels else [str(i) for i in range(classes)]
-        axes.set(xticks=range(classes), yticks=range(classes), xticklabels=names, yticklabels=names)
+        axes.set(xticks=range(classes), yticks=range(classes))
         axes.set(xlabel="predicted", ylabel="true label")
         axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
         axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)

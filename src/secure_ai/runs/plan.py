@@ -8,7 +8,7 @@ from typing import Any
 
 from secure_ai.runs import lazy
 from secure_ai.runs.execute import code_digest
-from secure_ai.runs.recipe import Recipe
+from secure_ai.runs.recipe import Recipe, Report1Section, Report2Section
 from secure_ai.runs.stage import Outputs, Stage, Work
 from secure_ai.runs.stages import audits
 
@@ -109,7 +109,7 @@ SUITE_SECONDS: Mapping[str, tuple[float, float]] = {
 What takes long is an image that holds until the last attack.
 """
 
-DEFAULT_EPOCHS = {"epochs": 5, "defence_epochs": {REPORT_1: 5, REPORT_2: 3}}
+AS_REPORTED = {REPORT_1: Report1Section(), REPORT_2: Report2Section()}
 DEFAULT_IMAGES = {"train": 60_000, "test": 10_000}
 
 
@@ -215,6 +215,5 @@ def _seconds(report: str, row: Row, settings: Mapping[str, Any], sizes: Mapping[
     for role in row.data:
         seconds *= sizes.get(role, DEFAULT_IMAGES[role]) / DEFAULT_IMAGES[role]
     for key in row.scales:
-        default = DEFAULT_EPOCHS[key]
-        seconds *= settings[key] / (default[report] if isinstance(default, dict) else default)
+        seconds *= settings[key] / getattr(AS_REPORTED[report], key)
     return seconds
