@@ -201,7 +201,7 @@ def test_a_doubtful_number_is_never_printed_without_the_word(
     [
         ["--eps", "0"], ["--eps", "-0.1"], ["--eps", "nan"], ["--eps", "1.5"], ["--eps", "1/0"], ["--norm", "l3"],
         ["--attack", "pgd:steps=1000000000"], ["--attack", "pgd:step=3"], ["--attack", "nothing"], ["--attack", ""],
-        ["--batch-size", "1000000"], ["--batch-size", "0"], ["--range", "1,0"], ["--std", "0"], ["--mean", "x"],
+        ["--batch-size", "1000000"], ["--batch-size", "0"], ["--range", "1,1"], ["--std", "0"], ["--mean", "x"],
         ["--seed", "-1"], ["--arch", "report2-cnn"], ["--arch", "missing.py:build"], ["--n", "100000"],
     ],
 )  # fmt: skip

@@ -13,6 +13,7 @@ from torch import nn
 
 import secure_ai
 from secure_ai.cli.main import run_command
+from secure_ai.cli.render import print_attack
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.trust import CheckOutcome
 from secure_ai.files.safetensors import safetensors_bytes
@@ -75,6 +76,10 @@ def test_a_callable_is_attacked_by_its_scores_and_its_examples_can_be_saved(data
     with np.load(saved) as arrays:
         assert network(torch.from_numpy(arrays["x_adv"])).argmax(1).ne(torch.from_numpy(arrays["y"])).all()
         assert arrays["complete"].all()
+    again = secure_ai.attack(network, data, norm="linf", eps="0.4", attack=f"examples:{saved}")
+    assert again.result.robust_accuracy.value == 0.0
+    unknown = [check for check in again.trust.checks if check.id == "made-for-another-network"]
+    assert [check.outcome for check in unknown] == [CheckOutcome.NOT_RUN]
 
 
 def test_a_finding_names_the_command_that_finds_it_again(
@@ -95,7 +100,7 @@ def test_a_finding_names_the_command_that_finds_it_again(
 
 
 def test_an_interruption_of_the_checks_keeps_the_finished_suite(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
@@ -105,6 +110,9 @@ def test_an_interruption_of_the_checks_keeps_the_finished_suite(
     report = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5", save_adversarial=saved)
     assert isinstance(report.result.interruption, KeyboardInterrupt)
     assert report.result.complete
+    assert report.as_json()["complete"] is False
+    print_attack(report)
+    assert "stopped before every check of the verdict was made" in capsys.readouterr().out
     assert report.result.robust_accuracy.value == 0.0
     assert [check.outcome for check in report.trust.checks if check.id == "checks-finished"] == [CheckOutcome.FAIL]
     with np.load(saved) as arrays:

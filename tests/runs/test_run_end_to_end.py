@@ -15,7 +15,10 @@ import pytest
 
 import secure_ai
 from secure_ai.core.errors import (
+    AttackSettingsError,
+    BudgetError,
     ConfigError,
+    CostLimitError,
     DigestMismatchError,
     EnvironmentFailedError,
     LockedError,
@@ -332,6 +335,38 @@ def test_a_folder_that_cannot_be_made_is_an_environment_error(tmp_path: Path, di
 def test_bad_requests_write_nothing(tmp_path: Path, digit_files: dict[str, Path], change: str) -> None:
     with pytest.raises(SecureAIError):
         run("quick", changes=[*changes(digit_files), change], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("suite.attack=nothing", AttackSettingsError),
+        ("suite.attack=transfer", AttackSettingsError),
+        ("suite.attack=pgd:steps=1000000000", AttackSettingsError),
+        ("suite.attack=square:query_budget=1000000:restarts=1000", CostLimitError),
+    ],
+)
+def test_attacks_no_stage_could_use_are_refused_before_the_first(
+    tmp_path: Path, digit_files: dict[str, Path], change: str, error: type[SecureAIError]
+) -> None:
+    with pytest.raises(error):
+        run("standard", changes=[*changes(digit_files), change], out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["assess.eps=0", "assess.eps=2", "assess.attack=pgd:steps=1000000000", "assess.attack=transfer",
+     "assess.attack=examples:x.npz", "assess.norm=l1 assess.attack=hopskipjump"],
+)  # fmt: skip
+def test_what_assess_could_not_do_is_refused_before_code_of_the_user_s_runs(
+    tmp_path: Path, digit_files: dict[str, Path], change: str
+) -> None:
+    (tmp_path / "net.py").write_text("raise SystemExit('this code ran')")
+    spec = ModelSpec(arch=f"{tmp_path / 'net.py'}:factory")
+    with pytest.raises((BudgetError, AttackSettingsError)):
+        run(model=spec, data=str(digit_files["test"]), changes=change.split(), out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 

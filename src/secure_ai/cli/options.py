@@ -24,7 +24,7 @@ class ModelOptions:
         access: What attacks may use: gradients, scores or labels. Default: gradients, of a callable scores.
         mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
         std: Per-channel standard deviation it expects divided by.
-        value_range: What pixels in [0, 1] are scaled to first, e.g. 0,255.
+        value_range: What black and white are scaled to first, e.g. 0,255; 1,0 inverts.
     """
 
     model: str | None = None
@@ -39,8 +39,8 @@ class ModelOptions:
         if self.model is None and self.arch is None:
             raise UsageError("no model named", where="--model", expected="a model file, or --arch FILE.py:FACTORY")
         low_high = _numbers(self.value_range, "--range")
-        if len(low_high) != 2 or low_high[0] >= low_high[1]:
-            raise UsageError("not a range", where="--range", expected="LO,HI with LO < HI", got=self.value_range)
+        if len(low_high) != 2 or low_high[0] == low_high[1]:
+            raise UsageError("not a range", where="--range", expected="two different numbers", got=self.value_range)
         std = _numbers(self.std, "--std")
         if any(value <= 0 for value in std):
             raise UsageError("not a standard deviation", where="--std", expected="> 0", got=self.std)

@@ -129,8 +129,9 @@ def print_attack(report: AttackReport) -> None:
         f"[bold]robust accuracy {escape(str(result.robust_accuracy))} under {escape(str(report.budget))}: "
         f"[{style}]{trust.verdict.value}[/{style}][/bold]"
     )
-    if not result.complete:
-        console.print("[red]incomplete: stopped before every image was attacked[/red]")
+    if not report.complete:
+        missing = "check of the verdict was made" if result.complete else "image was attacked"
+        console.print(f"[red]incomplete: stopped before every {missing}[/red]")
     note = f" ({report.data.note})" if report.data.note else ""
     console.print(
         f"model {escape(report.model.name)} {report.model.digest[:16]}, data {escape(report.data.name + note)}"

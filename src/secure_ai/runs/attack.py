@@ -89,6 +89,11 @@ class AttackReport:
         )
         return [finding.as_json() for finding in judge_measurements([measurement.as_json()], frozenset())]
 
+    @property
+    def complete(self) -> bool:
+        """Every image was attacked, and every check of the verdict made."""
+        return self.result.complete and self.result.interruption is None
+
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai attack --json`."""
         return {
@@ -104,6 +109,7 @@ class AttackReport:
             "data": {"name": self.data.name, "digest": self.data.digest, "n": len(self.data), "note": self.data.note},
             "seed": self.seed,
             **self.result.as_json(),
+            "complete": self.complete,
             "trust": self.trust.as_json(),
             "preflight": [check.as_json() for check in self.preflight],
             "fixes": list(self.fixes),

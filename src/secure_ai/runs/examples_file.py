@@ -24,6 +24,7 @@ from secure_ai.red.evasion.transfer import Examples, image_key
 LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=16)
 NEEDED = frozenset({"x_adv", "y", "index", "model_digest", "data_digest"})
 DIGEST_BYTES = 32
+NO_DIGEST = bytes(DIGEST_BYTES).hex()  # of a callable: no weights to tell it by
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +51,7 @@ def examples_bytes(x_adv: np.ndarray, y: np.ndarray, index: np.ndarray, origin: 
         x_adv=x_adv,
         y=y,
         index=index,
-        model_digest=np.frombuffer(bytes.fromhex(origin.model_digest), dtype=np.uint8),
+        model_digest=np.frombuffer(bytes.fromhex(origin.model_digest or NO_DIGEST), dtype=np.uint8),
         data_digest=np.frombuffer(bytes.fromhex(origin.data_digest), dtype=np.uint8),
         eps=np.array([origin.budget.eps]),
         norm=np.frombuffer(origin.budget.norm.encode(), dtype=np.uint8),
@@ -91,6 +92,8 @@ def refuse_replacing(path: Path) -> None:
 def read_examples(path: str, dataset: Dataset) -> Examples:
     """The examples of a file by their clean image, and the digest (hex) of the network they were made for.
 
+    That digest is empty where it is not known.
+
     Raises:
         DataKeysError, ShapeError, LabelError, PixelRangeError, NonFiniteError: not what `save_examples` writes.
         UsageError: they were made from other data.
@@ -115,7 +118,8 @@ def read_examples(path: str, dataset: Dataset) -> Examples:
     lookup: dict[bytes, Tensor] = {}
     for image, example in zip(clean, examples, strict=True):
         lookup.setdefault(image_key(image), example)
-    return lookup, digests["model_digest"]
+    made_for = digests["model_digest"]
+    return lookup, "" if made_for == NO_DIGEST else made_for
 
 
 def _digest(array: np.ndarray, where: str) -> str:

@@ -31,6 +31,7 @@ from secure_ai.runs import assess, defaults
 from secure_ai.runs.assemble import RunFacts, assemble
 from secure_ai.runs.config import Change
 from secure_ai.runs.documents import write_documents
+from secure_ai.runs.early import refuse_attacks
 from secure_ai.runs.execute import Context, Finished, execute, forecast_seconds, limit_factor, machine_factor
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.plan import plan
@@ -239,6 +240,7 @@ def _prepare(
     events = EarlyEvents()
     sets = DataSets(recipe, events)
     sizes = _report_data(recipe, sets)
+    refuse_attacks(recipe, lambda: sets.get("test"))
     stages = plan(recipe, sizes, assess.stages(recipe, model, events))
     return Prepared(recipe, model, sets, events, stages, _command(name, model, every, precision))
 

@@ -22,7 +22,7 @@ from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Sett
 from secure_ai.red.evasion.refusal import nearest, refusal
 
 MAX_COUNT = 100_000  # of any single whole number
-MAX_WORK = 10**7  # product of an attack's counts: what a sample may cost, roughly, since ART declares no passes
+MAX_WORK = 10**7  # of a sample
 MAX_NUMBER = 1e6
 
 P_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -156,10 +156,18 @@ def _value(where: str, default: Setting, text: str) -> Setting:
     return value
 
 
+def art_work(settings: Mapping[str, Setting]) -> int:
+    """The product of an attack's counts: roughly the most passes that a sample may cost, since ART declares none."""
+    return math.prod(_counts(settings).values())
+
+
+def _counts(settings: Mapping[str, Setting]) -> dict[str, int]:
+    return {key: int(settings[key]) for key in COUNTS if key in settings and int(settings[key]) > 1}
+
+
 def _check_work(name: str, settings: Mapping[str, Setting]) -> None:
-    counts = {key: int(settings[key]) for key in COUNTS if key in settings and int(settings[key]) > 1}
-    work = math.prod(counts.values())
-    if work > MAX_WORK:
+    counts = _counts(settings)
+    if art_work(settings) > MAX_WORK:
         got = " x ".join(f"{key}={value}" for key, value in counts.items())
         raise CostLimitError("this attack would never end", where=f"art:{name}",
                              expected=f"counts whose product is at most {MAX_WORK:.0e}", got=got)  # fmt: skip

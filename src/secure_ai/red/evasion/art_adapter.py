@@ -46,14 +46,19 @@ class ArtAttack:
 
 
 class _Network(nn.Module):
-    """A target as the network that ART calls, so that passes are counted; it owns no weights that ART could change."""
+    """A target as the network that ART calls, so that passes are counted; it owns no weights that ART could change.
 
-    def __init__(self, target: Target, probabilities: bool) -> None:
+    Args:
+        row: (1,) the sample that all calls are about; None where they are about several, which ART does not name.
+    """
+
+    def __init__(self, target: Target, probabilities: bool, row: Tensor | None) -> None:
         super().__init__()
-        self._target, self._probabilities = target, probabilities
+        self._target, self._probabilities, self._row = target, probabilities, row
 
     def forward(self, x: Tensor) -> Tensor:
-        logits = self._target.logits(x.float())  # some attacks compute in float64
+        rows = None if self._row is None else self._row.expand(len(x))
+        logits = self._target.logits(x.float(), rows=rows)  # some attacks compute in float64
         return logits.softmax(dim=1) if self._probabilities else logits
 
 
@@ -106,7 +111,8 @@ def run_art(
     result = x.clone()
     for part in parts if len(rows) else ():
         with silent(), _seeded_globals(seeds[int(part[0])]), torch.enable_grad():
-            maker = _made(attack, _classifier(target, row.probabilities), decided | {"batch_size": len(part)}, settings)
+            network = _Network(target, row.probabilities, part if row.alone else None)
+            maker = _made(attack, _classifier(target, network), decided | {"batch_size": len(part)}, settings)
             drawn = row.targeted and target_label is None
             result[part] = _generated(maker, x[part], None if drawn else aims[part], where)
     idle = torch.ones(len(x), dtype=torch.bool)
@@ -115,11 +121,11 @@ def run_art(
     return result
 
 
-def _classifier(target: Target, probabilities: bool) -> Any:
+def _classifier(target: Target, network: _Network) -> Any:
     from art.estimators.classification import PyTorchClassifier
 
     return PyTorchClassifier(
-        model=_Network(target, probabilities),
+        model=network,
         loss=nn.CrossEntropyLoss(),
         input_shape=target.input_shape,
         nb_classes=target.num_classes,

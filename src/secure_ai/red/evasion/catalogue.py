@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import CostLimitError
-from secure_ai.red.evasion.art import art_plan
+from secure_ai.red.evasion.art import art_plan, art_work
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import MARGIN_LEFT, Attack, AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.costs import COSTS
@@ -183,8 +183,8 @@ def _parse_number(text: str, default: float, low: float, high: float, *, where: 
 def forecast_passes(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_FOR_BOUND) -> int:
     """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification.
 
-    A plan whose attack is not of this catalogue (the caller's own, or one of ART's, whose counts are bounded when they
-    are read) counts with its verification only; `transfer` with its surrogate's.
+    An attack of the caller's own counts with its verification only; one of ART's with the product of its counts, which
+    may be far more than it takes; `transfer` with its surrogate's.
 
     Args:
         classes: of the network, where it is known: FAB's cost grows with them.
@@ -195,6 +195,8 @@ def forecast_passes(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_
 def _passes(plan: AttackPlan, classes: int) -> int:
     if plan.name == "transfer" and plan.entry.source == BORROWED["transfer"].source:
         return int(plan.settings["restarts"]) * (2 * int(plan.settings["steps"]) + 1)
+    if plan.name.startswith("art:"):
+        return art_work(plan.settings)
     if ATTACKS.get(plan.name) is not plan.entry:
         return 0
     if plan.name in PASSES:

@@ -116,14 +116,18 @@ def _origin(made_for: str, claimed_for: str) -> Check:
 def _beats(
     result: SuiteResult, identifier: str, weak: Callable[[AttackPlan], bool], strong: Callable[[AttackPlan], bool]
 ) -> Check:
-    """Fails when attacks that ought to be weaker break samples that all stronger ones were tried on and failed.
+    """Fails when attacks that ought to be weaker break samples that stronger ones were tried on and failed.
 
-    A weak attack tells something only on samples that the strong ones had, too: it must come after them, or every
-    attack must have worked on every sample.
+    A weak attack tells something only on samples that the strong ones had, too: it is compared with those before it,
+    or with all where every attack worked on every sample. What it broke, strong attacks after it never had: they are
+    given no benefit of that doubt, and the evidence names them.
     """
     weaker = [i for i, plan in enumerate(result.plans) if weak(plan)]
     stronger = [i for i, plan in enumerate(result.plans) if strong(plan) and i not in weaker]
+    later: list[int] = []
     if not result.independent:
+        later = [i for i in stronger if weaker and i > max(weaker)]
+        stronger = [i for i in stronger if i not in later]
         weaker = [i for i in weaker if stronger and i > max(stronger)]
     if not weaker or not stronger:
         return check(identifier, None, "no two attacks of this suite can be compared on the same samples")
@@ -138,6 +142,8 @@ def _beats(
         f"{_names(result.plans, weaker)} broke {extra} samples that {_names(result.plans, stronger)} did not, of {n}"
     )
     masked = beyond_chance(extra, n)
+    if masked and later:
+        names += f"; {_names(result.plans, later)}, listed after, had none of these: list it before to know"
     return check(identifier, not masked, names)
 
 
