@@ -94,6 +94,9 @@ def changes(files: Mapping[str, Path]) -> list[str]:
         "report_1.poison_count=20",
         "report_1.pgd_steps=3",
         "transfer.steps=2",
+        'parts=["report-1", "suite", "audit"]',
+        "suite.attack=fgsm,pgd:steps=3",
+        "suite.n=40",
     ]
 
 
@@ -119,6 +122,17 @@ def test_report_1s_files_hold_its_keys_and_what_stands_beside(finished: RunResul
         assert content == summary[name]
     assert summary["advtrain"]["trust"]["verdict"] == "broken"
     assert summary["baseline"]["accuracy_interval"]["n"] == 300
+
+
+def test_the_suite_attacks_every_network_that_was_not_poisoned_and_is_replayed(finished: RunResult) -> None:
+    suites = {entry["id"]: entry for entry in finished.report["measurements"] if entry["id"].endswith("/suite")}
+    assert list(suites) == [f"report-1/{name}/suite" for name in ("baseline", "defended-p", "defended-l")]
+    for entry in suites.values():
+        assert (entry["metric"], entry["value"]["n"], entry["budget"]["eps"]) == ("robust_accuracy", 40, 0.25)
+        assert entry["trust"]["verdict"] == "doubtful"
+        failed = [check["id"] for check in entry["trust"]["checks"] if check["outcome"] == "fail"]
+        assert {"sample-size", "suite-strength"} <= set(failed)
+    assert secure_ai.replay(finished.folder, "report-1/defended-l/suite").verdict == "same"
 
 
 def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunResult) -> None:
@@ -168,7 +182,7 @@ def test_quick_says_that_it_is_not_the_reports_protocol(finished: RunResult) -> 
 
 def test_no_robust_accuracy_stands_without_a_trust_verdict(finished: RunResult) -> None:
     robust = [entry for entry in finished.report["measurements"] if entry["metric"] == "robust_accuracy"]
-    assert len(robust) == 8
+    assert len(robust) == 8 + 3  # the suite on each network that was not poisoned
     assert all(entry["trust"]["verdict"] in ("doubtful", "broken") for entry in robust)
 
 
