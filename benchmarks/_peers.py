@@ -172,12 +172,18 @@ _PLUS = _STANDARD | {
     "apgd-ce": _STANDARD["apgd-ce"] | {"n_restarts": 5},
     "fab": _STANDARD["fab"] | {"n_restarts": 5},  # before `fab-t` the reference goes back to 1
 }
+_RAND = _PLUS | {  # FAB is not run
+    "members": ["apgd-ce", "apgd-dlr"],
+    "apgd-ce": _STANDARD["apgd-ce"] | {"eot_iter": 20},
+}
 PROTOCOL: dict[tuple[Protocol, Norm], dict[str, Any]] = {
     ("standard", "linf"): _STANDARD,
     ("standard", "l2"): _STANDARD,
     ("standard", "l1"): _L1,
     ("plus", "linf"): _PLUS,
     ("plus", "l2"): _PLUS,
+    ("rand", "linf"): _RAND,
+    ("rand", "l2"): _RAND,
 }
 """(version, norm) -> members in order and their parameters, by 2003.01690 and, for l1, 2103.01208."""
 

@@ -28,14 +28,13 @@ from secure_ai.models.store import LoadedModel, make_target
 from secure_ai.models.target import PassCounter, Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.access import plans_for
-from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
+from secure_ai.red.evasion.catalogue import check_cost, requested
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
 from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
-from secure_ai.red.evasion.refusal import refuse_norm
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer, no_surrogate
 from secure_ai.red.evasion.trust import judge_suite
@@ -173,7 +172,7 @@ def attack(
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    _refuse_early(attack, budget, dataset, surrogate)
+    _check_surrogate(requested(attack, budget.norm, len(dataset), dataset.classes), surrogate)  # before any user's code
     compute = configure(precision)
     loaded = load_subject(model, dataset, events)
     target = target_for(loaded, dataset, spec_of(model), batch_size=batch_size, search_dtype=compute.search_dtype)
@@ -226,14 +225,6 @@ def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str
     other = {} if surrogate is None else {"surrogate": surrogate.model, "surrogate-arch": surrogate.arch}
     given = [(name, value) for name, value in {**options, **other}.items() if value is not None]
     return shlex.join(["secure-ai", "attack", *model.words(), *(w for n, v in given for w in (f"--{n}", str(v)))])
-
-
-def _refuse_early(attack: str, budget: PerturbationBudget, dataset: Dataset, surrogate: ModelSpec | None) -> None:
-    """What can be refused before any code of the user's runs."""
-    plans = parse_attacks(attack, budget.norm)
-    check_cost(plans, len(dataset), dataset.classes)
-    refuse_norm(plans, budget.norm)
-    _check_surrogate(plans, surrogate)
 
 
 def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None) -> None:

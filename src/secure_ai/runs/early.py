@@ -28,12 +28,9 @@ def refuse_attacks(recipe: Recipe, test: Callable[[], Dataset]) -> None:
 def _refuse_list(attack: str, budget: PerturbationBudget, dataset: Dataset, n: int, *, surrogate: bool) -> None:
     if attack == "fast":  # right in every norm, and so a run of known stages needs no torch
         return
-    from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
-    from secure_ai.red.evasion.refusal import refuse_norm
+    from secure_ai.red.evasion.catalogue import requested
     from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer
 
-    plans = parse_attacks(attack, budget.norm)
-    check_cost(plans, min(n, len(dataset)), dataset.classes)
-    refuse_norm(plans, budget.norm)
+    plans = requested(attack, budget.norm, min(n, len(dataset)), dataset.classes)
     if not (surrogate and names_transfer(plans)):
         bind_borrowed(plans, network=None)

@@ -19,7 +19,7 @@ from secure_ai.red.evasion.fast import FAST
 from secure_ai.red.evasion.gradient import fgsm, pgd
 from secure_ai.red.evasion.noise import noise
 from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
-from secure_ai.red.evasion.refusal import nearest, refusal
+from secure_ai.red.evasion.refusal import nearest, refusal, refuse_norm
 from secure_ai.red.evasion.transfer import BORROWED
 
 MAX_TEXT = 4096
@@ -217,3 +217,16 @@ def check_cost(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_FOR_B
             hint="fewer steps, restarts or samples",
         )
     return passes
+
+
+def requested(text: str, norm: Norm, n: int, classes: int) -> tuple[AttackPlan, ...]:
+    """`parse_attacks`, with every refusal that needs no network: of n samples, of images with labels below `classes`.
+
+    Raises:
+        AttackSettingsError: what `parse_attacks` refuses, or an attack that has no form in this norm.
+        CostLimitError: above MAX_PASSES.
+    """
+    plans = parse_attacks(text, norm)
+    check_cost(plans, n, classes)
+    refuse_norm(plans, norm)
+    return plans

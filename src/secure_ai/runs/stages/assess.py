@@ -21,7 +21,6 @@ from secure_ai.models.preflight import Preflight, same_answers
 from secure_ai.models.store import LoadedModel
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.access import plans_for
-from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.diagnosis.plain_pgd import ID as PGD_FALLS_SHORT
 from secure_ai.red.evasion.suite import SuiteResult
 from secure_ai.runs.attack import data_checks, examine, health_where_seen, pgd_probe, probes, target_for
@@ -96,7 +95,6 @@ def attack_subject(work: Work) -> Outputs:
     surrogate = other[1].target if other else None
     attacks = work.settings["attack"]
     plans = plans_for(attacks, budget.norm, target.access)
-    check_cost(plans, len(dataset), target.num_classes)
     result = whole_suite(target, dataset, budget, attacks, seed, work.progress, surrogate=surrogate, keep_examples=True)
     collected = Collected(stage="assess/attack", model=SUBJECT)
     collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
