@@ -152,6 +152,7 @@ def command(a: argparse.Namespace) -> str:
     words += [f"--{name} {value}" for name, value in chosen if value]
     if rows & {"pgd-speed", "fgsm-speed", "autoattack-speed", "memory", "profile"}:
         words.append(f"--speed-network {a.speed_network} --pairs {a.pairs} --slow-pairs {a.slow_pairs}")
+        words.append(f"--slow-peer-settings {a.slow_peer_settings}")
     if a.precision != "auto":
         words.append(f"--precision {a.precision}")
     if "-seeds" in a.rows:
@@ -166,7 +167,8 @@ IDENTITY = ("network", "attack", "peer", "side", "budget", "suite", "dtype", "pa
 
 def about(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """What an entry of a row is about."""
-    return tuple(str(entry.get(field)) for field in IDENTITY)
+    weights = str(entry.get("network_digest")) if "pair" in entry else ""  # timed pairs of another training stay
+    return (*(str(entry.get(field)) for field in IDENTITY), weights)
 
 
 def merged(before: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -465,8 +465,6 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
                         ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-speed": ("AutoAttack and `fast` against the reference",
                          ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
-    "autoattack-speed-few": ("`fast` with ODI-PGD against the reference",
-                         ("network", "suite", "peer_settings", "dtype", "pair", *PAIRED, *TIMES, "ratio", "cpu_ratio")),
     "pgd-speed": ("PGD-40", SPEED),
     "fgsm-speed": ("FGSM, end to end", SPEED),
     "fast-seeds": ("The suite `fast` by training and attack seed",
@@ -505,11 +503,11 @@ EVASION_NOTES = {
     "22 % above. What the allocator keeps differs from one to the next. Asked: at most the leanest peer's and 20 % "
     "on "
     "top.",
-    "autoattack-speed-few": "The list of today, one pair on 250 images: fewer than 512 are not searched side by side, "
-    "so the ratio of processor time is the one to set beside the table above, whose `fast` had no ODI-PGD.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. "
-    "During pair 1 tests of this project ran on the machine now and then, most of them in the reference's half: pair 0 "
-    "is the fairer one; during pairs 2 to 4 short tests at the lowest priority.",
+    "The first five pairs (`--slow-pairs 5 --slow-peer-settings documented`, which their command does not say) are of "
+    "`fast` before ODI-PGD. During pair 1 tests of this project ran on the machine now and then, most of them in the "
+    "reference's half: pair 0 is the fairer one; during pairs 2 to 4, and during the pair of commit dad895c, short "
+    "tests at the lowest priority. Of that commit on: today's `fast`, another training of the network.",
     "autoattack-norms": "The peer is given our memory layout and frozen weights. A network trained by PGD in linf "
     "hides its gradients in l2 and l1 from ascents. On 250 test images and earlier weights (7b74a7fa877a) `fast` "
     "without FAB-T kept 62.8 % in l2 and 19.6 % in l1, with it 6.0 and 3.2, where the reference kept 5.2 and 2.4 "
