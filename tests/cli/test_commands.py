@@ -318,6 +318,7 @@ def test_a_surrogate_makes_transfer_available(
 ) -> None:
     """Examples from an equal network are as good as the network's own; both counters are told."""
     base = ["attack", "--model", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "0.1"]
+    base += ["--n", "60"]
     saved = tmp_path / "kept.npz"
     options = ["--attack", "transfer:steps=3", "--surrogate", str(model), "--save-adversarial", str(saved)]
     code, found = call_json(capsys, *base, *options)
