@@ -77,7 +77,7 @@ def test_a_run_killed_in_training_resumes_from_its_last_epoch(tmp_path: Path, di
     from secure_ai.runs.run import run
 
     changes = [f"data.{role}={json.dumps(str(path))}" for role, path in digit_files.items()]
-    changes += ["report_1.epochs=12", 'parts=["report-1"]']
+    changes += ["report_1.epochs=20", 'parts=["report-1"]']
     words = ["run", "--recipe", "quick", "--out", str(tmp_path / "killed")]
     for change in changes:
         words += ["--set", change]
@@ -94,7 +94,7 @@ def test_a_run_killed_in_training_resumes_from_its_last_epoch(tmp_path: Path, di
     kept = next(partial.glob("*.safetensors")).read_bytes()
     from secure_ai.blue.training.state import state_from_bytes
 
-    assert 1 <= state_from_bytes(kept, "kept").epochs_done < 12
+    assert 1 <= state_from_bytes(kept, "kept").epochs_done < 20
 
     def stop(notice: object) -> None:
         if getattr(notice, "kind", "") == "end":

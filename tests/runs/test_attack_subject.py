@@ -13,6 +13,7 @@ from torch import nn
 
 import secure_ai
 from secure_ai.cli.main import run_command
+from secure_ai.cli.options import ModelOptions
 from secure_ai.cli.render import print_attack
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.trust import CheckOutcome
@@ -79,6 +80,12 @@ def test_a_callable_is_attacked_by_its_scores_and_its_examples_can_be_saved(data
     again = secure_ai.attack(network, data, norm="linf", eps="0.4", attack=f"examples:{saved}")
     assert again.result.robust_accuracy.value == 0.0
     unknown = [check for check in again.trust.checks if check.id == "made-for-another-network"]
+    assert [check.outcome for check in unknown] == [CheckOutcome.NOT_RUN]
+    secure_ai.attack(network, data, norm="linf", eps="0.4", attack="fgsm", save_adversarial=saved)
+    callable_scored = secure_ai.attack(
+        lambda x: network(torch.from_numpy(x)).detach(), data, norm="linf", eps="0.4", attack=f"examples:{saved}"
+    )
+    unknown = [check for check in callable_scored.trust.checks if check.id == "made-for-another-network"]
     assert [check.outcome for check in unknown] == [CheckOutcome.NOT_RUN]
 
 
@@ -190,7 +197,29 @@ def test_code_of_the_user_s_is_told_before_it_runs(
     words += ["--attack", "noise,transfer:steps=2", "--surrogate", str(tmp_path / "net.safetensors"), "--json"]
     assert run_command([*words, "--surrogate-arch", f"{tmp_path / 'net.py'}:factory"]) == 0
     out, err = capsys.readouterr()
-    assert err.count("running the code of net.py:factory\n") == 2
+    assert err.count("running the code of net.py:factory\n") == 1
     assert json.loads(out)["model"]["user_code"] is True
     assert run_command([*words, "--surrogate-arch", f"{tmp_path}/other\x1b.py:factory"]) == 2
     assert "running the code of other\\x1b.py:factory\n" in capsys.readouterr().err
+    assert run_command([*words[:9], "--attack", "examples:nowhere.npz"]) == 2
+    assert "running" not in capsys.readouterr().err
+    (tmp_path / "crash.py").write_text("raise ValueError")
+    run_words = ["run", "--arch", f"{tmp_path / 'crash.py'}:factory", "--data", data, "--out", str(tmp_path / "out")]
+    assert run_command(run_words) == 2
+    assert capsys.readouterr().err.count("running the code of crash.py:factory\n") == 1
+
+
+def test_a_network_of_inverted_images_is_attacked_as_preflight_says(data: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        f"{ROWS_AS_CODE}\ndef inverted():\n    n = factory()\n"
+        "    return nn.Sequential(Invert(), n)\n\nclass Invert(nn.Module):\n"
+        "    def forward(self, x):\n        return 1 - x\n"
+    )
+    options = ModelOptions(arch=f"{tmp_path / 'net.py'}:inverted", value_range="1,0")
+    inverted = secure_ai.attack(options.spec(), data, norm="linf", eps="0.2", attack="pgd:steps=3")
+    plain = secure_ai.attack(rows(), data, norm="linf", eps="0.2", attack="pgd:steps=3")
+    assert inverted.result.clean_accuracy.value == 1.0
+    assert inverted.result.robust_accuracy == plain.result.robust_accuracy
+    for bad in ("0,0", "nan,1", "1e39,0", "1e-50,0", "16777216,16777217", "1"):
+        with pytest.raises(UsageError):
+            ModelOptions(arch="x", value_range=bad).spec()

@@ -21,6 +21,7 @@ from secure_ai.core.errors import (
     CostLimitError,
     DigestMismatchError,
     EnvironmentFailedError,
+    FileMissingError,
     LockedError,
     ReplayError,
     SecureAIError,
@@ -28,6 +29,7 @@ from secure_ai.core.errors import (
     UsageError,
 )
 from secure_ai.core.events import verify_log
+from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import lock_folder
 from secure_ai.report.schema import load_schema
 from secure_ai.runs.model_spec import ModelSpec
@@ -371,22 +373,37 @@ def test_attacks_no_stage_could_use_are_refused_before_the_first(
 
 @pytest.mark.parametrize(
     "change",
-    ["assess.eps=0", "assess.eps=2", "assess.attack=pgd:steps=1000000000", "assess.attack=transfer",
-     "assess.attack=examples:x.npz", "assess.norm=l1 assess.attack=hopskipjump"],
-)  # fmt: skip
+    [
+        "assess.eps=0",
+        "assess.eps=2",
+        "assess.attack=pgd:steps=1000000000",
+        "assess.attack=transfer",
+        "assess.attack=examples:x.npz",
+        "assess.attack=transfer,examples:x.npz assess.surrogate=SURROGATE",
+        "assess.norm=l1 assess.attack=hopskipjump",
+        "assess.attack=square",
+    ],
+)
 def test_what_assess_could_not_do_is_refused_before_code_of_the_user_s_runs(
     tmp_path: Path, digit_files: dict[str, Path], change: str
 ) -> None:
     (tmp_path / "net.py").write_text("raise SystemExit('this code ran')")
-    spec = ModelSpec(arch=f"{tmp_path / 'net.py'}:factory")
+    (tmp_path / "other.safetensors").write_bytes(safetensors_bytes({"w": np.zeros(1, dtype=np.float32)}, {}))
+    asked = change.replace("SURROGATE", str(tmp_path / "other.safetensors")).split()
+    spec = ModelSpec(arch=f"{tmp_path / 'net.py'}:factory", access="labels" if "square" in change else None)
     with pytest.raises((BudgetError, AttackSettingsError)):
-        run(model=spec, data=str(digit_files["test"]), changes=change.split(), out=tmp_path / "out")
+        run(model=spec, data=str(digit_files["test"]), changes=asked, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_assess_needs_a_model(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no model"):
-        run("assess", out=tmp_path / "out")
+@pytest.mark.parametrize(("model", "error"), [(None, ConfigError), ("missing.pt", FileMissingError)])
+def test_assess_needs_a_model_and_asks_for_no_data_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str | None, error: type[SecureAIError]
+) -> None:
+    monkeypatch.setattr("secure_ai.runs.run.load_data", lambda *arguments, **more: pytest.fail("data was asked for"))
+    spec = ModelSpec(model=str(tmp_path / model)) if model else None
+    with pytest.raises(error):
+        run("assess", model=spec, out=tmp_path / "out")
 
 
 def test_assess_with_labels_only_says_what_it_could_not_measure(

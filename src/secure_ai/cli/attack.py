@@ -59,7 +59,7 @@ def attack(
             seed=common.seed_or_zero,
             precision=common.precision,
             progress=progress,
-            events=say_user_code,
+            events=say_user_code(),
         )
     if common.json:
         print_json(report.as_json())

@@ -39,8 +39,9 @@ class ModelOptions:
         if self.model is None and self.arch is None:
             raise UsageError("no model named", where="--model", expected="a model file, or --arch FILE.py:FACTORY")
         low_high = _numbers(self.value_range, "--range")
-        if len(low_high) != 2 or low_high[0] == low_high[1]:
-            raise UsageError("not a range", where="--range", expected="two different numbers", got=self.value_range)
+        if not _is_range(low_high):
+            expected = "LO,HI from 1e-6 to 1e6 apart, and by 1e-4 of the larger at least"
+            raise UsageError("not a range", where="--range", expected=expected, got=self.value_range)
         std = _numbers(self.std, "--std")
         if any(value <= 0 for value in std):
             raise UsageError("not a standard deviation", where="--std", expected="> 0", got=self.std)
@@ -128,6 +129,14 @@ def _numbers(text: str, where: str) -> tuple[float, ...]:
     if any(value != value or abs(value) == float("inf") for value in values):
         raise UsageError("not finite", where=where, got=text)
     return values
+
+
+def _is_range(bounds: tuple[float, ...]) -> bool:
+    """Two bounds between which float32 keeps the grey levels of an image apart."""
+    if len(bounds) != 2:
+        return False
+    apart, largest = abs(bounds[1] - bounds[0]), max(map(abs, bounds))
+    return max(1e-6, 1e-4 * largest) <= apart <= 1e6
 
 
 def parse_duration(text: str) -> float:

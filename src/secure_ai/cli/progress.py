@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from secure_ai.core.errors import printable
+from secure_ai.core.events import EventSink
 from secure_ai.runs.stage import Notice, Watcher, watch_nothing
 
 PRIOR_SECONDS = 30.0  # weight of the forecast: one slow first stage does not make hours of minutes
@@ -22,10 +23,16 @@ def interactive(quiet: bool) -> bool:
     return not quiet and sys.stderr.isatty() and not os.environ.get("CI")
 
 
-def say_user_code(kind: str, data: Mapping[str, Any]) -> None:
-    """An event sink that tells of code of the user's before it runs, whatever becomes of it."""
-    if kind == "user_code":
-        print(f"running the code of {printable(data['arch'])}", file=sys.stderr, flush=True)
+def say_user_code() -> EventSink:
+    """An event sink that tells of code of the user's before it first runs, whatever becomes of it."""
+    said: set[str] = set()
+
+    def say(kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "user_code" and data["arch"] not in said:
+            said.add(data["arch"])
+            print(f"running the code of {printable(data['arch'])}", file=sys.stderr, flush=True)
+
+    return say
 
 
 @contextlib.contextmanager

@@ -49,7 +49,7 @@ def replay(
             data=data,
             out=out,
             progress=progress,
-            events=say_user_code,
+            events=say_user_code(),
         )
     if common.json:
         print_json(found.as_json())

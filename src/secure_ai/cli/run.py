@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, parse_duration
-from secure_ai.cli.progress import watch_run
+from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
 from secure_ai.runs import defaults
@@ -121,6 +121,7 @@ def run(
             fresh=fresh,
             fail_on=fail.fail_on,
             watcher=watcher,
+            listener=say_user_code(),
         )
     print_run(result, as_json=common.json)
     return result.exit_code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import shlex
 from collections.abc import Callable, Mapping
@@ -27,8 +28,8 @@ from secure_ai.models.scorer import ScoreFunction
 from secure_ai.models.store import LoadedModel, make_target
 from secure_ai.models.target import PassCounter, Target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
-from secure_ai.red.evasion.access import plans_for
-from secure_ai.red.evasion.catalogue import check_cost, requested
+from secure_ai.red.evasion.access import plans_for, read_request
+from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.diagnosis.diagnose import diagnose
 from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
@@ -36,7 +37,7 @@ from secure_ai.red.evasion.diagnosis.probe import drawn
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer, no_surrogate
+from secure_ai.red.evasion.transfer import bind_borrowed, example_files, names_transfer, refuse_unbound
 from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.runs import defaults
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
@@ -172,15 +173,20 @@ def attack(
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    _check_surrogate(requested(attack, budget.norm, len(dataset), dataset.classes), surrogate)  # before any user's code
+    spec = spec_of(model)
+    plans = read_request(attack, budget.norm, spec.access, len(dataset), dataset.classes)
+    _check_surrogate(plans, surrogate)
+    read = functools.cache(lambda file: read_examples(file, dataset))
+    for file in example_files(plans):
+        read(file)  # refused before any code of the user's runs
     compute = configure(precision)
     loaded = load_subject(model, dataset, events)
-    target = target_for(loaded, dataset, spec_of(model), batch_size=batch_size, search_dtype=compute.search_dtype)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=compute.search_dtype)
     plans = plans_for(attack, budget.norm, target.access)
     check_cost(plans, len(dataset), target.num_classes)
     checked = examine(target, dataset, seed)
     other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
-    plans = bind_borrowed(plans, network=other, read=lambda file: read_examples(file, dataset))
+    plans = bind_borrowed(plans, network=other, read=read)
     if other is not None:
         other.passes = PassCounter()  # what preflight asked is not the attack's
     result = run_suite(
@@ -229,8 +235,7 @@ def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str
 
 def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None) -> None:
     """`transfer` needs a surrogate, and a surrogate that nothing uses is a mistake; both told before any work."""
-    if surrogate is None and names_transfer(plans):
-        raise no_surrogate()
+    refuse_unbound(plans, surrogate=surrogate is not None, examples=True)
     if surrogate is not None and not names_transfer(plans):
         raise UsageError(
             "no attack uses the surrogate",

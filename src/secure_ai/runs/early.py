@@ -4,33 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.budget import Norm, parse_budget
 from secure_ai.data.dataset import Dataset
+from secure_ai.models.access import Access
+from secure_ai.runs.plan import REPORT_1, REPORT_2
 from secure_ai.runs.recipe import Recipe
 
 
-def refuse_attacks(recipe: Recipe, test: Callable[[], Dataset]) -> None:
+def refuse_attacks(recipe: Recipe, access: Access | None, test: Callable[[], Dataset]) -> None:
     """Raise SecureAIError for a budget or a list of attacks that a stage of `recipe` could not use.
 
     Args:
+        access: to the network of the user's own, where it was asked for.
         test: the test images; not asked for where no stage attacks with a list of the recipe's.
     """
     if "assess" in recipe.parts:
         asked, dataset = recipe.assess, test()
         channels, height, width = dataset.input_shape
         budget = parse_budget(asked.norm, asked.eps, channels * height * width)
-        _refuse_list(asked.attack, budget, dataset, asked.n, surrogate=asked.surrogate is not None)
-    if "suite" in recipe.parts:
-        budget = PerturbationBudget("linf", recipe.report_1.eps)
-        _refuse_list(recipe.suite.attack, budget, test(), recipe.suite.n, surrogate=False)
+        _refuse_list(asked.attack, budget.norm, access, dataset, asked.n, surrogate=asked.surrogate is not None)
+    if "suite" in recipe.parts and {REPORT_1, REPORT_2} & set(recipe.parts):
+        _refuse_list(recipe.suite.attack, "linf", "gradients", test(), recipe.suite.n, surrogate=False)
 
 
-def _refuse_list(attack: str, budget: PerturbationBudget, dataset: Dataset, n: int, *, surrogate: bool) -> None:
-    if attack == "fast":  # right in every norm, and so a run of known stages needs no torch
+def _refuse_list(attack: str, norm: Norm, access: Access | None, dataset: Dataset, n: int, *, surrogate: bool) -> None:
+    if attack == "fast":  # right for every norm and access, and so a run of known stages needs no torch
         return
-    from secure_ai.red.evasion.catalogue import requested
-    from secure_ai.red.evasion.transfer import bind_borrowed, names_transfer
+    from secure_ai.red.evasion.access import read_request
+    from secure_ai.red.evasion.transfer import refuse_unbound
 
-    plans = requested(attack, budget.norm, min(n, len(dataset)), dataset.classes)
-    if not (surrogate and names_transfer(plans)):
-        bind_borrowed(plans, network=None)
+    plans = read_request(attack, norm, access, min(n, len(dataset)), dataset.classes)
+    refuse_unbound(plans, surrogate=surrogate, examples=False)

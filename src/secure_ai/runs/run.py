@@ -20,7 +20,7 @@ from secure_ai.core.errors import (
     ShapeError,
     UsageError,
 )
-from secure_ai.core.events import EventLog, EventSink
+from secure_ai.core.events import EventLog, EventSink, ignore_event
 from secure_ai.core.findings import FailOn
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
@@ -134,6 +134,7 @@ def run(
     precision: Literal["auto", "float32"] = "auto",
     fail_on: FailOn = "never",
     watcher: Watcher = watch_nothing,
+    listener: EventSink = ignore_event,
 ) -> RunResult:
     """Do what a recipe says and write every output file of a run.
 
@@ -148,6 +149,7 @@ def run(
         fresh: reuse nothing.
         fail_on: findings at or above this severity (not planted ones) make the exit code 1; without one, a robust
             accuracy of the network that is not `reliable` makes it 3.
+        listener: gets every event that the log of the run gets.
 
     Raises:
         SecureAIError: bad input (then nothing was written), or a stage failed.
@@ -159,7 +161,8 @@ def run(
         remove_stale(folder)
         if fresh:
             _forget(folder / ".store")
-        events = EventLog(folder / "events.jsonl")
+        log = EventLog(folder / "events.jsonl")
+        events = _both(log, listener)
         events("run_started", {"recipe": prepared.recipe.name, "seed": prepared.recipe.seed})
         prepared.events.pass_on(events)
         began = time.monotonic()
@@ -188,7 +191,7 @@ def run(
                 command=prepared.command,
             )
             content = assemble(facts)
-            write_documents(folder, facts, content, events)
+            write_documents(folder, facts, content, log)
             return content
 
         try:
@@ -240,9 +243,9 @@ def _prepare(
     events = EarlyEvents()
     sets = DataSets(recipe, events)
     sizes = _report_data(recipe, sets)
-    refuse_attacks(recipe, lambda: sets.get("test"))
-    stages = plan(recipe, sizes, assess.stages(recipe, model, events))
-    return Prepared(recipe, model, sets, events, stages, _command(name, model, every, precision))
+    of_model = assess.stages(recipe, model, events)  # its file first: a bad one asks for no data
+    refuse_attacks(recipe, model.access if model else None, lambda: sets.get("test"))
+    return Prepared(recipe, model, sets, events, plan(recipe, sizes, of_model), _command(name, model, every, precision))
 
 
 def _report_data(recipe: Recipe, sets: DataSets) -> dict[str, int]:
@@ -275,6 +278,14 @@ def _command(name: str, model: ModelSpec | None, changes: Sequence[Change | str]
     for change in changes:
         words += ["--set", change if isinstance(change, str) else f"{change.key}={json.dumps(change.value)}"]
     return shlex.join(words + (["--precision", precision] if precision != "auto" else []))
+
+
+def _both(log: EventSink, listener: EventSink) -> EventSink:
+    def tell(kind: str, data: Mapping[str, Any]) -> None:
+        log(kind, data)
+        listener(kind, data)
+
+    return tell
 
 
 def _forget(store: Path) -> None:

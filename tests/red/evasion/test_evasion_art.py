@@ -13,7 +13,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackOutputError, AttackSettingsError, CostLimitError, ExtraMissingError
 from secure_ai.red.evasion.art import ART_ATTACKS, OURS, art_class
 from secure_ai.red.evasion.art_adapter import run_art
-from secure_ai.red.evasion.catalogue import check_cost, parse_attacks
+from secure_ai.red.evasion.catalogue import parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.gradient import pgd
 from secure_ai.red.evasion.harness import run_suite
@@ -216,10 +216,7 @@ def test_the_verdict_knows_one_step_from_many() -> None:
 def test_endless_work_is_refused() -> None:
     with pytest.raises(CostLimitError):
         parse_attacks("art:CarliniL2Method:max_iter=100000:binary_search_steps=1000")
-    plans = parse_attacks("art:CarliniL2Method:max_iter=1000:binary_search_steps=1000")
-    assert check_cost(plans, 1000) == 1000 * (1 + 1 + 1000 * 1000)
-    with pytest.raises(CostLimitError):
-        check_cost(plans, 10_000)
+    assert parse_attacks("art:CarliniL2Method:max_iter=1000:binary_search_steps=9")
 
 
 def test_what_art_refuses_or_breaks_on_has_its_own_error(cnn_case: Callable[..., Any]) -> None:

@@ -377,19 +377,27 @@ def test_attacks_on_different_samples_are_not_compared(cnn_case: Callable[..., A
     assert of(judge_suite(run(case, "pgd")), "black-box-beats-white-box").outcome is CheckOutcome.NOT_RUN
 
 
+@pytest.mark.parametrize("after", ["", ",noise"])
 @pytest.mark.parametrize(("extra", "outcome"), [(0, "pass"), (2, "pass"), (30, "fail")])
-def test_a_black_box_attack_is_compared_with_what_came_before_it(
-    cnn_case: Callable[..., Any], extra: int, outcome: str
+@pytest.mark.parametrize(
+    ("identifier", "weak"), [("black-box-beats-white-box", "square"), ("one-step-beats-many", "fgsm")]
+)
+def test_a_weaker_attack_is_compared_with_what_came_before_it(
+    cnn_case: Callable[..., Any], identifier: str, weak: str, extra: int, outcome: str, after: str
 ) -> None:
-    """As in AutoAttack `plus`, where Square is the fourth of six."""
-    case = cnn_case(20)
-    result = run(case, "pgd:steps=5,square:query_budget=1,pgd:steps=6")
-    found = of(judge_suite(outcome_table(result, [[50], list(range(extra)), []], 100)), "black-box-beats-white-box")
+    """As in AutoAttack `plus`, where Square is the fourth of six; what is listed after changes nothing."""
+    result = run(cnn_case(20), f"pgd:steps=5,{weak},pgd:steps=6{after}")
+    table = [[50], list(range(extra)), [60], []][: len(result.plans)]
+    found = of(judge_suite(outcome_table(result, table, 100)), identifier)
     assert found.outcome.value == outcome
-    assert f"square broke {extra} samples that pgd did not, of 100" in found.evidence
-    assert ("pgd, listed after, had none of these" in found.evidence) is (outcome == "fail")
-    before = outcome_table(run(case, "square:query_budget=1,pgd:steps=5"), [list(range(extra)), []], 100)
-    assert of(judge_suite(before), "black-box-beats-white-box").outcome is CheckOutcome.NOT_RUN
+    assert f"broke {extra} samples that pgd did not, of 100" in found.evidence
+    assert ("; pgd (no. 3), listed after, had none of these" in found.evidence) is (outcome == "fail")
+
+
+def test_a_weaker_attack_before_all_stronger_ones_says_nothing(cnn_case: Callable[..., Any]) -> None:
+    result = run(cnn_case(20), "square:query_budget=1,pgd:steps=5")
+    found = of(judge_suite(outcome_table(result, [list(range(30)), []], 100)), "black-box-beats-white-box")
+    assert found.outcome is CheckOutcome.NOT_RUN
 
 
 def test_noise_that_beats_a_masked_model_is_seen(

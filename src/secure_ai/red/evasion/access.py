@@ -8,8 +8,9 @@ from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import Check, check
 from secure_ai.models.access import Access, offers
-from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.catalogue import ATTACKS, check_cost, parse_attacks
 from secure_ai.red.evasion.contract import AttackPlan, Knowledge
+from secure_ai.red.evasion.refusal import refuse_norm
 
 NEEDS: Mapping[Knowledge, Access] = {
     "white-box": "gradients",
@@ -41,6 +42,24 @@ def plans_for(text: str, norm: Norm, access: Access) -> tuple[AttackPlan, ...]:
         text = ",".join(members if item.strip() == "fast" else item for item in text.split(","))
     plans = parse_attacks(text, norm)
     refuse_beyond(plans, norm, access)
+    return plans
+
+
+def read_request(text: str, norm: Norm, access: Access | None, n: int, classes: int) -> tuple[AttackPlan, ...]:
+    """`plans_for`, with every refusal that needs no network.
+
+    Args:
+        access: as it was asked for; None: gradients, until the network says otherwise.
+        n: samples.
+        classes: that their labels name.
+
+    Raises:
+        AttackSettingsError: what `plans_for` refuses, or an attack that has no form in this norm.
+        CostLimitError: above MAX_PASSES.
+    """
+    plans = plans_for(text, norm, access or "gradients")
+    check_cost(plans, n, classes)
+    refuse_norm(plans, norm)
     return plans
 
 

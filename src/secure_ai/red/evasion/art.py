@@ -22,7 +22,7 @@ from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Sett
 from secure_ai.red.evasion.refusal import nearest, refusal
 
 MAX_COUNT = 100_000  # of any single whole number
-MAX_WORK = 10**7  # of a sample
+MAX_WORK = 10**7  # product of an attack's counts: what a sample may cost, roughly, since ART declares no passes
 MAX_NUMBER = 1e6
 
 P_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -105,6 +105,7 @@ def art_plan(words: Sequence[str]) -> AttackPlan:
         kind="minimal",  # a foreign attack that leaves the budget has failed; that is no bug of this tool
         source=f"adversarial-robustness-toolbox, art.attacks.evasion.{name}",
         settings=known,
+        tells_rows=row.alone,
     )
     return AttackPlan(f"art:{name}", entry, settings)
 
@@ -156,18 +157,10 @@ def _value(where: str, default: Setting, text: str) -> Setting:
     return value
 
 
-def art_work(settings: Mapping[str, Setting]) -> int:
-    """The product of an attack's counts: roughly the most passes that a sample may cost, since ART declares none."""
-    return math.prod(_counts(settings).values())
-
-
-def _counts(settings: Mapping[str, Setting]) -> dict[str, int]:
-    return {key: int(settings[key]) for key in COUNTS if key in settings and int(settings[key]) > 1}
-
-
 def _check_work(name: str, settings: Mapping[str, Setting]) -> None:
-    counts = _counts(settings)
-    if art_work(settings) > MAX_WORK:
+    counts = {key: int(settings[key]) for key in COUNTS if key in settings and int(settings[key]) > 1}
+    work = math.prod(counts.values())
+    if work > MAX_WORK:
         got = " x ".join(f"{key}={value}" for key, value in counts.items())
         raise CostLimitError("this attack would never end", where=f"art:{name}",
                              expected=f"counts whose product is at most {MAX_WORK:.0e}", got=got)  # fmt: skip

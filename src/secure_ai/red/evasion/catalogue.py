@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import CostLimitError
-from secure_ai.red.evasion.art import art_plan, art_work
+from secure_ai.red.evasion.art import art_plan
 from secure_ai.red.evasion.autoattack import Protocol, autoattack
 from secure_ai.red.evasion.contract import MARGIN_LEFT, Attack, AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.costs import COSTS
@@ -19,7 +19,7 @@ from secure_ai.red.evasion.fast import FAST
 from secure_ai.red.evasion.gradient import fgsm, pgd
 from secure_ai.red.evasion.noise import noise
 from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
-from secure_ai.red.evasion.refusal import nearest, refusal, refuse_norm
+from secure_ai.red.evasion.refusal import nearest, refusal
 from secure_ai.red.evasion.transfer import BORROWED
 
 MAX_TEXT = 4096
@@ -183,8 +183,8 @@ def _parse_number(text: str, default: float, low: float, high: float, *, where: 
 def forecast_passes(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_FOR_BOUND) -> int:
     """The most forward and backward passes that `plans` can spend on `n` samples, with clean pass and verification.
 
-    An attack of the caller's own counts with its verification only; one of ART's with the product of its counts, which
-    may be far more than it takes; `transfer` with its surrogate's.
+    A plan whose attack is not of this catalogue (the caller's own, or one of ART's, whose counts are bounded when they
+    are read) counts with its verification only; `transfer` with its surrogate's.
 
     Args:
         classes: of the network, where it is known: FAB's cost grows with them.
@@ -195,8 +195,6 @@ def forecast_passes(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_
 def _passes(plan: AttackPlan, classes: int) -> int:
     if plan.name == "transfer" and plan.entry.source == BORROWED["transfer"].source:
         return int(plan.settings["restarts"]) * (2 * int(plan.settings["steps"]) + 1)
-    if plan.name.startswith("art:"):
-        return art_work(plan.settings)
     if ATTACKS.get(plan.name) is not plan.entry:
         return 0
     if plan.name in PASSES:
@@ -217,16 +215,3 @@ def check_cost(plans: Sequence[AttackPlan], n: int, classes: int = CLASSES_FOR_B
             hint="fewer steps, restarts or samples",
         )
     return passes
-
-
-def requested(text: str, norm: Norm, n: int, classes: int) -> tuple[AttackPlan, ...]:
-    """`parse_attacks`, with every refusal that needs no network: of n samples, of images with labels below `classes`.
-
-    Raises:
-        AttackSettingsError: what `parse_attacks` refuses, or an attack that has no form in this norm.
-        CostLimitError: above MAX_PASSES.
-    """
-    plans = parse_attacks(text, norm)
-    check_cost(plans, n, classes)
-    refuse_norm(plans, norm)
-    return plans

@@ -68,6 +68,7 @@ class AttackEntry:
         settings: name -> default; the type of the default is the type accepted.
         limits: name -> (lowest, highest) for numbers.
         source: paper, section, equation.
+        tells_rows: it says of each call which samples it is about, so that queries can be counted sample by sample.
     """
 
     attack: Attack
@@ -77,6 +78,7 @@ class AttackEntry:
     source: str
     settings: Mapping[str, Setting] = field(default_factory=dict)
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    tells_rows: bool = True
 
 
 @dataclass(frozen=True, slots=True)

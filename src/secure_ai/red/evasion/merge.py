@@ -122,16 +122,10 @@ def _rows(
 
 
 def _queries(plan: AttackPlan, queries: list[Tensor], attempted: Tensor) -> Queries | None:
-    """Mean and most over the samples it worked on.
-
-    None for attacks that do not count, that had no sample, or that did not say which samples they asked about (ART's
-    that take a shard at once): asking nothing breaks nothing.
-    """
-    if plan.entry.knowledge not in COUNTED:
+    """Mean and most over the samples it worked on; None for attacks that do not count, or that had none."""
+    if plan.entry.knowledge not in COUNTED or not plan.entry.tells_rows or not bool(attempted.any()):
         return None
     asked = torch.cat(queries)[attempted]
-    if not bool(asked.any()):
-        return None
     return Queries(float(asked.double().mean()), int(asked.max()))
 
 

@@ -83,6 +83,8 @@ class Goal:
 class UnderWay:
     """The samples an attack still works on, R rows; what it keeps of each beside these are a subclass's fields.
 
+    Every tensor must be its own, as `x[rows]` is and `x` is not: `keep_rows` moves rows in place.
+
     Attributes:
         row: index in the shard.
         x: the clean images.

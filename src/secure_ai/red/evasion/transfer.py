@@ -158,6 +158,20 @@ Examples = tuple[Mapping[bytes, Tensor], str]  # what `saved_examples` looks up,
 ReadExamples = Callable[[str], Examples]
 
 
+def refuse_unbound(plans: Sequence[AttackPlan], *, surrogate: bool, examples: bool) -> None:
+    """Raises AttackSettingsError for a plan that `bind_borrowed` could not make callable.
+
+    Args:
+        surrogate: whether there is one.
+        examples: whether saved ones can be read.
+    """
+    for plan in plans:
+        if plan.entry is BORROWED["transfer"] and not surrogate:
+            raise no_surrogate()
+        if plan.entry is BORROWED["examples"] and not examples:
+            raise no_examples(plan)
+
+
 def names_transfer(plans: Sequence[AttackPlan]) -> bool:
     """Whether one of `plans` needs a surrogate."""
     return any(plan.entry is BORROWED["transfer"] for plan in plans)
@@ -194,7 +208,7 @@ def _bound(plan: AttackPlan, network: Target | None, read: ReadExamples | None) 
         return _callable(plan, cast(Attack, partial(transfer, network=network)), settings)
     if plan.entry is BORROWED["examples"]:
         if read is None:
-            raise AttackSettingsError("saved examples cannot be scored here", where="--attack", got=plan.text)
+            raise no_examples(plan)
         lookup, made_for = read(str(plan.settings["file"]))
         settings = {**plan.settings, "made_for": made_for[:DIGEST_CHARACTERS]}
         return _callable(plan, cast(Attack, partial(saved_examples, lookup=lookup)), settings)
@@ -210,6 +224,16 @@ def no_surrogate() -> AttackSettingsError:
         got="none",
         hint="--surrogate FILE [--surrogate-arch A]",
     )
+
+
+def no_examples(plan: AttackPlan) -> AttackSettingsError:
+    """The refusal of `examples` where no file can be read."""
+    return AttackSettingsError("saved examples cannot be scored here", where="--attack", got=plan.text)
+
+
+def example_files(plans: Sequence[AttackPlan]) -> list[str]:
+    """The files that `plans` name."""
+    return [str(plan.settings["file"]) for plan in plans if plan.entry is BORROWED["examples"]]
 
 
 def _callable(plan: AttackPlan, attack: Attack, settings: dict[str, Any]) -> AttackPlan:

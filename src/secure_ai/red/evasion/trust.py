@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.red.evasion.access import access_check
@@ -105,6 +107,8 @@ def _origin(made_for: str, claimed_for: str) -> Check:
     identifier = "made-for-another-network"
     if not made_for:
         return check(identifier, None, "the examples do not say which network they were made for")
+    if not claimed_for:
+        return check(identifier, None, "a callable has no digest: the examples may be of another network")
     made, claimed = made_for[:DIGEST_CHARACTERS], claimed_for[:DIGEST_CHARACTERS]
     if made_for == claimed_for:
         return check(identifier, True, f"the examples were made for the network under test, {made}")
@@ -118,37 +122,41 @@ def _beats(
 ) -> Check:
     """Fails when attacks that ought to be weaker break samples that stronger ones were tried on and failed.
 
-    A weak attack tells something only on samples that the strong ones had, too: it is compared with those before it,
-    or with all where every attack worked on every sample. What it broke, strong attacks after it never had: they are
+    A weak attack tells something only on samples that strong ones had, too: it is compared with those before it, or
+    with all where every attack worked on every sample. What it broke, strong attacks after it never had: they are
     given no benefit of that doubt, and the evidence names them.
     """
     weaker = [i for i, plan in enumerate(result.plans) if weak(plan)]
     stronger = [i for i, plan in enumerate(result.plans) if strong(plan) and i not in weaker]
-    later: list[int] = []
-    if not result.independent:
-        later = [i for i in stronger if weaker and i > max(weaker)]
-        stronger = [i for i in stronger if i not in later]
-        weaker = [i for i in weaker if stronger and i > max(stronger)]
-    if not weaker or not stronger:
+    before = {i: js for i in weaker if (js := [j for j in stronger if j < i or result.independent])}
+    weaker = list(before)
+    if not weaker:
         return check(identifier, None, "no two attacks of this suite can be compared on the same samples")
-    tried = result.attempted[stronger].any(axis=0)
-    failed = tried & ~result.broken[stronger].any(axis=0)
-    n, again = int(tried.sum()), failed & result.attempted[weaker].any(axis=0)
-    if n == 0 or (failed.any() and not again.any()):
+    earlier = sorted({j for js in before.values() for j in js})
+    n = int(result.attempted[earlier].any(axis=0).sum())
+    # (W, N) for each weak attack: what the strong ones before it failed on, what of it the weak one tried, and broke
+    withstood = np.array(
+        [(result.attempted[js] & ~result.broken[js].any(axis=0)).any(axis=0) for js in before.values()]
+    )
+    tried = withstood & result.attempted[weaker]
+    beaten = tried & result.broken[weaker]
+    if n == 0 or (withstood.any() and not tried.any()):
         return check(identifier, None, f"{_names(result.plans, weaker)} worked on no sample that withstood the others")
-    extra = int((again & result.broken[weaker].any(axis=0)).sum())
+    extra = int(beaten.any(axis=0).sum())
     # The share is of all that were tried: it is what the accuracy would lose.
-    names = (
-        f"{_names(result.plans, weaker)} broke {extra} samples that {_names(result.plans, stronger)} did not, of {n}"
+    evidence = (
+        f"{_names(result.plans, weaker)} broke {extra} samples that {_names(result.plans, earlier)} did not, of {n}"
     )
     masked = beyond_chance(extra, n)
+    first = min((i for i, broken in zip(weaker, beaten, strict=True) if broken.any()), default=len(result.plans))
+    later = [f"{result.plans[j].name} (no. {j + 1})" for j in stronger if j > first and not result.independent]
     if masked and later:
-        names += f"; {_names(result.plans, later)}, listed after, had none of these: list it before to know"
-    return check(identifier, not masked, names)
+        evidence += f"; {', '.join(later)}, listed after, had none of these"
+    return check(identifier, not masked, evidence)
 
 
 def _names(plans: Sequence[AttackPlan], numbers: Sequence[int]) -> str:
-    return ", ".join(plans[number].name for number in numbers)
+    return ", ".join(dict.fromkeys(plans[number].name for number in numbers))
 
 
 def _gradients(health: GradientHealth | None) -> Check:
