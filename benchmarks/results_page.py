@@ -54,11 +54,12 @@ def must_reach(result: Result) -> list[str]:
         "In percent or percentage points. A claim is the mean over the training seeds fixed beforehand, 0, 1 and 2; "
         "every run of theirs with today's patch stands here. It is a second look at the test images: with BadNets' "
         "patch at report 1's place seeds 42, 0 and 1 gave 99.62, 97.57 and 98.96 % success, and report 2's clean "
-        "accuracy was 98.43 % with seed 42, both short of the bound for every seed that was asked for then. After "
-        "that the patch was moved (its place chosen on validation images) and a bound judged by the mean over 0, 1 "
-        "and 2. Version P of report 1's defended network is trained on examples made once, for the baseline (what "
-        "its figures say); version L makes them anew for the network in training (what its listing says). BadNets is "
-        "a poisoning that works, for comparison.",
+        "accuracy was 98.43 % with seed 42, so that not every seed reached its bound, as was asked then. After that "
+        "the patch was moved (its place chosen on validation images) and a bound judged by the mean over 0, 1 and 2. "
+        "Measured before batches were trained in two parts: today's networks differ. Version P of report 1's "
+        "defended network is trained on examples made once, "
+        "for the baseline (what its figures say); version L makes them anew for the network in training (what its "
+        "listing says). BadNets is a poisoning that works, for comparison.",
         "",
         *source(result),
         *table(columns, rows),
