@@ -104,6 +104,7 @@ def _run_shards(
     target: Target, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
 ) -> tuple[list[ShardResult], BaseException | None]:
     shards: list[ShardResult] = []
+    released = time.perf_counter()
     caller = _Caller(progress, stop, len(labels) * len(suite.attacks))
 
     def work(target: Target, number: int) -> ShardResult:
@@ -115,6 +116,9 @@ def _run_shards(
         with contextlib.closing(run_shards(target, suite.attacks, work, numbers, samples=len(labels))) as results:
             for shard in results:
                 shards.append(shard)
+                if time.perf_counter() - released > RELEASE_SECONDS:
+                    release_memory()
+                    released = time.perf_counter()
     except (KeyboardInterrupt, StopAskedError) as interruption:
         return shards, interruption
     return shards, None
@@ -126,16 +130,12 @@ class _Caller:
     def __init__(self, progress: Progress, stop: Callable[[], bool], total: int) -> None:
         self._progress, self._stop, self._total = progress, stop, total
         self._done, self._lock = 0, threading.Lock()
-        self._released = time.perf_counter()
 
     def add(self, count: int) -> None:
-        """So many samples times attacks are done; now and then, what they freed is given back."""
+        """So many samples times attacks are done."""
         with self._lock:
             self._done += count
             self._progress(self._done, self._total)
-            if time.perf_counter() - self._released > RELEASE_SECONDS:
-                release_memory()
-                self._released = time.perf_counter()
 
     def stop(self) -> bool:
         """Whether to stop."""
