@@ -409,6 +409,16 @@ def test_building_a_network_does_not_load_sympy() -> None:
     assert loaded_by(["secure_ai.models.networks"], {"sympy"}, skip) == {"sympy"}
 
 
+def test_a_gradient_does_not_load_sympy() -> None:
+    take = (
+        "import torch; x = torch.ones(2, requires_grad=True); "
+        "sys.modules['secure_ai.red.evasion.slopes'].slope(x * x, x)"
+    )
+    assert loaded_by(["secure_ai.red.evasion.slopes"], {"sympy"}, take) == set()
+    weighted = "import torch; x = torch.ones(2, requires_grad=True); torch.autograd.grad(x * x, x, torch.ones(2))"
+    assert loaded_by(["secure_ai.red.evasion.slopes"], {"sympy"}, weighted) == {"sympy"}
+
+
 # --- documents and paths ----------------------------------------------------------------------------------------------
 
 NOT_OURS = {".git", "__pycache__", "build", "dist", "secure_ai_outputs"}

@@ -18,10 +18,9 @@ def slope(scores: Tensor, x: Tensor, *, again: bool = False) -> Tensor:
     """
     if not scores.requires_grad:
         return torch.zeros_like(x)
-    found: tuple[Tensor | None, ...] = torch.autograd.grad(
-        scores, x, torch.ones_like(scores), retain_graph=again, allow_unused=True
-    )
-    gradient = found[0]
+    with torch.enable_grad():
+        total = scores.sum()  # given weights instead, torch would load sympy first: 0.3 s and 35 MiB
+    gradient: Tensor | None = torch.autograd.grad(total, x, retain_graph=again, allow_unused=True)[0]
     if gradient is None:
         return torch.zeros_like(x)
     return gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
