@@ -13,10 +13,11 @@ from secure_ai.models.target import Target
 from secure_ai.red.evasion.projections import distance
 from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample, where_rows
 
-NOISE_TRIALS = 10  # uniform images tried as a start; then come the shard's own images of other classes
-MOST_TRIALS = 100
+STARTS = 3  # images of the shard that are walked from; the one that ends nearest is the start
+IMAGE_TRIALS = 90  # most images asked about, the nearest first
+NOISE_TRIALS = 10  # uniform images, for samples that found no start among images
 FIRST_RADIUS = 0.1  # of the sphere that the first gradient is estimated on (section IV-C)
-FIRST_BLEND_STEPS = 10  # halvings of the way from the start to the image: to 0.001
+START_HALVINGS = 10  # of the way from a start to the image: to 0.001
 MOST_HALVINGS = 30  # of one step that does not lead to a success
 TINY = 1e-12
 
@@ -64,7 +65,9 @@ def hopskipjump(
     """HopSkipJump (1904.02144, algorithm 2): from a success, along an estimated gradient of the boundary, nearer.
 
     Uses predicted labels only. A sample that has found a start and never leaves costs exactly `query_budget` forward
-    passes and no backward; one without a start at most 100 (uniform noise, then the shard's other images).
+    passes and no backward; one without a start at most 100. Starts are the shard's nearest images of other classes (of
+    the target label), where the paper has uniform noise: that leads to a nearer boundary with the same queries
+    (docs/results.md).
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
@@ -88,9 +91,9 @@ def hopskipjump(
     record, rows = Record.empty(x), active_rows(y, active)
     starts, directions = (torch.Generator().manual_seed(_seed(generator)) for _ in range(2))
     search = _begin(x, Goal(y, target_label).at(rows), rows)
-    _find_starts(plan, search, x, record, starts)
-    _blend(plan, search, record, "l2", FIRST_BLEND_STEPS)
-    _blend(plan, search, record, plan.norm, _blend_steps(plan))
+    _start_from_images(plan, search, x, y, record)
+    _start_from_noise(plan, search, x.shape, record, starts)
+    _blend(plan, search, record)
     iteration = 0
     while len(search.row):
         iteration += 1
@@ -130,27 +133,58 @@ def _ask(plan: _Plan, search: _Search, x_adv: Tensor, wanted: Tensor, record: Re
 
 def _retire(plan: _Plan, search: _Search, record: Record) -> None:
     """Let go who has no start, no query left, or need not look further."""
-    alive = search.started & (search.used < plan.query_budget)
-    if not plan.minimize:
-        alive &= record.distance[search.row] > plan.eps
-    keep_rows(search, alive)
+    keep_rows(search, search.started & (search.used < plan.query_budget) & _looking(plan, search, record))
 
 
-def _find_starts(plan: _Plan, search: _Search, x: Tensor, record: Record, generator: torch.Generator) -> None:
-    """Uniform noise, then the other images of the shard, until one meets the goal."""
-    trials = NOISE_TRIALS + min(len(x) - 1, MOST_TRIALS - NOISE_TRIALS)
-    for trial in range(trials):
-        noisy = trial < NOISE_TRIALS
-        source = torch.rand(x.shape, generator=generator) if noisy else x.roll(trial - NOISE_TRIALS + 1, 0)
-        if trial == 0:
-            record.x_adv[search.row] = source[search.row]
-        waiting = ~search.started
+def _looking(plan: _Plan, search: _Search, record: Record) -> Tensor:
+    """(R,) bool: a nearer success is wanted."""
+    return torch.full_like(search.started, plan.minimize) | (record.distance[search.row] > plan.eps)
+
+
+def _others(search: _Search, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Images of the shard whose label meets each sample's goal: (R, N) indices, the nearest (l2) first; (R,) how many.
+
+    Beyond that number the indices mean nothing.
+    """
+    aim = search.target_label
+    wanted = y != search.y[:, None] if aim is None else y == aim[:, None]
+    away = torch.cdist(search.x.flatten(1), x.flatten(1)).masked_fill(~wanted, torch.inf)
+    return away.argsort(dim=1), wanted.sum(dim=1)
+
+
+def _start_from_images(plan: _Plan, search: _Search, x: Tensor, y: Tensor, record: Record) -> None:
+    """Walk from the nearest images that are successes back towards the sample; keep where that ends nearest."""
+    order, count = _others(search, x, y)
+    found, nearest = torch.zeros_like(search.used), torch.full(search.row.shape, torch.inf)
+    for trial in range(min(IMAGE_TRIALS, int(count.max()) if len(count) else 0)):
+        waiting = (found < STARTS) & (trial < count) & _looking(plan, search, record)
         if not bool(waiting.any()):
             break
-        candidate = source[search.row]
+        candidate = x[order[:, trial]]
         met = _ask(plan, search, candidate, waiting, record)
-        search.point = where_rows(met, candidate, search.point)
+        candidate = _bisect(plan, search, candidate, met, record, "l2", START_HALVINGS)
+        away = distance(candidate, search.x, plan.norm)
+        nearer = met & (away < nearest)
+        search.point = where_rows(nearer, candidate, search.point)
+        nearest = torch.where(nearer, away, nearest)
+        found += met
+    search.started = found > 0
+
+
+def _start_from_noise(
+    plan: _Plan, search: _Search, shape: torch.Size, record: Record, generator: torch.Generator
+) -> None:
+    """Uniform images, for samples that have no start yet; who finds none here either is done."""
+    for trial in range(NOISE_TRIALS):
+        noise = torch.rand(shape, generator=generator)[search.row]
+        if trial == 0:
+            record.x_adv[search.row] = where_rows(search.started, record.x_adv[search.row], noise)
+        met = _ask(plan, search, noise, ~search.started, record)
+        noise = _bisect(plan, search, noise, met, record, "l2", START_HALVINGS)
+        search.point = where_rows(met, noise, search.point)
         search.started |= met
+        if bool(search.started.all()):
+            break
     _retire(plan, search, record)
 
 
@@ -169,15 +203,22 @@ def _blend_steps(plan: _Plan) -> int:
     return math.ceil(power * math.log2(plan.target.dimensions))
 
 
-def _blend(plan: _Plan, search: _Search, record: Record, norm: Norm, steps: int) -> None:
-    """Bisect between each image and its point for the boundary, and move the point there (algorithm 1)."""
+def _bisect(
+    plan: _Plan, search: _Search, point: Tensor, asked: Tensor, record: Record, norm: Norm, steps: int
+) -> Tensor:
+    """Bisect between the images and `point` (R, C, H, W) for the boundary (algorithm 1), where `asked` (R,) bool."""
     low, high = torch.zeros(len(search.row)), torch.ones(len(search.row))
-    everyone = torch.ones_like(search.started)
-    for _ in range(steps):
+    for _ in range(steps if bool(asked.any()) else 0):
         middle = (low + high) / 2
-        met = _ask(plan, search, _between(search.x, search.point, middle, norm), everyone, record)
+        met = _ask(plan, search, _between(search.x, point, middle, norm), asked, record)
         low, high = torch.where(met, low, middle), torch.where(met, middle, high)
-    search.point = _between(search.x, search.point, high, norm)
+    return _between(search.x, point, high, norm)
+
+
+def _blend(plan: _Plan, search: _Search, record: Record) -> None:
+    """Move every point back to the boundary."""
+    everyone = torch.ones_like(search.started)
+    search.point = _bisect(plan, search, search.point, everyone, record, plan.norm, _blend_steps(plan))
     _retire(plan, search, record)
 
 
@@ -197,7 +238,7 @@ def _hop(
         length = length / 2
         if not bool(failed.any()):
             break
-    _blend(plan, search, record, plan.norm, _blend_steps(plan))
+    _blend(plan, search, record)
 
 
 def _radius(plan: _Plan, away: Tensor, iteration: int) -> Tensor:
@@ -224,9 +265,8 @@ def _estimate(
     verdicts = torch.zeros(len(search.row))
     everyone = torch.ones_like(search.started)
     for _ in range(queries):
-        noise = torch.randn(shape, generator=generator)
-        if plan.norm == "linf":
-            noise = 2 * torch.rand(shape, generator=generator) - 1
+        linf = plan.norm == "linf"
+        noise = 2 * torch.rand(shape, generator=generator) - 1 if linf else torch.randn(shape, generator=generator)
         noise = noise[search.row]
         noise = noise / per_sample(noise.flatten(1).norm(dim=1).clamp_min(TINY))
         candidate = (search.point + per_sample(radius) * noise).clamp_(0, 1)

@@ -86,6 +86,28 @@ def test_a_target_label_starts_from_an_image_of_that_class(oracle: Any, run: Any
     assert torch.equal(oracle.target.predict(x_adv), wanted)
 
 
+def test_it_starts_from_the_nearest_image_of_another_class(oracle: Any, run: Any) -> None:
+    x_adv = run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", 0.1, query_budget=1)
+    away = torch.cdist(oracle.x.flatten(1), oracle.x.flatten(1))
+    nearest = away.masked_fill(oracle.y[:, None] == oracle.y, torch.inf).argmin(dim=1)
+    assert torch.equal(x_adv, oracle.x[nearest])
+
+
+def test_it_walks_from_three_images_and_keeps_where_that_ends_nearest(oracle: Any, run: Any) -> None:
+    found = [
+        distance(run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", 0.1, query_budget=q), oracle.x, "l2")
+        for q in (11, 22, 33)
+    ]
+    assert bool((found[1] < found[0]).any())
+    assert bool((found[2] < found[1]).any())
+
+
+def test_without_other_images_it_starts_from_noise(oracle: Any, run: Any) -> None:
+    for x, y in zip(oracle.x.split(1), oracle.y.split(1), strict=True):
+        x_adv = run("hopskipjump", oracle.target, x, y, "l2", 0.1, query_budget=300)
+        assert bool(oracle.target.predict(x_adv) != y)
+
+
 def test_without_a_start_it_stops_after_a_hundred_queries(stubborn: Callable[[int], Target], run: Any) -> None:
     target, x = stubborn(4), torch.rand((3, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     x_adv = run("hopskipjump", target, x, torch.zeros(3, dtype=torch.int64), "l2", 0.1)
