@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import platform
+import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -72,3 +76,37 @@ def test_what_is_written_down_about_the_machine_names_neither_host_nor_user() ->
         "training_dtype": "float32",
         "search_dtype": "float32",
     }
+
+
+CHURN = """
+import resource, threading, torch
+from secure_ai.core.machine import keep_memory
+
+def churn(times):
+    for _ in range(times):
+        held = [torch.ones(1 << 18) for _ in range(20)]
+        while held:
+            held.pop()
+
+def faults():
+    churn(5)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    churn(20)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+
+{}
+thread = threading.Thread(target=faults)
+thread.start()
+thread.join()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_freed_memory_is_not_fetched_again_at_every_step() -> None:
+    kept, given_back = (
+        int(subprocess.run([sys.executable, "-c", CHURN.format(first)], capture_output=True, check=True).stdout)
+        for first in ("keep_memory()", "")
+    )
+    pages = 20 * 20 * (1 << 20) // resource.getpagesize()
+    assert kept < pages / 100
+    assert given_back > pages / 4

@@ -121,7 +121,7 @@ def run(
             fresh=fresh,
             fail_on=fail.fail_on,
             watcher=watcher,
-            listener=say_user_code(),
+            events=say_user_code(),
         )
     print_run(result, as_json=common.json)
     return result.exit_code

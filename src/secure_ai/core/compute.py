@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from secure_ai.core.errors import UsageError
-from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
+from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags, keep_memory
 
 Precision = Literal["auto", "float32"]
 MEMORY_FORMAT = torch.channels_last
@@ -48,7 +48,7 @@ class Compute:
 
 
 def configure(precision: Precision = "auto", threads: int | None = None) -> Compute:
-    """Set torch's threads and choose precisions.
+    """Set torch's threads and what the allocator keeps, and choose precisions.
 
     Args:
         precision: `auto`, or `float32` to use nothing else.
@@ -61,6 +61,7 @@ def configure(precision: Precision = "auto", threads: int | None = None) -> Comp
     if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
         raise UsageError("bad number of threads", where="OMP_NUM_THREADS", expected="1 to 1024", got=text)
     torch.set_num_threads(int(text))
+    keep_memory()
     flags = cpu_flags() if precision == "auto" else frozenset()
     training = torch.bfloat16 if flags & BF16_UNITS else torch.float32
     return Compute(int(text), training, torch.float32)

@@ -134,7 +134,7 @@ def run(
     precision: Literal["auto", "float32"] = "auto",
     fail_on: FailOn = "never",
     watcher: Watcher = watch_nothing,
-    listener: EventSink = ignore_event,
+    events: EventSink = ignore_event,
 ) -> RunResult:
     """Do what a recipe says and write every output file of a run.
 
@@ -149,7 +149,7 @@ def run(
         fresh: reuse nothing.
         fail_on: findings at or above this severity (not planted ones) make the exit code 1; without one, a robust
             accuracy of the network that is not `reliable` makes it 3.
-        listener: gets every event that the log of the run gets.
+        events: gets every event that the log of the run gets.
 
     Raises:
         SecureAIError: bad input (then nothing was written), or a stage failed.
@@ -162,16 +162,16 @@ def run(
         if fresh:
             _forget(folder / ".store")
         log = EventLog(folder / "events.jsonl")
-        events = _both(log, listener)
-        events("run_started", {"recipe": prepared.recipe.name, "seed": prepared.recipe.seed})
-        prepared.events.pass_on(events)
+        tell = _both(log, events)
+        tell("run_started", {"recipe": prepared.recipe.name, "seed": prepared.recipe.seed})
+        prepared.events.pass_on(tell)
         began = time.monotonic()
         context = Context(
-            store=Store(folder / ".store", events),
+            store=Store(folder / ".store", tell),
             data=prepared.sets.get,
             data_digest=prepared.sets.digest,
             precision=precision,
-            events=events,
+            events=tell,
             watcher=watcher,
             deadline=None if time_budget is None else began + time_budget,
         )
@@ -197,8 +197,8 @@ def run(
         try:
             execute(prepared.stages, context, finished)
         except (KeyboardInterrupt, SecureAIError) as error:
-            events("run_stopped", {"reason": type(error).__name__})
-            _report_what_there_is(report, events)
+            tell("run_stopped", {"reason": type(error).__name__})
+            _report_what_there_is(report, tell)
             raise
         complete = not finished.skipped
         content = report(complete)
@@ -280,10 +280,10 @@ def _command(name: str, model: ModelSpec | None, changes: Sequence[Change | str]
     return shlex.join(words + (["--precision", precision] if precision != "auto" else []))
 
 
-def _both(log: EventSink, listener: EventSink) -> EventSink:
+def _both(first: EventSink, second: EventSink) -> EventSink:
     def tell(kind: str, data: Mapping[str, Any]) -> None:
-        log(kind, data)
-        listener(kind, data)
+        first(kind, data)
+        second(kind, data)
 
     return tell
 
