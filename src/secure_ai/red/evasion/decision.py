@@ -14,8 +14,9 @@ from secure_ai.red.evasion.projections import distance
 from secure_ai.red.evasion.rows import Goal, Record, UnderWay, active_rows, keep_rows, per_sample, where_rows
 
 STARTS = 3  # images of the shard that are walked from; the one that ends nearest is the start
-IMAGE_TRIALS = 90  # most images asked about, the nearest first
-NOISE_TRIALS = 10  # uniform images, for samples that found no start among images
+IMAGE_TRIALS = 90  # most images of other classes asked about, the nearest first
+NOISE_TRIALS = 10  # uniform images, for samples that found no start among those
+MOST_TRIALS = 100  # with the images that are left, which only a mistake of the network makes a start
 FIRST_RADIUS = 0.1  # of the sphere that the first gradient is estimated on (section IV-C)
 START_HALVINGS = 10  # of the way from a start to the image: to 0.001
 MOST_HALVINGS = 30  # of one step that does not lead to a success
@@ -67,7 +68,7 @@ def hopskipjump(
     Uses predicted labels only. A sample that has found a start and never leaves costs exactly `query_budget` forward
     passes and no backward; one without a start at most 100. Starts are the shard's nearest images of other classes (of
     the target label), where the paper has uniform noise: that leads to a nearer boundary with the same queries
-    (docs/results.md).
+    (docs/results.md). Noise comes where there are none, then the shard's other images.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
@@ -91,8 +92,11 @@ def hopskipjump(
     record, rows = Record.empty(x), active_rows(y, active)
     starts, directions = (torch.Generator().manual_seed(_seed(generator)) for _ in range(2))
     search = _begin(x, Goal(y, target_label).at(rows), rows)
-    _start_from_images(plan, search, x, y, record)
+    wanted = _of_wanted_class(search, y)
+    _start_from_images(plan, search, x, wanted, record)
     _start_from_noise(plan, search, x.shape, record, starts)
+    _start_from_images(plan, search, x, ~wanted, record)
+    _retire(plan, search, record)
     _blend(plan, search, record)
     iteration = 0
     while len(search.row):
@@ -141,40 +145,41 @@ def _looking(plan: _Plan, search: _Search, record: Record) -> Tensor:
     return torch.full_like(search.started, plan.minimize) | (record.distance[search.row] > plan.eps)
 
 
-def _others(search: _Search, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Images of the shard whose label meets each sample's goal: (R, N) indices, the nearest (l2) first; (R,) how many.
-
-    Beyond that number the indices mean nothing.
-    """
+def _of_wanted_class(search: _Search, y: Tensor) -> Tensor:
+    """Which images of the shard have a label that would meet each sample's goal: (R, N) bool."""
     aim = search.target_label
-    wanted = y != search.y[:, None] if aim is None else y == aim[:, None]
-    away = torch.cdist(search.x.flatten(1), x.flatten(1)).masked_fill(~wanted, torch.inf)
-    return away.argsort(dim=1), wanted.sum(dim=1)
+    return y != search.y[:, None] if aim is None else y == aim[:, None]
 
 
-def _start_from_images(plan: _Plan, search: _Search, x: Tensor, y: Tensor, record: Record) -> None:
-    """Walk from the nearest images that are successes back towards the sample; keep where that ends nearest."""
-    order, count = _others(search, x, y)
-    found, nearest = torch.zeros_like(search.used), torch.full(search.row.shape, torch.inf)
-    for trial in range(min(IMAGE_TRIALS, int(count.max()) if len(count) else 0)):
-        waiting = (found < STARTS) & (trial < count) & _looking(plan, search, record)
+def _start_from_images(plan: _Plan, search: _Search, x: Tensor, allowed: Tensor, record: Record) -> None:
+    """For who has no start yet: walk back from the nearest successes among `allowed` (R, N) bool, keep the nearest end.
+
+    Exact distances in a stable order: who else is under attack must not decide between two equally near images.
+    """
+    away = torch.cdist(search.x.flatten(1), x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    order = away.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
+    count, found = allowed.sum(dim=1), STARTS * search.started
+    nearest = torch.full(search.row.shape, torch.inf)
+    for trial in range(min(IMAGE_TRIALS, len(x))):
+        waiting = (found < STARTS) & (trial < count) & ((found > 0) | (search.used < MOST_TRIALS))
+        waiting &= _looking(plan, search, record)
         if not bool(waiting.any()):
             break
         candidate = x[order[:, trial]]
         met = _ask(plan, search, candidate, waiting, record)
         candidate = _bisect(plan, search, candidate, met, record, "l2", START_HALVINGS)
-        away = distance(candidate, search.x, plan.norm)
-        nearer = met & (away < nearest)
+        reached = distance(candidate, search.x, plan.norm)
+        nearer = met & (reached < nearest)
         search.point = where_rows(nearer, candidate, search.point)
-        nearest = torch.where(nearer, away, nearest)
-        found += met
+        nearest = torch.where(nearer, reached, nearest)
+        found = found + met
     search.started = found > 0
 
 
 def _start_from_noise(
     plan: _Plan, search: _Search, shape: torch.Size, record: Record, generator: torch.Generator
 ) -> None:
-    """Uniform images, for samples that have no start yet; who finds none here either is done."""
+    """Uniform images, for samples that have no start yet."""
     for trial in range(NOISE_TRIALS):
         noise = torch.rand(shape, generator=generator)[search.row]
         if trial == 0:
@@ -185,7 +190,6 @@ def _start_from_noise(
         search.started |= met
         if bool(search.started.all()):
             break
-    _retire(plan, search, record)
 
 
 def _between(x: Tensor, point: Tensor, share: Tensor, norm: Norm) -> Tensor:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
 from secure_ai.models.target import Target
+from secure_ai.red.evasion import decision
 from secure_ai.red.evasion.projections import distance
+from secure_ai.red.evasion.rows import Goal, Record
 
 WORST_MEDIAN: dict[Norm, float] = {"l2": 1.1, "linf": 1.3}
 """Median ratio of the distance found to the smallest there is, after 1,500 queries in 64 dimensions."""
@@ -93,13 +95,55 @@ def test_it_starts_from_the_nearest_image_of_another_class(oracle: Any, run: Any
     assert torch.equal(x_adv, oracle.x[nearest])
 
 
-def test_it_walks_from_three_images_and_keeps_where_that_ends_nearest(oracle: Any, run: Any) -> None:
-    found = [
-        distance(run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", 0.1, query_budget=q), oracle.x, "l2")
-        for q in (11, 22, 33)
-    ]
-    assert bool((found[1] < found[0]).any())
-    assert bool((found[2] < found[1]).any())
+def walked(oracle: Any, index: int, start: Tensor) -> float:
+    """How far from a sample ten halvings of the way from `start` end, which is a success."""
+    x, label = oracle.x[index], int(oracle.y[index])
+    low, high = 0.0, 1.0
+    for _ in range(10):
+        middle = (low + high) / 2
+        success = int(oracle.target.predict((x + middle * (start - x))[None])) != label
+        low, high = (low, middle) if success else (middle, high)
+    return high * float((start - x).norm())
+
+
+def test_it_walks_from_three_images_and_keeps_the_nearest_end(oracle: Any, run: Any) -> None:
+    x_adv = run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", 0.1, query_budget=33)
+    found = distance(x_adv, oracle.x, "l2")
+    away = torch.cdist(oracle.x.flatten(1), oracle.x.flatten(1))
+    order = away.masked_fill(oracle.y[:, None] == oracle.y, torch.inf).argsort(dim=1)
+    ends = torch.tensor([[walked(oracle, i, oracle.x[j]) for j in order[i, :3]] for i in range(len(oracle.x))])
+    torch.testing.assert_close(found, ends.amin(dim=1), atol=1e-4, rtol=1e-4)
+    assert len(ends.argmin(dim=1).unique()) == 3
+
+
+def test_the_walk_goes_on_from_the_nearest_end(oracle: Any) -> None:
+    plan = decision._Plan(
+        target=oracle.target, norm="l2", eps=0.1, query_budget=33, initial_queries=1, highest_queries=1, minimize=True
+    )
+    record, rows = Record.empty(oracle.x), torch.arange(len(oracle.x))
+    search = decision._begin(oracle.x, Goal(oracle.y), rows)
+    allowed = decision._of_wanted_class(search, oracle.y)
+    decision._start_from_images(plan, search, oracle.x, allowed, record)
+    torch.testing.assert_close(distance(search.point, oracle.x, "l2"), record.distance)
+
+
+def test_a_mistake_of_the_network_is_a_start_where_nothing_else_is(oracle: Any, run: Any) -> None:
+    """One class by its labels, and a network that takes noise for that class."""
+    kept = oracle.y == oracle.y[0]
+    other = oracle.x[~kept][:1]
+    x, y = torch.cat((oracle.x[kept], other)), oracle.y[:1].repeat(int(kept.sum()) + 1)
+    active = torch.arange(len(x)) < len(x) - 1
+
+    class NoiseIsMine(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            logits: Tensor = oracle.target.network(images).clone()
+            wild = images.flatten(1).std(dim=1) > 0.2
+            logits[wild, int(y[0])] = 1e3
+            return logits
+
+    target = Target(NoiseIsMine(), name="n", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5)
+    x_adv = run("hopskipjump", target, x, y, "l2", 0.1, query_budget=300, active=active)
+    assert bool((target.predict(x_adv[active]) != y[active]).all())
 
 
 def test_without_other_images_it_starts_from_noise(oracle: Any, run: Any) -> None:
@@ -109,7 +153,19 @@ def test_without_other_images_it_starts_from_noise(oracle: Any, run: Any) -> Non
 
 
 def test_without_a_start_it_stops_after_a_hundred_queries(stubborn: Callable[[int], Target], run: Any) -> None:
-    target, x = stubborn(4), torch.rand((3, 1, 6, 6), generator=torch.Generator().manual_seed(0))
-    x_adv = run("hopskipjump", target, x, torch.zeros(3, dtype=torch.int64), "l2", 0.1)
-    assert 3 <= target.passes.forward <= 300
-    assert bool((x_adv != x).flatten(1).any(dim=1).all())
+    target, x = stubborn(4), torch.rand((120, 1, 6, 6), generator=torch.Generator().manual_seed(0))
+    first = torch.arange(120) == 0
+    x_adv = run("hopskipjump", target, x, (~first).long(), "l2", 0.1, active=first)
+    assert target.passes.forward == 100
+    assert bool((x_adv[0] != x[0]).any())
+
+
+def test_within_eps_it_leaves_before_it_walks_from_a_second_image(oracle: Any, run: Any) -> None:
+    run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", 8.0, query_budget=2000, minimize=False)
+    assert oracle.target.passes.forward == 11 * len(oracle.x)
+
+
+def test_nobody_to_attack(oracle: Any, run: Any) -> None:
+    nobody = torch.zeros_like(oracle.y, dtype=torch.bool)
+    x_adv = run("hopskipjump", oracle.target, oracle.x, oracle.y, "l2", 0.1, active=nobody)
+    assert torch.equal(x_adv, oracle.x)
