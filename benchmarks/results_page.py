@@ -507,9 +507,10 @@ EVASION_NOTES = {
     "fgsm-speed": "Each side's clock runs over the clean accuracy, the attack and the robust accuracy by its own "
     "network. `ours` under peer settings: the peer is given our memory layout and frozen weights.",
     "memory": "The median of three fresh processes. What the allocator keeps differs from one to the next. Asked: at "
-    "most the leanest peer's and 20 % on top: held by PGD and by `autoattack` on one thread (on 256 images 483.9 "
-    "beside 427.7 MiB), missed by 0.6 points by `autoattack` on two threads, which search two shards side by side. "
-    "Giving memory back after every attack did not help (616.9, 523.2 and 517.8 MiB), nor did one arena (524.9).",
+    "most the leanest peer's and 20 % on top. `autoattack` on two threads searches two shards side by side. Before "
+    "commit 00ba692 it missed that by 0.6 points (507.0 beside 420.5 MiB): gradients loaded sympy. At that commit it "
+    "took 452.4 MiB (437.9 to 468.9), the same run as the peer's figure here; since commit 7b88178 freed memory is "
+    "kept at hand, which is ours here.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. "
     "With `ours` as peer settings, which are part of this tool's speed, AutoAttack's lead is less than half as large. "
     "The first five pairs (`--slow-pairs 5 --slow-peer-settings documented`, which their command does not say) are of "
