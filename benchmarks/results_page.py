@@ -509,8 +509,9 @@ EVASION_NOTES = {
     "memory": "The median of three fresh processes. What the allocator keeps differs from one to the next. Asked: at "
     "most the leanest peer's and 20 % on top. `autoattack` on two threads searches two shards side by side. Before "
     "commit 00ba692 it missed that by 0.6 points (507.0 beside 420.5 MiB): gradients loaded sympy. At that commit it "
-    "took 452.4 MiB (437.9 to 468.9), the same run as the peer's figure here; since commit 7b88178 freed memory is "
-    "kept at hand, which is ours here.",
+    "took 452.4 MiB (437.9 to 468.9) in the same run as the peer's figure here, and PGD 444.8 beside foolbox's 454.2 "
+    "(`replaced`). Since commit 7b88178 freed memory is kept at hand, by every process that this tool configures: "
+    "ours here, and in the rows of PGD the peers', too.",
     "autoattack-speed": "The clocks run from the images to the robust accuracy. Fewer than five pairs are indicative. "
     "With `ours` as peer settings, which are part of this tool's speed, AutoAttack's lead is less than half as large. "
     "The first five pairs (`--slow-pairs 5 --slow-peer-settings documented`, which their command does not say) are of "
