@@ -262,13 +262,18 @@ def _over_networks(entries: Sequence[Mapping[str, Any]]) -> list[str]:
         rows.append((attack, peer, len(found), pairs, points, ours, theirs, f"{mcnemar_exact(ours, theirs):.2g}"))
     names = ("attack", "peer", "networks", "pairs", "points", "only ours breaks", "only peer breaks", "p")
     above = [entry for entry in entries if entry["points"] > MOST_ABOVE]
-    named = [f"{e['network']} {e['attack']} {e['peer']} {e['points']:+.2f} (p {e['p']:.2g})" for e in above]
+    worse = [entry for entry in entries if entry["points"] > 0 and entry["p"] <= 0.05]
     lead = (
-        f"Asked: never more than {MOST_ABOVE} points above, by a paired test. {len(above)} of the {len(entries)} rows "
-        f"of this table are above, {sum(entry['p'] <= 0.05 for entry in above)} of them with p at most 0.05 (see the "
-        "looks before); all but those of n >= 1,000 are indicative"
+        f"Asked: never more than {MOST_ABOVE} points above, by a paired test. Of the {len(entries)} rows of this table "
+        f"{len(above)} are above{_named(above)}; with p at most 0.05 ours is the worse in {len(worse)}, be it by less"
+        f"{_named(worse)} (see the looks before). All but those of n >= 1,000 are indicative"
     )
-    return [f"{lead}{': ' if named else ''}{'; '.join(named)}. Over the networks together:", "", *table(names, rows)]
+    return [f"{lead}. Over the networks together:", "", *table(names, rows)]
+
+
+def _named(entries: Sequence[Mapping[str, Any]]) -> str:
+    texts = [f"{e['network']} {e['attack']} {e['peer']} {e['points']:+.2f}, p {e['p']:.2g}" for e in entries]
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 SUMMARIES: dict[str, Callable[[Sequence[Mapping[str, Any]]], list[str]]] = {
