@@ -506,9 +506,9 @@ EVASION_NOTES = {
     "x 1), +1.43 (490 x 1): from uniform noise, as the paper starts. It was then made to start from the nearest of "
     "three images of other classes, which cost queries of the same budget and which the peer does not have; chosen on "
     "494 held-out training images (PGD network, l2 2: 65.0 % robust from noise, 64.8 from the nearest image, 57.1 "
-    "from the best of three, 56.5 of eight); rows of commit 4a4b126 and later have that. Only of `pgd` on the PGD "
-    "network was a first look both above and below p 0.05. A difference above 0.3 points whose p is above 0.05 is "
-    "undecided.",
+    "from the best of three, 56.5 of eight; one seed, 1,823 queries, a script that was not kept); rows of commit "
+    "4a4b126 and later have that. Only of `pgd` on the PGD network was a first look both above and below p 0.05. A "
+    "difference above 0.3 points whose p is above 0.05 is undecided.",
     "fgsm-speed": "Each side's clock runs over the clean accuracy, the attack and the robust accuracy by its own "
     "network. `ours` under peer settings: the peer is given our memory layout and frozen weights.",
     "memory": "The median of three fresh processes. What the allocator keeps differs from one to the next. Asked: at "
