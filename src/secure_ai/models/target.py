@@ -101,6 +101,9 @@ class Target:
         self._watch: Watch | None = None
         self._queries: Tensor | None = None
         self._cancelled: threading.Event | None = None
+        self._stand_in: nn.Module | None = None
+        self._searching = False
+        self._one_call = threading.Lock()
 
     @property
     def dimensions(self) -> int:
@@ -108,15 +111,17 @@ class Target:
         channels, height, width = self.input_shape
         return channels * height * width
 
-    def sibling(self, cancelled: threading.Event, *, batch_size: int) -> Target:
+    def sibling(self, cancelled: threading.Event, *, batch_size: int, stand_in: nn.Module | None = None) -> Target:
         """The same network for another thread, inside `attacked()`, with counters of its own.
 
         Args:
             cancelled: once set, the next forward pass raises KeyboardInterrupt, which only the main thread hears of.
             batch_size: most samples in one pass, where this target does not ask for fewer.
+            stand_in: what `searching()` calls in place of the network, which siblings then call one at a time;
+                None: the network itself, by all at once.
         """
         other = copy.copy(self)
-        other.batch_size = min(self.batch_size, batch_size)
+        other.batch_size, other._stand_in = min(self.batch_size, batch_size), stand_in
         other.passes, other._cancelled = PassCounter(), cancelled
         return other
 
@@ -151,7 +156,7 @@ class Target:
             torch.set_grad_enabled(self.access == "gradients" and torch.is_grad_enabled()),
             FrozenConvolutions() if x.requires_grad else contextlib.nullcontext(),
         ):
-            output = self._called(self.network, x)
+            output = self._output(x)
         if self.access == "labels":
             output = self._one_hot(output, len(x))
         if (
@@ -169,6 +174,14 @@ class Target:
         if output.requires_grad:
             output.register_hook(self._count_backward)
         return output.float()
+
+    def _output(self, x: Tensor) -> Any:
+        if self._stand_in is None:
+            return self._called(self.network, x)
+        if self._searching:
+            return self._called(self._stand_in, x)
+        with self._one_call:
+            return self._called(self.network, x)
 
     def _one_hot(self, output: Any, n: int) -> Any:
         """Labels (n,), or the largest of the scores (n, K), as scores that say no more than the label.
@@ -271,9 +284,9 @@ class Target:
 
     @contextlib.contextmanager
     def searching(self) -> Iterator[None]:
-        """Inside, passes run in the search precision; what an attack finds is verified outside, in float32."""
-        self._dtype = self.search_dtype
+        """Inside, passes run in the search precision, through the stand-in; what they find is verified outside."""
+        self._dtype, self._searching = self.search_dtype, True
         try:
             yield
         finally:
-            self._dtype = torch.float32
+            self._dtype, self._searching = torch.float32, False

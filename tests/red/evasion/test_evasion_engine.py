@@ -88,15 +88,78 @@ def test_seconds_of_the_attacks_are_shares_of_what_went_by(cnn_case: Callable[..
 
 
 class Own(nn.Module):
-    """Somebody's network: it might keep anything."""
+    """Somebody's network, with code of its own."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.calls, self.seen = 0, [0]
 
     def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.network(x)
+        logits: Tensor = self.network(self.before(x))
         return logits
+
+    def before(self, x: Tensor) -> Tensor:
+        return x - 0.5 + 0.5
+
+
+class Keeping(Own):
+    def before(self, x: Tensor) -> Tensor:
+        self.kept = x
+        return self.kept
+
+
+class Counting(Own):
+    def before(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x
+
+
+class Listing(Own):
+    def before(self, x: Tensor) -> Tensor:
+        self.seen.append(1)
+        return x
+
+
+class Looking(Own):
+    def before(self, x: Tensor) -> Tensor:
+        return x if x.mean() > 2 else x + 0
+
+
+class Sorting(Own):
+    def before(self, x: Tensor) -> Tensor:
+        return x.sort().values
+
+
+class WithoutGradient(Own):
+    def before(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            return x * 0.5
+
+
+class HalfWithoutGradient(Own):
+    def before(self, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            half = x * 0.5
+        return x * 0.5 + half
+
+
+class Coarse(Own):
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().forward(x).float()
+
+
+class Refusing(Own):
+    def before(self, x: Tensor) -> Tensor:
+        if type(x) is not Tensor:
+            raise SystemExit
+        return x
+
+
+class Uncopied(Own):
+    def __deepcopy__(self, memo: dict[int, Any]) -> Uncopied:
+        raise TypeError
 
 
 def hooked(network: nn.Module) -> nn.Module:
@@ -124,7 +187,18 @@ def patched(network: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     "change",
     [
-        Own,
+        Keeping,
+        Counting,
+        Listing,
+        Looking,
+        Sorting,
+        WithoutGradient,
+        HalfWithoutGradient,
+        Coarse,
+        Refusing,
+        Uncopied,
+        lambda network: hooked(Own(network)),
+        lambda network: patched(Own(network)),
         hooked,
         hooked_behind,
         patched,
@@ -138,6 +212,43 @@ def test_networks_that_may_keep_something_get_one_call_at_a_time(
     target = cnn_case(4).target
     assert places(target, SUITE) == {"beside"}
     target.network = change(target.network)
+    assert places(target, SUITE) == {"here"}
+
+
+def test_a_network_of_known_operations_is_searched_by_all_and_called_by_one(
+    cnn_case: Callable[..., Any], threads: int
+) -> None:
+    case, attacks = cnn_case(3 * SHARD_SIZE + 20), parse_attacks(MEMBERS)
+    calls: list[str] = []
+
+    class Watched(Own):
+        def before(self, x: Tensor) -> Tensor:
+            calls.append(threading.current_thread().name if type(x) is Tensor else "recorded")
+            return x - 0.5 + 0.5
+
+    case.target.network = Watched(case.target.network)
+    before = {key: value.clone() for key, value in case.target.network.state_dict().items()}
+    assert places(case.target, attacks) == {"beside"}
+    alone = one_after_another(case, attacks, keep_examples=True)
+    alone_calls = len(calls)
+    calls.clear()
+    found = run(case, attacks, keep_examples=True)
+    assert found.shard_digests == alone.shard_digests
+    assert np.array_equal(found.robust, alone.robust)
+    costs = [(row.forward_passes, row.backward_passes, row.queries) for row in alone.rows]
+    assert [(row.forward_passes, row.backward_passes, row.queries) for row in found.rows] == costs
+    assert calls.count("recorded") == 1
+    # clean passes and verifications ask the network itself
+    assert 4 * (1 + len(attacks)) <= sum(name.startswith("shard") for name in calls) < alone_calls / 3
+    assert all(torch.equal(value, before[key]) for key, value in case.target.network.state_dict().items())
+    assert set(vars(case.target.network)) == set(vars(Own(nn.Identity())))
+
+
+def test_only_gradients_let_a_network_be_recorded(cnn_case: Callable[..., Any], threads: int) -> None:
+    target = cnn_case(4).target
+    target.network = Own(target.network)
+    assert places(target, SUITE) == {"beside"}
+    target.access = "scores"
     assert places(target, SUITE) == {"here"}
 
 

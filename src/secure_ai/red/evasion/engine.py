@@ -10,14 +10,17 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 
 import torch
+from torch import nn
 
 from secure_ai.core.compute import workers
-from secure_ai.models.reentrant import is_reentrant
+from secure_ai.models.reentrant import is_reentrant, reentrant_graph
 from secure_ai.models.target import PassCounter, Target
 from secure_ai.red.evasion.catalogue import ATTACKS
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
 from secure_ai.red.evasion.shard import ShardResult
 
+PROBES = 4
+"""Images on which a graph that stands for a network is compared with it."""
 WORKERS = 4
 WORKER_BATCH = SHARD_SIZE // WORKERS
 """Most workers, and most samples in a pass of one: together no more than one shard, so that memory does not grow with
@@ -34,9 +37,10 @@ def run_shards(
 ) -> Generator[ShardResult]:
     """`work(target, number)` for every number, in their order, each as soon as those before it are there.
 
-    Side by side only where nothing is shared but weights: a network of known layers, attacks of this catalogue. Anyone
-    else's code may keep what it likes, and gets one call at a time and every thread. How many threads and samples a
-    pass has depends on `samples`, not on `numbers`: a replay of one shard computes as the whole suite did.
+    Side by side only where nothing is shared but weights: a network of known layers or one that does nothing else, and
+    attacks of this catalogue. Anyone else's code may keep what it likes, and gets one call at a time and every thread.
+    How many threads and samples a pass has depends on `samples`, not on `numbers`: a replay of one shard computes as
+    the whole suite did.
 
     Args:
         target: inside `attacked()`.
@@ -48,14 +52,16 @@ def run_shards(
     """
     # the last shard may be small, and nothing to put beside a full one
     count = min(torch.get_num_threads(), WORKERS, samples // SHARD_SIZE)
-    if count < 2 or not _share_nothing(target, attacks):
+    called = _called_by_many(target, attacks) if count > 1 else None
+    if called is None:
         yield from (work(target, number) for number in numbers)
         return
+    stand_in = None if called is target.network else called
     cancelled = threading.Event()
     passes: list[PassCounter] = []
 
     def run(number: int) -> ShardResult:
-        sibling = target.sibling(cancelled, batch_size=WORKER_BATCH)
+        sibling = target.sibling(cancelled, batch_size=WORKER_BATCH, stand_in=stand_in)
         passes.append(sibling.passes)
         return work(sibling, number)
 
@@ -69,6 +75,14 @@ def run_shards(
         target.passes.add(passes)
 
 
-def _share_nothing(target: Target, attacks: Sequence[AttackPlan]) -> bool:
+def _called_by_many(target: Target, attacks: Sequence[AttackPlan]) -> nn.Module | None:
+    """What the attacks of several threads may call at once: the network, what stands for it, or None."""
     known = all(plan.entry is ATTACKS.get(plan.name) for plan in attacks)
-    return known and target.deterministic and is_reentrant(target.network)
+    if not known or not target.deterministic:
+        return None
+    if is_reentrant(target.network):
+        return target.network
+    if target.access != "gradients":
+        return None  # a callable is someone's code, and gets images only
+    draw = torch.Generator().manual_seed(0)
+    return reentrant_graph(target.network, target.transform(torch.rand((PROBES, *target.input_shape), generator=draw)))
