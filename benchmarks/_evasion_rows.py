@@ -48,9 +48,8 @@ ATTACK_SEEDS = 5  # of attacks that draw: two runs of one differ by up to a perc
 PGD_SEEDS = 25  # with 5, one peer's luck was 0.5 points on the PGD network; foolbox and torchattacks share their draws
 DRAWN = ("apgd-ce", "apgd-dlr", "square", "square-rescaled")  # on every network
 DRAWN_AND_SLOW = ("apgd-t",)  # on the FGSM-RS network, where runs differ most
-PRECISION_SEEDS = 3
+PRECISION_SEEDS = 5
 MEMORY_RUNS = 3  # what the allocator keeps differs between runs of the same job
-RECHECK = "apgd-ce,apgd-t:targets=3"
 SUITES_ELSEWHERE: tuple[tuple[str, Norm, Protocol], ...] = (
     ("autoattack", "l2", "standard"),
     ("fast", "l2", "standard"),
@@ -212,14 +211,14 @@ def _speed(bench: Any, row: str, attack: str, budget: PerturbationBudget, peers:
     plain = bench.target(name)
     x, y = bench.correct(plain)
     text = our_list(SETTINGS[attack], budget.eps)
-    for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
+    for dtype in _dtypes(bench):
 
         def ours(batch: int, dtype: torch.dtype = dtype) -> Round:
             target = bench.target(name, batch_size=batch, search_dtype=dtype)
             return run_ours(target, text, x, y, budget, 0, whole=whole)
 
-        for peer in peers:
-            for our_compute in (False, True):
+        for peer in bench.arguments.peers.split(",") if bench.arguments.peers else peers:
+            for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
                 network = peers_network(plain, our_compute=our_compute, dtype=dtype)
 
                 def theirs(batch: int, network: nn.Module = network, peer: str = peer) -> Round:
@@ -239,6 +238,11 @@ def _speed(bench: Any, row: str, attack: str, budget: PerturbationBudget, peers:
                        "pairs": bench.arguments.pairs,
                        "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
                 bench.measure(row, key, work)
+
+
+def _dtypes(bench: Any) -> tuple[torch.dtype, ...]:
+    asked = tuple(getattr(torch, name) for name in bench.arguments.dtypes.split(",") if name)
+    return asked or tuple(dict.fromkeys((torch.float32, bench.compute.search_dtype)))
 
 
 def _load() -> float:
@@ -276,7 +280,7 @@ def autoattack_speed(bench: Any) -> None:
     name, budget = bench.arguments.speed_network, PerturbationBudget("linf", 0.3)
     suites = bench.arguments.attacks.split(",") if bench.arguments.attacks else ("autoattack", "fast")
     plain = bench.target(name)
-    for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
+    for dtype in _dtypes(bench):
         target = bench.target(name, search_dtype=dtype)
         for pair in range(bench.arguments.slow_pairs):
 
@@ -284,7 +288,7 @@ def autoattack_speed(bench: Any) -> None:
             def ours(suite: str, target: Target = target, pair: int = pair) -> Round:
                 return run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
 
-            for our_compute in (setting == "ours" for setting in bench.arguments.slow_peer_settings.split(",")):
+            for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
 
                 @functools.cache
                 def theirs(our_compute: bool = our_compute, dtype: torch.dtype = dtype, pair: int = pair) -> Round:
@@ -392,26 +396,22 @@ def fast_seeds(bench: Any) -> None:
 
 
 def precision(bench: Any) -> None:
-    """The suite `fast` with a bfloat16 search against a float32 one: what decides `search_dtype` in core/compute.py."""
+    """PGD-40 with its first steps in bfloat16 against all in float32: what decides `search_dtype` (core/compute)."""
     for name in bench.arguments.names.split(","):
         x, y = bench.correct(bench.target(name))
         for seed in range(PRECISION_SEEDS):
-            key = {"network": name, "suite": "fast", "attack_seed": seed}
+            key = {"network": name, "attack": "pgd", "attack_seed": seed}
             bench.measure("precision", key, functools.partial(_precision, bench, name, x, y, seed))
 
 
 def _precision(bench: Any, name: str, x: torch.Tensor, y: torch.Tensor, seed: int) -> dict[str, Any]:
     budget = budget_of(name, "linf")
     whole, low = (bench.target(name, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
-    theirs = run_ours(whole, "fast", x, y, budget, seed, whole=True)
-    mine = run_ours(low, "fast", x, y, budget, seed, whole=True)
-    left = torch.from_numpy(mine.robust)
-    again = run_ours(whole, RECHECK, x[left].contiguous(), y[left], budget, seed)
+    text = our_list(SETTINGS["pgd"], budget.eps)
+    mine, theirs = (run_ours(target, text, x, y, budget, seed) for target in (low, whole))
     return {
         "budget": str(budget),
         **compare(mine.robust, theirs.robust),
-        "left": int(left.sum()),
-        "broken_again_in_float32": int((~again.robust).sum()),
         "ours_seconds": round(mine.seconds, 2),
         "peer_seconds": round(theirs.seconds, 2),
     }
@@ -466,7 +466,7 @@ def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:
 def profile(bench: Any) -> None:
     """What a step of PGD-40 costs beside a bare forward and backward pass, on images that are never broken."""
     name = bench.arguments.speed_network
-    for dtype in dict.fromkeys((torch.float32, bench.compute.search_dtype)):
+    for dtype in _dtypes(bench):
         bench.measure(
             "profile",
             {"network": name, "dtype": str(dtype), "pairs": bench.arguments.pairs},

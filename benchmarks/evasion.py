@@ -38,14 +38,19 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
-    parser.add_argument("--peers", default="", help="quality: only these, e.g. torchattacks,art")
+    parser.add_argument("--peers", default="", help="quality, pgd-speed, fgsm-speed: only these, e.g. torchattacks,art")
     parser.add_argument("--norms", default="", help="autoattack-norms: only these")
     parser.add_argument("--n", type=int, default=1000)
     parser.add_argument("--quality-seeds", type=int, default=0, help="attack seeds; 0: as many as the attack needs")
     parser.add_argument("--images", choices=("held-out", "test"), default="held-out")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--slow-pairs", type=int, default=1, help="pairs of autoattack-speed; below 5 it is marked")
-    parser.add_argument("--slow-peer-settings", default="documented,ours", help="autoattack-speed: which of them")
+    parser.add_argument("--peer-settings", default="documented,ours", help="rows of speed: which of them")
+    parser.add_argument(
+        "--dtypes",
+        default="",
+        help="rows of speed: searches in float32, bfloat16; default: float32 and what this machine searches in",
+    )
     parser.add_argument("--training-recipe", default="fgsm-rs", help="autoattack-seeds, fast-seeds: or fgsm-rs-60000")
     parser.add_argument("--training-seeds", default="0,1,2,3,4")
     parser.add_argument("--attack-seeds", default="0,1,2,3,4")
@@ -81,7 +86,8 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from _kept import Kept
-        from _record import commit
+        from _record import commit, machine
+        from torch import __version__ as torch_version
 
         from secure_ai.core.compute import configure
         from secure_ai.data.mnist import load_mnist
@@ -93,7 +99,7 @@ class Bench:
         whole = load_mnist("test") if arguments.images == "test" else hold_out_last(load_mnist("train"), 6000)[1]
         self.dataset = sample_n(whole, arguments.n, 0) if arguments.n < len(whole) else whole
         self.x, self.y = images_to_float(self.dataset.images), labels_to_tensor(self.dataset.labels)
-        self.commit = commit()
+        self.commit, self.machine = commit(), f"{machine()}, torch {torch_version}"
         self.kept = Kept(arguments.work / "measurements.json")
         self.used: dict[str, list[dict[str, Any]]] = {}
 
@@ -117,7 +123,7 @@ class Bench:
     def measure(self, row: str, key: Mapping[str, Any], work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """A measurement, taken once, printed and kept at once."""
         facts = {"row": row, **key, "precision": self.arguments.precision, "threads": self.compute.threads}
-        facts |= {"images": self.dataset.name, "commit": self.commit}
+        facts |= {"images": self.dataset.name, "commit": self.commit, "machine": self.machine}
         if "network" in key:
             facts["network_digest"] = self.target(str(key["network"])).digest[:12]
         kept_by = {**facts, "data": self.dataset.digest}
@@ -148,11 +154,17 @@ def command(a: argparse.Namespace) -> str:
     rows = set(a.rows.split(","))
     if rows & {"quality", "autoattack-norms", "precision"}:
         words.append(f"--names {a.names}")
-    chosen = (("attacks", a.attacks), ("peers", a.peers), ("norms", a.norms), ("quality-seeds", a.quality_seeds))
+    chosen = (
+        ("attacks", a.attacks),
+        ("peers", a.peers),
+        ("norms", a.norms),
+        ("dtypes", a.dtypes),
+        ("quality-seeds", a.quality_seeds),
+    )
     words += [f"--{name} {value}" for name, value in chosen if value]
     if rows & {"pgd-speed", "fgsm-speed", "autoattack-speed", "memory", "profile"}:
         words.append(f"--speed-network {a.speed_network} --pairs {a.pairs} --slow-pairs {a.slow_pairs}")
-        words.append(f"--slow-peer-settings {a.slow_peer_settings}")
+        words.append(f"--peer-settings {a.peer_settings}")
     if a.precision != "auto":
         words.append(f"--precision {a.precision}")
     if "-seeds" in a.rows:

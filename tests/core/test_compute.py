@@ -48,7 +48,7 @@ def test_the_environment_decides_the_threads(monkeypatch: pytest.MonkeyPatch) ->
     [
         (frozenset(), torch.float32, torch.float32),
         (frozenset({"avx512_bf16"}), torch.bfloat16, torch.float32),
-        (frozenset({"amx_bf16", "avx512_bf16"}), torch.bfloat16, torch.float32),
+        (frozenset({"amx_bf16", "avx512_bf16"}), torch.bfloat16, torch.bfloat16),
     ],
 )
 def test_precision_follows_the_processor(

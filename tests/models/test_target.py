@@ -170,11 +170,19 @@ def test_features(x: Tensor) -> None:
         target_of(linear()).features(x)
 
 
-def test_searching_lowers_precision_and_nothing_else_does(x: Tensor) -> None:
+def test_only_the_coarse_part_of_a_search_lowers_precision(x: Tensor) -> None:
     target = target_of(linear(), search_dtype=torch.bfloat16)
     exact = target.logits(x)
+    with target.coarsely():
+        assert torch.equal(target.logits(x), exact)
     with target.searching():
-        rough = target.logits(x)
+        with target.coarsely():
+            with target.coarsely(when=False):
+                rough = target.logits(x)
+            assert torch.equal(target.logits(x), rough)
+        assert torch.equal(target.logits(x), exact)
+        with target.coarsely(when=False):
+            assert torch.equal(target.logits(x), exact)
     assert rough.dtype == torch.float32
     assert not torch.equal(rough, exact)
     torch.testing.assert_close(rough, exact, atol=0.1, rtol=0.05)

@@ -67,7 +67,7 @@ class Target:
         num_classes: K.
         transform: applied to pixels in [0, 1] before the network.
         batch_size: most samples in one pass.
-        search_dtype: precision inside `searching()`; everything else runs in float32.
+        search_dtype: precision inside `coarsely()`; everything else runs in float32.
         deterministic: false when two calls on one input may differ.
         access: what an attack gets: gradients, scores only, or labels only; the network may be able to do more.
     """
@@ -284,9 +284,19 @@ class Target:
 
     @contextlib.contextmanager
     def searching(self) -> Iterator[None]:
-        """Inside, passes run in the search precision, through the stand-in; what they find is verified outside."""
-        self._dtype, self._searching = self.search_dtype, True
+        """Inside, an attack is at work and calls the stand-in, if there is one; what it finds is verified outside."""
+        self._searching = True
         try:
             yield
         finally:
-            self._dtype, self._searching = torch.float32, False
+            self._searching = False
+
+    @contextlib.contextmanager
+    def coarsely(self, *, when: bool = True) -> Iterator[None]:
+        """Inside, where an attack is at work and `when`, passes run in the search precision."""
+        before = self._dtype
+        self._dtype = self.search_dtype if when and self._searching else before
+        try:
+            yield
+        finally:
+            self._dtype = before

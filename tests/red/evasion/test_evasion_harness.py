@@ -313,6 +313,28 @@ def test_samples_that_left_a_coarse_search_by_mistake_are_attacked_again(
     assert found.rows[0].attempted == exact.rows[0].attempted
 
 
+@pytest.mark.parametrize(("steps", "coarse"), [(1, 0), (3, 2), (8, 6), (40, 30)])
+def test_pgd_ends_in_float32(
+    steps: int, coarse: int, cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+) -> None:
+    case, passes = cnn_case(20), []
+
+    class Telling(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            passes.append(torch.is_autocast_enabled("cpu"))
+            logits: Tensor = case.target.network(x)
+            return logits
+
+    for dtype, expected in ((torch.bfloat16, coarse), (torch.float32, 0)):
+        passes.clear()
+        target = target_of(Telling(), case.x, 5, search_dtype=dtype)
+        tiny = PerturbationBudget("linf", 1e-6)  # nobody is broken
+        found = run_suite(target, case.x, case.y, budget=tiny, attacks=parse_attacks(f"pgd:steps={steps}"), seed=0)
+        assert found.robust_accuracy.successes == 20
+        search = passes[1 : steps + 2]  # after the clean pass
+        assert search == [True] * expected + [False] * (steps + 1 - expected)
+
+
 def test_progress_reaches_its_total(cnn_case: Callable[..., Any]) -> None:
     seen: list[tuple[int, int]] = []
     run(cnn_case(300), progress=lambda done, total: seen.append((done, total)))

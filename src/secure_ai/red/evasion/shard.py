@@ -245,7 +245,7 @@ def _goal(task: ShardTask, rows: Tensor) -> Goal:
 def _left_by_mistake(target: Target, task: ShardTask, attempt: _Attempt) -> Tensor:
     """(N,) bool: broken in the search's precision, so that the attack stopped early, but not broken in float32."""
     goal = _goal(task, attempt.rows)
-    with target.searching():
+    with target.searching(), target.coarsely():
         believed = goal.met(checked_logits(target, attempt.x_adv))
     mistaken = torch.zeros(len(task.x), dtype=torch.bool)
     mistaken[attempt.rows] = believed & ~goal.met(attempt.logits)

@@ -75,7 +75,7 @@ def _attackable(network: nn.Module, batch: Batch, classes: int) -> Iterator[Targ
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with target.searching():
+        with target.searching(), target.coarsely():
             yield target
     finally:
         for parameter in parameters:
