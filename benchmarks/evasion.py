@@ -180,7 +180,8 @@ IDENTITY = ("network", "attack", "peer", "side", "budget", "suite", "dtype", "pa
 def about(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """What an entry of a row is about."""
     weights = str(entry.get("network_digest")) if "pair" in entry else ""  # timed pairs of another training stay
-    return (*(str(entry.get(field)) for field in IDENTITY), weights)
+    where = [str(entry.get(field)) for field in ("machine", "threads")] if "ratios" in entry else []
+    return (*(str(entry.get(field)) for field in IDENTITY), weights, *where)
 
 
 def merged(before: Sequence[Mapping[str, Any]], fresh: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -52,7 +52,8 @@ def reentrant_graph(network: nn.Module, x: Tensor) -> nn.Module | None:
 
     The network is run once on a stand-in for images that records what is done to it; a forward pass that looks at
     values, uses other operations or leaves something behind in a module is none of these. The record does not tell of
-    gradients turned off or of another precision: for `x` the answers and their gradients must be the same bit for bit.
+    gradients turned off or asked for, or of another precision: for `x` the answers, with gradients and without, and the
+    gradients must be the same bit for bit.
 
     Args:
         network: in evaluation mode, parameters frozen.
@@ -105,18 +106,19 @@ def _attributes(module: nn.Module) -> dict[str, Any]:
 
 
 def _same(network: nn.Module, graph: nn.Module, x: Tensor) -> bool:
-    (one, slope), (other, other_slope) = _answer(network, x), _answer(graph, x)
-    return torch.equal(one, other) and torch.equal(slope, other_slope)
+    return all(torch.equal(one, other) for one, other in zip(_answers(network, x), _answers(graph, x), strict=True))
 
 
-def _answer(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
-    """What the network answers, and a gradient in which every answer has a weight of its own."""
+def _answers(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What the network answers without and with gradients, and a gradient in which every answer has its own weight."""
+    with torch.no_grad():
+        plain: Tensor = network(x.clone())
     with torch.enable_grad():
         point = x.detach().clone().requires_grad_()
         found: Tensor = network(point)
         weights = torch.linspace(-1, 1, found.numel()).view_as(found)
         (slope,) = torch.autograd.grad((found * weights).sum(), point)
-    return found.detach(), slope
+    return plain, found.detach(), slope
 
 
 def _known(module: nn.Module) -> bool:

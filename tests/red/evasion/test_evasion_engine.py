@@ -137,6 +137,11 @@ class WithoutGradient(Own):
             return x * 0.5
 
 
+class Asking(Own):
+    def before(self, x: Tensor) -> Tensor:
+        return x * 0.5 if torch.is_grad_enabled() else x
+
+
 class HalfWithoutGradient(Own):
     def before(self, x: Tensor) -> Tensor:
         with torch.no_grad():
@@ -193,6 +198,7 @@ def patched(network: nn.Module) -> nn.Module:
         Looking,
         Sorting,
         WithoutGradient,
+        Asking,
         HalfWithoutGradient,
         Coarse,
         Refusing,
