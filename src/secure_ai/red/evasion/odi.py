@@ -93,7 +93,8 @@ def _climb(
             logits = target.logits(point)
             margin = walk.goal.strength(logits)
             rising = (logits * walk.mix).sum(dim=1) if step < odi_steps else margin
-        met, margin = walk.goal.surely_met(logits.detach()), margin.detach()
+        margin = margin.detach()
+        met = walk.goal.surely_met(logits.detach(), margin)
         record.offer(walk.row, walk.x_adv, met=met, distance=torch.zeros_like(margin), strength=margin)
         if last:
             return

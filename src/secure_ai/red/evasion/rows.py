@@ -63,12 +63,13 @@ class Goal:
         """(R,) bool from logits (R, K), by the predicted class: a tie is won by the lower class, as in a prediction."""
         return self.met_by(logits.argmax(dim=1))
 
-    def surely_met(self, logits: Tensor) -> Tensor:
-        """The same by more than rounding, (R,): what ends a search.
+    def surely_met(self, logits: Tensor, strength: Tensor | None = None) -> Tensor:
+        """The same by more than rounding, (R,): what ends a search. `strength` (R,) of these logits, where it is known.
 
         Minimum-norm attacks end on the boundary itself, where another batch size may round a prediction the other way.
         """
-        return self.strength(logits) > ROUNDING * logits.abs().amax(dim=1)
+        strength = self.strength(logits) if strength is None else strength
+        return strength > ROUNDING * logits.abs().amax(dim=1)
 
     def met_by(self, predicted: Tensor) -> Tensor:
         """(R,) bool from predicted classes (R,)."""

@@ -112,8 +112,9 @@ def _ask(target: Target, search: _Search, x_adv: Tensor, record: Record, *, firs
     rows = torch.arange(len(x_adv)) if first or not target.deterministic else _changed(x_adv, search.best)
     goal = search.goal.at(rows)
     logits = target.logits(x_adv[rows], rows=search.row[rows])
-    loss = -goal.strength(logits) if goal.target_label is None else cross_entropy(logits, goal.target_label)
-    met, improved = goal.surely_met(logits), loss < search.loss[rows]
+    strength = goal.strength(logits)
+    loss = -strength if goal.target_label is None else cross_entropy(logits, goal.target_label)
+    met, improved = goal.surely_met(logits, strength), loss < search.loss[rows]
     kept = rows[improved]
     search.loss[kept] = loss[improved]
     search.best[kept] = x_adv[kept]
