@@ -525,7 +525,11 @@ EVASION_NOTES = {
     "`fast` before ODI-PGD. During pair 1 tests of this project ran on the machine now and then, most of them in the "
     "reference's half: pair 0 is the fairer one; during pairs 2 to 4, and during those of commit dad895c, short tests "
     "at the lowest priority. Of that commit on: today's `fast`, another training of the network. On fgsm-rs-seed0, "
-    "small and strided, the lead is less: 1.3 times for `autoattack` and 5.5 for `fast`, short of 10.",
+    "small, strided and a module with code of its own, the first pair (commit a003f2fdb773, under `replaced`) was "
+    "1.30 for `autoattack` and 5.5 for `fast`: such modules had their shards one after another. Side by side "
+    "(982091c2c9a3) `fast` was 9.36, with tests of this project beside it, and 9.95 (under `replaced`, too); with a "
+    "margin taken once in place of twice a step it was measured three times, and all are shown. In processor time its "
+    "lead is 7.9 to 8.9.",
     "autoattack-norms": "The peer is given our memory layout and frozen weights. A network trained by PGD in linf "
     "hides its gradients in l2 and l1 from ascents. On 250 test images and earlier weights (7b74a7fa877a) `fast` "
     "without FAB-T kept 62.8 % in l2 and 19.6 % in l1, with it 6.0 and 3.2, where the reference kept 5.2 and 2.4 "
