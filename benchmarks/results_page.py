@@ -545,10 +545,11 @@ EVASION_NOTES = {
     "on held-out training images of such a network; they were not fixed before the networks fgsm-rs-seed0 to 4 were "
     "seen, but before `60000` were.",
     "precision": "`pgd`: PGD-40, its first 30 steps in bfloat16; bound: 0.1 points. The share was chosen on held-out "
-    "training images (AVX512-BF16; 8 seeds on the PGD network, 5 on the others): with three quarters of the steps in "
-    "bfloat16 0.00, -0.10 and -0.02 points on the PGD, FGSM-RS and natural network, with nine tenths 0.03, 0.00 and "
-    "0.06, with all 0.14, 0.08 and 0.06. `fast`: with every pass in bfloat16, as it was before ODI-PGD and before its "
-    "shares of the margin were raised; it loses 0.2 to 1.4 points, so the suites search in float32.",
+    "training images (AVX512-BF16; 8 seeds on the PGD network, 5 on the others; a script that was not kept): with "
+    "three quarters of the steps in bfloat16 0.00, -0.10 and -0.02 points on the PGD, FGSM-RS and natural network, "
+    "with nine tenths 0.03, 0.00 and 0.06, with all 0.14, 0.08 and 0.06. `fast`: with every pass in bfloat16, as it "
+    "was before ODI-PGD and before its shares of the margin were raised; it loses 0.2 to 1.4 points, so the suites "
+    "search in float32.",
     "pgd-speed": "The rows of a machine with AMX are one run of 9 minutes on a lent machine of 16 processors (torch "
     "2.11), with four other rows of this page at work beside them and each process free to move. `bfloat16`: ours "
     "with the first 30 steps in bfloat16, where the last 10 are in float32; a peer with `ours` as settings computes "

@@ -73,7 +73,7 @@ def reentrant_graph(network: nn.Module, x: Tensor) -> nn.Module | None:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return _known(m) and not isinstance(m, nn.Sequential)
+        return all(_known(module) for module in m.modules())  # a known wrapper may hold a user's module
 
 
 def _recorded(network: nn.Module) -> nn.Module | None:

@@ -102,7 +102,7 @@ class Target:
         self._queries: Tensor | None = None
         self._cancelled: threading.Event | None = None
         self._stand_in: nn.Module | None = None
-        self._searching = False
+        self._searching = self.searched_coarsely = False
         self._one_call = threading.Lock()
 
     @property
@@ -285,7 +285,7 @@ class Target:
     @contextlib.contextmanager
     def searching(self) -> Iterator[None]:
         """Inside, an attack is at work and calls the stand-in, if there is one; what it finds is verified outside."""
-        self._searching = True
+        self._searching, self.searched_coarsely = True, False
         try:
             yield
         finally:
@@ -293,9 +293,14 @@ class Target:
 
     @contextlib.contextmanager
     def coarsely(self, *, when: bool = True) -> Iterator[None]:
-        """Inside, where an attack is at work and `when`, passes run in the search precision."""
+        """Inside, where an attack is at work and `when`, passes run in the search precision.
+
+        `searched_coarsely` then says until the next search that this one was not in float32 throughout.
+        """
         before = self._dtype
-        self._dtype = self.search_dtype if when and self._searching else before
+        if when and self._searching:
+            self._dtype = self.search_dtype
+            self.searched_coarsely |= self.search_dtype is not torch.float32
         try:
             yield
         finally:

@@ -20,6 +20,7 @@ from secure_ai.models.networks import NETWORKS, build_network
 from secure_ai.models.scorer import Scorer
 from secure_ai.models.target import Target
 from secure_ai.models.tensors import to_channels_last
+from secure_ai.models.wrappers import Wrapped
 from secure_ai.red.evasion import engine
 from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.contract import SHARD_SIZE, Attack, AttackPlan
@@ -203,6 +204,8 @@ def patched(network: nn.Module) -> nn.Module:
         Coarse,
         Refusing,
         Uncopied,
+        lambda network: Wrapped(Wrapped(Keeping(network))),
+        lambda network: Wrapped(Wrapped(Sorting(network))),
         lambda network: hooked(Own(network)),
         lambda network: patched(Own(network)),
         hooked,
@@ -252,7 +255,7 @@ def test_a_network_of_known_operations_is_searched_by_all_and_called_by_one(
 
 def test_only_gradients_let_a_network_be_recorded(cnn_case: Callable[..., Any], threads: int) -> None:
     target = cnn_case(4).target
-    target.network = Own(target.network)
+    target.network = Wrapped(Wrapped(Own(target.network)))
     assert places(target, SUITE) == {"beside"}
     target.access = "scores"
     assert places(target, SUITE) == {"here"}

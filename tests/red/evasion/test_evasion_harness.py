@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from secure_ai.core import errors
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target import Target
+from secure_ai.red.evasion import shard
 from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.harness import run_suite, score_examples
@@ -311,6 +312,22 @@ def test_samples_that_left_a_coarse_search_by_mistake_are_attacked_again(
     found = run_suite(coarse, case.x, case.y, budget=LINF, attacks=attacks, seed=0)
     assert found.robust_accuracy.successes <= exact.robust_accuracy.successes + 1
     assert found.rows[0].attempted == exact.rows[0].attempted
+
+
+@pytest.mark.parametrize("text", ["fgsm", "apgd-ce:steps=8", "square:query_budget=60", "deepfool:steps=5"])
+def test_an_attack_that_searches_in_float32_runs_once(
+    text: str, cnn_case: Callable[..., Any], target_of: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shard, "_left_by_mistake", lambda target, task, attempt: torch.ones(len(task.x)).bool())
+    case, attacks = cnn_case(40), parse_attacks(text)
+    found = [
+        run_suite(target, case.x, case.y, budget=LINF, attacks=attacks, seed=0).rows[0]
+        for target in (
+            target_of(case.target.network, case.x, 5, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
+        )
+    ]
+    assert found[0].forward_passes == found[1].forward_passes
+    assert found[0].queries == found[1].queries
 
 
 @pytest.mark.parametrize(("steps", "coarse"), [(1, 0), (3, 2), (8, 6), (40, 30)])

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from secure_ai.core.compute import workers
+from secure_ai.core.seeds import generator
 from secure_ai.models.reentrant import is_reentrant, reentrant_graph
 from secure_ai.models.target import PassCounter, Target
 from secure_ai.red.evasion.catalogue import ATTACKS
@@ -84,5 +85,5 @@ def _called_by_many(target: Target, attacks: Sequence[AttackPlan]) -> nn.Module 
         return target.network
     if target.access != "gradients":
         return None  # a callable is someone's code, and gets images only
-    draw = torch.Generator().manual_seed(0)
-    return reentrant_graph(target.network, target.transform(torch.rand((PROBES, *target.input_shape), generator=draw)))
+    x = torch.rand((PROBES, *target.input_shape), generator=generator(0, "recorded network"))
+    return reentrant_graph(target.network, target.transform(x))

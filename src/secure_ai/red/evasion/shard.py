@@ -204,7 +204,7 @@ def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, re
         x_adv = _search(target, task, plan, active, result.queries[number])
     attempt = _verified(target, task, plan, x_adv, active)
     _take(task, number, attempt, result)
-    if target.search_dtype is not torch.float32:
+    if target.searched_coarsely:
         mistaken = _left_by_mistake(target, task, attempt)
         if bool(mistaken.any()):
             x_adv = _search(target, task, plan, mistaken, result.queries[number])
