@@ -25,14 +25,16 @@ from _duel import (
     run_peer,
     verified,
 )
-from _peers import PEERS, PGD40, PROTOCOL, SETTINGS, Settings, reference
+from _peers import PEERS, PGD40, PROTOCOL, SETTINGS, Settings, apgd_from, reference
 from _processes import spent
 from torch import nn
 from torch.nn import functional
 
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.seeds import generator
 from secure_ai.core.statistics import wilson
 from secure_ai.models.target import Target
+from secure_ai.red.evasion.apgd import apgd_start
 from secure_ai.red.evasion.art_adapter import silent
 from secure_ai.red.evasion.autoattack import AUTOATTACK, Protocol
 from secure_ai.red.evasion.catalogue import parse_attacks
@@ -132,6 +134,35 @@ def _duel(
         "peer_forward_a_sample": queries,
         "peer_backward_a_sample": round(counted.backwarded / len(x) / len(seeds), 1),
     }
+
+
+def same_starts(bench: Any) -> None:
+    """APGD of both sides from the same starting points: where `quality` is undecided, luck is left out."""
+    arguments = bench.arguments
+    for name in arguments.names.split(","):
+        target = bench.target(name)
+        x, y = bench.correct(target)
+        budget, seeds = budget_of(name, "linf"), arguments.quality_seeds or ATTACK_SEEDS
+        for attack in arguments.attacks.split(",") if arguments.attacks else ("apgd-ce", "apgd-dlr"):
+            key = {"network": name, "attack": attack, "peer": "pyautoattack", "budget": str(budget), "seeds": seeds}
+            bench.measure("same-starts", key, functools.partial(_from_same, target, attack, x, y, budget, range(seeds)))
+
+
+def _from_same(
+    target: Target, attack: str, x: torch.Tensor, y: torch.Tensor, budget: PerturbationBudget, seeds: Sequence[int]
+) -> dict[str, Any]:
+    text, network = our_list(SETTINGS[attack], budget.eps), peers_network(target, our_compute=False)
+    (plan,) = parse_attacks(text, budget.norm)
+    theirs = []
+    for seed in seeds:
+        found = []
+        for first in range(0, len(x), SHARD_SIZE):
+            part, labels = x[first : first + SHARD_SIZE], y[first : first + SHARD_SIZE]
+            start = apgd_start(part, budget, generator(seed, plan.text, first))
+            found.append(apgd_from(start, attack, network, part, labels, budget))
+        theirs.append(verified(target, torch.cat(found), x, y, budget))
+    ours = [run_ours(target, text, x, y, budget, seed).robust for seed in seeds]
+    return {"settings": text, **compare(np.concatenate(ours), np.concatenate(theirs)), "n": len(x)}
 
 
 def _mean_robust(rounds: Sequence[Round]) -> int:
@@ -503,6 +534,7 @@ def _profile(bench: Any, name: str, dtype: torch.dtype) -> dict[str, Any]:
 
 ROWS: dict[str, Callable[[Any], None]] = {
     "quality": quality,
+    "same-starts": same_starts,
     "protocol": protocol,
     "pgd-speed": pgd_speed,
     "fgsm-speed": fgsm_speed,

@@ -23,8 +23,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = Path(tempfile.gettempdir())
 ROWS = (
-    "quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds", "autoattack-norms",
-    "fast-seeds", "precision", "memory", "profile",
+    "quality", "same-starts", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds",
+    "autoattack-norms", "fast-seeds", "precision", "memory", "profile",
 )  # fmt: skip
 IN_PEERS = "SECURE_AI_BENCH_PEERS"  # set in the process that runs in the peers' environment
 
@@ -34,7 +34,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", default=",".join(ROWS))
     parser.add_argument("--networks", type=Path, default=TEMPORARY / "secure-ai-networks")
     parser.add_argument(
-        "--names", default="natural-seed0,pgd-seed0,fgsm-rs-seed0", help="quality, autoattack-norms, precision"
+        "--names",
+        default="natural-seed0,pgd-seed0,fgsm-rs-seed0",
+        help="quality, same-starts, autoattack-norms, precision",
     )
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
@@ -152,7 +154,7 @@ def command(a: argparse.Namespace) -> str:
     """What was asked for, without the folders of this machine."""
     words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
     rows = set(a.rows.split(","))
-    if rows & {"quality", "autoattack-norms", "precision"}:
+    if rows & {"quality", "same-starts", "autoattack-norms", "precision"}:
         words.append(f"--names {a.names}")
     chosen = (
         ("attacks", a.attacks),
