@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.seeds import generator
 from secure_ai.core.statistics import wilson
 from secure_ai.models.target import Target
+from secure_ai.red.evasion import gradient
 from secure_ai.red.evasion.apgd import apgd_start
 from secure_ai.red.evasion.art_adapter import silent
 from secure_ai.red.evasion.autoattack import AUTOATTACK, Protocol
@@ -51,6 +53,7 @@ PGD_SEEDS = 25  # with 5, one peer's luck was 0.5 points on the PGD network; foo
 DRAWN = ("apgd-ce", "apgd-dlr", "square", "square-rescaled")  # on every network
 DRAWN_AND_SLOW = ("apgd-t",)  # on the FGSM-RS network, where runs differ most
 PRECISION_SEEDS = 5
+SHARES = (0.75, 0.9, 1.0)  # of PGD's steps
 MEMORY_RUNS = 3  # what the allocator keeps differs between runs of the same job
 SUITES_ELSEWHERE: tuple[tuple[str, Norm, Protocol], ...] = (
     ("autoattack", "l2", "standard"),
@@ -448,6 +451,32 @@ def _precision(bench: Any, name: str, x: torch.Tensor, y: torch.Tensor, seed: in
     }
 
 
+def coarse_share(bench: Any) -> None:
+    """The same with other shares of steps in bfloat16, to choose one on held-out images."""
+    for name in bench.arguments.names.split(","):
+        x, y = bench.correct(bench.target(name))
+        whole, low = (bench.target(name, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+        budget, seeds = budget_of(name, "linf"), bench.arguments.quality_seeds or ATTACK_SEEDS
+
+        @functools.cache
+        def robust(
+            seed: int, share: float, x: Any = x, y: Any = y, whole: Target = whole, low: Target = low,
+            budget: PerturbationBudget = budget,
+        ) -> np.ndarray:  # fmt: skip
+            text = our_list(SETTINGS["pgd"], budget.eps)
+            with mock.patch.object(gradient, "COARSE_SHARE", share):
+                return run_ours(low if share else whole, text, x, y, budget, seed).robust
+
+        for share in SHARES:
+            key = {"network": name, "attack": "pgd", "budget": str(budget), "share": share, "seeds": seeds}
+            bench.measure("coarse-share", key, functools.partial(_at_share, robust, share, range(seeds)))
+
+
+def _at_share(robust: Callable[[int, float], np.ndarray], share: float, seeds: Sequence[int]) -> dict[str, Any]:
+    mine, theirs = ([robust(seed, part) for seed in seeds] for part in (share, 0.0))
+    return {**compare(np.concatenate(mine), np.concatenate(theirs)), "n": len(mine[0])}
+
+
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -543,6 +572,7 @@ ROWS: dict[str, Callable[[Any], None]] = {
     "autoattack-norms": autoattack_norms,
     "fast-seeds": fast_seeds,
     "precision": precision,
+    "coarse-share": coarse_share,
     "memory": memory,
     "profile": profile,
 }

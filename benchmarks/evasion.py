@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = Path(tempfile.gettempdir())
 ROWS = (
     "quality", "same-starts", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds",
-    "autoattack-norms", "fast-seeds", "precision", "memory", "profile",
+    "autoattack-norms", "fast-seeds", "precision", "coarse-share", "memory", "profile",
 )  # fmt: skip
 IN_PEERS = "SECURE_AI_BENCH_PEERS"  # set in the process that runs in the peers' environment
 
@@ -36,7 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--names",
         default="natural-seed0,pgd-seed0,fgsm-rs-seed0",
-        help="quality, same-starts, autoattack-norms, precision",
+        help="quality, same-starts, autoattack-norms, precision, coarse-share",
     )
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
@@ -154,7 +154,7 @@ def command(a: argparse.Namespace) -> str:
     """What was asked for, without the folders of this machine."""
     words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
     rows = set(a.rows.split(","))
-    if rows & {"quality", "same-starts", "autoattack-norms", "precision"}:
+    if rows & {"quality", "same-starts", "autoattack-norms", "precision", "coarse-share"}:
         words.append(f"--names {a.names}")
     chosen = (
         ("attacks", a.attacks),
@@ -176,7 +176,9 @@ def command(a: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-IDENTITY = ("network", "attack", "peer", "side", "budget", "suite", "dtype", "pair", "peer_settings", "attack_seed")
+IDENTITY = (
+    "network", "attack", "peer", "side", "budget", "suite", "dtype", "pair", "peer_settings", "attack_seed", "share",
+)  # fmt: skip
 
 
 def about(entry: Mapping[str, Any]) -> tuple[str, ...]:
