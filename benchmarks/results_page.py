@@ -465,6 +465,8 @@ SPEED = ("network", "peer", "peer_settings", "dtype", "n", "batches", "images_a_
 EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quality": ("The same attack, the same settings",
                 ("network", "budget", "attack", "peer", "seeds", *PAIRED, "peer_forward_a_sample")),
+    "same-starts": ("APGD of both sides from the same starting points",
+                    ("network", "budget", "attack", "peer", "seeds", *PAIRED)),
     "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-norms": ("The suites in other norms, and `plus`, against the reference",
                          ("network", "suite", "budget", *PAIRED, *TIMES)),
@@ -479,6 +481,8 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "precision": ("A search in bfloat16 (ours) against one in float32 (peer)",
                   ("network", "budget", "suite", "attack", "attack_seed", *PAIRED, "left", "broken_again_in_float32",
                    "machine")),
+    "coarse-share": ("Shares of PGD-40's steps in bfloat16 (ours) against none (peer), on held-out training images",
+                     ("network", "budget", "share", "seeds", *PAIRED, "machine")),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib", "peaks_mib")),
     "protocol": ("Passes of a never-broken sample, forward/backward",
                  ("suite", "budget", "attack", "ours", "declared", "peer")),
