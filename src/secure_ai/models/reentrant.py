@@ -1,20 +1,27 @@
 """Networks that several threads may call at once, because no layer keeps anything between or beside two calls.
 
 A user's own module may keep what it likes. Where its forward pass is nothing but known operations, threads call that
-list of operations in its place (torch.fx), which keeps nothing.
+list of operations in its place (torch.fx), which keeps nothing. What the list leaves out would make attacks weaker than
+they look, so it must be shown to be all that the module does; where that is not shown, the module is called by one
+thread at a time.
 """
 
 from __future__ import annotations
 
 import copy
 import operator
+import random
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 from torch.nn.modules.module import _has_any_global_hook
+from torch.overrides import TorchFunctionMode
 
+from secure_ai.core.compute import lower_precision
 from secure_ai.models.watch import unchanged_modes
 
 LAYERS = frozenset({
@@ -30,16 +37,20 @@ FUNCTIONS = frozenset({
     functional.adaptive_avg_pool2d, functional.avg_pool2d, functional.elu, functional.gelu, functional.hardswish,
     functional.leaky_relu, functional.log_softmax, functional.max_pool2d, functional.normalize, functional.pad,
     functional.relu, functional.relu6, functional.sigmoid, functional.silu, functional.softmax, functional.softplus,
-    functional.tanh, getattr, operator.add, operator.getitem, operator.matmul, operator.mul, operator.neg, operator.sub,
-    operator.truediv, torch.add, torch.cat, torch.clamp, torch.flatten, torch.log_softmax, torch.matmul, torch.mean,
-    torch.mul, torch.permute, torch.relu, torch.reshape, torch.sigmoid, torch.softmax, torch.stack, torch.sub,
-    torch.tanh,
+    functional.tanh, operator.add, operator.getitem, operator.iadd, operator.imul, operator.isub, operator.itruediv,
+    operator.matmul, operator.mul, operator.neg, operator.sub, operator.truediv, torch.add, torch.cat, torch.clamp,
+    torch.flatten, torch.log_softmax, torch.matmul, torch.mean, torch.mul, torch.permute, torch.relu, torch.reshape,
+    torch.sigmoid, torch.softmax, torch.stack, torch.sub, torch.tanh,
 })  # fmt: skip
 METHODS = frozenset({
-    "add", "clamp", "contiguous", "div", "flatten", "float", "log_softmax", "mean", "mul", "permute", "relu", "reshape",
-    "sigmoid", "size", "softmax", "squeeze", "sub", "tanh", "transpose", "unsqueeze", "view",
+    "add", "clamp", "clone", "contiguous", "div", "flatten", "float", "log_softmax", "mean", "mul", "permute", "relu",
+    "reshape", "sigmoid", "size", "softmax", "squeeze", "sub", "tanh", "to", "transpose", "unsqueeze", "view",
 })  # fmt: skip
-"""Operations that a graph may have beside layers: what they give depends on their arguments alone, which stay."""
+"""Operations that a graph may have beside layers: what they give depends on their arguments alone."""
+PROPERTIES = frozenset({"device", "dtype", "shape"})
+"""What a graph may ask of a tensor."""
+PLAIN = (bool, int, float, complex, str, bytes, set, frozenset, slice, torch.dtype, torch.device, type(None))
+"""Types of attributes that keep nothing but what a comparison shows."""
 
 
 def is_reentrant(network: nn.Module) -> bool:
@@ -47,86 +58,184 @@ def is_reentrant(network: nn.Module) -> bool:
     return not _has_any_global_hook() and all(_known(module) and _untouched(module) for module in network.modules())
 
 
-def reentrant_graph(network: nn.Module, x: Tensor) -> nn.Module | None:
-    """What `network` computes, as a module of known operations on the same weights; None where it may be anything else.
+def reentrant_graph(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """What `network` computes, as a function of known operations on the same weights; None where it may be another one.
 
     The network is run once on a stand-in for images that records what is done to it; a forward pass that looks at
-    values, uses other operations or leaves something behind in a module is none of these. The record does not tell of
-    gradients turned off or asked for, or of another precision: for `x` the answers, with gradients and without, and the
-    gradients must be the same bit for bit.
+    values or uses other operations cannot be recorded so. The record does not tell of everything: so network and record
+    must then call the same functions of torch in the same order, leave the same history for the backward pass, and give
+    the same values and gradients bit for bit; for `x` and for one image, with gradients and without, in float32 and in
+    bfloat16. Nothing of the network may be another one afterwards, and no random numbers drawn.
+
+    What stays unseen is state of the module outside itself: a global, a closure, an attribute of its class, the time.
 
     Args:
         network: in evaluation mode, parameters frozen.
         x: a few images, transformed as the network wants them; any pixels will do.
     """
-    if _has_any_global_hook() or not all(_untouched(module) for module in network.modules()):
-        return None
     try:
+        if _has_any_global_hook() or not all(_untouched(module) for module in network.modules()):
+            return None
         with unchanged_modes("the network"):
+            before = _moved_by_calls(network)
             graph = _recorded(network)
-            return graph if graph is not None and _same(network, graph, x) else None
+            if graph is None or not all(_same(network, graph, part) for part in (x, x[:1])):
+                return None
+            return graph if before == _moved_by_calls(network) else None
     except (KeyboardInterrupt, MemoryError):
         raise
     except BaseException:  # noqa: BLE001 - a user's network may raise anything when it is called in another way
         return None
 
 
+# --- the record -------------------------------------------------------------------------------------------------------
+
+
+class _Proxy(fx.Proxy):
+    """A stand-in for a tensor on which `+=` and its like are recorded as what they are: they change every view."""
+
+    def __iadd__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.iadd, other)
+
+    def __isub__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.isub, other)
+
+    def __imul__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.imul, other)
+
+    def __itruediv__(self, other: Any) -> fx.Proxy:
+        return self._written(operator.itruediv, other)
+
+    def _written(self, function: Callable[..., Any], other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+
 class _Tracer(fx.Tracer):
+    proxy_buffer_attributes = True  # what is done to buffers is recorded, too, and not done once for all
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return all(_known(module) for module in m.modules())  # a known wrapper may hold a user's module
 
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return _Proxy(node, self)
 
-def _recorded(network: nn.Module) -> nn.Module | None:
-    shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
+
+def _recorded(network: nn.Module) -> Callable[[Tensor], Tensor] | None:
+    shared = {id(parameter): parameter for parameter in network.parameters()}
     other = copy.deepcopy(network, shared)  # what the recording leaves behind stays in the copy
+    if set(network.modules()) & set(other.modules()):
+        return None
     graph = _Tracer().trace(other)
     if not all(_harmless(node) for node in graph.nodes) or _changed(network, other):
         return None
-    return fx.GraphModule(other, graph).eval()
+    return fx.GraphModule(other, graph).eval().forward  # its `__call__` prints to stderr when the network raises
 
 
 def _harmless(node: fx.Node) -> bool:
-    if node.op == "call_function":
-        ended = node.target is functional.dropout and node.kwargs.get("training") is False
-        return ended or node.target in FUNCTIONS
-    return node.op != "call_method" or node.target in METHODS
+    if "out" in node.kwargs:
+        return False
+    if node.op == "call_method":
+        return node.target in METHODS
+    if node.target is getattr:
+        return node.args[1] in PROPERTIES
+    ended = node.target is functional.dropout and node.kwargs.get("training") is False
+    return node.op != "call_function" or ended or node.target in FUNCTIONS
 
 
 def _changed(before: nn.Module, after: nn.Module) -> bool:
-    """Whether any attribute of a module, other than its children, is another one now."""
+    """Whether a module has another attribute now than its copy, or one whose change could not be seen."""
     pairs = zip(before.modules(), after.modules(), strict=True)
-    return any(_attributes(one) != _attributes(other) for one, other in pairs)
+    return not all(type(one) is type(other) and _same_attributes(vars(one), vars(other)) for one, other in pairs)
 
 
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    """By name; tensors as lists, which compare by value."""
-    left_out = ("_modules", "_tensor_constant")  # the second are copies that the recording makes
-    found = {name: value for name, value in vars(module).items() if not name.startswith(left_out)}
-    return {name: value.tolist() if isinstance(value, Tensor) else value for name, value in found.items()}
+def _same_attributes(before: dict[str, Any], after: dict[str, Any]) -> bool:
+    added = after.keys() - before.keys()  # the recording keeps constants in the copy
+    names = before.keys() - {"_modules"}
+    kept = all(name in after and _same_value(before[name], after[name]) for name in names)
+    return kept and all(name.startswith("_tensor_constant") for name in added)
 
 
-def _same(network: nn.Module, graph: nn.Module, x: Tensor) -> bool:
-    return all(torch.equal(one, other) for one, other in zip(_answers(network, x), _answers(graph, x), strict=True))
+def _same_value(one: Any, other: Any) -> bool:
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(_same_value(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(_same_value, one, other))
+    torchs = isinstance(one, type) and one.__module__.partition(".")[0] == "torch"
+    return bool((type(one) in PLAIN or torchs or one in FUNCTIONS) and one == other)
 
 
-def _answers(network: nn.Module, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What the network answers without and with gradients, and a gradient in which every answer has its own weight."""
-    with torch.no_grad():
-        plain: Tensor = network(x.clone())
+# --- its comparison with the network ----------------------------------------------------------------------------------
+
+
+class _Calls(TorchFunctionMode):
+    """Inside, the functions of torch that are called, in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Any] = []
+
+    def __torch_function__(
+        self, function: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        self.found.append(function)
+        return function(*args, **(kwargs or {}))
+
+
+def _same(network: Callable[[Tensor], Tensor], graph: Callable[[Tensor], Tensor], x: Tensor) -> bool:
+    for dtype in (torch.float32, torch.bfloat16):
+        with lower_precision(dtype):
+            (one, how), (other, how_other) = _answers(network, x), _answers(graph, x)
+        if how != how_other or not all(map(torch.equal, one, other)):
+            return False
+    return True
+
+
+def _answers(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[tuple[Tensor, ...], tuple[list[Any], ...]]:
+    """Answers without and with gradients and a gradient in which every answer has its own weight; how they came."""
+    with torch.no_grad(), _Calls() as without:
+        plain = function(x.clone())
     with torch.enable_grad():
         point = x.detach().clone().requires_grad_()
-        found: Tensor = network(point)
+        with _Calls() as calls:
+            found = function(point)
         weights = torch.linspace(-1, 1, found.numel()).view_as(found)
-        (slope,) = torch.autograd.grad((found * weights).sum(), point)
-    return plain, found.detach(), slope
+        (slope,) = torch.autograd.grad((found * weights).sum(), point, retain_graph=True)
+    return (plain, found.detach(), slope), (without.found, calls.found, _history(found))
+
+
+def _history(output: Tensor) -> list[str]:
+    """Names of the steps of the backward pass, which a function with a backward pass of its own changes."""
+    names, seen, waiting = [], set(), [output.grad_fn]
+    while waiting:
+        step = waiting.pop()
+        names.append("" if step is None else step.name())
+        if step is not None and step not in seen:
+            seen.add(step)
+            waiting.extend(parent for parent, _ in step.next_functions)
+    return names
+
+
+def _moved_by_calls(network: nn.Module) -> tuple[Any, ...]:
+    """What a call of a network that keeps nothing leaves alone: random states, and how often buffers were written."""
+    arrays = np.random.get_state(legacy=True)
+    versions = [buffer._version for buffer in network.buffers()]
+    return random.getstate(), arrays[1].tobytes(), arrays[2], torch.get_rng_state().tolist(), versions  # type: ignore[index]
 
 
 def _known(module: nn.Module) -> bool:
-    return type(module) in LAYERS or type(module).__module__ in OWN
+    if type(module) in LAYERS:
+        return not any(callable(value) for value in vars(module).values())  # a method in place of the class's
+    return type(module).__module__ in OWN
 
 
 def _untouched(module: nn.Module) -> bool:
-    """In evaluation mode, without hooks, with the forward pass of its class."""
+    """In evaluation mode, without hooks, with the forward pass of its class and plain tensors."""
     hooks = (module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks)
     changed = "forward" in vars(module) or module._compiled_call_impl is not None
-    return not module.training and not any(hooks) and not changed
+    tensors = (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    plain = all(type(tensor) in (Tensor, nn.Parameter) for tensor in tensors)
+    return not module.training and not any(hooks) and not changed and plain

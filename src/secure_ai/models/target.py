@@ -19,6 +19,9 @@ from secure_ai.models.access import Access
 from secure_ai.models.columns import FrozenConvolutions
 from secure_ai.models.watch import Watch, kept_process_state, unchanged_modes
 
+Forward = Callable[[Tensor], Any]
+"""A forward pass: images as the network wants them, to what it answers."""
+
 
 @dataclass(slots=True)
 class PassCounter:
@@ -101,7 +104,7 @@ class Target:
         self._watch: Watch | None = None
         self._queries: Tensor | None = None
         self._cancelled: threading.Event | None = None
-        self._stand_in: nn.Module | None = None
+        self._stand_in: Forward | None = None
         self._searching = self.searched_coarsely = False
         self._one_call = threading.Lock()
 
@@ -111,7 +114,7 @@ class Target:
         channels, height, width = self.input_shape
         return channels * height * width
 
-    def sibling(self, cancelled: threading.Event, *, batch_size: int, stand_in: nn.Module | None = None) -> Target:
+    def sibling(self, cancelled: threading.Event, *, batch_size: int, stand_in: Forward | None = None) -> Target:
         """The same network for another thread, inside `attacked()`, with counters of its own.
 
         Args:
@@ -198,12 +201,12 @@ class Target:
         output = torch.where((output < 0) | (output > last), last, output)
         return functional.one_hot(output.long(), self.num_classes).float()
 
-    def _called(self, function: Callable[[Tensor], Any], x: Tensor) -> Any:
+    def _called(self, function: Forward, x: Tensor) -> Any:
         """What the user's own code answers; whatever it raises becomes a TargetError, a plea to exit too."""
         try:
             with unchanged_modes(self.name):
                 output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
-            if self._watch is not None:
+            if self._watch is not None and function is not self._stand_in:  # which changes nothing, in many threads
                 self._watch.after_call()
         except (SecureAIError, KeyboardInterrupt, MemoryError):
             raise

@@ -10,12 +10,11 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 
 import torch
-from torch import nn
 
 from secure_ai.core.compute import workers
 from secure_ai.core.seeds import generator
 from secure_ai.models.reentrant import is_reentrant, reentrant_graph
-from secure_ai.models.target import PassCounter, Target
+from secure_ai.models.target import Forward, PassCounter, Target
 from secure_ai.red.evasion.catalogue import ATTACKS
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
 from secure_ai.red.evasion.shard import ShardResult
@@ -76,7 +75,7 @@ def run_shards(
         target.passes.add(passes)
 
 
-def _called_by_many(target: Target, attacks: Sequence[AttackPlan]) -> nn.Module | None:
+def _called_by_many(target: Target, attacks: Sequence[AttackPlan]) -> Forward | None:
     """What the attacks of several threads may call at once: the network, what stands for it, or None."""
     known = all(plan.entry is ATTACKS.get(plan.name) for plan in attacks)
     if not known or not target.deterministic:
