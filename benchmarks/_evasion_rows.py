@@ -434,7 +434,7 @@ def precision(bench: Any) -> None:
     for name in bench.arguments.names.split(","):
         x, y = bench.correct(bench.target(name))
         for seed in range(PRECISION_SEEDS):
-            key = {"network": name, "attack": "pgd", "attack_seed": seed}
+            key = {"network": name, "attack": "pgd", "attack_seed": seed, "share": gradient.COARSE_SHARE}
             bench.measure("precision", key, functools.partial(_precision, bench, name, x, y, seed))
 
 

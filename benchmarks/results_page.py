@@ -479,8 +479,8 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "fast-seeds": ("The suite `fast` by training and attack seed",
                    ("network", "attack_seed", "n", "accuracy", "interval")),
     "precision": ("A search in bfloat16 (ours) against one in float32 (peer)",
-                  ("network", "budget", "suite", "attack", "attack_seed", *PAIRED, "left", "broken_again_in_float32",
-                   "machine")),
+                  ("network", "budget", "suite", "attack", "share", "attack_seed", *PAIRED, "left",
+                   "broken_again_in_float32", "machine")),
     "coarse-share": ("Shares of PGD-40's steps in bfloat16 (ours) against none (peer), on held-out training images",
                      ("network", "budget", "share", "seeds", *PAIRED, "machine")),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib", "peaks_mib")),
@@ -548,18 +548,23 @@ EVASION_NOTES = {
     "shares of the margin it kept 34.9 % on fgsm-rs-seed1, where AutoAttack keeps 31.6. The new shares were chosen "
     "on held-out training images of such a network; they were not fixed before the networks fgsm-rs-seed0 to 4 were "
     "seen, but before `60000` were.",
-    "precision": "`pgd`: PGD-40, its first 30 steps in bfloat16; bound: 0.1 points. The share was chosen on held-out "
-    "training images (AVX512-BF16; 8 seeds on the PGD network, 5 on the others; a script that was not kept): with "
-    "three quarters of the steps in bfloat16 0.00, -0.10 and -0.02 points on the PGD, FGSM-RS and natural network, "
-    "with nine tenths 0.03, 0.00 and 0.06, with all 0.14, 0.08 and 0.06. `fast`: with every pass in bfloat16, as it "
-    "was before ODI-PGD and before its shares of the margin were raised; it loses 0.2 to 1.4 points, so the suites "
-    "search in float32.",
+    "precision": "`pgd`: PGD-40, that *share* of its steps in bfloat16, where none stands 0.75; bound: 0.1 points. "
+    "Chosen on held-out images (next table). `fast`: with every pass in bfloat16, as it was before ODI-PGD and before "
+    "its shares of the margin were raised; it loses 0.2 to 1.4 points, so the suites search in float32.",
+    "coarse-share": "What `COARSE_SHARE` (red/evasion/gradient.py) was chosen by: the largest share that costs at most "
+    "0.1 points on every network. An earlier script that was not kept (8 seeds on the PGD network, 5 on the others; the "
+    "library's gradient at the images, where it is taken by columns now) gave for 0.75 0.00, -0.10 and -0.02 points on "
+    "the PGD, FGSM-RS and natural network, for 0.9 0.03, 0.00 and 0.06, for 1 0.14, 0.08 and 0.06.",
+    "same-starts": "Both sides start from the points that ours draws, so that what is left is not the luck of the "
+    "draws. It decides the row of `apgd-dlr` against pyautoattack on the PGD network above, where each side has its "
+    "own.",
     "pgd-speed": "The rows of a machine with AMX are one run of 9 minutes on a lent machine of 16 processors (torch "
-    "2.11), with four other rows of this page at work beside them and each process free to move. `bfloat16`: ours "
-    "with the first 30 steps in bfloat16, where the last 10 are in float32; a peer with `ours` as settings computes "
-    "every step in bfloat16, which loses accuracy (below), and is then the faster. Asked there: 3 times the fastest "
-    "peer as documented, which is torchattacks: 2.76, missed. Its run on two threads, and ART's, did not end in time. "
-    "The commit there is that of the files it was sent.",
+    "2.11), with four other rows of this page at work beside them and each process free to move. `bfloat16` there: ours "
+    "with the first 30 of 40 steps in bfloat16 and the library's gradient at the images; a peer with `ours` as settings "
+    "computes every step in bfloat16, which loses accuracy (below), and is then the faster. Asked there: 3 times the "
+    "fastest peer as documented, which is torchattacks: 2.76, missed. Its run on two threads, and ART's, did not end in "
+    "time. The commit there is that of the files it was sent. Since then the gradient at the images goes by columns and "
+    "36 of 40 steps are in bfloat16: not measured with AMX.",
     "protocol": "*suite*: the version of AutoAttack. The network is declared random, so Square asks about every "
     "window. Of any other it skips windows that change nothing (about a fifth on digits), to the same result.",
     "autoattack-seeds": "The peer is given our memory layout and frozen weights. Networks by the recipe of Wong, "
