@@ -11,7 +11,12 @@ from __future__ import annotations
 import copy
 import operator
 import random
+from argparse import Namespace
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import is_dataclass
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,22 +39,29 @@ LAYERS = frozenset({
 OWN = frozenset(f"secure_ai.models.{name}" for name in ("networks", "keras_io", "keras_modules", "wrappers"))
 """This package's modules of networks and layers."""
 FUNCTIONS = frozenset({
-    functional.adaptive_avg_pool2d, functional.avg_pool2d, functional.elu, functional.gelu, functional.hardswish,
-    functional.leaky_relu, functional.log_softmax, functional.max_pool2d, functional.normalize, functional.pad,
-    functional.relu, functional.relu6, functional.sigmoid, functional.silu, functional.softmax, functional.softplus,
-    functional.tanh, operator.add, operator.getitem, operator.iadd, operator.imul, operator.isub, operator.itruediv,
-    operator.matmul, operator.mul, operator.neg, operator.sub, operator.truediv, torch.add, torch.cat, torch.clamp,
-    torch.flatten, torch.log_softmax, torch.matmul, torch.mean, torch.mul, torch.permute, torch.relu, torch.reshape,
-    torch.sigmoid, torch.softmax, torch.stack, torch.sub, torch.tanh,
+    functional.adaptive_avg_pool2d, functional.avg_pool2d, functional.conv2d, functional.elu, functional.gelu,
+    functional.hardsigmoid, functional.hardswish, functional.hardtanh, functional.interpolate, functional.layer_norm,
+    functional.leaky_relu, functional.linear, functional.log_softmax, functional.max_pool2d, functional.mish,
+    functional.normalize, functional.pad, functional.pixel_shuffle, functional.relu, functional.relu6, functional.selu,
+    functional.sigmoid, functional.silu, functional.softmax, functional.softplus, functional.tanh, operator.add,
+    operator.floordiv, operator.getitem, operator.iadd, operator.imul, operator.isub, operator.itruediv,
+    operator.matmul, operator.mul, operator.neg, operator.pow, operator.sub, operator.truediv, torch.abs, torch.add,
+    torch.bmm, torch.cat, torch.chunk, torch.clamp, torch.div, torch.exp, torch.flatten, torch.log, torch.log_softmax,
+    torch.matmul, torch.maximum, torch.mean, torch.minimum, torch.mul, torch.permute, torch.pow, torch.relu,
+    torch.reshape, torch.sigmoid, torch.softmax, torch.split, torch.sqrt, torch.squeeze, torch.stack, torch.sub,
+    torch.sum, torch.tanh, torch.transpose, torch.unsqueeze, torch.where,
 })  # fmt: skip
 METHODS = frozenset({
-    "add", "clamp", "clone", "contiguous", "div", "flatten", "float", "log_softmax", "mean", "mul", "permute", "relu",
-    "reshape", "sigmoid", "size", "softmax", "squeeze", "sub", "tanh", "to", "transpose", "unsqueeze", "view",
+    "abs", "add", "chunk", "clamp", "clone", "contiguous", "dim", "div", "exp", "expand", "expand_as", "flatten",
+    "float", "log_softmax", "matmul", "mean", "mul", "permute", "pow", "relu", "reshape", "sigmoid", "size", "softmax",
+    "split", "sqrt", "squeeze", "sub", "sum", "tanh", "to", "transpose", "unsqueeze", "view",
 })  # fmt: skip
 """Operations that a graph may have beside layers: what they give depends on their arguments alone."""
 PROPERTIES = frozenset({"device", "dtype", "shape"})
 """What a graph may ask of a tensor."""
-PLAIN = (bool, int, float, complex, str, bytes, set, frozenset, slice, torch.dtype, torch.device, type(None))
+MOST_OPERATIONS = 20_000
+"""A longer record is given up: the network may be one that never ends on a stand-in."""
+PLAIN = (bool, int, float, complex, str, bytes, slice, torch.dtype, torch.device, type(None))
 """Types of attributes that keep nothing but what a comparison shows."""
 
 
@@ -67,7 +79,8 @@ def reentrant_graph(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]
     the same values and gradients bit for bit; for `x` and for one image, with gradients and without, in float32 and in
     bfloat16. Nothing of the network may be another one afterwards, and no random numbers drawn.
 
-    What stays unseen is state of the module outside itself: a global, a closure, an attribute of its class, the time.
+    What stays unseen is state outside the module (a global, a closure, an attribute of its class), the time and fresh
+    entropy.
 
     Args:
         network: in evaluation mode, parameters frozen.
@@ -77,15 +90,26 @@ def reentrant_graph(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]
         if _has_any_global_hook() or not all(_untouched(module) for module in network.modules()):
             return None
         with unchanged_modes("the network"):
-            before = _moved_by_calls(network)
-            graph = _recorded(network)
-            if graph is None or not all(_same(network, graph, part) for part in (x, x[:1])):
-                return None
-            return graph if before == _moved_by_calls(network) else None
-    except (KeyboardInterrupt, MemoryError):
+            return _recorded(network, x)
+    except KeyboardInterrupt:
         raise
     except BaseException:  # noqa: BLE001 - a user's network may raise anything when it is called in another way
         return None
+
+
+def _recorded(network: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor] | None:
+    before = _moved_by_calls(network)
+    shared = {id(parameter): parameter for parameter in network.parameters()}
+    other = copy.deepcopy(network, shared)  # what the recording leaves behind stays in the copy
+    if set(network.modules()) & set(other.modules()):
+        return None
+    root = nn.Sequential(other).eval()  # calls `other` with images alone, and gets the constants of the record
+    graph = _Tracer().trace(root)
+    if not all(_harmless(node) for node in graph.nodes) or _changed(network, other):
+        return None
+    record = fx.GraphModule(root, graph).eval().forward  # its `__call__` prints to stderr when the network raises
+    same = all(_same(network, record, part) for part in (x, x[:1]))
+    return record if same and not _changed(network, other) and _moved_by_calls(network) == before else None
 
 
 # --- the record -------------------------------------------------------------------------------------------------------
@@ -110,6 +134,10 @@ class _Proxy(fx.Proxy):
         return self.tracer.create_proxy("call_function", function, (self, other), {})
 
 
+class _TooLong(BaseException):
+    """Not an Exception, which the network might catch."""
+
+
 class _Tracer(fx.Tracer):
     proxy_buffer_attributes = True  # what is done to buffers is recorded, too, and not done once for all
 
@@ -119,16 +147,10 @@ class _Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> fx.Proxy:
         return _Proxy(node, self)
 
-
-def _recorded(network: nn.Module) -> Callable[[Tensor], Tensor] | None:
-    shared = {id(parameter): parameter for parameter in network.parameters()}
-    other = copy.deepcopy(network, shared)  # what the recording leaves behind stays in the copy
-    if set(network.modules()) & set(other.modules()):
-        return None
-    graph = _Tracer().trace(other)
-    if not all(_harmless(node) for node in graph.nodes) or _changed(network, other):
-        return None
-    return fx.GraphModule(other, graph).eval().forward  # its `__call__` prints to stderr when the network raises
+    def create_node(self, *arguments: Any, **settings: Any) -> fx.Node:
+        if len(self.graph.nodes) >= MOST_OPERATIONS:
+            raise _TooLong
+        return super().create_node(*arguments, **settings)
 
 
 def _harmless(node: fx.Node) -> bool:
@@ -143,29 +165,35 @@ def _harmless(node: fx.Node) -> bool:
 
 
 def _changed(before: nn.Module, after: nn.Module) -> bool:
-    """Whether a module has another attribute now than its copy, or one whose change could not be seen."""
-    pairs = zip(before.modules(), after.modules(), strict=True)
-    return not all(type(one) is type(other) and _same_attributes(vars(one), vars(other)) for one, other in pairs)
-
-
-def _same_attributes(before: dict[str, Any], after: dict[str, Any]) -> bool:
-    added = after.keys() - before.keys()  # the recording keeps constants in the copy
-    names = before.keys() - {"_modules"}
-    kept = all(name in after and _same_value(before[name], after[name]) for name in names)
-    return kept and all(name.startswith("_tensor_constant") for name in added)
+    """Whether a module has another attribute now than its copy, or one whose change might not be seen."""
+    for one, other in zip(before.modules(), after.modules(), strict=True):
+        names = vars(one).keys() - {"_modules"}
+        kept = type(one) is type(other) and vars(one).keys() == vars(other).keys()
+        if not kept or not all(_same_value(vars(one)[name], vars(other)[name]) for name in names):
+            return True
+    return False
 
 
 def _same_value(one: Any, other: Any) -> bool:
-    if type(one) is not type(other):
+    kind = type(one)
+    if kind is not type(other):
         return False
-    if isinstance(one, Tensor):
+    if kind in (Tensor, nn.Parameter, OrderedDict) and not _same_value(vars(one), vars(other)):
+        return False
+    if kind in (Tensor, nn.Parameter):
         return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(_same_value(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
+    if kind in (dict, OrderedDict):
+        return list(one) == list(other) and all(_same_value(one[key], other[key]) for key in one)
+    if kind in (list, tuple, torch.Size):
         return len(one) == len(other) and all(map(_same_value, one, other))
+    if kind in (set, frozenset):
+        return bool(one == other) and all(type(value) in PLAIN for value in one)
+    if kind is partial:
+        return _same_value((one.func, one.args, one.keywords), (other.func, other.args, other.keywords))
+    if kind in (Namespace, SimpleNamespace) or (is_dataclass(one) and not isinstance(one, type)):
+        return one is not other and _same_value(vars(one), vars(other))
     torchs = isinstance(one, type) and one.__module__.partition(".")[0] == "torch"
-    return bool((type(one) in PLAIN or torchs or one in FUNCTIONS) and one == other)
+    return bool((kind in PLAIN or torchs or one in FUNCTIONS) and one == other)
 
 
 # --- its comparison with the network ----------------------------------------------------------------------------------
@@ -202,7 +230,7 @@ def _answers(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[tuple[Ten
         point = x.detach().clone().requires_grad_()
         with _Calls() as calls:
             found = function(point)
-        weights = torch.linspace(-1, 1, found.numel()).view_as(found)
+        weights = torch.linspace(1, 2, found.numel()).view_as(found)
         (slope,) = torch.autograd.grad((found * weights).sum(), point, retain_graph=True)
     return (plain, found.detach(), slope), (without.found, calls.found, _history(found))
 
@@ -220,10 +248,13 @@ def _history(output: Tensor) -> list[str]:
 
 
 def _moved_by_calls(network: nn.Module) -> tuple[Any, ...]:
-    """What a call of a network that keeps nothing leaves alone: random states, and how often buffers were written."""
+    """What a call of a network that keeps nothing leaves alone: random states, and how often its tensors were written.
+
+    Torch's own draws are among the calls.
+    """
     arrays = np.random.get_state(legacy=True)
-    versions = [buffer._version for buffer in network.buffers()]
-    return random.getstate(), arrays[1].tobytes(), arrays[2], torch.get_rng_state().tolist(), versions  # type: ignore[index]
+    versions = [tensor._version for tensor in (*network.parameters(), *network.buffers())]
+    return random.getstate(), arrays[1].tobytes(), arrays[2], versions  # type: ignore[index]
 
 
 def _known(module: nn.Module) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Sequence
 
 import torch
 
-from secure_ai.core.compute import workers
+from secure_ai.core.compute import MEMORY_FORMAT, workers
 from secure_ai.core.seeds import generator
 from secure_ai.models.reentrant import is_reentrant, reentrant_graph
 from secure_ai.models.target import Forward, PassCounter, Target
@@ -85,4 +85,4 @@ def _called_by_many(target: Target, attacks: Sequence[AttackPlan]) -> Forward | 
     if target.access != "gradients":
         return None  # a callable is someone's code, and gets images only
     x = torch.rand((PROBES, *target.input_shape), generator=generator(0, "recorded network"))
-    return reentrant_graph(target.network, target.transform(x))
+    return reentrant_graph(target.network, target.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
