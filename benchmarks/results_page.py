@@ -533,7 +533,10 @@ EVASION_NOTES = {
     "1.30 for `autoattack` and 5.5 for `fast`: such modules had their shards one after another. Side by side "
     "(982091c2c9a3) `fast` was 9.36, with tests of this project beside it, and 9.95 (under `replaced`, too); with a "
     "margin taken once in place of twice a step it was measured three times, and all are shown. In processor time its "
-    "lead is 7.9 to 8.9.",
+    "lead is 7.9 to 8.9. A later pair on pgd-seed0 (2ea24ce624a0, seed 0, documented; under `replaced`) had tests of "
+    "this project beside ours' half, at the lowest priority: `autoattack` 1.97 (cpu 2.40; 635.5 s beside 1,250.4), "
+    "`fast` 24.7 (cpu 21.2) at 0.4 points less. Alone, one after the other, that code took 585 and 476.7 s, the code "
+    "of the five pairs 471.0 (415.8 to 434.8 then): the machine had become slower, not the code.",
     "autoattack-norms": "The peer is given our memory layout and frozen weights. A network trained by PGD in linf "
     "hides its gradients in l2 and l1 from ascents. On 250 test images and earlier weights (7b74a7fa877a) `fast` "
     "without FAB-T kept 62.8 % in l2 and 19.6 % in l1, with it 6.0 and 3.2, where the reference kept 5.2 and 2.4 "
@@ -565,7 +568,8 @@ EVASION_NOTES = {
     "settings computes every step in bfloat16, which loses accuracy (below), and is then the faster. Asked there: 3 "
     "times the fastest peer as documented, which is torchattacks: 2.76, missed. Its run on two threads, and ART's, "
     "did not end in time. The commit there is that of the files it was sent. Since then the gradient at the images "
-    "goes by columns in bfloat16, too: not measured with AMX.",
+    "goes by columns in bfloat16, too: not measured with AMX. The rows of `bfloat16` without AMX are what it would "
+    "give there (30 of 40 steps, AVX512-BF16): not used by default; tests at the lowest priority ran beside them.",
     "protocol": "*suite*: the version of AutoAttack. The network is declared random, so Square asks about every "
     "window. Of any other it skips windows that change nothing (about a fifth on digits), to the same result.",
     "autoattack-seeds": "The peer is given our memory layout and frozen weights. Networks by the recipe of Wong, "
