@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import operator
-import random
 from argparse import Namespace
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,7 +18,6 @@ from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
@@ -27,7 +25,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import TorchFunctionMode
 
 from secure_ai.core.compute import lower_precision
-from secure_ai.models.watch import unchanged_modes
+from secure_ai.models.watch import random_states, unchanged_modes
 
 LAYERS = frozenset({
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Conv2d,
@@ -252,9 +250,8 @@ def _moved_by_calls(network: nn.Module) -> tuple[Any, ...]:
 
     Torch's own draws are among the calls.
     """
-    arrays = np.random.get_state(legacy=True)
     versions = [tensor._version for tensor in (*network.parameters(), *network.buffers())]
-    return random.getstate(), arrays[1].tobytes(), arrays[2], versions  # type: ignore[index]
+    return *random_states(), versions
 
 
 def _known(module: nn.Module) -> bool:

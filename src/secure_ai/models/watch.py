@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,12 @@ class Watch:
 
 def _near_power_of_two(number: int) -> bool:
     return number & (number - 1) == 0 or (number - 1) & (number - 2) == 0
+
+
+def random_states() -> tuple[Any, ...]:
+    """Where Python's and numpy's random numbers of the whole process stand, to be compared."""
+    arrays = np.random.get_state(legacy=True)
+    return random.getstate(), arrays[1].tobytes(), arrays[2]  # type: ignore[index]
 
 
 @contextlib.contextmanager
