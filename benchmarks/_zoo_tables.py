@@ -1,4 +1,4 @@
-"""What is in zoo A, on which thresholds were chosen, and in zoos B, C and D, each of which was run once."""
+"""What is in zoo A, on which thresholds were chosen, and in zoos B to E, each of which was run once."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _planted(seed: int, s: Strengths) -> tuple[Planted, ...]:
         plant("nan-gradient", frozenset({"zero-gradients"}), NanGradient),
         plant("decoy-gradient", frozenset({"gradient-matches-change"}), lambda n: Decoy(n, seed)),
         plant("purified", frozenset({"optimises-inside"}), lambda n: Purified(n, s.purifying_steps)),
-        plant("label-leaking", one_step_checks, recipe=one_step, eps=s.fgsm_eps, adaptive=LONG),
+        plant("label-leaking", one_step_checks, recipe=one_step, eps=s.fgsm_eps, wanted="overfitted", adaptive=LONG),
         plant(
             "fgsm-rs-overfitted",
             masking | one_step_checks,
@@ -219,6 +219,10 @@ STRENGTHS = {
         arch="strided-28", eps=0.13, levels=8, channels=9, smallest_side=21, sigma=0.12, saturation=3e5,
         temperature=80.0, frequency=2200.0, height=0.012, purifying_steps=6, fgsm_eps=0.28, fgsm_rs_eps=0.31,
     ),
+    "E": Strengths(
+        arch="strided-20", eps=0.14, levels=10, channels=11, smallest_side=20, sigma=0.18, saturation=5e5,
+        temperature=60.0, frequency=2700.0, height=0.018, purifying_steps=2, fgsm_eps=0.22, fgsm_rs_eps=0.33,
+    ),
 }  # fmt: skip
 
 LEFT_OUT_OF_D = {
@@ -244,5 +248,9 @@ ZOOS = {
     "D": Zoo(
         honest=_honest(6000, ("report1-cnn", "report2-cnn", "strided-28", "mlp"), 0.95),
         planted=tuple(model for model in _planted(6000, STRENGTHS["D"]) if model.kind not in LEFT_OUT_OF_D),
+    ),
+    "E": Zoo(
+        honest=_honest(8000, ("report1-cnn", "report2-cnn", "strided-20", "mlp"), 1.05),
+        planted=_planted(8000, STRENGTHS["E"]),
     ),
 }

@@ -1,8 +1,8 @@
 """The trust verdict's self-test: planted broken defences that it must flag, and honest networks that it must not.
 
-    scripts/bench zoo --set A|B|C|D --out FOLDER [--n N] [--only TEXT] [--again]
+    scripts/bench zoo --set A|B|C|D|E --out FOLDER [--n N] [--only TEXT] [--again]
 
-Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B, C and D (other seeds, networks and
+Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B to E (other seeds, networks and
 strengths) are judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000
 training images and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes
 on where it was. The record is made when every row of the set is there.
@@ -42,7 +42,7 @@ from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
 from secure_ai.red.evasion.trust import judge_examples, judge_suite
 from secure_ai.runs.attack import data_checks, examine, probes
 
-DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000}
+DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000, "E": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
 

@@ -201,6 +201,56 @@ def test_other_layouts_are_found_and_given(kind: type[Rows], told: str, channels
     assert bool(gradient.abs().sum() > 0)
 
 
+class Dense(nn.Module):
+    """Rows as one dense layer on images whose axes are in `order`: it takes them in any."""
+
+    def __init__(self, order: tuple[int, ...], before: Callable[[Tensor], Tensor] = lambda x: x) -> None:
+        super().__init__()
+        weight = torch.zeros(CLASSES, 3, 6, 6)
+        weight[torch.arange(CLASSES), :, torch.arange(CLASSES)] = 0.5
+        self.weight = nn.Parameter(weight.permute(0, *order).flatten(1))
+        self.before = before
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.before(x).flatten(1) @ self.weight.T
+
+
+NHWC, NCHW = (2, 3, 1), (1, 2, 3)
+
+
+@pytest.mark.parametrize("access", ["gradients", "scores", "labels"])
+def test_of_two_layouts_that_a_network_takes_it_gets_the_one_it_is_right_on(access: str) -> None:
+    found = examine(Dense(NHWC).eval(), 3, access=access)
+    assert failed(found) == []
+    assert found.target.transform.channels_last
+    assert found.fixes == (f"input layout: {evidence(found, 'input-layout')}",)
+    assert evidence(found, "input-layout").startswith("it gets (N, H, W, C): 64 of 64 right so, ")
+    x, y = images_and_labels(3)
+    assert bool((found.target.predict(x) == y).all())
+    back = examine(Dense(NCHW), 3, access=access, transform=InputTransform(channels_last=True))
+    assert not back.target.transform.channels_last
+    assert evidence(back, "input-layout").startswith("it gets (N, C, H, W): 64 of 64")
+
+
+def test_a_network_that_is_right_on_the_usual_layout_or_on_none_keeps_it() -> None:
+    found = examine(Dense(NCHW).eval(), 3)
+    assert (failed(found), found.fixes, found.target.transform) == ([], (), InputTransform())
+    shuffled = examine(Dense((3, 1, 2)).eval(), 3)
+    assert (failed(shuffled), shuffled.fixes) == (["clean-accuracy"], ())
+
+
+def test_another_range_in_another_layout_is_told_and_then_both_are_right() -> None:
+    def network() -> Dense:
+        return Dense(NHWC, before=lambda x: 1 - x)
+
+    found = examine(network(), 3)
+    assert "input-range" in failed(found)
+    assert "64 with --range 1,0" in evidence(found, "input-range")
+    told = examine(network(), 3, transform=InputTransform(low=1.0, high=0.0))
+    assert failed(told) == []
+    assert told.target.transform == InputTransform(low=1.0, high=0.0, channels_last=True)
+
+
 # --- what the answers are ---------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import ast
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +14,14 @@ import pytest
 import secure_ai
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.events import ignore_event
+from secure_ai.data.source import load_data
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.runs import assess
 from secure_ai.runs.execute import decides_results
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import load_recipe
-from secure_ai.runs.stages.assess import curve_grid
+from secure_ai.runs.stage import Work
+from secure_ai.runs.stages.assess import attack_subject, curve_grid, security_curve
 
 CODE = "import torch\n\n\ndef net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))\n"
 
@@ -84,6 +89,94 @@ def test_the_forecast_grows_with_images_points_and_suite(net: Path) -> None:
 )
 def test_no_point_of_a_curve_is_outside_its_norm(norm: Norm, eps: float, grid: list[float]) -> None:
     assert curve_grid(PerturbationBudget(norm, eps), [0.0, 0.25, 1.0, 2.0], 784) == pytest.approx(grid)
+
+
+ROWS = """
+import torch
+from torch import nn
+
+class Rows(nn.Module):
+    '''The sum over row k scores class k; from call `tired` on answers drift.'''
+
+    def __init__(self, tired=10**9, sign=1.0):
+        super().__init__()
+        self.weight = nn.Parameter(sign * torch.eye(8).repeat_interleave(8, dim=1)[:4])
+        self.tired, self.calls = tired, 0
+
+    def forward(self, x):
+        self.calls += 1
+        return x.flatten(1) @ self.weight.T * (1.0 if self.calls < self.tired else 1.1)
+
+def honest(): return Rows()
+def tired(): return Rows(tired=25)
+def inverted(): return Rows(sign=-1.0)
+"""
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """What a stage measures of a network of ROWS on 40 images of 8 x 8, by measurement: a rate with its trust."""
+    y = np.arange(40) % 4
+    x = np.random.default_rng(0).uniform(0, 0.3, (40, 1, 8, 8)).astype(np.float32)
+    x[np.arange(40), 0, y] += np.random.default_rng(1).uniform(0.1, 0.6, (40, 1)).astype(np.float32)
+    np.savez(tmp_path / "rows.npz", x=x, y=y)
+    (tmp_path / "rows.py").write_text(ROWS)
+    dataset = load_data(str(tmp_path / "rows.npz"), split="test", n=None, seed=0, events=ignore_event)
+
+    def measure(function: Callable[[Work], Any], network: str, **settings: Any) -> dict[str, Any]:
+        spec = ModelSpec(arch=f"{tmp_path / 'rows.py'}:{network}").as_json()
+        section = load_recipe("assess").assess.model_dump()
+        settings = {**spec, **section, "eps": "0.15", "n": 40, "seed": 0, "file_sha256": "", **settings}
+        work = Work(
+            settings=settings,
+            inputs={},
+            data=lambda role: dataset,
+            precision="float32",
+            events=ignore_event,
+            progress=lambda done, total: None,
+            partial=tmp_path,
+        )
+        found = json.loads(function(work)["result.json"])
+        return {measurement["id"]: measurement for measurement in found["measurements"]}
+
+    return measure
+
+
+def outcomes(measurement: dict[str, Any]) -> dict[str, str]:
+    return {made["id"]: made["outcome"] for made in measurement["trust"]["checks"]}
+
+
+def failed(found: dict[str, str]) -> set[str]:
+    return {name for name, outcome in found.items() if outcome == "fail"}
+
+
+def test_a_point_of_the_curve_is_asked_what_the_same_number_alone_is_asked(
+    measured: Callable[..., dict[str, Any]],
+) -> None:
+    alone = outcomes(measured(attack_subject, "honest")["subject/attacked"])
+    points = measured(security_curve, "honest", curve=[0.5, 1.0])
+    assert set(points) == {"subject/curve/0.075", "subject/curve/0.15"}
+    for point in points.values():
+        found = outcomes(point)
+        assert found.pop("monotone-in-eps") == "pass"
+        assert found == alone
+
+
+def test_answers_that_drift_are_held_against_every_number(measured: Callable[..., dict[str, Any]]) -> None:
+    settings = {"attack": "pgd:steps=30", "curve": [1.0]}
+    alone, points = measured(attack_subject, "tired", **settings), measured(security_curve, "tired", **settings)
+    for measurement in (*alone.values(), *points.values()):
+        assert outcomes(measurement)["same-answers-after"] == "fail"
+        assert measurement["trust"]["verdict"] == "doubtful"
+
+
+def test_clean_accuracy_hears_of_preflight_but_not_of_gradients(measured: Callable[..., dict[str, Any]]) -> None:
+    settings = {"attack": "fgsm"}
+    sound = outcomes(measured(attack_subject, "honest", **settings)["subject/clean"])
+    assert failed(sound) == {"sample-size"}
+    assert not {"input-gradient", "logits"} & set(sound)
+    other = outcomes(measured(attack_subject, "inverted", **settings)["subject/clean"])
+    assert failed(other) == {"sample-size", "input-range", "clean-accuracy"}
 
 
 CONTENT_FREE = {"stage.py", "lazy.py", "judgements.py"}  # types, calls, files and findings: no figure

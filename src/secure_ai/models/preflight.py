@@ -1,7 +1,7 @@
 """Before anything is attacked: can this network be called, and may what it answers be attacked and believed?
 
-What can be put right without a choice (memory layout, channel order, a last softmax) is put right in the target that
-comes back; what needs a choice of the user's is a failed check that names the flag.
+What can be put right without a choice (memory layout, the order of the axes, a last softmax) is put right in the target
+that comes back; what needs a choice of the user's is a failed check that names the flag.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch.nn import functional
 from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import Check, check
-from secure_ai.models.preprocessing import judge_preprocessing
+from secure_ai.models.preprocessing import judge_preprocessing, other_layout_is_right
 from secure_ai.models.probe import SAME, Preflight, difference, guarded, rebuilt, scores
 from secure_ai.models.target import Target
 from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
@@ -27,7 +27,10 @@ PROBABILITY_TOLERANCE = 1e-3
 MAX_ZERO_GRADIENTS = 0.1  # share of samples
 MAX_BLIND = 0.1  # share of samples
 
-__all__ = ["Preflight", "preflight", "same_answers"]
+ONLY_FOR_ATTACKS = frozenset({"logits", "input-gradient"})
+"""Checks that say nothing of an accuracy without an attack."""
+
+__all__ = ["ONLY_FOR_ATTACKS", "Preflight", "preflight", "same_answers"]
 
 
 def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
@@ -76,7 +79,7 @@ def same_answers(found: Preflight) -> Check:
 
 
 def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
-    """A layout of the images that the network accepts, and the number of its classes."""
+    """A layout of the images that the network accepts, the right one where it accepts both; the number of classes."""
     nhwc = replace(target.transform, channels_last=True)
     layouts: tuple[tuple[str, Callable[[], Target]], ...] = (
         ("", lambda: target),
@@ -97,9 +100,12 @@ def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
         evidence = f"{len(x)} images answered with {classes} finite scores each"
         if target.access == "labels":
             evidence = f"{len(x)} images answered with a label each"
-        layout = check("input-layout", True, fix or "(N, C, H, W) in any memory layout")
-        fixes = (f"input layout: {fix}",) if fix else ()
-        return Preflight(rebuilt(candidate, num_classes=classes), (check("output", True, evidence), layout), fixes)
+        found = rebuilt(candidate, num_classes=classes)
+        told = fix or "(N, C, H, W) in any memory layout"
+        if (better := other_layout_is_right(found, x, y)) is not None:
+            found, told = better
+        fixes = (f"input layout: {told}",) if fix or better else ()
+        return Preflight(found, (check("output", True, evidence), check("input-layout", True, told)), fixes)
     raise first or TargetError("the network cannot be called", where=target.name)
 
 

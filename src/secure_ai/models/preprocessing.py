@@ -37,10 +37,7 @@ def judge_preprocessing(target: Target, x: Tensor, y: Tensor) -> Preflight:
     right, chance = int(hits.sum()), 1 / target.num_classes
     tried = [(flag, _hits(rebuilt(target, transform=transform), x, y)) for flag, transform in _alternatives(target)]
     flag, best = max(tried, key=lambda pair: int(pair[1].sum()))
-    p = mcnemar_exact(int((hits & ~best).sum()), int((best & ~hits).sum()))
-    # p alone would also prefer a little above chance to less than chance, as with labels in another order
-    good = wilson(int(best.sum()), n)[0] > chance + CLEARLY_ABOVE_CHANCE * (1 - chance)
-    better = int(best.sum()) > right and p < ALPHA / len(tried) and good
+    better = _clearly_better(best, hits, len(tried), chance)
     told = f"{right} of {n} right as given, {int(best.sum())} with {flag}"
     above = wilson(right, n)[0] > chance
     accuracy = f"{right} of {n} right; chance is {chance:.0%}"
@@ -54,13 +51,45 @@ def judge_preprocessing(target: Target, x: Tensor, y: Tensor) -> Preflight:
     )
 
 
+def other_layout_is_right(target: Target, x: Tensor, y: Tensor) -> tuple[Target, str] | None:
+    """The target fed with the axes of the images in the other order, where it is clearly right only so; and what it is.
+
+    A network of dense layers, or of as many rows as channels, takes both and says nothing.
+    """
+    if len(x) < MIN_SAMPLES or target.input_shape[0] == 1:
+        return None
+    last = not target.transform.channels_last
+    other = rebuilt(target, transform=replace(target.transform, channels_last=last))
+    hits, swapped = scores(target, x).argmax(dim=1) == y, _hits(other, x, y)
+    if not _clearly_better(swapped, hits, 1, 1 / target.num_classes):
+        return None
+    axes = {True: "(N, H, W, C)", False: "(N, C, H, W)"}
+    counts = f"{int(swapped.sum())} of {len(x)} right so, {int(hits.sum())} as {axes[not last]}"
+    return other, f"it gets {axes[last]}: {counts}"
+
+
+def _clearly_better(hits: Tensor, than: Tensor, comparisons: int, chance: float) -> bool:
+    """Whether (N,) bool `hits` are more than the other's on the same samples, beyond chance and clearly above it.
+
+    p alone would also prefer a little above chance to less than chance, as with labels in another order.
+    """
+    right, n = int(hits.sum()), len(hits)
+    p = mcnemar_exact(int((than & ~hits).sum()), int((hits & ~than).sum()))
+    good = wilson(right, n)[0] > chance + CLEARLY_ABOVE_CHANCE * (1 - chance)
+    return right > int(than.sum()) and p < ALPHA / comparisons and good
+
+
 def _alternatives(target: Target) -> list[tuple[str, InputTransform]]:
     """Other ways to prepare the pixels, each with its flag."""
-    base = InputTransform(channels_last=target.transform.channels_last)
-    found = [(f"--range {low:g},{high:g}", replace(base, low=low, high=high)) for low, high in RANGES]
-    for mean, std in NORMALISATIONS.get(target.input_shape[0], ()):
-        flag = f"--mean {','.join(map(str, mean))} --std {','.join(map(str, std))}"
-        found.append((flag, replace(base, mean=mean, std=std)))
+    as_given, channels = target.transform.channels_last, target.input_shape[0]
+    found = []
+    # in the other layout too: preflight finds that one by itself once the flag is right
+    for last in (as_given,) if channels == 1 else (as_given, not as_given):
+        base = InputTransform(channels_last=last)
+        found += [(f"--range {low:g},{high:g}", replace(base, low=low, high=high)) for low, high in RANGES]
+        for mean, std in NORMALISATIONS.get(channels, ()):
+            flag = f"--mean {','.join(map(str, mean))} --std {','.join(map(str, std))}"
+            found.append((flag, replace(base, mean=mean, std=std)))
     return [(flag, transform) for flag, transform in found if transform != target.transform]
 
 

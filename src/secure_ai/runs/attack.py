@@ -31,9 +31,7 @@ from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.access import plans_for, read_request
 from secure_ai.red.evasion.catalogue import check_cost
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
-from secure_ai.red.evasion.diagnosis.diagnose import diagnose
-from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
-from secure_ai.red.evasion.diagnosis.probe import drawn
+from secure_ai.red.evasion.diagnosis.diagnose import diagnose, diagnose_survivors
 from secure_ai.red.evasion.harness import run_suite
 from secure_ai.red.evasion.health import GradientHealth, gradient_health
 from secure_ai.red.evasion.suite import SuiteResult
@@ -313,15 +311,13 @@ def probes(
     return diagnose(target, dataset.images, dataset.labels, budget, seed, attacks=plans, robust=robust)
 
 
-def pgd_probe(
+def survivor_probes(
     target: Target, dataset: Dataset, budget: PerturbationBudget, seed: int, robust: np.ndarray
 ) -> tuple[Check, ...]:
-    """`pgd-falls-short` alone, for another budget than that of `probes`; none without gradients."""
+    """What `probes` asks about the images that a suite left, for another budget; none without gradients."""
     if target.access != "gradients":
         return ()
-    images, labels = dataset.images, dataset.labels
-    with target.attacked(), torch.random.fork_rng(devices=[]):
-        return (pgd_falls_short(drawn(target, images, labels, budget, seed), images, labels, robust),)
+    return diagnose_survivors(target, dataset.images, dataset.labels, budget, seed, robust=robust)
 
 
 def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:

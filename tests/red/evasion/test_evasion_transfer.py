@@ -214,6 +214,19 @@ def test_a_surrogate_without_gradients_is_refused(
         suite(case.target, case, "transfer", 0.1, surrogate)
 
 
+@pytest.mark.parametrize(
+    ("own", "outcome"), [("noise", CheckOutcome.FAIL), ("square:query_budget=5", CheckOutcome.PASS)]
+)
+def test_noise_beside_foreign_examples_makes_the_number_no_less_foreign(
+    linear_case: Callable[..., Any], copy_of: Callable[..., Target], own: str, outcome: CheckOutcome
+) -> None:
+    case = linear_case("linf", 0.05)
+    plans = (*bind_borrowed(parse_attacks("transfer:steps=5", "linf"), network=copy_of(case)), *parse_attacks(own))
+    result = run_suite(case.target, case.x, case.y, budget=PerturbationBudget("linf", 0.1), attacks=plans, seed=1)
+    found = next(check for check in judge_suite(result).checks if check.id == "made-for-another-network")
+    assert found.outcome is outcome
+
+
 @pytest.mark.parametrize("foreign_first", [True, False])
 def test_of_several_origins_a_foreign_one_decides(
     linear_case: Callable[..., Any], copy_of: Callable[..., Target], foreign_first: bool

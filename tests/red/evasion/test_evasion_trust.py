@@ -108,7 +108,7 @@ def test_every_least_effort_is_asked_for(cnn_case: Callable[..., Any], table: st
         values[setting] *= share
         weak = ":".join([name, *(f"{key}={value if key == 'p_init' else int(value)}" for key, value in values.items())])
         near = f",{name}:margin_left=0.25" if table == "EVERY_SAMPLE_LEFT" else ""
-        text = f"{weak},{','.join(others)}{near}"
+        text = f"{','.join(others)},{weak}{near}"
         assert wanting(judge_suite(left_standing(result, text), gradients=GOOD)) == missing
 
 
@@ -153,6 +153,27 @@ def test_with_few_classes_all_the_others_are_targets_enough(
 ) -> None:
     result = left_standing(run(cnn_case(20)), "apgd-ce,apgd-t:targets=1,square", num_classes=num_classes)
     assert wanting(judge_suite(result, gradients=GOOD)) == ([] if enough else [KINDS[1]])
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("square,apgd-ce,apgd-t", KINDS[2:]),  # what it breaks is compared with nothing
+        ("square,apgd-ce,apgd-t,square:query_budget=100", KINDS[2:]),
+        ("apgd-ce:margin_left=0.5,square,apgd-ce,apgd-t", KINDS[2:]),
+        ("apgd-ce,square,apgd-t", ()),
+        ("apgd-t,square,apgd-ce", ()),
+        ("square", KINDS[:2]),
+        ("square:query_budget=100,apgd-ce,apgd-t,square", ()),
+    ],
+)
+def test_an_attack_by_queries_counts_after_an_ascent(
+    cnn_case: Callable[..., Any], text: str, missing: tuple[str, ...]
+) -> None:
+    result = left_standing(run(cnn_case(20)), text)
+    assert wanting(judge_suite(result, gradients=GOOD)) == list(missing)
+    together = replace(result, independent=True, attempted=np.ones_like(result.attempted))
+    assert wanting(judge_suite(together, gradients=GOOD)) == [kind for kind in missing if kind != KINDS[2]]
 
 
 def test_a_suite_that_aims_at_one_class_is_not_enough(cnn_case: Callable[..., Any]) -> None:

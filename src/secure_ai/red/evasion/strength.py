@@ -48,6 +48,8 @@ NEAR_SAMPLES_L1: Mapping[str, Least] = {
 def strength_check(result: SuiteResult) -> Check:
     """`suite-strength`: fails where a kind of attack is missing, too weak, or was kept from samples still standing.
 
+    An attack by queries before all ascents does not count: nobody would see that it breaks what gradients do not.
+
     So does a suite with a target class: another class may be nearer.
     """
     wanting = [kind for kind in KINDS if not _everywhere(result, kind) or not _near(result, kind)]
@@ -64,7 +66,9 @@ def strength_check(result: SuiteResult) -> Check:
 def _everywhere(result: SuiteResult, kind: str) -> bool:
     """Whether an attack of the kind was tried on every sample that none before it had broken."""
     return any(
-        _is_one(plan, kind, EVERY_SAMPLE_LEFT, result.num_classes) and _tried_on_all_left(result, number)
+        _is_one(plan, kind, EVERY_SAMPLE_LEFT, result.num_classes)
+        and _tried_on_all_left(result, number)
+        and (kind != QUERIES or _can_tell(result, number))
         for number, plan in enumerate(result.plans)
     )
 
@@ -78,14 +82,29 @@ def _near(result: SuiteResult, kind: str) -> bool:
     for number, plan in enumerate(result.plans):
         if not _is_one(plan, kind, least, classes):
             continue
-        before = result.plans[:number]
-        ascended = all(
-            any(other.margin_left is None and _is_one(other, needed, EVERY_SAMPLE_LEFT, classes) for other in before)
-            for needed in (ASCENT, TARGETED)
-        )
-        if plan.margin_left is None or result.independent or (plan.margin_left >= NEAR and ascended):
+        if plan.margin_left is None:
+            enough = kind != QUERIES or _can_tell(result, number)
+        else:
+            ascended = all(any(n < number for n in _ascents(result, needed)) for needed in (ASCENT, TARGETED))
+            enough = result.independent or (plan.margin_left >= NEAR and ascended)
+        if enough:
             return True
     return False
+
+
+def _can_tell(result: SuiteResult, number: int) -> bool:
+    """Whether one sees that an attack by queries breaks what gradients do not: ascents, if any, began before it."""
+    ascents = _ascents(result, ASCENT) + _ascents(result, TARGETED)
+    return result.independent or not ascents or min(ascents) < number
+
+
+def _ascents(result: SuiteResult, kind: str) -> list[int]:
+    """The places in the suite of attacks of the kind that were there for every sample."""
+    return [
+        number
+        for number, plan in enumerate(result.plans)
+        if plan.margin_left is None and _is_one(plan, kind, EVERY_SAMPLE_LEFT, result.num_classes)
+    ]
 
 
 def _is_one(plan: AttackPlan, kind: str, table: Mapping[str, Least], num_classes: int) -> bool:

@@ -97,7 +97,7 @@ def _made_for(result: SuiteResult) -> str:
     Where several networks' examples were borrowed, one that is not the attacked one decides; empty where unknown.
     """
     own = result.model_digest
-    if any(plan.entry.knowledge != "transfer" for plan in result.plans):
+    if any(plan.entry.knowledge not in ("transfer", "none") for plan in result.plans):  # noise looks at no network
         return own
     origins = {str(plan.settings.get("made_for") or plan.settings.get("surrogate") or "") for plan in result.plans}
     return max(origins - {own[:DIGEST_CHARACTERS]}, default=own)

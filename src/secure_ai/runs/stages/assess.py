@@ -13,17 +13,16 @@ from secure_ai.core.errors import DigestMismatchError
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import CURVE_STAGE, rate
 from secure_ai.core.statistics import mcnemar_exact
-from secure_ai.core.trust import Check, CheckOutcome, check
+from secure_ai.core.trust import Check, CheckOutcome, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.access import Access
 from secure_ai.models.evaluate import evaluate
-from secure_ai.models.preflight import Preflight, same_answers
+from secure_ai.models.preflight import ONLY_FOR_ATTACKS, Preflight, same_answers
 from secure_ai.models.store import LoadedModel
 from secure_ai.models.target import Target
 from secure_ai.red.evasion.access import plans_for
-from secure_ai.red.evasion.diagnosis.plain_pgd import ID as PGD_FALLS_SHORT
 from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.runs.attack import data_checks, examine, health_where_seen, pgd_probe, probes, target_for
+from secure_ai.runs.attack import data_checks, examine, health_where_seen, probes, survivor_probes, target_for
 from secure_ai.runs.jsons import json_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stage import Outputs, Work
@@ -97,10 +96,11 @@ def attack_subject(work: Work) -> Outputs:
     plans = plans_for(attacks, budget.norm, target.access)
     result = whole_suite(target, dataset, budget, attacks, seed, work.progress, surrogate=surrogate, keep_examples=True)
     collected = Collected(stage="assess/attack", model=SUBJECT)
-    collected.rate("clean", "clean_accuracy", result.clean_accuracy, f"{dataset.note or 'all images'}, unmodified")
+    more = [*checked.checks, *data_checks(dataset), same_answers(checked)]
+    protocol = f"{dataset.note or 'all images'}, unmodified"
+    collected.rate("clean", "clean_accuracy", result.clean_accuracy, protocol, trust=_judge_clean(result, more))
     names = ", ".join(plan.name for plan in plans)
     gradients = health_where_seen(target, dataset)
-    more = [*checked.checks, *data_checks(dataset), same_answers(checked)]
     more += probes(target, dataset, budget, seed, plans, result.robust)
     add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more, dataset=dataset)
     galleries, arrays = _galleries(result, target, dataset)
@@ -113,6 +113,12 @@ def attack_subject(work: Work) -> Outputs:
         "galleries": galleries,
     }
     return {"result.json": json_bytes(content), "gallery.npz": npz_bytes(arrays)}
+
+
+def _judge_clean(result: SuiteResult, more: Sequence[Check]) -> Trust:
+    """The verdict on the accuracy without an attack: preflight's checks and the data's but for those of attacks."""
+    asked = [made for made in more if made.id not in ONLY_FOR_ATTACKS]
+    return judge([sample_size_check(len(result.eligible)), *asked], breaking=frozenset())
 
 
 def _model_json(identifier: str, loaded: LoadedModel, checked: Preflight) -> dict[str, Any]:
@@ -171,7 +177,8 @@ def security_curve(work: Work) -> Outputs:
 
     An example within eps is within any larger eps: a sample broken at one eps counts as broken at all larger ones, so
     the curve cannot rise. How often the suite itself failed to find what it had found before is a check of its own.
-    The probes are made once, at the recipe's eps, and count for every point; PGD is compared with the suite at each.
+    The probes are made once, at the recipe's eps, and count for every point; those that ask about the images that are
+    left, and whether the network still answers as it did, are made at each.
     """
     dataset = _sample(work)
     budget = _budget(work, dataset)
@@ -182,8 +189,7 @@ def security_curve(work: Work) -> Outputs:
     collected = Collected(stage=CURVE_STAGE, model=SUBJECT)
     gradients = health_where_seen(target, dataset)
     plans = plans_for(attacks, budget.norm, target.access)
-    shared = [made for made in probes(target, dataset, budget, seed, plans) if made.id != PGD_FALLS_SHORT]
-    more = [*checked.checks, *data_checks(dataset), *shared]
+    more = [*checked.checks, *data_checks(dataset), *probes(target, dataset, budget, seed, plans)]
     points: list[dict[str, Any]] = []
     grid = curve_grid(budget, work.settings["curve"], target.dimensions)
     robust = np.ones(len(dataset), dtype=bool)
@@ -194,7 +200,7 @@ def security_curve(work: Work) -> Outputs:
             law = monotone_check(robust, result.robust)
             robust = robust & result.robust
             protocol = f"worst case over {attacks} at eps {eps:g} and at every smaller eps of the grid"
-            own = [law, *pgd_probe(target, dataset, here, seed, robust)]
+            own = [law, same_answers(checked), *survivor_probes(target, dataset, here, seed, robust)]
             add_suite(
                 collected, f"curve/{eps:g}", result, protocol, gradients, [*more, *own], dataset=dataset, robust=robust
             )

@@ -44,6 +44,9 @@ IDS = [
 ]
 
 
+OF_SURVIVORS = IDS[-4:-1]
+
+
 def checks_of(target: Target, x: Tensor, y: Tensor, budget: PerturbationBudget = LINF, **more: Any) -> dict[str, Check]:
     more = {"attacks": parse_attacks("apgd-ce:steps=20"), **more}
     return {check.id: check for check in diagnose(target, x, y, budget, 0, **more)}
@@ -77,10 +80,10 @@ def test_an_honest_network_passes_every_check_that_can_run(cnn_case: Callable[..
     case = cnn_case(100)
     eps = {"linf": 0.02, "l2": 0.1, "l1": 0.8}[norm]
     found = checks_of(case.target, case.x, case.y, PerturbationBudget(norm, eps))
-    assert list(found) == IDS
+    assert list(found) == [name for name in IDS if name not in OF_SURVIVORS]
     assert fails(found) == set()
     not_run = {name for name, check in found.items() if check.outcome is CheckOutcome.NOT_RUN}
-    assert not_run == {"pgd-falls-short", "longer-attack", "transfer-beats-suite", "binarisation"}
+    assert not_run == {"binarisation"}
 
 
 @pytest.mark.parametrize("budget", [PerturbationBudget("l0", 3), PerturbationBudget("linf", 0.0)])

@@ -25,7 +25,8 @@ OTHERS = {
 def test_every_check_is_explained_and_no_other(cnn_case: Callable[..., Any]) -> None:
     case, budget, plans = cnn_case(12), PerturbationBudget("linf", 0.05), parse_attacks("fgsm")
     result = run_suite(case.target, case.x, case.y, budget=budget, attacks=plans, seed=0)
-    trust = judge_suite(result, more=diagnose(case.target, case.x, case.y, budget, 0, attacks=plans))
+    probed = diagnose(case.target, case.x, case.y, budget, 0, attacks=plans, robust=result.robust)
+    trust = judge_suite(result, more=probed)
     explained = set(re.findall(r"^\| `([a-z-]+)` \|", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE))
     verdicts = {"reliable", "doubtful", "broken"}
     assert explained - verdicts == {check.id for check in trust.checks} | OTHERS

@@ -30,9 +30,7 @@ STEPS = 20
 SHORTEST_SIDE = 8  # of images that the convolutions fit
 
 
-def distilled_transfer(
-    probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray | None
-) -> Check:
+def distilled_transfer(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray) -> Check:
     """Fails when examples made on an imitation break images that the suite did not.
 
     Black-box attacks beat white-box ones only where gradients mislead (1802.00420, section 3.1; 1902.06705, section
@@ -42,7 +40,7 @@ def distilled_transfer(
     Args:
         robust: (N,) bool: what the suite counts as robust among all of `x`.
     """
-    if robust is None or probe.budget.norm == "l0" or probe.budget.eps == 0:
+    if probe.budget.norm == "l0" or probe.budget.eps == 0:
         return check(ID, None, f"no survivors of a suite to attack at {probe.budget}")
     if not robust.any():
         return check(ID, True, "the suite left no image to attack")

@@ -18,7 +18,7 @@ STEPS = 100
 LOSSES = (margin, cross_entropy, dlr)  # one restart each
 
 
-def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray | None) -> Check:
+def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray) -> Check:
     """Fails when a fresh PGD of STEPS steps from three random starts breaks images that the suite did not.
 
     Short against long, and several restarts (Carlini et al. 2019, 1902.06705, sections 4.3 and 5.4), asked of the
@@ -28,7 +28,7 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
         robust: (N,) bool: what the suite counts as robust among all of `x`.
     """
     identifier = "longer-attack"
-    if robust is None or probe.budget.norm == "l0" or probe.budget.eps == 0:
+    if probe.budget.norm == "l0" or probe.budget.eps == 0:
         return check(identifier, None, f"no survivors of a suite to attack at {probe.budget}")
     if not robust.any():
         return check(identifier, True, "the suite left no image to attack")

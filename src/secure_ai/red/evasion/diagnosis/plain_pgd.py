@@ -18,7 +18,7 @@ STEPS = 40
 MOST_MISSED = 0.15  # of all images, chosen on training images of MNIST, linf: docs/trust.md, "The zoo"
 
 
-def pgd_falls_short(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray | None) -> Check:
+def pgd_falls_short(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray) -> Check:
     """Fails when PGD-40 of one start leaves over 15 points more than the suite, and as much is left to lose.
 
     Against a network with honest gradients PGD of enough steps comes near the strongest attacks known (Madry et al.,
@@ -32,7 +32,7 @@ def pgd_falls_short(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor
         y: (N,) true labels.
         robust: (N,) bool: what the suite counts as robust among all of `x`.
     """
-    if robust is None or probe.budget.norm not in ("linf", "l2") or probe.budget.eps == 0:
+    if probe.budget.norm not in ("linf", "l2") or probe.budget.eps == 0:
         return check(ID, None, f"no outcome of a suite to compare PGD with at {probe.budget}")
     left = float(np.mean(robust))
     images, labels = drawn_among(probe, x, y, ~robust, SAMPLES)
