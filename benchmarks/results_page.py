@@ -303,6 +303,7 @@ ABOUT_ADAPTIVE = {
     "distillation-scaled and transfer-scored, which are flagged whatever the suite finds, and the two that train many "
     "networks, `fgsm-rs-overfitted` and `fgsm-rs-masked`, for which ODI-PGD is in the suite: of these zoo D says "
     "nothing.",
+    "E": _ADAPTIVE.format("ODI-PGD with 100, ", "`fgsm-rs-masked`, `fgsm-rs-overfitted` and `label-leaking`"),
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
 
@@ -590,6 +591,7 @@ SECTIONS = {
     "zoo_b": [zoo],
     "zoo_c": [zoo],
     "zoo_d": [zoo],
+    "zoo_e": [zoo],
     "pipeline": [pipeline],
 }
 

@@ -57,6 +57,14 @@ def test_train_and_test_folders(tmp_path: Path) -> None:
     assert (train.name, test.name) == (f"{tmp_path.name}:train", f"{tmp_path.name}:test")
 
 
+def test_a_split_without_one_of_the_classes_numbers_the_others_alike(tmp_path: Path) -> None:
+    write(tmp_path / "train", a=[png(grey(0))], b=[png(grey(1))], d=[png(grey(2))])
+    write(tmp_path / "test", a=[png(grey(3))], c=[png(grey(4))], d=[png(grey(5))])
+    train, test = load_folder(tmp_path, split="train"), load_folder(tmp_path, split="test")
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 3], [0, 2, 3])
+    assert (train.classes, test.classes) == (4, 4)
+
+
 def test_a_missing_split_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "train", a=[png(grey(0))])
     assert len(load_folder(tmp_path, split="train")) == 1

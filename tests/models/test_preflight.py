@@ -1,6 +1,8 @@
+import random
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -224,12 +226,12 @@ def test_of_two_layouts_that_a_network_takes_it_gets_the_one_it_is_right_on(acce
     assert failed(found) == []
     assert found.target.transform.channels_last
     assert found.fixes == (f"input layout: {evidence(found, 'input-layout')}",)
-    assert evidence(found, "input-layout").startswith("it gets (N, H, W, C): 64 of 64 right so, ")
+    assert evidence(found, "input-layout").startswith("it gets (N, H, W, C): 80 of 80 right so, ")
     x, y = images_and_labels(3)
     assert bool((found.target.predict(x) == y).all())
     back = examine(Dense(NCHW), 3, access=access, transform=InputTransform(channels_last=True))
     assert not back.target.transform.channels_last
-    assert evidence(back, "input-layout").startswith("it gets (N, C, H, W): 64 of 64")
+    assert evidence(back, "input-layout").startswith("it gets (N, C, H, W): 80 of 80")
 
 
 def test_a_network_that_is_right_on_the_usual_layout_or_on_none_keeps_it() -> None:
@@ -245,7 +247,7 @@ def test_another_range_in_another_layout_is_told_and_then_both_are_right() -> No
 
     found = examine(network(), 3)
     assert "input-range" in failed(found)
-    assert "64 with --range 1,0" in evidence(found, "input-range")
+    assert "80 with --range 1,0" in evidence(found, "input-range")
     told = examine(network(), 3, transform=InputTransform(low=1.0, high=0.0))
     assert failed(told) == []
     assert told.target.transform == InputTransform(low=1.0, high=0.0, channels_last=True)
@@ -319,6 +321,37 @@ def test_randomness_is_found() -> None:
     assert next(c for c in found.checks if c.id == "batch-independent").outcome is CheckOutcome.NOT_RUN
 
 
+def masked(z: Tensor) -> Tensor:
+    """One more class, that is never used and has a score beside which all the others are nothing."""
+    return torch.cat((z, torch.full((len(z), 1), -1e9)), dim=1)
+
+
+@pytest.mark.parametrize(
+    ("after", "check"),
+    [
+        (lambda z: masked(functional.dropout(z, 0.1)), "deterministic"),
+        (lambda z: masked((z - z.mean(dim=0)) / z.std(dim=0)), "batch-independent"),
+    ],
+)
+def test_a_masked_class_hides_neither_randomness_nor_batch_statistics(
+    after: Callable[[Tensor], Tensor], check: str
+) -> None:
+    assert failed(examine(Changed(after=masked).eval())) == []
+    assert check in failed(examine(Changed(after=after).eval()))
+
+
+def rarely(draw: Callable[[], float]) -> Callable[[Tensor], Tensor]:
+    return lambda x: x if draw() > 1e-9 else 1 - x
+
+
+@pytest.mark.parametrize("draw", [lambda: float(torch.rand(())), np.random.rand, random.random])
+def test_what_is_random_once_in_many_calls_is_random(draw: Callable[[], float]) -> None:
+    found = examine(Changed(before=rarely(draw)).eval())
+    assert failed(found) == ["deterministic"]
+    assert evidence(found, "deterministic").endswith("a call draws random numbers, of torch, numpy or Python")
+    assert not found.target.deterministic
+
+
 def test_the_same_generator_gives_the_same_findings() -> None:
     first, second = (examine(Changed(before=functional.dropout).eval()) for _ in range(2))
     assert first.checks == second.checks
@@ -371,6 +404,53 @@ def test_another_preprocessing_is_suggested(before: Callable[[Tensor], Tensor], 
     assert flag in evidence(found, "input-range")
 
 
+def test_a_preprocessing_that_costs_some_of_the_images_is_seen_on_all_of_them() -> None:
+    """Fed as they are, 7 of 8 images are right, the others with `--range 0,255` only: 64 images do not tell it."""
+    x, y = images_and_labels()
+    x, y = x.repeat(12, 1, 1, 1), y.repeat(12)
+    dark = torch.arange(len(y)) % 8 == 0
+    images = torch.where(dark[:, None, None, None], 0.05 * x, x)
+
+    class Bright(Rows):
+        def forward(self, pixels: Tensor) -> Tensor:
+            bright = pixels.amax(dim=(1, 2, 3)) > 0.5
+            return torch.where(bright[:, None], super().forward(pixels), -super().forward(pixels))
+
+    found = preflight(target_of(Bright().eval()), images, y, generator=torch.Generator())
+    assert failed(found) == ["input-range"]
+    assert "840 of 960 right as given, 960 with --range 0,255" in evidence(found, "input-range")
+    few = preflight(target_of(Bright().eval()), images[:64], y[:64], generator=torch.Generator())
+    assert failed(few) == []
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_channels_in_reverse_order_are_told(last: bool) -> None:
+    x, y = images_and_labels(3)
+    x[:, 1:] = 0.5
+
+    def red_last(pixels: Tensor) -> Tensor:
+        pixels = pixels.permute(0, 3, 1, 2) if last else pixels
+        return pixels[:, 2:].expand(-1, 3, -1, -1)
+
+    settings = {"transform": InputTransform(channels_last=last)}
+    network = Changed(before=red_last, channels=3).eval()
+    found = preflight(target_of(network, 3, **settings), x, y, generator=torch.Generator())
+    assert "input-range" in failed(found)
+    assert "80 with the channels in reverse order (BGR" in evidence(found, "input-range")
+    right = preflight(target_of(network, 3, **settings), x.flip(1), y, generator=torch.Generator())
+    assert failed(right) == []
+
+
+@pytest.mark.parametrize(("always", "failing"), [(True, ["clean-accuracy"]), (False, [])])
+def test_to_answer_the_commonest_class_is_no_skill(always: bool, failing: list[str]) -> None:
+    x, y = images_and_labels()
+    common = torch.cat((torch.zeros(64, dtype=torch.int64), y[:16]))
+    x = x[[int((y == label).nonzero()[0]) for label in common]]
+    network = Changed(after=lambda z: z * 1e-3 + torch.eye(CLASSES)[0]) if always else Rows()
+    found = preflight(target_of(network.eval()), x, common, generator=torch.Generator())
+    assert failed(found) == failing
+
+
 def test_the_right_preprocessing_is_accepted() -> None:
     found = examine(Changed(before=lambda x: 1 - x), transform=InputTransform(low=1.0, high=0.0))
     assert failed(found) == []
@@ -379,7 +459,7 @@ def test_the_right_preprocessing_is_accepted() -> None:
 def test_labels_in_another_order_are_found_but_no_flag_is_suggested() -> None:
     found = examine(Changed(after=lambda z: z.roll(1, dims=1)))
     assert failed(found) == ["clean-accuracy"]
-    assert evidence(found, "clean-accuracy").startswith("0 of 64 right; chance is 20%")
+    assert evidence(found, "clean-accuracy").startswith("0 of 80 right; chance, or always the commonest label, is 20%")
 
 
 def test_few_samples_decide_nothing_about_accuracy() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import FileBytes
 from secure_ai.models.target import Target
+from secure_ai.runs.attack import examine
 from secure_ai.runs.stages.assess import monotone_check
 from secure_ai.runs.stages.distances import minimum_distances
 from secure_ai.runs.stages.gallery import spread_over_classes
@@ -89,11 +91,17 @@ def test_the_matrix_is_the_same_again_and_brings_its_pictures(images: Dataset) -
 def test_the_median_distance_is_the_known_one(images: Dataset, norm: str) -> None:
     expected = {"linf": OPTIMUM, "l2": OPTIMUM * 32**0.5}[norm]
     network = target(Half(UPPER), "a")
-    found = minimum_distances(network, images, norm, 60, 1, lambda done, total: None)  # type: ignore[arg-type]
+    checked = examine(network, images, 1)
+    found = minimum_distances(checked, images, norm, 60, 1, lambda done, total: None)  # type: ignore[arg-type]
     assert found["median"] == pytest.approx(expected, rel=0.05)
     assert expected <= found["ci_low"] * 1.0001 <= found["median"] * 1.0001
     assert found["found"]["successes"] == N
     assert found["infinite"] == ""
+    assert failed(found) == {"sample-size", "suite-strength", "distinct-images"}
+
+
+def failed(found: dict[str, Any]) -> set[str]:
+    return {made["id"] for made in found["trust"]["checks"] if made["outcome"] == "fail"}
 
 
 class Fixed(nn.Module):
@@ -105,7 +113,9 @@ class Fixed(nn.Module):
 
 def test_a_failure_is_infinite_and_a_clean_error_is_zero(images: Dataset) -> None:
     """The network always answers 1: half of the images are wrong as they are, the others cannot be broken."""
-    found = minimum_distances(target(Fixed(), "f"), images, "linf", 5, 1, lambda done, total: None)
+    found = minimum_distances(examine(target(Fixed(), "f"), images, 1), images, "linf", 5, 1, lambda done, total: None)
+    assert found["trust"]["verdict"] == "doubtful"
+    assert {"unbounded-distance", "zero-gradients", "attempts-moved", "clean-accuracy"} <= failed(found)
     assert found["clean_errors"] == N // 2
     assert found["found"]["successes"] == N // 2
     assert found["median"] is None

@@ -29,8 +29,9 @@ SPLITS = ("train", "test")
 def load_folder(folder: Path, *, split: str = "test", events: EventSink = ignore_event) -> Dataset:
     """The images below `folder`: FOLDER/CLASS/IMAGE, or FOLDER/train/CLASS/IMAGE and FOLDER/test/CLASS/IMAGE.
 
-    Classes are numbered in the order of their names (by code point), images stand in that order too. Names that begin
-    with a dot are skipped. Links are refused. How stored modes become pixels: `image_file.CONVERSIONS`.
+    Classes are numbered in the order of their names (by code point), those of both splits together, so that a split
+    which lacks a class numbers the others alike; images stand in that order too. Names that begin with a dot are
+    skipped. Links are refused. How stored modes become pixels: `image_file.CONVERSIONS`.
 
     Args:
         split: which sub-folder, where `folder` holds only `train` and `test`; without meaning otherwise.
@@ -53,10 +54,13 @@ def load_folder(folder: Path, *, split: str = "test", events: EventSink = ignore
     if folders and set(folders) <= set(SPLITS) and any(list_entries(folder / inner)[0] for inner in folders):
         if split not in folders:
             raise FileMissingError("this folder has no such split", where=name, expected=split, got=folders)
+        every = sorted({inner for side in folders for inner in list_entries(folder / side)[0]})
         folder, name = folder / split, f"{name}:{split}"
+    else:
+        every = list_entries(folder)[0]
     classes = _class_files(folder)
-    images, labels = _decode_all(folder, classes, events)
-    return Dataset(images, labels, name, len(classes))
+    images, labels = _decode_all(folder, classes, every, events)
+    return Dataset(images, labels, name, len(every))
 
 
 def list_entries(folder: Path) -> tuple[list[str], list[str]]:
@@ -99,9 +103,10 @@ def _class_files(folder: Path) -> dict[str, list[str]]:
 
 
 def _decode_all(
-    folder: Path, classes: dict[str, list[str]], events: EventSink
+    folder: Path, classes: dict[str, list[str]], every: list[str], events: EventSink
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.int64]]]:
-    paths = [(label, f"{name}/{file}") for label, name in enumerate(classes) for file in classes[name]]
+    number = {name: label for label, name in enumerate(every)}
+    paths = [(number[name], f"{name}/{file}") for name in classes for file in classes[name]]
     first = _decode_one(folder, paths[0][1])
     if first.pixels.size * len(paths) > MAX_DATA_BYTES:
         raise SizeLimitError("too much data", where=folder.name, expected=f"<= {MAX_DATA_BYTES} bytes of pixels")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,9 +18,10 @@ from torch.nn import functional
 from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import Check, check
-from secure_ai.models.preprocessing import judge_preprocessing, other_layout_is_right
+from secure_ai.models.preprocessing import Samples, judge_preprocessing, other_layout_is_right
 from secure_ai.models.probe import SAME, Preflight, difference, guarded, rebuilt, scores
 from secure_ai.models.target import Target
+from secure_ai.models.watch import random_states
 from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 
 MAX_SAMPLES = 64
@@ -37,7 +39,7 @@ def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torc
     """Call the network on a few real samples and judge what it answers.
 
     Args:
-        images: (N, C, H, W) float32 in [0, 1]; at most 64 of them are used.
+        images: (N, C, H, W) float32 in [0, 1]; whether they are prepared rightly is asked of all, the rest of 64.
         labels: (N,) int64 true labels.
         generator: chooses the samples, and seeds what the network itself draws.
 
@@ -51,14 +53,20 @@ def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torc
     seed = int(torch.randint(2**62, (1,), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _examined(target, images[chosen], labels[chosen])
+        return _examined(target, (images[chosen], labels[chosen]), (images, labels))
 
 
-def _examined(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _examined(target: Target, few: Samples, many: Samples) -> Preflight:
     checks: list[Check] = []
     fixes: list[str] = []
-    for step in (_layout, _evaluation_mode, _determinism, _batches, _logits, _gradients, judge_preprocessing):
-        found = step(target, x, y)
+    x = few[0]
+    steps: tuple[Callable[[Target], Preflight], ...] = (
+        lambda t: _layout(t, few, many),
+        *(partial(step, x=x, y=few[1]) for step in (_evaluation_mode, _determinism, _batches, _logits, _gradients)),
+        lambda t: judge_preprocessing(t, few, many),
+    )
+    for step in steps:
+        found = step(target)
         target = found.target
         checks += found.checks
         fixes += found.fixes
@@ -74,12 +82,13 @@ def same_answers(found: Preflight) -> Check:
     if found.images is None or found.answers is None or not found.target.deterministic:
         return check(identifier, None, "needs a deterministic target")
     apart = difference(found.answers, scores(found.target, found.images))
-    evidence = f"asked again after the attacks, {len(found.images)} images' scores differ by {apart:.1e} of the largest"
+    evidence = f"asked again after the attacks, {len(found.images)} images' scores differ by {apart:.1e} of their size"
     return check(identifier, apart <= SAME, evidence)
 
 
-def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _layout(target: Target, few: Samples, many: Samples) -> Preflight:
     """A layout of the images that the network accepts, the right one where it accepts both; the number of classes."""
+    x, y = few
     nhwc = replace(target.transform, channels_last=True)
     layouts: tuple[tuple[str, Callable[[], Target]], ...] = (
         ("", lambda: target),
@@ -102,7 +111,7 @@ def _layout(target: Target, x: Tensor, y: Tensor) -> Preflight:
             evidence = f"{len(x)} images answered with a label each"
         found = rebuilt(candidate, num_classes=classes)
         told = fix or "(N, C, H, W) in any memory layout"
-        if (better := other_layout_is_right(found, x, y)) is not None:
+        if (better := other_layout_is_right(found, few, many)) is not None:
             found, told = better
         fixes = (f"input layout: {told}",) if fix or better else ()
         return Preflight(found, (check("output", True, evidence), check("input-layout", True, told)), fixes)
@@ -150,12 +159,21 @@ def _evaluation_mode(target: Target, x: Tensor, y: Tensor) -> Preflight:
 def _determinism(target: Target, x: Tensor, y: Tensor) -> Preflight:
     # both calls in one go: random states are put back after each look at the network
     apart = guarded(target, lambda t: difference(t.logits(x).detach(), t.logits(x).detach()))
-    evidence = f"two calls on the same images differ by {apart:.1e} of the largest score"
+    evidence = f"two calls on the same images differ by {apart:.1e}, relative to their size"
     hint = "" if apart <= SAME else "; the answer is random (dropout or noise in forward?): average attacks over it"
     if seeds := guarded(target, lambda t: _seeds_itself(t, x[:2])):
         hint += "; the network seeds torch's random generator itself, so that its randomness cannot be seen here"
-    random = apart > SAME or seeds
+    elif draws := guarded(target, lambda t: _draws(t, x[:2])):
+        hint += "; a call draws random numbers, of torch, numpy or Python"
+    random = apart > SAME or seeds or draws
     return Preflight(rebuilt(target, deterministic=not random), (check("deterministic", not random, evidence + hint),))
+
+
+def _draws(target: Target, x: Tensor) -> bool:
+    """Whether a call moves a random generator: what is random once in a hundred calls is random, too."""
+    before = (random_states(), torch.default_generator.get_state().tolist())
+    target.logits(x)
+    return before != (random_states(), torch.default_generator.get_state().tolist())
 
 
 def _seeds_itself(target: Target, x: Tensor) -> bool:
@@ -174,9 +192,7 @@ def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
     half, answers = len(x) // 2, scores(target, x)
     apart = difference(answers[:half], scores(target, x[:half]))
     moved = difference(answers, scores(target, x.flip(0)).flip(0))
-    evidence = (
-        f"in a batch half the size, scores differ by {apart:.1e} of the largest; in reverse order, by {moved:.1e}"
-    )
+    evidence = f"in a batch half the size, scores differ by {apart:.1e} of their size; in reverse order, by {moved:.1e}"
     apart = max(apart, moved)
     hint = "" if apart <= SAME else "; batch statistics in evaluation mode, or noise drawn by place in the batch?"
     return Preflight(target, (check("batch-independent", apart <= SAME, evidence + hint),))

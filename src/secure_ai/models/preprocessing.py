@@ -1,9 +1,10 @@
-"""Whether pixels reach the network as it was trained on them: accuracy under every common range and normalisation."""
+"""Whether pixels reach the network as it was trained on them: accuracy under every common way to prepare them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+import torch
 from torch import Tensor
 
 from secure_ai.core.errors import TargetError
@@ -11,6 +12,7 @@ from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.core.trust import check
 from secure_ai.models.probe import Preflight, rebuilt, scores
 from secure_ai.models.target import InputTransform, Target
+from secure_ai.models.wrappers import reversed_channels
 
 MIN_SAMPLES = 10
 ALPHA = 0.001
@@ -26,46 +28,64 @@ NORMALISATIONS: dict[int, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...
 }
 RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (1.0, 0.0))
 
+Samples = tuple[Tensor, Tensor]
+"""Images (N, C, H, W) and labels (N,)."""
 
-def judge_preprocessing(target: Target, x: Tensor, y: Tensor) -> Preflight:
-    """Two checks: no other preprocessing does clearly better (paired, McNemar), and accuracy is above chance."""
-    n = len(x)
+
+def judge_preprocessing(target: Target, few: Samples, many: Samples) -> Preflight:
+    """Two checks: no other preprocessing does clearly better (paired, McNemar), and accuracy is above chance.
+
+    Chance is that of the commonest label, at least 1 / K: to answer always the same is no skill.
+
+    Args:
+        few: choose the alternative that is tried on all.
+        many: decide.
+    """
+    n = len(many[1])
     if n < MIN_SAMPLES:
         evidence = f"needs {MIN_SAMPLES} samples, has {n}"
         return Preflight(target, (check("input-range", None, evidence), check("clean-accuracy", None, evidence)))
-    hits = scores(target, x).argmax(dim=1) == y
-    right, chance = int(hits.sum()), 1 / target.num_classes
-    tried = [(flag, _hits(rebuilt(target, transform=transform), x, y)) for flag, transform in _alternatives(target)]
-    flag, best = max(tried, key=lambda pair: int(pair[1].sum()))
-    better = _clearly_better(best, hits, len(tried), chance)
-    told = f"{right} of {n} right as given, {int(best.sum())} with {flag}"
+    hits, chance = _right(target, many), _chance(target, many[1])
+    tried = _alternatives(target)
+    flag, best = max(tried, key=lambda pair: int(_right_if_taken(pair[1], few).sum()))
+    others = _right_if_taken(best, many)
+    better = _clearly_better(others, hits, len(tried), chance)
+    right = int(hits.sum())
+    told = f"{right} of {n} right as given, {int(others.sum())} with {flag}"
     above = wilson(right, n)[0] > chance
-    accuracy = f"{right} of {n} right; chance is {chance:.0%}"
-    hint = "" if above else ": untrained, labels in another order, or other preprocessing"
+    accuracy = f"{right} of {n} right; chance, or always the commonest label, is {chance:.0%}"
+    hint = "" if above else ": untrained, one answer for all, labels in another order, or other preprocessing"
     return Preflight(
         target,
         (
-            check("input-range", not better, f"{told}: pass that flag" if better else told),
+            check("input-range", not better, f"{told}: prepare the images so" if better else told),
             check("clean-accuracy", above, accuracy + hint),
         ),
     )
 
 
-def other_layout_is_right(target: Target, x: Tensor, y: Tensor) -> tuple[Target, str] | None:
+def other_layout_is_right(target: Target, few: Samples, many: Samples) -> tuple[Target, str] | None:
     """The target fed with the axes of the images in the other order, where it is clearly right only so; and what it is.
 
     A network of dense layers, or of as many rows as channels, takes both and says nothing.
     """
-    if len(x) < MIN_SAMPLES or target.input_shape[0] == 1:
+    n = len(many[1])
+    if n < MIN_SAMPLES or target.input_shape[0] == 1:
         return None
     last = not target.transform.channels_last
     other = rebuilt(target, transform=replace(target.transform, channels_last=last))
-    hits, swapped = scores(target, x).argmax(dim=1) == y, _hits(other, x, y)
-    if not _clearly_better(swapped, hits, 1, 1 / target.num_classes):
+    if int(_right_if_taken(other, few).sum()) <= int(_right(target, few).sum()):
+        return None
+    hits, swapped = _right(target, many), _right_if_taken(other, many)
+    if not _clearly_better(swapped, hits, 1, _chance(target, many[1])):
         return None
     axes = {True: "(N, H, W, C)", False: "(N, C, H, W)"}
-    counts = f"{int(swapped.sum())} of {len(x)} right so, {int(hits.sum())} as {axes[not last]}"
+    counts = f"{int(swapped.sum())} of {n} right so, {int(hits.sum())} as {axes[not last]}"
     return other, f"it gets {axes[last]}: {counts}"
+
+
+def _chance(target: Target, y: Tensor) -> float:
+    return max(1 / target.num_classes, int(torch.bincount(y).max()) / len(y))
 
 
 def _clearly_better(hits: Tensor, than: Tensor, comparisons: int, chance: float) -> bool:
@@ -79,8 +99,8 @@ def _clearly_better(hits: Tensor, than: Tensor, comparisons: int, chance: float)
     return right > int(than.sum()) and p < ALPHA / comparisons and good
 
 
-def _alternatives(target: Target) -> list[tuple[str, InputTransform]]:
-    """Other ways to prepare the pixels, each with its flag."""
+def _alternatives(target: Target) -> list[tuple[str, Target]]:
+    """The target with the pixels prepared in other ways, each with its flag."""
     as_given, channels = target.transform.channels_last, target.input_shape[0]
     found = []
     # in the other layout too: preflight finds that one by itself once the flag is right
@@ -90,12 +110,21 @@ def _alternatives(target: Target) -> list[tuple[str, InputTransform]]:
         for mean, std in NORMALISATIONS.get(channels, ()):
             flag = f"--mean {','.join(map(str, mean))} --std {','.join(map(str, std))}"
             found.append((flag, replace(base, mean=mean, std=std)))
-    return [(flag, transform) for flag, transform in found if transform != target.transform]
+    made = [(flag, rebuilt(target, transform=way)) for flag, way in found if way != target.transform]
+    if channels == 3:
+        turned = reversed_channels(target.network, dim=-1 if as_given else 1)
+        made.append(("the channels in reverse order (BGR; in the factory)", rebuilt(target, network=turned)))
+    return made
 
 
-def _hits(target: Target, x: Tensor, y: Tensor) -> Tensor:
-    """Which samples are right (N,) bool; none where the network raises on such pixels."""
+def _right(target: Target, samples: Samples) -> Tensor:
+    """Which samples are right (N,) bool. Raises TargetError."""
+    return scores(target, samples[0]).argmax(dim=1) == samples[1]
+
+
+def _right_if_taken(target: Target, samples: Samples) -> Tensor:
+    """As `_right`; none where the network raises on such pixels."""
     try:
-        return scores(target, x).argmax(dim=1) == y
+        return _right(target, samples)
     except TargetError:
-        return y < 0
+        return samples[1] < 0

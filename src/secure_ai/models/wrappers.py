@@ -63,6 +63,15 @@ class _Contiguous(Wrapped):
         return x.clone(memory_format=torch.contiguous_format)
 
 
+class _ReversedChannels(Wrapped):
+    def __init__(self, network: nn.Module, dim: int) -> None:
+        super().__init__(network)
+        self._dim = dim
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x.flip(self._dim)
+
+
 class _Logits(Wrapped):
     def forward(self, x: Tensor) -> Any:
         with _LastSoftmax() as last:
@@ -97,3 +106,8 @@ def contiguous_input(network: nn.Module) -> nn.Module:
     for parameter in network.parameters():
         parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
     return _Contiguous(network)
+
+
+def reversed_channels(network: nn.Module, *, dim: int) -> nn.Module:
+    """A network that is given images whose channels, along `dim`, are in reverse order: RGB becomes BGR."""
+    return _ReversedChannels(network, dim)

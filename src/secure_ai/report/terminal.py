@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from secure_ai.core.findings import Severity
-from secure_ai.core.trust import MIN_N_FOR_A_CLAIM
-from secure_ai.report.text import budget_text, cell, measurement_text, rate_text, seconds_text, trust_badge
+from secure_ai.core.trust import CheckOutcome
+from secure_ai.report.text import budget_text, cell, measurement_text, rate_text, seconds_text, trust_badge, trust_word
 
 Report = Mapping[str, Any]
 TRANSFER_METRIC = "transfer_accuracy"
@@ -125,18 +125,30 @@ def comparison_table(report: Report) -> Table:
 def distance_table(report: Report) -> Table:
     """Median distances to the nearest example found."""
     rows = [
-        (cell(entry["id"]), cell(entry["norm"]), distance_text(entry), rate_text(entry["found"]), cell(entry["attack"]))
+        (
+            cell(entry["id"]),
+            cell(entry["norm"]),
+            distance_text(entry),
+            rate_text(entry["found"]),
+            cell(entry["attack"]),
+            ", ".join(cell(made["id"]) for made in _failed(entry)) or "-",
+        )
         for entry in report.get("distances", [])
     ]
-    columns = ("id", "norm", "median distance found", "broken at any distance", "attack")
+    columns = ("id", "norm", "median distance found", "broken at any distance", "attack", "failed checks")
     return Table("Distance to the nearest adversarial example found (upper bounds)", columns, tuple(rows))
 
 
+def _failed(entry: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    checks = (entry.get("trust") or {}).get("checks", [])
+    return [made for made in checks if made["outcome"] == CheckOutcome.FAIL]
+
+
 def distance_text(entry: Mapping[str, Any]) -> str:
-    """E.g. `0.0312 [0.0290, 0.0341], n = 200`; `infinite` where a number is."""
+    """E.g. `0.0312 [0.0290, 0.0341], n = 200 (doubtful)`; `infinite` where a number is."""
     median, low, high = ("infinite" if entry[key] is None else f"{entry[key]:.4g}" for key in DISTANCE_KEYS)
-    word = "" if entry["n"] >= MIN_N_FOR_A_CLAIM else " (indicative)"
-    return f"{median} [{low}, {high}], n = {entry['n']:,}{word}"
+    word = trust_word({**entry, "value": entry["found"]})
+    return f"{median} [{low}, {high}], n = {entry['n']:,}" + (f" ({word})" if word else "")
 
 
 def sorted_findings(report: Report) -> list[Mapping[str, Any]]:

@@ -2,52 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import itertools
-import os
-import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.core.events import EventSink
-from secure_ai.files.open import read_file
-from secure_ai.models.artifact import MAX_CODE_BYTES, read_arch, read_artifact
+from secure_ai.models.artifact import read_artifact
 from secure_ai.runs import lazy
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import Recipe
 from secure_ai.runs.stage import Stage
+from secure_ai.runs.user_code import code_key
 
-MAX_FILES = 200
 FAST_SECONDS = 40  # `fast` with the probes on 1,000 images of a robust network of report 1's size
 SLOWER_THAN_FAST = 10  # any other suite; measured of AutoAttack on the PGD-trained network of docs/results.md
-
-
-def _code(arch: str | None, model: str | None) -> str:
-    """The user's code in a stage's key: every `.py` file in the folder of FILE.py and below, but in hidden ones.
-
-    Not reused where that is not all that makes the network: a module, code that makes weights of its own or asks a
-    service (no model file), more files than are looked at.
-    """
-    if arch is None:
-        return ""
-    parsed = read_arch(arch)
-    files = sorted(itertools.islice(_python_files(parsed.folder), MAX_FILES + 1)) if parsed.folder else []
-    if parsed.module or (parsed.code_sha256 and model is None) or len(files) > MAX_FILES:
-        return f"not reused: {time.time_ns()}"
-    digest = hashlib.sha256(parsed.code_sha256.encode())
-    for path in files:
-        name = path.relative_to(parsed.folder).as_posix()
-        digest.update(name.encode() + b"\0" + read_file(path, max_bytes=MAX_CODE_BYTES).sha256.encode())
-    return digest.hexdigest()
-
-
-def _python_files(folder: str) -> Iterator[Path]:
-    """The `.py` files in `folder` and below, hidden folders left out: a `.venv` holds no code of the network's own."""
-    for here, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        yield from (Path(here, name) for name in files if name.endswith(".py"))
 
 
 def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[Stage]:
@@ -69,7 +36,7 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         **recipe.assess.model_dump(),
         "seed": recipe.seed,
         "file_sha256": file_sha256,
-        "code": _code(model.arch, model.model),
+        "code": code_key(model.arch, model.model),
         **_surrogate(recipe, events),
     }
     seconds = FAST_SECONDS * recipe.assess.n / 1000 * (1 if recipe.assess.attack == "fast" else SLOWER_THAN_FAST)
@@ -100,5 +67,5 @@ def _surrogate(recipe: Recipe, events: EventSink) -> dict[str, str]:
     artifact = read_artifact(recipe.assess.surrogate, events=events)
     return {
         "surrogate_sha256": artifact.sha256,
-        "surrogate_code": _code(recipe.assess.surrogate_arch, recipe.assess.surrogate),
+        "surrogate_code": code_key(recipe.assess.surrogate_arch, recipe.assess.surrogate),
     }

@@ -45,6 +45,7 @@ from secure_ai.runs.subject import load_subject, spec_of
 
 MAX_BATCH_SIZE = 10_000
 MOST_REPEATED = 0.01  # share of the images; MNIST has no two that are the same
+DARKEST = 0.25  # share of full scale that some pixel reaches
 PREFLIGHT_POOL = 1000
 
 
@@ -280,6 +281,7 @@ def data_checks(dataset: Dataset) -> list[Check]:
         random_sample_check(dataset),
         check("classes-in-data", len(classes) > 1, evidence),
         _distinct_images_check(dataset),
+        _full_range_check(dataset),
     ]
 
 
@@ -289,6 +291,14 @@ def _distinct_images_check(dataset: Dataset) -> Check:
     distinct = len({hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in dataset.images})
     evidence = f"{distinct} of {n} images are distinct; at most {MOST_REPEATED:.0%} may be copies of others"
     return check("distinct-images", n - distinct <= MOST_REPEATED * n, evidence)
+
+
+def _full_range_check(dataset: Dataset) -> Check:
+    """Fails where no pixel reaches a quarter of full scale: images of 17 grey levels as bytes, most likely."""
+    full = 255 if dataset.images.dtype == np.uint8 else 1
+    brightest = float(dataset.images.max())
+    evidence = f"the brightest pixel is {brightest:g} of {full}; eps is a share of full scale"
+    return check("full-range", brightest >= DARKEST * full, evidence)
 
 
 def random_sample_check(dataset: Dataset) -> Check:

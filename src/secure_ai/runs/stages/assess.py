@@ -252,7 +252,7 @@ def distance(work: Work) -> Outputs:
             f"the median distance: its attacks follow gradients, and the network gives {checked.target.access} only"
         )
     norm, steps = work.settings["norm"], work.settings["distance_steps"]
-    found = minimum_distances(checked.target, dataset, norm, steps, work.settings["seed"], work.progress)
+    found = minimum_distances(checked, dataset, norm, steps, work.settings["seed"], work.progress)
     return {"result.json": json_bytes({"distances": [found], "measurements": [], "values": {}})}
 
 

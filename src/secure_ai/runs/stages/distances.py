@@ -10,12 +10,15 @@ import torch
 
 from secure_ai.core.budget import Norm, largest_budget
 from secure_ai.core.results import rate
-from secure_ai.core.statistics import median_interval
+from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance, median_interval
+from secure_ai.core.trust import Check, check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.target import Target
+from secure_ai.models.preflight import Preflight, same_answers
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.contract import Progress
+from secure_ai.red.evasion.trust import judge_suite
 from secure_ai.red.evasion.verify import measured_distance
+from secure_ai.runs.attack import data_checks, health_where_seen
 from secure_ai.runs.model_spec import SUBJECT
 from secure_ai.runs.stages.robustness import whole_suite
 
@@ -23,18 +26,20 @@ ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "fmn", "l0": "fmn"
 
 
 def minimum_distances(
-    target: Target, dataset: Dataset, norm: Norm, steps: int, seed: int, progress: Progress
+    checked: Preflight, dataset: Dataset, norm: Norm, steps: int, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """The entry of `distances` in report.json.
 
     A sample that is misclassified as it is has distance 0, one that the attack could not break has distance infinity:
-    the median is over all samples, never over the successes. It is an upper bound of the true one.
+    the median is over all samples, never over the successes. It is an upper bound of the true one, by one attack: so
+    its trust is never `reliable`, and says what else is wrong.
 
     Args:
+        checked: what preflight found, and the target.
         norm: decides the attack: DDN for l2, FMN for the others.
         steps: of the attack.
     """
-    attack = f"{ATTACKS[norm]}:steps={steps}"
+    attack, target = f"{ATTACKS[norm]}:steps={steps}", checked.target
     budget = largest_budget(norm, target.dimensions)
     result = whole_suite(target, dataset, budget, attack, seed, progress, keep_examples=True)
     distances = np.where(result.clean_correct, np.inf, 0.0)
@@ -44,6 +49,8 @@ def minimum_distances(
         clean = images_to_float(dataset.images[broken])
         distances[broken] = measured_distance(examples, clean, budget).numpy()
     median, low, high = median_interval(distances.tolist())
+    more = [*checked.checks, *data_checks(dataset), same_answers(checked), _found_check(distances, norm)]
+    trust = judge_suite(result, gradients=health_where_seen(target, dataset), more=more)
     return {
         "id": f"{SUBJECT}/median-distance",
         "model": SUBJECT,
@@ -58,8 +65,16 @@ def minimum_distances(
         "clean_errors": int((~result.clean_correct).sum()),
         "infinite": _infinite(median, high),
         "note": dataset.note,
+        "trust": trust.as_json(),
         "stage": "assess/distance",
     }
+
+
+def _found_check(distances: np.ndarray, norm: Norm) -> Check:
+    """Fails where the attack broke not every sample: without a bound on the distance every image can be any other."""
+    missed, n = int(np.isinf(distances).sum()), len(distances)
+    evidence = f"at any distance in {norm} {missed} of {n} samples were not broken; {BEYOND_CHANCE}"
+    return check("unbounded-distance", not beyond_chance(missed, n), evidence)
 
 
 def _finite(value: float) -> float | None:

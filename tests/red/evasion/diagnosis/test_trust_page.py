@@ -17,6 +17,8 @@ PAGE = Path(__file__).parents[4] / "docs" / "trust.md"
 OTHERS = {
     "random-sample",
     "classes-in-data",
+    "full-range",
+    "unbounded-distance",
     "distinct-images",
     "same-answers-after",
 }  # made where data and calls are known

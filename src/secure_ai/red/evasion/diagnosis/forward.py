@@ -10,11 +10,12 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from secure_ai.core.trust import Check, check
+from secure_ai.models.probe import difference
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.diagnosis.probe import Probe
 
 CALLS = 4  # repeated on the same images; AutoAttack compares 5 runs (flags_doc.md of fra31/auto-attack)
-SAME = 1e-5  # of the largest logit: AutoAttack's tolerance (checks.py); one thread count and batch repeat far better
+SAME = 1e-5  # AutoAttack's tolerance (checks.py); one thread count and batch repeat far better
 FEW = 32
 DIFFERENTIATE = frozenset({torch.autograd.grad, torch.autograd.backward, Tensor.backward, Tensor.requires_grad_})
 
@@ -24,16 +25,15 @@ def random_without_eot(probe: Probe, attacks: Sequence[AttackPlan]) -> Check:
 
     CALLS - 1 forward passes a sample.
     """
-    scale = probe.logits.abs().max().clamp_min(1e-12)
     apart, flipped = 0.0, 0
     for _ in range(CALLS - 1):
         with torch.no_grad():
             logits = probe.target.logits(probe.x)
-        apart = max(apart, float((logits - probe.logits).abs().max() / scale))
+        apart = max(apart, difference(probe.logits, logits))
         flipped = max(flipped, int((logits.argmax(dim=1) != probe.logits.argmax(dim=1)).sum()))
     averaging = [plan.name for plan in attacks if int(plan.settings.get("eot_samples", 1)) > 1]
     evidence = (
-        f"{CALLS} calls on the same {len(probe.x)} images differ by up to {apart:.1e} of the largest logit and in "
+        f"{CALLS} calls on the same {len(probe.x)} images differ by up to {apart:.1e} of their size and in "
         f"{flipped} predictions; attacks that average over calls: {', '.join(averaging) or 'none'}"
     )
     return check("random-without-eot", apart <= SAME or bool(averaging), evidence)
