@@ -10,9 +10,10 @@ from torch.nn import functional
 
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import CheckOutcome
-from secure_ai.models.preflight import Preflight, preflight
+from secure_ai.models.preflight import ONLY_CONTIGUOUS, Preflight, preflight
 from secure_ai.models.target import InputTransform, Target
 from secure_ai.models.tensors import state_digest, to_channels_last
+from secure_ai.models.wrappers import logits_from_probabilities, recovers_exact_logits
 
 CLASSES = 5
 N = 80
@@ -253,6 +254,42 @@ def test_another_range_in_another_layout_is_told_and_then_both_are_right() -> No
     assert told.target.transform == InputTransform(low=1.0, high=0.0, channels_last=True)
 
 
+class Centred(nn.Module):
+    """It writes through `flatten` into its images or a hidden map: into a copy where the layout is another."""
+
+    def __init__(self, hidden: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1, bias=False)
+        self.conv.weight.data = torch.eye(3)[:, :, None, None]
+        self.rows, self.hidden = Dense(NCHW), hidden
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.conv(x) if self.hidden else x.clone()
+        flat = h.flatten(1)
+        flat -= 0.3
+        flat.clamp_(min=0)
+        logits: Tensor = self.rows(h)
+        return logits
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_network_that_answers_otherwise_in_the_fast_layout_gets_the_usual_one(hidden: bool) -> None:
+    x, _ = images_and_labels(3)
+    expected = Centred(hidden).eval()(x)
+    found = examine(Centred(hidden).eval(), 3)
+    assert failed(found) == []
+    assert found.fixes == (f"input layout: (N, C, H, W) in any memory layout; {ONLY_CONTIGUOUS}",)
+    with found.target.attacked(), torch.no_grad():
+        torch.testing.assert_close(found.target.logits(x), expected)
+        torch.testing.assert_close(found.target.logits(x.contiguous(memory_format=torch.channels_last)), expected)
+
+
+def test_a_sound_network_keeps_the_fast_layout() -> None:
+    network = Rows(3).eval()
+    assert examine(network, 3).fixes == ()
+    assert network.conv.weight.is_contiguous(memory_format=torch.channels_last)
+
+
 # --- what the answers are ---------------------------------------------------------------------------------------------
 
 
@@ -291,6 +328,36 @@ def test_hidden_probabilities_become_logarithms_and_are_doubted_where_they_round
     torch.testing.assert_close(found.target.logits(x).log_softmax(1), Rows()(x).log_softmax(1))
     rounded = examine(Changed(after=lambda z: torch.softmax(20 * z, 1).half().float() * 1.0))
     assert "logits" in failed(rounded)
+
+
+def corrected(z: Tensor) -> Tensor:
+    """Probabilities times a prior, in place: the very tensor that the softmax gave, with other values."""
+    p = z.softmax(dim=1)
+    p *= torch.tensor([1.0, 1.0, 1.0, 1.0, 1e5])
+    p /= p.sum(dim=1, keepdim=True)
+    return p
+
+
+def through_data(z: Tensor) -> Tensor:
+    p = z.softmax(dim=1)
+    p.data *= torch.tensor([1.0, 1.0, 1.0, 1.0, 1e5])
+    p.data /= p.data.sum(dim=1, keepdim=True)
+    return p
+
+
+@pytest.mark.parametrize("after", [corrected, through_data])
+def test_probabilities_that_were_written_to_are_not_taken_for_those_of_a_softmax(
+    after: Callable[[Tensor], Tensor],
+) -> None:
+    network = Changed(after=after).eval()
+    x, _ = images_and_labels()
+    assert not recovers_exact_logits(network, x)
+    with torch.no_grad():
+        given = logits_from_probabilities(network, exact=False)(x)
+        torch.testing.assert_close(given.softmax(dim=1), network(x))
+        assert bool((given.argmax(dim=1) != Rows()(x).argmax(dim=1)).any())
+        written = logits_from_probabilities(Changed(after=corrected), exact=True)(x)
+    torch.testing.assert_close(written.softmax(dim=1), Changed(after=corrected)(x).detach())
 
 
 def test_log_probabilities_are_logits() -> None:
@@ -360,6 +427,24 @@ def test_the_same_generator_gives_the_same_findings() -> None:
 def test_batch_statistics_are_found() -> None:
     network = Changed(after=nn.BatchNorm1d(CLASSES, track_running_stats=False))
     assert failed(examine(network)) == ["batch-independent"]
+
+
+class OneByOne(Rows):
+    """A choice for the whole batch: all leave at the exit if all are sure."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = super().forward(x)
+        sure = logits.softmax(dim=1).amax(dim=1) > 0.9
+        return 2 * logits.flip(1) if bool(sure.all()) else logits
+
+
+def test_a_choice_for_the_whole_batch_shows_on_single_images() -> None:
+    x, y = images_and_labels()
+    x = torch.cat((x, x * 0.3))
+    y = y.repeat(2)
+    found = preflight(target_of(OneByOne().eval()), x, y, generator=torch.Generator())
+    assert failed(found) == ["batch-independent"]
+    assert failed(preflight(target_of(Rows().eval()), x, y, generator=torch.Generator())) == []
 
 
 class ByPlace(Rows):
@@ -432,7 +517,7 @@ def test_channels_in_reverse_order_are_told(last: bool) -> None:
         pixels = pixels.permute(0, 3, 1, 2) if last else pixels
         return pixels[:, 2:].expand(-1, 3, -1, -1)
 
-    settings = {"transform": InputTransform(channels_last=last)}
+    settings: dict[str, Any] = {"transform": InputTransform(channels_last=last)}
     network = Changed(before=red_last, channels=3).eval()
     found = preflight(target_of(network, 3, **settings), x, y, generator=torch.Generator())
     assert "input-range" in failed(found)

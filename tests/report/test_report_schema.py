@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from secure_ai.core.errors import FormatError
 from secure_ai.report.reproduction import compare
 from secure_ai.report.schema import check_report, load_schema
+from secure_ai.runs.report import read_report
 from secure_ai.threats.register import threat_rows
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())
@@ -117,3 +121,31 @@ def test_our_check_agrees_with_jsonschema(sample: ModuleType, data: st.DataObjec
     except FormatError:
         ours = False
     assert ours == VALIDATOR.is_valid(report)
+
+
+def reliable_with(outcome: str) -> Callable[[dict[str, Any]], object]:
+    trust = {"verdict": "reliable", "checks": [{"id": "access", "outcome": outcome, "evidence": "made up"}]}
+    return lambda report: report["measurements"][0].update(trust=trust)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda report: None, ""),
+        (reliable_with("pass"), ""),
+        (reliable_with("fail"), "a verdict that its checks do not give.*failed: access"),
+        (reliable_with("not_run"), "a verdict that its checks do not give.*no check ran"),
+        (lambda report: report["measurements"][0]["value"].update(value=0.5), "a rate that its counts do not give"),
+    ],
+)
+def test_a_report_that_contradicts_itself_is_not_shown(
+    report: dict[str, Any], tmp_path: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    change(report)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    if not message:
+        assert read_report(tmp_path) == report
+        return
+    with pytest.raises(FormatError) as caught:
+        read_report(tmp_path)
+    assert re.search(message, str(caught.value))

@@ -213,8 +213,8 @@ def failed(found: dict[str, str]) -> set[str]:
 def test_a_point_of_the_curve_is_asked_what_the_same_number_alone_is_asked(
     measured: Callable[..., dict[str, Any]],
 ) -> None:
-    alone = outcomes(measured(attack_subject, "honest")["subject/attacked"])
-    points = measured(security_curve, "honest", curve=[0.5, 1.0])
+    alone = outcomes(measured(attack_subject, "honest", attack="apgd-ce:steps=5")["subject/attacked"])
+    points = measured(security_curve, "honest", attack="apgd-ce:steps=5", curve=[0.5, 1.0])
     assert set(points) == {"subject/curve/0.075", "subject/curve/0.15"}
     for point in points.values():
         found = outcomes(point)

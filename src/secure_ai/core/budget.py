@@ -91,5 +91,7 @@ def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bo
             hint=f"pixels are in [0, 1]: {text}/255?" if norm == "linf" and 1 < value <= 255 else "",
         )
     if norm == "l0" and value != int(value):
-        raise BudgetError("an l0 eps counts pixels", where="--eps", expected="a whole number", got=text)
+        raise BudgetError(
+            "an l0 eps counts values, of all channels", where="--eps", expected="a whole number", got=text
+        )
     return PerturbationBudget(norm, value, text)

@@ -6,6 +6,7 @@ that comes back; what needs a choice of the user's is a failed check that names 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -21,6 +22,7 @@ from secure_ai.core.trust import Check, check
 from secure_ai.models.preprocessing import Samples, judge_preprocessing, other_layout_is_right
 from secure_ai.models.probe import SAME, Preflight, difference, guarded, rebuilt, scores
 from secure_ai.models.target import Target
+from secure_ai.models.tensors import to_contiguous
 from secure_ai.models.watch import random_states
 from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 
@@ -29,6 +31,8 @@ PROBABILITY_TOLERANCE = 1e-3
 MAX_ZERO_GRADIENTS = 0.1  # share of samples
 MAX_BLIND = 0.1  # share of samples
 
+ALONE = 16  # samples asked about one at a time
+ONLY_CONTIGUOUS = "images and weights contiguous in memory, since it answers otherwise in the fast layout"
 ONLY_FOR_ATTACKS = frozenset({"logits", "input-gradient"})
 """Checks that say nothing of an accuracy without an attack."""
 
@@ -111,11 +115,35 @@ def _layout(target: Target, few: Samples, many: Samples) -> Preflight:
             evidence = f"{len(x)} images answered with a label each"
         found = rebuilt(candidate, num_classes=classes)
         told = fix or "(N, C, H, W) in any memory layout"
+        if (usual := _only_contiguous(found, x)) is not None:
+            found, told = usual, f"{told}; {ONLY_CONTIGUOUS}"
         if (better := other_layout_is_right(found, few, many)) is not None:
             found, told = better
-        fixes = (f"input layout: {told}",) if fix or better else ()
+        fixes = (f"input layout: {told}",) if fix or usual or better else ()
         return Preflight(found, (check("output", True, evidence), check("input-layout", True, told)), fixes)
     raise first or TargetError("the network cannot be called", where=target.name)
+
+
+def _only_contiguous(target: Target, x: Tensor) -> Target | None:
+    """The target with images and weights contiguous in memory, where it answers otherwise so; else None.
+
+    What writes into `flatten(1)` writes into the images where these are contiguous, as it was written for, and into a
+    copy of them in the layout that convolutions are fast in.
+    """
+    answers = scores(target, x)
+    if difference(answers, scores(target, x)) > SAME:
+        return None  # random by means of its own
+    kept = [(parameter, parameter.data) for parameter in target.network.parameters()]
+    to_contiguous(target.network)
+    usual = rebuilt(target, network=contiguous_input(target.network))
+    try:
+        if difference(answers, scores(usual, x)) > SAME:
+            return usual
+    except TargetError:  # it is fed (N, H, W, C), or such
+        pass
+    for parameter, values in kept:
+        parameter.data = values
+    return None
 
 
 def _raw(target: Target, x: Tensor) -> Any:
@@ -193,8 +221,17 @@ def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
     apart = difference(answers[:half], scores(target, x[:half]))
     moved = difference(answers, scores(target, x.flip(0)).flip(0))
     evidence = f"in a batch half the size, scores differ by {apart:.1e} of their size; in reverse order, by {moved:.1e}"
-    apart = max(apart, moved)
-    hint = "" if apart <= SAME else "; batch statistics in evaluation mode, or noise drawn by place in the batch?"
+    lead = answers.topk(2, dim=1).values.diff(dim=1).squeeze(1)  # below 0; the surest come first
+    surest = lead.argsort()[:ALONE]
+    try:
+        alone = torch.cat([scores(target, x[row : row + 1]) for row in surest.tolist()])
+        single = difference(answers[surest], alone)
+        evidence += f"; alone, by {single:.1e}"
+    except TargetError as error:
+        single = math.inf
+        evidence += f"; alone an image is not answered ({error.got})"
+    apart = max(apart, moved, single)
+    hint = "; batch statistics, a choice for the whole batch, or noise by place in it?" if apart > SAME else ""
     return Preflight(target, (check("batch-independent", apart <= SAME, evidence + hint),))
 
 
@@ -220,7 +257,9 @@ def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
             "the network answers probabilities; log p is used as logits, without gradient where p rounds to 0 or 1: "
             f"on {flat} of {len(answer)} images"
         )
-    wrapped = rebuilt(target, network=logits_from_probabilities(target.network))
+    wrapped = rebuilt(target, network=logits_from_probabilities(target.network, exact=exact))
+    if turned := int((scores(wrapped, x).argmax(dim=1) != answer.argmax(dim=1)).sum()):
+        trusted, how = False, f"{how}; {turned} of {len(answer)} images are classified otherwise by it"
     return Preflight(wrapped, (check("logits", trusted, how),), (how,))
 
 
@@ -229,7 +268,7 @@ def _log_scores(target: Target, answer: Tensor) -> Preflight:
     blind = int((answer.amax(dim=1) == 1).sum())
     how = f"the target answers probabilities; log p is used, rounded to 0 and 1 on {blind} of {len(answer)} images"
     hint = "" if blind <= MAX_BLIND * len(answer) else ": attacks by scores see next to nothing there"
-    wrapped = rebuilt(target, network=logits_from_probabilities(target.network))
+    wrapped = rebuilt(target, network=logits_from_probabilities(target.network, exact=False))
     return Preflight(wrapped, (check("logits", not hint, how + hint),), (how,))
 
 

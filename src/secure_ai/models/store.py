@@ -137,7 +137,7 @@ def model_of_object(made: Any, access: Access | None, *, name: str, arch: str) -
     if isinstance(made, nn.Module):
         try:
             network = copy.deepcopy(made).eval()
-            digest = state_digest(network.state_dict())
+            digest = _digest_of(network)
         except Exception as error:  # a user's network may raise anything
             got = f"{type(error).__name__}: {error}"
             raise ArchError("the network cannot be prepared", where=name, expected="one to copy", got=got) from error
@@ -187,13 +187,19 @@ def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedMod
         ) from error
 
 
+def _digest_of(network: nn.Module) -> str:
+    """`state_digest`; empty without any weights, which name no network."""
+    state = network.state_dict()
+    return state_digest(state) if state else ""
+
+
 def _loaded(
     artifact: Artifact, network: nn.Module, arch: str, input_shape: Shape | None, num_classes: int | None
 ) -> LoadedModel:
     return LoadedModel(
         network=network.eval(),
         name=artifact.name,
-        digest=state_digest(network.state_dict()),
+        digest=_digest_of(network),
         file_sha256=artifact.sha256,
         format=artifact.format.value,
         arch=arch,

@@ -69,6 +69,15 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
+def to_contiguous(network: nn.Module) -> nn.Module:
+    """Lay out the network's 4-d weights as torch does by itself, in place; values are unchanged."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if parameter.dim() == 4:  # `contiguous` would leave kernels of one channel as they are
+                parameter.data = parameter.data.clone(memory_format=torch.contiguous_format)
+    return network
+
+
 def to_channels_last(network: nn.Module) -> nn.Module:
     """Lay out the network's 4-d weights for the memory format of `core.compute`, in place; values are unchanged.
 

@@ -18,8 +18,9 @@ class _LastSoftmax(TorchFunctionMode):
 
     def __init__(self) -> None:
         super().__init__()
-        self.logits: Tensor | None = None
-        self.result: Tensor | None = None
+        self._logits: Tensor | None = None
+        self._result: Tensor | None = None
+        self._versions: tuple[int, ...] = ()
 
     def __torch_function__(
         self,
@@ -30,8 +31,18 @@ class _LastSoftmax(TorchFunctionMode):
     ) -> Any:
         result = function(*args, **(kwargs or {}))
         if function in _SOFTMAX:
-            self.logits, self.result = args[0] if args else (kwargs or {}).get("input"), result
+            self._logits, self._result = args[0] if args else (kwargs or {}).get("input"), result
+            self._versions = self._versions_now()
         return result
+
+    def _versions_now(self) -> tuple[int, ...]:
+        both = (self._logits, self._result)  # tensors, or what stands for them in a recording
+        with torch._C.DisableTorchFunction():  # to ask is no step of the network's
+            return tuple(t._version for t in both if isinstance(t, Tensor) and not t.is_inference())
+
+    def logits_of(self, output: Any) -> Tensor | None:
+        """The softmax's input, where `output` is its result and neither was written to since."""
+        return self._logits if output is self._result and self._versions == self._versions_now() else None
 
 
 class Wrapped(nn.Module):
@@ -40,6 +51,7 @@ class Wrapped(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.training = network.training  # it adds no mode of its own
 
     def prepare(self, x: Tensor) -> Tensor:
         """What the inner network is given for `x`; here `x` itself."""
@@ -73,29 +85,34 @@ class _ReversedChannels(Wrapped):
 
 
 class _Logits(Wrapped):
+    def __init__(self, network: nn.Module, exact: bool) -> None:
+        super().__init__(network)
+        self._exact = exact
+
     def forward(self, x: Tensor) -> Any:
         with _LastSoftmax() as last:
             output = self.network(x)
-        if last.logits is not None and last.result is output:
-            return last.logits
+        if self._exact and (logits := last.logits_of(output)) is not None:
+            return logits
         return output.float().clamp_min(torch.finfo(torch.float32).tiny).log()
 
 
-def logits_from_probabilities(network: nn.Module) -> nn.Module:
+def logits_from_probabilities(network: nn.Module, *, exact: bool = True) -> nn.Module:
     """A network with logits, from one that answers probabilities.
 
-    Where the answer is the direct result of a softmax, the logits are that softmax's input: exact, with the full
+    Where the answer is the direct result of a softmax and `exact`, the logits are that softmax's input, with the full
     gradient. Elsewhere they are log p, the same up to a constant per sample; but a probability that float32 rounds to 0
     or 1 has no gradient left (Carlini and Wagner, 2017, section 4), so that attacks on log p may be too weak.
     """
-    return _Logits(network)
+    return _Logits(network, exact)
 
 
 def recovers_exact_logits(network: nn.Module, x: Tensor) -> bool:
     """Whether `logits_from_probabilities(network)` finds the softmax itself on input `x`."""
     with torch.no_grad(), _LastSoftmax() as last:
         output = network(x)
-    return last.logits is not None and last.result is output
+    logits = last.logits_of(output)
+    return logits is not None and torch.allclose(logits.softmax(dim=1), output, atol=1e-6)
 
 
 def contiguous_input(network: nn.Module) -> nn.Module:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from secure_ai.core.errors import DigestMismatchError, FormatError
 from secure_ai.core.results import rate
+from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import write_bytes
@@ -37,11 +38,13 @@ def read_report(folder: Path) -> dict[str, Any]:
     content = check_report(parse_json(file.content, where=file.name, max_bytes=MAX_REPORT_BYTES), where=file.name)
     for entry in content["measurements"]:
         _refuse_inconsistent(entry["value"], f"{file.name}, {entry['id']}")
+        _refuse_unfounded(entry["trust"], f"{file.name}, {entry['id']}")
     for entry in content.get("transfers", []):
         for value in (value for row in entry["rates"] for value in row):
             _refuse_inconsistent(value, f"{file.name}, {entry['id']}")
     for entry in content.get("distances", []):
         _refuse_inconsistent(entry["found"], f"{file.name}, {entry['id']}")
+        _refuse_unfounded(entry.get("trust"), f"{file.name}, {entry['id']}")
     return content
 
 
@@ -65,6 +68,17 @@ def _refuse_inconsistent(value: dict[str, Any], where: str) -> None:
         raise FormatError(
             "a rate that its counts do not give", where=where, expected=computed["value"], got=value["value"]
         )
+
+
+def _refuse_unfounded(trust: dict[str, Any] | None, where: str) -> None:
+    """A number is `reliable` only where a check ran and none failed."""
+    if trust is None or trust["verdict"] != Verdict.RELIABLE:
+        return
+    outcomes = {made["id"]: made["outcome"] for made in trust["checks"]}
+    failed = [name for name, outcome in outcomes.items() if outcome == CheckOutcome.FAIL]
+    if failed or CheckOutcome.PASS not in outcomes.values():
+        got = f"reliable, failed: {', '.join(failed)}" if failed else "reliable, and no check ran"
+        raise FormatError("a verdict that its checks do not give", where=where, expected="doubtful or broken", got=got)
 
 
 def _images(folder: Path) -> dict[str, bytes]:

@@ -81,13 +81,14 @@ def make_cnn_case(n: int = 96, *, scale: float = 1.0, **settings: Any) -> Case:
         network = nn.Sequential(
             nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 5)
         )
-    x = torch.rand((n, 1, 10, 10), generator=draw)
-    last = network[-1]
+    # scaled on two images, all logits would be 0.7 or -0.7, and the processor's rounding would choose the label
+    many = torch.rand((max(n, 12), 1, 10, 10), generator=draw)
+    x, last = many[:n], network[-1]
     assert isinstance(last, nn.Linear)
     with torch.no_grad():
-        spread = network(x).std(dim=0)
+        spread = network(many).std(dim=0)
         last.weight.mul_(scale / spread[:, None])
-        last.bias.copy_(-network(x).mean(dim=0) + last.bias)
+        last.bias.copy_(-network(many).mean(dim=0) + last.bias)
         y = network(x).argmax(dim=1)
     return Case(as_target(network.eval(), x, 5, **settings), x, y)
 

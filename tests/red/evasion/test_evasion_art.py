@@ -48,7 +48,7 @@ QUICK = {
     "SquareAttack": "max_iter=50",
     "ThresholdAttack": "th=128:max_iter=5",
     "UniversalPerturbation": "attacker=fgsm:max_iter=2:delta=0.01",
-    "VirtualAdversarialMethod": "max_iter=5:finite_diff=0.1",
+    "VirtualAdversarialMethod": "max_iter=5:finite_diff=0.01",
     "ZooAttack": "max_iter=20:binary_search_steps=1:nb_parallel=50:learning_rate=0.1:initial_const=10.0"
     ":use_resize=false:use_importance=false",
 }
