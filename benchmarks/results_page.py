@@ -303,7 +303,9 @@ ABOUT_ADAPTIVE = {
     "distillation-scaled and transfer-scored, which are flagged whatever the suite finds, and the two that train many "
     "networks, `fgsm-rs-overfitted` and `fgsm-rs-masked`, for which ODI-PGD is in the suite: of these zoo D says "
     "nothing.",
-    "E": _ADAPTIVE.format("ODI-PGD with 100, ", "`fgsm-rs-masked`, `fgsm-rs-overfitted` and `label-leaking`"),
+    "E": _ADAPTIVE.format("ODI-PGD with 100, ", "`fgsm-rs-masked`, `fgsm-rs-overfitted` and `label-leaking`")
+    + " After this commit preflight became stricter (single images, 1,000 images for the preprocessing, draws) and "
+    "`jumps-nearby` was added.",
 }
 """Zoo -> what its adaptive attack is; zoo B was run before zoo C's was."""
 

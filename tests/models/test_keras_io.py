@@ -165,13 +165,20 @@ def layer(kind: str, output_shape: tuple[int, ...], *weights: Array, **config: A
 
 
 def test_average_pooling_counts_real_pixels_only() -> None:
-    """3x3 ones pooled 2x2 with "same": TensorFlow pads below and to the right and still answers ones."""
-    pool = layer("AveragePooling2D", (2, 2, 1), pool_size=(2, 2), strides=(2, 2), padding="same")
+    """3x3 ones pooled 3x3 with "same": padded on every side, and still ones."""
+    pool = layer("AveragePooling2D", (2, 2, 1), pool_size=(3, 3), strides=(2, 2), padding="same")
     model = KerasModel((3, 3, 1), (pool, layer("Flatten", (4,))), "3.15.1")
     network = sequential_from_keras(model)
     assert torch.equal(network(torch.ones(1, 1, 3, 3)), torch.ones(1, 4))
     ramp = torch.arange(9.0).view(1, 1, 3, 3)
-    torch.testing.assert_close(network(ramp), torch.tensor([[2.0, 3.5, 6.5, 8.0]]))
+    torch.testing.assert_close(network(ramp), torch.tensor([[2.0, 3.0, 5.0, 6.0]]))
+
+
+def test_average_pooling_that_back_ends_compute_differently_is_refused() -> None:
+    pool = layer("AveragePooling2D", (2, 2, 1), pool_size=(2, 2), strides=(2, 2), padding="same")
+    with pytest.raises(KerasFormatError, match="differs from side to side") as caught:
+        sequential_from_keras(KerasModel((3, 3, 1), (pool, layer("Flatten", (4,))), "3.15.1"))
+    assert "on torch" in caught.value.hint
 
 
 def test_max_pooling_of_negative_values_ignores_the_padding() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from secure_ai.core.errors import KerasFormatError
 from secure_ai.files.keras import KerasLayer
 from secure_ai.models.keras_stacks import Array
 from secure_ai.models.layers import new_layer
@@ -40,11 +41,7 @@ class SpatialMean(nn.Module):
 
 
 class CountedAverage(nn.Module):
-    """Average pooling over a padded image, where only real pixels count.
-
-    Note: TensorFlow and JAX define it so. Keras on torch repeats the border instead where the padding of two sides
-    differs; the file does not say which of the two it was trained with, so the format's first definition is taken.
-    """
+    """Average pooling over a padded image, where only real pixels count."""
 
     def __init__(self, pads: Pads, window: tuple[int, int], strides: tuple[int, int], size: tuple[int, int]) -> None:
         super().__init__()
@@ -117,6 +114,15 @@ def _max_pool(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
 def _average_pool(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
     window, strides = layer.config["pool_size"], layer.config["strides"]
     pads = _pads(layer, shape, window, strides)
+    if not _symmetric(pads):
+        raise KerasFormatError(
+            "average pooling over a padding that differs from side to side",
+            where=layer.name,
+            expected="a size and strides with the same padding on both sides, or padding 'valid'",
+            got=f"padding {pads}",
+            hint="Keras on torch computes it otherwise than on TensorFlow or JAX, and the file does not say where it "
+            "was trained: give the network as --arch FILE.py:FACTORY with its weights",
+        )
     if any(map(sum, pads)):
         return [CountedAverage(pads, window, strides, (shape[0], shape[1]))]
     return [nn.AvgPool2d(window, strides)]

@@ -29,6 +29,7 @@ IDS = [
     "random-without-eot",
     "optimises-inside",
     "step-function",
+    "jumps-nearby",
     "gradient-matches-change",
     "gradients-along-attack",
     "saturated-loss",
@@ -94,6 +95,22 @@ def test_what_needs_a_ball_does_not_run_without_one(cnn_case: Callable[..., Any]
     for identifier in ("converged", "longer-attack", "pgd-falls-short"):
         assert found[identifier].outcome is CheckOutcome.NOT_RUN
     assert found["unbounded-attack"].outcome is CheckOutcome.PASS
+
+
+def by_content(network: nn.Module, x: Tensor) -> Tensor:
+    """Noise that the image itself seeds: the same for every call, another for every point."""
+    seeds = [int(1e6 * float(image.double().sum())) for image in x.detach()]
+    noise = [torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return network(x + 0.02 * torch.stack(noise))  # type: ignore[no-any-return]
+
+
+def test_noise_by_the_content_of_an_image_is_found(cnn_case: Callable[..., Any], target_of: Any) -> None:
+    case = cnn_case(60)
+    network = Around(case.target.network, by_content)
+    noisy = target_of(network, case.x, 5)
+    found = checks_of(noisy, case.x, noisy.predict(case.x))
+    assert found["random-without-eot"].outcome is CheckOutcome.PASS
+    assert found["jumps-nearby"].outcome is CheckOutcome.FAIL
 
 
 def test_a_network_that_is_never_right_is_not_judged(cnn_case: Callable[..., Any]) -> None:

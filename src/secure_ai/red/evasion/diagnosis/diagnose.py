@@ -20,7 +20,7 @@ from secure_ai.red.evasion.diagnosis.longer import longer_attack
 from secure_ai.red.evasion.diagnosis.one_step import one_step
 from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
 from secure_ai.red.evasion.diagnosis.probe import Probe, drawn
-from secure_ai.red.evasion.diagnosis.surface import gradient_matches_change, step_function
+from secure_ai.red.evasion.diagnosis.surface import gradient_matches_change, jumps_nearby, step_function
 from secure_ai.red.evasion.diagnosis.unbounded import unbounded_attack
 
 Images = np.ndarray | Tensor
@@ -58,6 +58,7 @@ def diagnose(
             random_without_eot(probe, attacks),
             optimises_inside(probe),
             step_function(probe),
+            jumps_nearby(probe),
             gradient_matches_change(probe),
             *along_the_attack(probe, attacks),
             unbounded_attack(probe),

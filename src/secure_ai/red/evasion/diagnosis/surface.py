@@ -11,6 +11,8 @@ from secure_ai.red.evasion.diagnosis.probe import Probe, all_zero, raw_gradient
 from secure_ai.red.evasion.losses import margin
 
 TINY_MOVE = 2e-4  # of the pixel range: well below half a grey level of 8 bits (2e-3), far above float32's rounding
+MOST_JUMP = 3.0  # times the first-order bound; honest networks reach 0.1 of it, noise of 0.01 of the range 9
+ROUNDING = 1e-5  # of the largest logit
 MOVES = (1 / 255, 4 / 255, 8 / 255)  # linf; small beside any eps of interest, large beside a ripple of one grey level
 TRUE = (0.5, 2.0)  # times the predicted change; chosen on zoo A, where honest networks lie between 0.9 and 1.1
 LEAST_TRUE = 0.5  # share of images; chosen on zoo A
@@ -28,6 +30,31 @@ def step_function(probe: Probe) -> Check:
     constant = int((before == after).all(dim=1).sum())
     evidence = f"on {constant} of {len(y)} images noise of {TINY_MOVE:g} changes no logit; {BEYOND_CHANCE}"
     return check(identifier, not beyond_chance(constant, len(y)), evidence)
+
+
+def jumps_nearby(probe: Probe) -> Check:
+    """Fails when a tiny move changes the margin by far more than its gradient allows: every point has noise of its own.
+
+    To first order a move of at most TINY_MOVE a pixel changes the margin by at most TINY_MOVE times the gradient's l1
+    norm. Noise drawn from the image's content repeats from call to call, so that nothing else tells of it; an attack
+    has as many draws as it has steps. Two forward passes and one backward pass a sample.
+    """
+    identifier = "jumps-nearby"
+    x, y = probe.right()
+    if not len(y):
+        return check(identifier, None, "no image is classified correctly")
+    logits, before, gradient = raw_gradient(probe.target, x, y, margin)
+    noise = TINY_MOVE * (2 * torch.rand(x.shape, generator=probe.generator("tiny move")) - 1)
+    with torch.no_grad():
+        change = (margin(probe.target.logits((x + noise).clamp(0, 1)), y) - before).abs()
+    slope = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).flatten(1).abs().sum(dim=1)
+    allowed = MOST_JUMP * TINY_MOVE * slope + ROUNDING * logits.abs().amax(dim=1)
+    jumps, n = int((change > allowed).sum()), len(y)
+    evidence = (
+        f"on {jumps} of {n} images noise of {TINY_MOVE:g} changes the margin over {MOST_JUMP:g} times as much as its "
+        f"gradient allows; {BEYOND_CHANCE}"
+    )
+    return check(identifier, not beyond_chance(jumps, n), evidence)
 
 
 def gradient_matches_change(probe: Probe) -> Check:
