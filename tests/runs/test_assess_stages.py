@@ -168,7 +168,7 @@ class Rows(nn.Module):
         return x.flatten(1) @ self.weight.T * (1.0 if self.calls < self.tired else 1.1)
 
 def honest(): return Rows()
-def tired(): return Rows(tired=25)
+def tired(): return Rows(tired=60)
 def inverted(): return Rows(sign=-1.0)
 """
 
@@ -223,7 +223,11 @@ def test_a_point_of_the_curve_is_asked_what_the_same_number_alone_is_asked(
 
 
 def test_answers_that_drift_are_held_against_every_number(measured: Callable[..., dict[str, Any]]) -> None:
-    settings = {"attack": "pgd:steps=30", "curve": [1.0]}
+    settings = {
+        "attack": "pgd:steps=40",
+        "curve": [1.0],
+        "eps": "0.01",
+    }  # preflight has about 40 calls, the attack as many
     alone, points = measured(attack_subject, "tired", **settings), measured(security_curve, "tired", **settings)
     for measurement in (*alone.values(), *points.values()):
         assert outcomes(measurement)["same-answers-after"] == "fail"
