@@ -290,3 +290,9 @@ def test_scorer_copies_the_images() -> None:
 
     Scorer(spoil, "scores")(x)
     assert torch.equal(x, kept)
+
+
+def test_networks_without_weights_have_no_digest_in_common() -> None:
+    bare, weighted = nn.Sequential(nn.Flatten()), nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    assert model_of_object(bare, None, name="subject", arch="").digest == ""
+    assert len(model_of_object(weighted, None, name="subject", arch="").digest) == 64

@@ -198,6 +198,8 @@ def test_saved_examples_are_found_by_their_image(linear_case: Callable[..., Any]
     order = torch.arange(len(case.y)).flip(0)
     scored = run_suite(case.target, case.x[order], case.y, budget=budget, attacks=[plan], seed=9)
     assert scored.robust_accuracy.successes == made.robust_accuracy.successes == 0
+    smaller = run_suite(case.target, case.x, case.y, budget=PerturbationBudget("linf", 0.09), attacks=[plan], seed=9)
+    assert smaller.robust_accuracy.value == 1.0  # they lie outside of it, and count for nothing
     nothing = run_suite(case.target, case.x, case.y, budget=budget, attacks=[bound_examples({}, "")], seed=9)
     assert nothing.robust_accuracy.value == 1.0
     assert nothing.rows[0].unmoved == len(case.y)
