@@ -6,6 +6,7 @@ import pytest
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.runs.config import Change, parse_change, surroundings
+from secure_ai.runs.origins import Origin
 from secure_ai.runs.recipe import load_recipe
 
 
@@ -29,7 +30,7 @@ def test_recipe_and_folder_can_be_set_around_a_run(tmp_path: Path) -> None:
     (tmp_path / "secure-ai.toml").write_text('recipe = "quick"\nout = "here"\nseed = 3\n')
     around = surroundings({"SECURE_AI_OUT": "there"}, tmp_path)
     assert around.options == {"recipe": "quick", "out": "there"}
-    assert around.changes == (Change("seed", 3, "secure-ai.toml"),)
+    assert around.changes == (Change("seed", 3, "secure-ai.toml", Origin.PROJECT),)
     assert surroundings({}, tmp_path / "empty").changes == ()
 
 

@@ -6,6 +6,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.runs import deviations as module
 from secure_ai.runs.config import Change
 from secure_ai.runs.deviations import NOT_PROTOCOL, deviations
+from secure_ai.runs.origins import Origin
 from secure_ai.runs.recipe import Report1Section, Report2Section, load_recipe
 
 KEYS = [f"report_1.{key}" for key in Report1Section.model_fields]
@@ -34,7 +35,7 @@ def test_every_protocol_key_changed_alone_is_a_deviation(key: str, mnist: dict[s
     section, name = key.split(".")
     value = load_recipe("standard").model_dump()[section][name]
     changed = "center" if isinstance(value, str) else value + 1 if isinstance(value, int) else value / 2
-    found = deviations(load_recipe("standard", [Change(key, changed, "test")]), mnist)
+    found = deviations(load_recipe("standard", [Change(key, changed, "test", Origin.FLAG)]), mnist)
     assert found == [f"{key} is {changed}, not {value}"]
 
 

@@ -15,6 +15,7 @@ from secure_ai.core.errors import UsageError
 from secure_ai.runs import defaults
 from secure_ai.runs import run as verb
 from secure_ai.runs.config import Change, parse_change, surroundings
+from secure_ai.runs.origins import Origin
 from secure_ai.runs.recipe import Mode
 
 
@@ -92,7 +93,7 @@ def run(
         data = None
     every = [
         *around.changes,
-        *(Change(key, value, "a flag") for key, value in settings.items() if value is not None),
+        *(Change(key, value, "a flag", Origin.FLAG) for key, value in settings.items() if value is not None),
         *(parse_change(text) for text in changes or []),
     ]
     if dry_run:

@@ -13,6 +13,7 @@ from typing import Any
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.files.open import read_file
+from secure_ai.runs.origins import Origin, refuse_named
 
 PROJECT_FILE = "secure-ai.toml"
 PREFIX = "SECURE_AI_"
@@ -27,6 +28,7 @@ class Change:
     key: str
     value: Any
     source: str
+    origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ def parse_change(text: str, source: str = "--set") -> Change:
     key, separator, value = text.partition("=")
     if not separator or not all(key.strip().split(".")):
         raise ConfigError("cannot set that", where=source, expected="KEY=VALUE, e.g. report_1.epochs=1", got=text)
-    return Change(key.strip(), _value(value), source)
+    return Change(key.strip(), _value(value), source, Origin.FLAG)
 
 
 def surroundings(environment: Mapping[str, str], folder: Path) -> Surroundings:
@@ -51,21 +53,34 @@ def surroundings(environment: Mapping[str, str], folder: Path) -> Surroundings:
     `SECURE_AI_SEED=7` sets `seed`; two underscores go into a section: `SECURE_AI_REPORT_1__EPOCHS=3`.
 
     Raises:
-        ConfigError: malformed TOML, or an option that is not text. Unknown keys are found when the recipe is checked.
+        ConfigError: malformed TOML, an option that is not text, or code or a path that may not be named there
+            (`origins`). Unknown keys are found when the recipe is checked.
     """
     path = folder / PROJECT_FILE
-    changes = list(_flatten(read_toml(path), "", PROJECT_FILE)) if path.exists() else []
+    changes = list(flatten(read_toml(path), PROJECT_FILE, Origin.PROJECT)) if path.exists() else []
     for name in sorted(environment):
         if name.startswith(PREFIX):
             key = name.removeprefix(PREFIX).lower().replace("__", ".")
-            changes.append(Change(key, _value(environment[name]), f"environment variable {name}"))
+            source = f"environment variable {name}"
+            changes.append(Change(key, _value(environment[name]), source, Origin.ENVIRONMENT))
     options: dict[str, str] = {}
     for change in changes:
+        refuse_named(change.key, change.value, change.origin, change.source, folder)
+        if change.key == "recipe" and change.origin is Origin.PROJECT:
+            _refuse_in_recipe(change, folder)
         if change.key in OPTIONS:
             if not isinstance(change.value, str):
                 raise ConfigError("not text", where=f"{change.source}, {change.key}", got=change.value)
             options[change.key] = change.value
     return Surroundings(options, tuple(change for change in changes if change.key not in OPTIONS))
+
+
+def _refuse_in_recipe(change: Change, folder: Path) -> None:
+    """A recipe that the project file names may name no more than the project file itself."""
+    name = str(change.value)
+    if name.endswith(".toml"):
+        for named in flatten(read_toml(folder / name), f"{change.source}, recipe {name}", Origin.PROJECT):
+            refuse_named(named.key, named.value, named.origin, named.source, folder)
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
@@ -93,9 +108,10 @@ def _value(text: str) -> Any:
     return content["value"] if content.keys() == {"value"} else text
 
 
-def _flatten(content: Mapping[str, Any], prefix: str, source: str) -> Iterator[Change]:
+def flatten(content: Mapping[str, Any], source: str, origin: Origin, prefix: str = "") -> Iterator[Change]:
+    """Every value of nested sections as a change of its dotted key."""
     for key, value in content.items():
         if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.", source)
+            yield from flatten(value, source, origin, f"{prefix}{key}.")
         else:
-            yield Change(f"{prefix}{key}", value, source)
+            yield Change(f"{prefix}{key}", value, source, origin)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from secure_ai.core.errors import ConfigError
-from secure_ai.runs.config import Change, parse_change, parse_toml, read_toml
+from secure_ai.runs.config import Change, flatten, parse_change, parse_toml, read_toml
+from secure_ai.runs.origins import Origin, refuse_named
 
 Part = Literal["report-1", "report-2", "suite", "assess", "audit"]
 Mode = Literal["baseline", "poisoned", "adv_only", "adv_training"]
@@ -128,8 +130,8 @@ def load_recipe(name_or_file: str, changes: Sequence[Change | str] = ()) -> Reci
         changes: `Change`s, or texts such as `report_1.epochs=1`.
 
     Raises:
-        ConfigError: no such recipe, malformed TOML, or a key or value that does not fit; the message names the source,
-            the key, what was expected and the nearest known key.
+        ConfigError: no such recipe, malformed TOML, a key or value that does not fit, or code named in a recipe's
+            file; the message names the source, the key, what was expected and the nearest known key.
     """
     names = recipe_names()
     if name_or_file in names:
@@ -137,6 +139,8 @@ def load_recipe(name_or_file: str, changes: Sequence[Change | str] = ()) -> Reci
         content = parse_toml(text, name_or_file)
     elif name_or_file.endswith(".toml"):
         content = read_toml(name_or_file)
+        for named in flatten(content, name_or_file, Origin.RECIPE):
+            refuse_named(named.key, named.value, named.origin, named.source, Path(name_or_file).parent)
     else:
         nearest = difflib.get_close_matches(name_or_file, names, n=1)
         raise ConfigError(

@@ -34,6 +34,7 @@ from secure_ai.runs.documents import write_documents
 from secure_ai.runs.early import refuse_attacks
 from secure_ai.runs.execute import Context, Finished, execute, forecast_seconds, limit_factor, machine_factor
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.origins import Origin
 from secure_ai.runs.plan import plan
 from secure_ai.runs.recipe import Recipe, load_recipe
 from secure_ai.runs.stage import Notice, Stage, Watcher, watch_nothing
@@ -234,7 +235,10 @@ def _prepare(
 ) -> Prepared:
     name = name or ("assess" if model else "report-2" if mode else "standard")
     flags = {"report_2.modes": None if mode is None else [mode], "data.test": data, "seed": seed}
-    every = [*changes, *(Change(key, value, "a flag") for key, value in flags.items() if value is not None)]
+    every = [
+        *changes,
+        *(Change(key, value, "a flag", Origin.FLAG) for key, value in flags.items() if value is not None),
+    ]
     recipe = load_recipe(name, every)
     if model is not None and "assess" not in recipe.parts:
         raise UsageError("this recipe assesses no network", where="--model", expected="--recipe assess", got=name)
