@@ -78,7 +78,7 @@ def build(side: int, width: float) -> Any:
     from torch import nn
 
     from secure_ai.core.seeds import generator
-    from secure_ai.models.networks import keras_initialise
+    from secure_ai.models.networks.built_in import keras_initialise
 
     size = Size(side, width)
     (c1, c2), hidden = size.channels, size.hidden
@@ -142,10 +142,10 @@ def _training(network: Any, dataset: Any, epochs: int, dtype: Any) -> Callable[[
 def _attacking(network: Any, dataset: Any, dtype: Any) -> Callable[[], object]:
     """`fast` on images whose labels are the network's own answers."""
     from secure_ai.core.budget import PerturbationBudget
-    from secure_ai.models.evaluate import evaluate
-    from secure_ai.models.target import Target
-    from secure_ai.red.evasion.catalogue import parse_attacks
-    from secure_ai.red.evasion.harness import run_suite
+    from secure_ai.models.target.evaluate import evaluate
+    from secure_ai.models.target.target import Target
+    from secure_ai.red.evasion.suite.catalogue import parse_attacks
+    from secure_ai.red.evasion.suite.harness import run_suite
 
     target = Target(
         network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10, search_dtype=dtype

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.statistics import mcnemar_exact, wilson
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.art_adapter import silent
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.verify import allowed_distance, measured_distance
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.art_adapter import silent
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 
 @dataclass(frozen=True, slots=True, eq=False)

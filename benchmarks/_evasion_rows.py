@@ -34,16 +34,16 @@ from torch.nn import functional
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.seeds import generator
 from secure_ai.core.statistics import wilson
-from secure_ai.models.target import Target
-from secure_ai.red.evasion import gradient
-from secure_ai.red.evasion.apgd import apgd_start
-from secure_ai.red.evasion.art_adapter import silent
-from secure_ai.red.evasion.autoattack import AUTOATTACK, Protocol
-from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks import pgd as gradient
+from secure_ai.red.evasion.attacks.apgd import apgd_start
+from secure_ai.red.evasion.attacks.art_adapter import silent
 from secure_ai.red.evasion.contract import SHARD_SIZE
-from secure_ai.red.evasion.costs import COSTS
-from secure_ai.red.evasion.engine import WORKER_BATCH
-from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.costs import COSTS
+from secure_ai.red.evasion.suite.engine import WORKER_BATCH
+from secure_ai.red.evasion.suite.harness import run_suite
 
 EPS = {"natural": {"linf": 0.1, "l2": 1.0, "l1": 5.0}}
 EPS_DEFENDED = {"linf": 0.3, "l2": 2.0, "l1": 10.0}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.red.evasion.autoattack import Protocol
+from secure_ai.red.evasion.suite.autoattack import Protocol
 
 PeerAttack = Callable[[nn.Module, Tensor, Tensor, float, int, int], Tensor]
 VERSIONS = ("foolbox", "adversarial-robustness-toolbox", "torchattacks", "pyautoattack")

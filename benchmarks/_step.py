@@ -19,7 +19,7 @@ from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import sample_n
-from secure_ai.models.networks import build_network
+from secure_ai.models.networks.built_in import build_network
 
 if TYPE_CHECKING:
     from pipeline import Bench

@@ -60,9 +60,9 @@ def _attacking(dtype: Any) -> Any:
     from secure_ai.core.seeds import generator
     from secure_ai.data.mnist import load_mnist
     from secure_ai.data.splits import sample_n
-    from secure_ai.models.target import Target
+    from secure_ai.models.target.target import Target
     from secure_ai.models.tensors import images_to_float
-    from secure_ai.red.evasion.gradient import pgd
+    from secure_ai.red.evasion.attacks.pgd import pgd
 
     x = images_to_float(sample_n(load_mnist("train"), ATTACKED, 0).images)
     target = Target(

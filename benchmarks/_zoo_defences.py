@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.models.wrappers import Wrapped
+from secure_ai.models.target.wrappers import Wrapped
 
 
 class Quantised(Wrapped):

@@ -18,7 +18,7 @@ from secure_ai.blue.training.schedules import triangular
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import hold_out_last, sample_n
-from secure_ai.models.networks import Report1Cnn, Report2Cnn, keras_initialise, torch_initialise
+from secure_ai.models.networks.built_in import Report1Cnn, Report2Cnn, keras_initialise, torch_initialise
 from secure_ai.runs.stages.adversaries import fgsm_random_start
 
 HELD_OUT = 6000

@@ -22,7 +22,7 @@ from _zoo_defences import (
 from _zoo_networks import Recipe
 from torch import nn
 
-from secure_ai.red.evasion.fast import FAST
+from secure_ai.red.evasion.suite.fast import FAST
 
 Wrap = Callable[[nn.Module], nn.Module]
 SUITE = "fast"

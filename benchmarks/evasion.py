@@ -109,7 +109,7 @@ class Bench:
         """A network of `scripts/bench networks`, or any built-in network's file under its own name."""
         from networks import RECIPES, arch_of
 
-        from secure_ai.models.store import load_model, make_target
+        from secure_ai.models.load.store import load_model, make_target
 
         arch = arch_of(name) if name.rpartition("-seed")[0] in RECIPES else None
         loaded = load_model(self.arguments.networks / f"{name}.safetensors", arch=arch)

@@ -17,7 +17,7 @@ from typing import Any
 
 from _record import save
 
-from secure_ai.runs.run import run
+from secure_ai.runs.verbs.run import run
 
 Values = dict[str, float]
 CLAIM_SEEDS = (0, 1, 2)

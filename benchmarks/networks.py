@@ -32,10 +32,10 @@ from secure_ai.core.seeds import generator
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last
 from secure_ai.files.write import write_json
-from secure_ai.models.evaluate import evaluate
-from secure_ai.models.networks import Report1Cnn, keras_initialise, torch_initialise
-from secure_ai.models.store import load_model, make_target, save_model
-from secure_ai.models.target import Target
+from secure_ai.models.load.store import load_model, make_target, save_model
+from secure_ai.models.networks.built_in import Report1Cnn, keras_initialise, torch_initialise
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.models.target.target import Target
 from secure_ai.runs.stages.adversaries import fgsm_random_start, pgd_on_the_fly
 
 FOLDER = Path(tempfile.gettempdir()) / "secure-ai-networks"

@@ -25,7 +25,7 @@ from _processes import spent
 from _record import ROOT, commit, machine, rows_with, save
 
 from secure_ai.data.mnist import cache_folder, fetch
-from secure_ai.runs.execute import results_digest
+from secure_ai.runs.engine.execute import results_digest
 
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "end-to-end": ("_end_to_end", ("report1/*",)),

@@ -11,8 +11,8 @@ import argparse
 
 from _record import save
 
-from secure_ai.report.verdict import verdict_line
-from secure_ai.runs.run import run
+from secure_ai.report.render.verdict import verdict_line
+from secure_ai.runs.verbs.run import run
 
 
 def main() -> None:

@@ -557,8 +557,9 @@ EVASION_NOTES = {
     "precision": "`pgd`: PGD-40, that *share* of its steps in bfloat16, where none stands 0.75; bound: 0.1 points. "
     "Chosen on held-out images (next table). `fast`: with every pass in bfloat16, as it was before ODI-PGD and before "
     "its shares of the margin were raised; it loses 0.2 to 1.4 points, so the suites search in float32.",
-    "coarse-share": "How `COARSE_SHARE` (red/evasion/gradient.py) was chosen: 0.9 is the largest of these shares that "
-    "costs at most 0.1 points on every network here; on test images it cost 0.12 on the undefended one (table above), "
+    "coarse-share": "How `COARSE_SHARE` (red/evasion/attacks/pgd.py) was chosen: 0.9 is the largest of these shares "
+    "that costs at most 0.1 points on every network here; on test images it cost 0.12 on the undefended one "
+    "(table above), "
     "so it is 0.75. An earlier script that was not kept (8 seeds on the PGD network, 5 on the others; the library's "
     "gradient at the images, where it is taken by columns now) gave for 0.75 0.00, -0.10 and -0.02 points on the PGD, "
     "FGSM-RS and natural network, for 0.9 0.03, 0.00 and 0.06, for 1 0.14, 0.08 and 0.06.",

@@ -32,15 +32,15 @@ from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last, sample_n
-from secure_ai.models.preflight import Preflight, same_answers
-from secure_ai.models.target import Target
+from secure_ai.models.preflight.preflight import Preflight, same_answers
+from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import state_digest
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.harness import run_suite, score_examples
-from secure_ai.red.evasion.health import gradient_health
-from secure_ai.red.evasion.suite import ExamplesScore, SuiteResult
-from secure_ai.red.evasion.trust import judge_examples, judge_suite
-from secure_ai.runs.attack import data_checks, examine, probes
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
+from secure_ai.red.evasion.trust.health import gradient_health
+from secure_ai.red.evasion.trust.judge import judge_examples, judge_suite
+from secure_ai.runs.verbs.attack import data_checks, examine, probes
 
 DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000, "E": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs

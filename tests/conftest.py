@@ -63,5 +63,5 @@ def smaller_probes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, constants in SMALLER_PROBES.items():
             for name, value in constants.items():
-                patch.setattr(f"secure_ai.red.evasion.diagnosis.{module}.{name}", value)
+                patch.setattr(f"secure_ai.red.evasion.trust.probes.{module}.{name}", value)
         yield

@@ -34,18 +34,18 @@ ALLOWED = {
         "audit/cache_demo_child.py": "shows what unpickling does, on a file the tool has just written itself"
     },
     "broad_excepts": {
-        "models/probe.py": "a user's network may raise anything",
+        "models/preflight/calls.py": "a user's network may raise anything",
         "models/reentrant.py": "a user's network may raise anything when it is recorded",
-        "models/store.py": "a user's eval() or state_dict() may raise anything",
-        "models/target.py": "a user's network may raise anything",
-        "models/user_code.py": "a user's module or factory may raise anything",
-        "red/evasion/art_adapter.py": "a foreign attack may raise anything",
+        "models/load/store.py": "a user's eval() or state_dict() may raise anything",
+        "models/target/target.py": "a user's network may raise anything",
+        "models/load/factory.py": "a user's module or factory may raise anything",
+        "red/evasion/attacks/art_adapter.py": "a foreign attack may raise anything",
     },
-    "unsafe_loads": {"models/user_code.py": "running the user's file is what --arch asks for"},
+    "unsafe_loads": {"models/load/factory.py": "running the user's file is what --arch asks for"},
     "global_randomness": {
-        "models/preflight.py": "seeds what a user's network draws, inside fork_rng",
-        "models/watch.py": "puts the global states back that a user's network may have moved",
-        "red/evasion/art_adapter.py": "ART draws from global generators: seeded for it, then put back",
+        "models/preflight/preflight.py": "seeds what a user's network draws, inside fork_rng",
+        "models/target/watch.py": "puts the global states back that a user's network may have moved",
+        "red/evasion/attacks/art_adapter.py": "ART draws from global generators: seeded for it, then put back",
     },
     "prints_outside_cli": {"files/sandbox.py": "the child's error goes to its parent over standard error"},
 }
@@ -53,7 +53,7 @@ ALLOWED = {
 
 @dataclass(frozen=True)
 class Source:
-    """A file of the package; `path` is relative to it, e.g. `red/evasion/gradient.py`."""
+    """A file of the package; `path` is relative to it, e.g. `red/evasion/attacks/pgd.py`."""
 
     path: str
     text: str
@@ -292,7 +292,7 @@ def reads_train_only(node: ast.Call, layer: str) -> bool:
 RULES: dict[str, tuple[Checker, dict[str, str]]] = {
     "imports run one way": (upward_imports, {"core/a.py": "from secure_ai.files.open import read_file"}),
     "siblings never import each other": (upward_imports, {"red/a.py": "def f() -> None:\n    import secure_ai.blue.b"}),
-    "imports by name count": (upward_imports, {"report/a.py": "MODULE = 'secure_ai.runs.attack'"}),
+    "imports by name count": (upward_imports, {"report/a.py": "MODULE = 'secure_ai.runs.verbs.attack'"}),
     "imports of a layer count": (upward_imports, {"data/a.py": "from secure_ai import models"}),
     "every folder has its place": (unknown_folders, {"utils/a.py": ""}),
     "imports are absolute": (relative_imports, {"core/a.py": "from . import b"}),
@@ -328,7 +328,7 @@ GOOD = {
     "red/c.py": "from secure_ai.core.a import f\nfrom secure_ai.red.d import g\nx = torch.Generator().manual_seed(1)\n",
     "red/d.py": "import numpy as np\n\nx = np.random.default_rng(3)\n",
     "blue/e.py": "try:\n    torch.load(x, weights_only=True)\nexcept OSError:\n    pass\n",
-    "cli/f.py": "import secure_ai.runs.run\n\nprint('x')\n",
+    "cli/f.py": "import secure_ai.runs.verbs.run\n\nprint('x')\n",
     "benchmarks/tune_g.py": "load_data('mnist:train~6000', split='train')\n",
 }
 
@@ -402,22 +402,21 @@ def test_help_loads_nothing_heavy() -> None:
 
 
 def test_building_a_network_does_not_load_sympy() -> None:
-    build = (
-        "m = sys.modules['secure_ai.models.networks']; m.build_network('report1-cnn', generator=m.torch.Generator())"
-    )
-    assert loaded_by(["secure_ai.models.networks"], {"sympy"}, build) == set()
+    module = "secure_ai.models.networks.built_in"
+    build = f"m = sys.modules[{module!r}]; m.build_network('report1-cnn', generator=m.torch.Generator())"
+    assert loaded_by(["secure_ai.models.networks.built_in"], {"sympy"}, build) == set()
     skip = "import torch; torch.nn.utils.skip_init(torch.nn.Linear, 2, 2)"
-    assert loaded_by(["secure_ai.models.networks"], {"sympy"}, skip) == {"sympy"}
+    assert loaded_by(["secure_ai.models.networks.built_in"], {"sympy"}, skip) == {"sympy"}
 
 
 def test_a_gradient_does_not_load_sympy() -> None:
     take = (
         "import torch; x = torch.ones(2, requires_grad=True); "
-        "sys.modules['secure_ai.red.evasion.slopes'].slope(x * x, x)"
+        "sys.modules['secure_ai.red.evasion.math.input_gradient'].slope(x * x, x)"
     )
-    assert loaded_by(["secure_ai.red.evasion.slopes"], {"sympy"}, take) == set()
+    assert loaded_by(["secure_ai.red.evasion.math.input_gradient"], {"sympy"}, take) == set()
     weighted = "import torch; x = torch.ones(2, requires_grad=True); torch.autograd.grad(x * x, x, torch.ones(2))"
-    assert loaded_by(["secure_ai.red.evasion.slopes"], {"sympy"}, weighted) == {"sympy"}
+    assert loaded_by(["secure_ai.red.evasion.math.input_gradient"], {"sympy"}, weighted) == {"sympy"}
 
 
 # --- documents and paths ----------------------------------------------------------------------------------------------

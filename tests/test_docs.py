@@ -101,7 +101,7 @@ def missing_paths(text: str) -> list[str]:
 
 @pytest.mark.parametrize("name", ["ARCHITECTURE.md", "CONTRIBUTING.md", "SECURITY.md"])
 def test_every_path_that_is_named_exists(name: str) -> None:
-    own = {"threat_model.md", "net.py", "events.jsonl"}
+    own = {"threat_model.md", "net.py", "events.jsonl", "secure-ai.toml"}
     assert [path for path in missing_paths(text_of(name)) if path not in own] == []
 
 
@@ -120,7 +120,7 @@ def named_in_table(text: str) -> set[str]:
 
 
 def test_the_attacks_that_are_described_are_those_that_exist() -> None:
-    from secure_ai.red.evasion.catalogue import ATTACKS, SUITES
+    from secure_ai.red.evasion.suite.catalogue import ATTACKS, SUITES
 
     text = text_of("docs/attacks.md")
     assert named_in_table(text) == set(ATTACKS)
@@ -133,14 +133,14 @@ def test_the_attacks_that_are_described_are_those_that_exist() -> None:
 
 
 def test_the_layers_and_networks_that_are_described_are_those_that_exist() -> None:
-    from secure_ai.models.networks import NETWORKS
+    from secure_ai.models.networks.built_in import NETWORKS
 
     text = text_of("docs/models.md")
     assert [name for name in NETWORKS if f"`{name}`" not in text] == []
 
 
 def test_the_recipes_that_are_named_exist() -> None:
-    from secure_ai.runs.recipe import recipe_names
+    from secure_ai.runs.recipe.recipe import recipe_names
 
     named = {words[words.index("--recipe") + 1] for _, words in ALL_COMMANDS if "--recipe" in words}
     assert named <= set(recipe_names())

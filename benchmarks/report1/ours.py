@@ -19,16 +19,16 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.files.write import make_folder
-from secure_ai.models.evaluate import evaluate
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.gradient import fgsm
-from secure_ai.runs.execute import Context, Finished, execute
-from secure_ai.runs.plan import plan
-from secure_ai.runs.recipe import load_recipe
-from secure_ai.runs.stage import watch_nothing
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.pgd import fgsm
+from secure_ai.runs.engine.execute import Context, Finished, execute
+from secure_ai.runs.engine.stage import watch_nothing
+from secure_ai.runs.engine.store import Store
+from secure_ai.runs.recipe.plan import plan
+from secure_ai.runs.recipe.recipe import load_recipe
 from secure_ai.runs.stages.report1_train import ARCH
 from secure_ai.runs.stages.steps import attack_every_image, built_in_target
-from secure_ai.runs.store import Store
 
 STAGES = {"train": "report-1/baseline", "defend": "report-1/defended-{}", "train poisoned": "report-1/poisoned"}
 TRIGGER = f"patch:size={protocol.PATCH}:place=bottom-right:value=1"

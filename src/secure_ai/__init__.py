@@ -17,14 +17,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 __version__ = "0.1.0"
 
 _VERBS = {
-    "attack": "secure_ai.runs.attack",
-    "audit_code": "secure_ai.runs.audit",
-    "backdoor_plant": "secure_ai.runs.backdoor",
-    "data_fetch": "secure_ai.runs.data",
-    "data_show": "secure_ai.runs.data",
-    "replay": "secure_ai.runs.replay",
-    "run": "secure_ai.runs.run",
-    "train": "secure_ai.runs.train",
+    "attack": "secure_ai.runs.verbs.attack",
+    "audit_code": "secure_ai.runs.verbs.audit",
+    "backdoor_plant": "secure_ai.runs.verbs.backdoor",
+    "data_fetch": "secure_ai.runs.verbs.data",
+    "data_show": "secure_ai.runs.verbs.data",
+    "replay": "secure_ai.runs.verbs.replay",
+    "run": "secure_ai.runs.verbs.run",
+    "train": "secure_ai.runs.verbs.train",
 }
 
 __all__ = ["__version__", *sorted(_VERBS)]  # the verbs are strings

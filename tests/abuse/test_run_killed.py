@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.events import ignore_event, verify_log
-from secure_ai.runs.store import Store
+from secure_ai.runs.engine.store import Store
 
 # Dies by SIGKILL at the Nth fsync of a run whose stages are the small audit ones.
 PROGRAM = """
@@ -29,9 +29,9 @@ os.fsync = fsync
 from secure_ai.core.events import EventLog
 from secure_ai.files.write import lock_folder, remove_stale
 from pathlib import Path
-from secure_ai.runs.execute import Context, Finished, execute
-from secure_ai.runs.stage import Stage, watch_nothing
-from secure_ai.runs.store import Store
+from secure_ai.runs.engine.execute import Context, Finished, execute
+from secure_ai.runs.engine.stage import Stage, watch_nothing
+from secure_ai.runs.engine.store import Store
 folder = Path(sys.argv[1])
 folder.mkdir(exist_ok=True)
 with lock_folder(folder):
@@ -74,7 +74,7 @@ def test_the_kill_really_kills(tmp_path: Path) -> None:
 
 
 def test_a_run_killed_in_training_resumes_from_its_last_epoch(tmp_path: Path, digit_files: dict[str, Path]) -> None:
-    from secure_ai.runs.run import run
+    from secure_ai.runs.verbs.run import run
 
     changes = [f"data.{role}={json.dumps(str(path))}" for role, path in digit_files.items()]
     changes += ["report_1.epochs=20", 'parts=["report-1"]']

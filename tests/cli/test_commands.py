@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from secure_ai.cli.main import COMMANDS, run_command
-from secure_ai.models.store import load_model
-from secure_ai.red.evasion.catalogue import ATTACKS, PROTOCOLS, SUITES
-from secure_ai.red.evasion.transfer import BORROWED
+from secure_ai.models.load.store import load_model
+from secure_ai.red.evasion.attacks.transfer import BORROWED
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, PROTOCOLS, SUITES
 
 pytestmark = pytest.mark.usefixtures("smaller_probes")
 

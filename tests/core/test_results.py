@@ -51,9 +51,11 @@ def test_a_measurement_as_json() -> None:
         budget=PerturbationBudget("linf", 0.25, "1/4"), trust=Trust(Verdict.DOUBTFUL, ()),
     )  # fmt: skip
     content = measured.as_json()
-    assert set(content) == {"id", "model", "metric", "budget", "value", "trust", "stage", "replay", "protocol"}
+    assert set(content) == {"id", "model", "metric", "budget", "value", "trust", "stage", "replay", "protocol"} | {
+        "condition", "trigger", "made_for", "drawn",
+    }  # fmt: skip
     assert content["budget"] == {"norm": "linf", "eps": 0.25, "eps_text": "1/4"}
-    assert content["trust"] == {"verdict": "doubtful", "checks": []}
+    assert content["trust"] == {"verdict": "doubtful", "checks": [], "not_run": []}
     assert content["value"] == rate(15, 100).as_json()
 
 

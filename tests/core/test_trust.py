@@ -71,6 +71,7 @@ def test_a_verdict_as_json() -> None:
             {"id": "one-step", "outcome": "fail", "evidence": "FGSM only"},
             {"id": "n", "outcome": "not_run", "evidence": "no data"},
         ],
+        "not_run": ["n"],
     }
     assert trust.reasons == ["FGSM only"]
 

@@ -17,7 +17,7 @@ from secure_ai.files import torch_zip
 from secure_ai.files.open import FileBytes
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.torch_zip import read_torch_state
-from secure_ai.models import loader_child
+from secure_ai.models.load import loader_child
 
 
 def saved(value: Any) -> bytes:

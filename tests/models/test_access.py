@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from secure_ai.core.errors import ArchError, TargetError, UsageError
 from secure_ai.core.trust import CheckOutcome
-from secure_ai.models.access import LEVELS, Access, offers
-from secure_ai.models.preflight import Preflight, preflight, same_answers
-from secure_ai.models.scorer import Scorer
-from secure_ai.models.store import make_target, model_of_object
-from secure_ai.models.target import Target
+from secure_ai.models.load.store import make_target, model_of_object
+from secure_ai.models.preflight.preflight import Preflight, preflight, same_answers
+from secure_ai.models.target.access import LEVELS, Access, offers
+from secure_ai.models.target.scorer import Scorer
+from secure_ai.models.target.target import Target
 
 CLASSES, N = 4, 40
 

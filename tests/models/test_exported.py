@@ -17,8 +17,8 @@ from secure_ai.core.errors import ArchError, NonFiniteError, SecureAIError
 from secure_ai.files.open import FileBytes
 from secure_ai.files.pt2 import read_pt2
 from secure_ai.files.sniff import Format, sniff
-from secure_ai.models.exported import ExportedNetwork
-from secure_ai.models.store import load_model
+from secure_ai.models.load.exported import ExportedNetwork
+from secure_ai.models.load.store import load_model
 
 FIXTURES = Path(__file__).parent.parent / "files" / "fixtures"
 ANY, FOUR, TRAIN = (FIXTURES / f"torch_2_13_{kind}.pt2" for kind in ("any", "four", "train"))

@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from secure_ai.core.errors import ArchError, KerasFormatError
 from secure_ai.files.keras import KerasLayer, KerasModel, read_keras
 from secure_ai.files.open import read_file
-from secure_ai.models.artifact import BUILT_IN
-from secure_ai.models.keras_io import keras_files, network_from_keras, sequential_from_keras
-from secure_ai.models.keras_stacks import STACKS, built_in_of, weights_from_keras, weights_to_keras
-from secure_ai.models.networks import NETWORKS, Report1Cnn, build_network
-from secure_ai.models.store import load_model
+from secure_ai.models.load.artifact import BUILT_IN
+from secure_ai.models.load.keras_io import keras_files, network_from_keras, sequential_from_keras
+from secure_ai.models.load.store import load_model
+from secure_ai.models.networks.built_in import NETWORKS, Report1Cnn, build_network
+from secure_ai.models.networks.keras_stacks import STACKS, built_in_of, weights_from_keras, weights_to_keras
 from secure_ai.models.tensors import state_digest
 
 Array = np.ndarray[Any, np.dtype[Any]]

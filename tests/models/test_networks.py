@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.core.errors import ArchError
-from secure_ai.models.networks import NETWORKS, build_network
+from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.tensors import state_digest, to_channels_last
 
 NAMES = sorted(NETWORKS)

@@ -10,10 +10,10 @@ from torch.nn import functional
 
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import CheckOutcome
-from secure_ai.models.preflight import ONLY_CONTIGUOUS, Preflight, preflight
-from secure_ai.models.target import InputTransform, Target
+from secure_ai.models.preflight.preflight import ONLY_CONTIGUOUS, Preflight, preflight
+from secure_ai.models.target.target import InputTransform, Target
+from secure_ai.models.target.wrappers import logits_from_probabilities, recovers_exact_logits
 from secure_ai.models.tensors import state_digest, to_channels_last
-from secure_ai.models.wrappers import logits_from_probabilities, recovers_exact_logits
 
 CLASSES = 5
 N = 80

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.models.networks import build_network
+from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.reentrant import is_reentrant, reentrant_graph
-from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities
+from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities
 
 SHAPE = (3, 8, 8)
 

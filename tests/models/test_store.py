@@ -21,9 +21,9 @@ from secure_ai.core.errors import (
     StateMismatchError,
     UsageError,
 )
-from secure_ai.models.artifact import BUILT_IN, read_arch, read_artifact
-from secure_ai.models.networks import build_network
-from secure_ai.models.store import LoadedModel, load_model, make_target, model_bytes, save_model
+from secure_ai.models.load.artifact import BUILT_IN, read_arch, read_artifact
+from secure_ai.models.load.store import LoadedModel, load_model, make_target, model_bytes, save_model
+from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import state_digest, to_channels_last
 
 Events = list[tuple[str, dict[str, Any]]]
@@ -269,7 +269,7 @@ def test_other_files_are_refused_and_recorded(content: bytes, error: type[Secure
 def test_a_refusal_imports_no_torch(tmp_path: Path) -> None:
     (tmp_path / "bad").write_bytes(pickle.dumps([1]))
     script = (
-        "import sys\nfrom secure_ai.models.artifact import read_arch, read_artifact\n"
+        "import sys\nfrom secure_ai.models.load.artifact import read_arch, read_artifact\n"
         "from secure_ai.core.errors import PickleRefusedError\nread_arch('report1-cnn')\n"
         "try:\n    read_artifact(sys.argv[1])\nexcept PickleRefusedError:\n    print('torch' in sys.modules)\n"
     )

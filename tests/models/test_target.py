@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.errors import TargetError
-from secure_ai.models.target import InputTransform, Target
+from secure_ai.models.target.target import InputTransform, Target
 
 CLASSES = 4
 

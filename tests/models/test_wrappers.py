@@ -3,9 +3,9 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.errors import TargetError
-from secure_ai.models.target import Target
+from secure_ai.models.target.target import Target
+from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 from secure_ai.models.tensors import to_channels_last
-from secure_ai.models.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 
 
 class Probabilities(nn.Module):

@@ -10,9 +10,9 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import Measurement, Rate, rate
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
-from secure_ai.report.published_report_1 import FIGURE_1
-from secure_ai.report.reproduction import compare
-from secure_ai.report.values import values_from_measurements
+from secure_ai.runs.cases.report_1.figures import FIGURE_1
+from secure_ai.runs.reproduction.reproduction import compare
+from secure_ai.runs.reproduction.values import values_from_measurements
 from secure_ai.threats.register import threat_rows
 
 LINF_025 = PerturbationBudget("linf", 0.25, "0.25")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secure_ai.report.confusion import accuracy, equal_recall_p, error_pattern, per_class
+from secure_ai.report.render.confusion import accuracy, equal_recall_p, error_pattern, per_class
 
 MATRIX = [[8, 2, 0], [1, 9, 0], [3, 1, 6]]
 

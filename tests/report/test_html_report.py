@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from secure_ai.report.html import PNG_SIGNATURE, render_html
+from secure_ai.report.render.html import PNG_SIGNATURE, render_html
 
 VOID = {"meta", "img", "wbr", "br", "link", "rect", "line"}
 PNG = PNG_SIGNATURE + b"picture"

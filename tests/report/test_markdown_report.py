@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from secure_ai.core.results import rate
-from secure_ai.report.markdown import escape, render_markdown
-from secure_ai.report.threat_model import render_threat_model
+from secure_ai.report.render.markdown import escape, render_markdown
+from secure_ai.report.render.threat_model import render_threat_model
 from secure_ai.threats.register import REGISTER, threat_rows
 
 

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from secure_ai.core.results import rate, rate_or_reason
-from secure_ai.report import plots
+from secure_ai.report.render import png as plots
 
 R = rate(59, 1000).as_json()
 DOUBTFUL = {"trust": {"verdict": "doubtful", "checks": []}}

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secure_ai.core.errors import FormatError
-from secure_ai.report.reproduction import compare
 from secure_ai.report.schema import check_report, load_schema
-from secure_ai.runs.report import read_report
+from secure_ai.runs.reproduction.reproduction import compare
+from secure_ai.runs.verbs.report import read_report
 from secure_ai.threats.register import threat_rows
 
 VALIDATOR = jsonschema.Draft202012Validator(load_schema())

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secure_ai.core.results import rate, rate_or_reason
-from secure_ai.report import published_report_1
-from secure_ai.report.reproduction import HEADLINES, PUBLISHED, compare
-from secure_ai.report.values import VALUE_KEYS, confusion_counts, reading, values_from_measurements
+from secure_ai.runs.cases.report_1 import figures as published_report_1
+from secure_ai.runs.reproduction.reproduction import HEADLINES, PUBLISHED, compare
+from secure_ai.runs.reproduction.values import VALUE_KEYS, confusion_counts, reading, values_from_measurements
 
 # Every number that FACTS and the reports print, by report.
 PRINTED = {

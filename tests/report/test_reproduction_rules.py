@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from secure_ai.core.results import Rate, rate
-from secure_ai.report import claims, claims_printed, rules, rules_backdoor, rules_robustness, tolerances
-from secure_ai.report.judge import Holds, Published, Rule, Status, Tolerance, Unit
-from secure_ai.report.values import Reading
+from secure_ai.runs.reproduction import claims, claims_printed, rules, rules_backdoor, rules_robustness, tolerances
+from secure_ai.runs.reproduction.judge import Holds, Published, Rule, Status, Tolerance, Unit
+from secure_ai.runs.reproduction.values import Reading
 
 
 def r(share: float, n: int = 10000) -> Rate:

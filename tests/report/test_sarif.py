@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from secure_ai.report.sarif import relative_uri, render_sarif
+from secure_ai.report.render.sarif import relative_uri, render_sarif
 
 
 @pytest.fixture

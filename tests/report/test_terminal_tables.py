@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from secure_ai.core.results import rate, rate_or_reason
-from secure_ai.report import terminal
-from secure_ai.report.headline import accuracy_groups, backdoor_group
-from secure_ai.report.text import (
+from secure_ai.report.render import terminal
+from secure_ai.report.render.headline import accuracy_groups, backdoor_group
+from secure_ai.report.render.text import (
     budget_text,
     plural,
     rate_text,

@@ -10,11 +10,11 @@ import pytest
 
 from secure_ai.core.errors import FormatError
 from secure_ai.core.results import rate
-from secure_ai.report.html import render_html
-from secure_ai.report.markdown import render_markdown
-from secure_ai.report.plots import transfer_png
+from secure_ai.report.render.html import render_html
+from secure_ai.report.render.markdown import render_markdown
+from secure_ai.report.render.png import transfer_png
+from secure_ai.report.render.terminal import distance_table, measurement_table, own_measurements, transfer_tables
 from secure_ai.report.schema import check_report
-from secure_ai.report.terminal import distance_table, measurement_table, own_measurements, transfer_tables
 
 
 def with_more(report: dict[str, Any]) -> dict[str, Any]:

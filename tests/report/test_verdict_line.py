@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from secure_ai.core.trust import check, judge, sample_size_check
-from secure_ai.report.verdict import gate_report, verdict, verdict_line
+from secure_ai.report.render.verdict import gate_report, verdict, verdict_line
 
 
 def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:

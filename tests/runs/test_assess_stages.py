@@ -16,18 +16,19 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.events import ignore_event
 from secure_ai.data.source import load_data
 from secure_ai.files.safetensors import safetensors_bytes
-from secure_ai.runs import assess, user_code
-from secure_ai.runs.execute import decides_results
+from secure_ai.runs import user_code
+from secure_ai.runs.engine.execute import decides_results
+from secure_ai.runs.engine.stage import Work
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.recipe import load_recipe
-from secure_ai.runs.stage import Work
-from secure_ai.runs.stages.assess import attack_subject, curve_grid, security_curve
+from secure_ai.runs.recipe import assess_plan
+from secure_ai.runs.recipe.recipe import load_recipe
+from secure_ai.runs.stages.assess_stage import attack_subject, curve_grid, security_curve
 
 CODE = "import torch\n\n\ndef net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))\n"
 
 
 def code_of(spec: ModelSpec) -> str:
-    first, *_ = assess.stages(load_recipe("assess"), spec, ignore_event)
+    first, *_ = assess_plan.stages(load_recipe("assess"), spec, ignore_event)
     return str(first.settings["code"])
 
 
@@ -127,7 +128,7 @@ def test_a_linked_folder_is_never_reused(net: Path, tmp_path: Path) -> None:
 def test_the_forecast_grows_with_images_points_and_suite(net: Path) -> None:
     def seconds(*changes: str) -> dict[str, float]:
         recipe = load_recipe("assess", changes=list(changes))
-        stages = assess.stages(recipe, ModelSpec(arch=f"{net}:net"), ignore_event)
+        stages = assess_plan.stages(recipe, ModelSpec(arch=f"{net}:net"), ignore_event)
         return {stage.id: stage.cost_seconds for stage in stages}
 
     usual = seconds()

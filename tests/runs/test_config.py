@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.errors import ConfigError
-from secure_ai.runs.config import Change, parse_change, surroundings
-from secure_ai.runs.origins import Origin
-from secure_ai.runs.recipe import load_recipe
+from secure_ai.runs.recipe.config import Change, parse_change, surroundings
+from secure_ai.runs.recipe.origins import Origin
+from secure_ai.runs.recipe.recipe import load_recipe
 
 
 def test_a_flag_beats_the_environment_beats_the_project_beats_the_recipe_beats_the_default(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.errors import ConfigError
-from secure_ai.runs.config import parse_change, surroundings
-from secure_ai.runs.origins import ATTACK_KEYS, CODE_KEYS, PATH_KEYS, Origin, refuse_named
-from secure_ai.runs.recipe import Recipe, load_recipe
+from secure_ai.runs.recipe.config import parse_change, surroundings
+from secure_ai.runs.recipe.origins import ATTACK_KEYS, CODE_KEYS, PATH_KEYS, Origin, refuse_named
+from secure_ai.runs.recipe.recipe import Recipe, load_recipe
 
 CODE = "canary.py:make"
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.errors import ConfigError, SecureAIError
-from secure_ai.runs.recipe import load_recipe, recipe_names
+from secure_ai.runs.recipe.recipe import load_recipe, recipe_names
 
 GOOD = 'name = "mine"\ntitle = "t"\nparts = ["audit"]\nlimit_seconds = 10\n'
 

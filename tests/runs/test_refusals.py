@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.events import ignore_event
-from secure_ai.runs.stage import Work
+from secure_ai.runs.engine.stage import Work
+from secure_ai.runs.engine.store import Store
 from secure_ai.runs.stages import refusals
-from secure_ai.runs.store import Store
 from secure_ai.threats.register import threat_rows
 
 

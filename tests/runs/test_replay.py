@@ -28,15 +28,15 @@ from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import sample_n
-from secure_ai.models.networks import build_network
-from secure_ai.models.store import load_model, save_model
+from secure_ai.models.load.store import load_model, save_model
+from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.transfer import image_key
+from secure_ai.red.evasion.attacks.transfer import image_key
 from secure_ai.runs.examples_file import read_examples
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.replay import replay
-from secure_ai.runs.replay_record import AttackRecord
-from secure_ai.runs.run import RunResult, run
+from secure_ai.runs.verbs.replay import replay
+from secure_ai.runs.verbs.replay_record import AttackRecord
+from secure_ai.runs.verbs.run import RunResult, run
 
 pytestmark = pytest.mark.usefixtures("smaller_probes")
 

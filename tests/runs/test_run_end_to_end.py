@@ -32,10 +32,10 @@ from secure_ai.core.events import verify_log
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import lock_folder
 from secure_ai.report.schema import load_schema
+from secure_ai.runs.engine.stage import Notice
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.replay import replay
-from secure_ai.runs.run import RunResult, run
-from secure_ai.runs.stage import Notice
+from secure_ai.runs.verbs.replay import replay
+from secure_ai.runs.verbs.run import RunResult, run
 
 pytestmark = pytest.mark.usefixtures("smaller_probes")
 
@@ -400,7 +400,9 @@ def test_what_assess_could_not_do_is_refused_before_code_of_the_user_s_runs(
 def test_assess_needs_a_model_and_asks_for_no_data_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str | None, error: type[SecureAIError]
 ) -> None:
-    monkeypatch.setattr("secure_ai.runs.run.load_data", lambda *arguments, **more: pytest.fail("data was asked for"))
+    monkeypatch.setattr(
+        "secure_ai.runs.verbs.run.load_data", lambda *arguments, **more: pytest.fail("data was asked for")
+    )
     spec = ModelSpec(model=str(tmp_path / model)) if model else None
     with pytest.raises(error):
         run("assess", model=spec, out=tmp_path / "out")

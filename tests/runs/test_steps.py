@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from secure_ai.models.networks import build_network
-from secure_ai.models.store import model_bytes
+from secure_ai.models.load.store import model_bytes
+from secure_ai.models.networks.built_in import build_network
 from secure_ai.runs.stages.steps import built_in_target
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from secure_ai.core.errors import DigestMismatchError, UsageError
 from secure_ai.core.events import ignore_event
-from secure_ai.runs.execute import Context, Finished, execute
-from secure_ai.runs.stage import Notice, Outputs, Stage, Work, watch_nothing
-from secure_ai.runs.store import Store, key_of
+from secure_ai.runs.engine.execute import Context, Finished, execute
+from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
+from secure_ai.runs.engine.store import Store, key_of
 
 KEY = key_of({"stage": "a"})
 

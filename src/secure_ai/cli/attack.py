@@ -12,7 +12,7 @@ from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
 from secure_ai.core.findings import gate
-from secure_ai.runs import defaults
+from secure_ai.runs.recipe import defaults
 
 
 def attack(

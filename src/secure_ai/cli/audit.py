@@ -8,7 +8,7 @@ from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines, print_table
 from secure_ai.core.findings import FailOn
 from secure_ai.core.results import SCHEMA_VERSION
-from secure_ai.runs import audit as verb
+from secure_ai.runs.verbs import audit as verb
 
 
 def code(

@@ -7,7 +7,7 @@ from typing import Literal
 
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines
-from secure_ai.runs import backdoor as verb
+from secure_ai.runs.verbs import backdoor as verb
 
 
 def plant(

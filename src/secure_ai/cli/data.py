@@ -8,7 +8,7 @@ from typing import Literal
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.results import SCHEMA_VERSION
-from secure_ai.runs import data as verb
+from secure_ai.runs.verbs import data as verb
 
 
 def fetch(

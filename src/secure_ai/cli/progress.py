@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from secure_ai.core.errors import printable
 from secure_ai.core.events import EventSink
-from secure_ai.runs.stage import Notice, Watcher, watch_nothing
+from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 
 PRIOR_SECONDS = 30.0  # weight of the forecast: one slow first stage does not make hours of minutes
 

@@ -15,14 +15,14 @@ from rich.table import Table
 
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.report.terminal import all_tables
-from secure_ai.report.text import cell
-from secure_ai.report.verdict import verdict_line
+from secure_ai.report.render.terminal import all_tables
+from secure_ai.report.render.text import cell
+from secure_ai.report.render.verdict import verdict_line
 
 if TYPE_CHECKING:  # the verbs' modules import torch
-    from secure_ai.runs.attack import AttackReport
-    from secure_ai.runs.replay import Replay
-    from secure_ai.runs.run import Forecast, RunResult
+    from secure_ai.runs.verbs.attack import AttackReport
+    from secure_ai.runs.verbs.replay import Replay
+    from secure_ai.runs.verbs.run import Forecast, RunResult
 
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
 

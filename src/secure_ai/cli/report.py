@@ -7,8 +7,8 @@ from typing import Literal
 
 from secure_ai.cli.options import CommonOptions, FailOptions
 from secure_ai.cli.render import print_lines
-from secure_ai.report.verdict import gate_report
-from secure_ai.runs import report as verb
+from secure_ai.report.render.verdict import gate_report
+from secure_ai.runs.verbs import report as verb
 
 
 def report(

@@ -12,11 +12,11 @@ from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, pars
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
-from secure_ai.runs import defaults
-from secure_ai.runs import run as verb
-from secure_ai.runs.config import Change, parse_change, surroundings
-from secure_ai.runs.origins import Origin
-from secure_ai.runs.recipe import Mode
+from secure_ai.runs.recipe import defaults
+from secure_ai.runs.recipe.config import Change, parse_change, surroundings
+from secure_ai.runs.recipe.origins import Origin
+from secure_ai.runs.recipe.recipe import Mode
+from secure_ai.runs.verbs import run as verb
 
 
 def run(

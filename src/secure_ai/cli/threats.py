@@ -7,7 +7,7 @@ from pathlib import Path
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_table
 from secure_ai.core.results import SCHEMA_VERSION
-from secure_ai.runs import report as verb
+from secure_ai.runs.verbs import report as verb
 
 
 def show(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.statistics import wilson
@@ -12,6 +12,9 @@ from secure_ai.core.trust import Trust
 
 SCHEMA_VERSION = 1
 CURVE_STAGE = "assess/curve"
+
+Drawn = Literal["all", "first", "stratified"]
+"""How samples were chosen from their source: every one, the first N in file order, or a seeded stratified sample."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,33 @@ def rate_or_reason(successes: int, n: int, reason: str) -> Rate:
     return rate(successes, n) if n else Rate(None, None, None, 0, 0, reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    """A number that is no rate: a loss, a distance, seconds, an AUROC, an anomaly index.
+
+    Attributes:
+        value: None where it is infinite or could not be measured; `reason` says which.
+        unit: e.g. `nats`, `seconds`, `pixels in [0, 1], l2`; empty for a pure number.
+        low, high: ends of its 95 % interval, None where there is none.
+        n: samples behind it; 0 where it stands on no sample.
+    """
+
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One of a closed list of words, e.g. `backdoored` of `not_detected, suspicious, backdoored, inconclusive`."""
+
+    value: str
+    allowed: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
     """One measured rate of one model: the entry of `measurements` in report.json.
@@ -65,20 +95,28 @@ class Measurement:
         id: unique in the report, e.g. `report-1/defended-p/pgd`.
         model: id of an entry of `models`.
         metric: a glossary name, e.g. `robust_accuracy`.
-        protocol: how it was measured, one sentence.
+        protocol: how it was measured, one sentence, for people; no rule reads it.
         stage: the stage that measured it.
         replay: the command that measures it again.
+        condition: what was done to the images, a word that rules and charts compare, e.g. `clean`, `fgsm`, `suite`.
+        trigger: canonical text of the trigger on the images; empty where there is none.
+        made_for: id of the model that the examples were made for, where that is another one.
+        drawn: how the images were chosen from their source.
     """
 
     id: str
     model: str
     metric: str
     value: Rate
-    protocol: str
+    protocol: str = ""
     stage: str
     replay: str
     budget: PerturbationBudget | None = None
     trust: Trust | None = None
+    condition: str = ""
+    trigger: str = ""
+    made_for: str = ""
+    drawn: Drawn = "all"
 
     def as_json(self) -> dict[str, Any]:
         """The entry of `measurements`; `budget` and `trust` are null where they do not apply."""
@@ -92,7 +130,54 @@ class Measurement:
             "stage": self.stage,
             "replay": self.replay,
             "protocol": self.protocol,
+            "condition": self.condition,
+            "trigger": self.trigger,
+            "made_for": self.made_for,
+            "drawn": self.drawn,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredQuantity:
+    """One measured quantity of one model: the entry of `quantities`; attributes as of `Measurement` and `Quantity`."""
+
+    id: str
+    model: str
+    metric: str
+    value: float | None
+    unit: str
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    reason: str = ""
+    stage: str
+    replay: str = ""
+    budget: PerturbationBudget | None = None
+    trust: Trust | None = None
+
+    @property
+    def quantity(self) -> Quantity:
+        """The number alone, e.g. for the cell of a table."""
+        return Quantity(self.value, self.unit, self.low, self.high, self.n, self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredChoice:
+    """One verdict in words on one model: the entry of `choices`; attributes as of `Measurement` and `Choice`."""
+
+    id: str
+    model: str
+    metric: str
+    value: str
+    allowed: tuple[str, ...]
+    stage: str
+    replay: str = ""
+    trust: Trust | None = None
+
+    @property
+    def choice(self) -> Choice:
+        """The word alone, e.g. for the cell of a table."""
+        return Choice(self.value, self.allowed)
 
 
 def at_the_budget(measurements: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

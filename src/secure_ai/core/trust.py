@@ -44,14 +44,28 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """A verdict and the checks behind it."""
+    """A verdict and the checks behind it.
+
+    Attributes:
+        not_run: ids of the checks that could not run; always follows from `checks`.
+    """
 
     verdict: Verdict
     checks: tuple[Check, ...]
+    not_run: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Say which checks did not run, whatever was passed in."""
+        ids = tuple(check.id for check in self.checks if check.outcome is CheckOutcome.NOT_RUN)
+        object.__setattr__(self, "not_run", ids)
 
     def as_json(self) -> dict[str, Any]:
         """The `trust` object."""
-        return {"verdict": self.verdict.value, "checks": [check.as_json() for check in self.checks]}
+        return {
+            "verdict": self.verdict.value,
+            "checks": [check.as_json() for check in self.checks],
+            "not_run": list(self.not_run),
+        }
 
     @property
     def reasons(self) -> list[str]:

@@ -31,7 +31,7 @@ from secure_ai.files.sandbox import run_child
 from secure_ai.files.sniff import Format, sniff
 
 _LIMITS = ZipLimits(max_members=16_384, max_total_bytes=4096 * MIB)
-_CHILD = "secure_ai.models.loader_child"
+_CHILD = "secure_ai.models.load.loader_child"
 _TIMEOUT_S = 120.0
 # Address space, not memory: a CUDA build of torch maps several GiB of libraries before it reads anything.
 _CHILD_BASE_BYTES = 16 * 1024 * MIB

@@ -25,7 +25,7 @@ from torch.nn.modules.module import _has_any_global_hook
 from torch.overrides import TorchFunctionMode
 
 from secure_ai.core.compute import lower_precision
-from secure_ai.models.watch import random_states, unchanged_modes
+from secure_ai.models.target.watch import random_states, unchanged_modes
 
 LAYERS = frozenset({
     nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.AvgPool2d, nn.BatchNorm1d, nn.BatchNorm2d, nn.Conv2d,
@@ -34,7 +34,8 @@ LAYERS = frozenset({
     nn.Sigmoid, nn.Softmax, nn.Softplus, nn.Tanh, nn.ZeroPad2d,
 })  # fmt: skip
 """Of torch; in evaluation mode."""
-OWN = frozenset(f"secure_ai.models.{name}" for name in ("networks", "keras_io", "keras_modules", "wrappers"))
+OWN_NAMES = ("networks.built_in", "load.keras_io", "load.keras_modules", "target.wrappers")
+OWN = frozenset(f"secure_ai.models.{name}" for name in OWN_NAMES)
 """This package's modules of networks and layers."""
 FUNCTIONS = frozenset({
     functional.adaptive_avg_pool2d, functional.avg_pool2d, functional.conv2d, functional.elu, functional.gelu,

@@ -12,16 +12,16 @@ from secure_ai.core.machine import describe_machine
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
-from secure_ai.report.reproduction import compare
-from secure_ai.report.values import values_from_measurements
 from secure_ai.runs.comparisons import comparisons
-from secure_ai.runs.deviations import deviations
-from secure_ai.runs.execute import Context, Finished, code_digest, results_digest
+from secure_ai.runs.engine.execute import Context, Finished, code_digest, results_digest
+from secure_ai.runs.engine.stage import Stage
+from secure_ai.runs.engine.store import key_of
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.recipe import Recipe
-from secure_ai.runs.stage import Stage
-from secure_ai.runs.store import key_of
+from secure_ai.runs.recipe.deviations import deviations
+from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.reproduction.reproduction import compare
+from secure_ai.runs.reproduction.values import values_from_measurements
 from secure_ai.threats.register import threat_rows
 
 MODEL_FILES = {

@@ -14,9 +14,9 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import make_folder, write_bytes
-from secure_ai.report.html import render_html
-from secure_ai.report.sarif import render_sarif
-from secure_ai.report.threat_model import render_threat_model
+from secure_ai.report.render.html import render_html
+from secure_ai.report.render.sarif import render_sarif
+from secure_ai.report.render.threat_model import render_threat_model
 from secure_ai.runs.assemble import MODEL_FILES, ROLES, RunFacts, values_of
 from secure_ai.runs.metrics_files import metrics_files
 from secure_ai.runs.pictures import pictures

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from secure_ai.runs.recipe import Report1Section
+from secure_ai.runs.recipe.recipe import Report1Section
 
 Values = Mapping[str, Any]
 BASELINE, PUBLISHED, LISTING, POISONED = (

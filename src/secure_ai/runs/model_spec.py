@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from secure_ai.models.access import Access
+from secure_ai.models.target.access import Access
 
 SUBJECT = "subject"  # the id and role of the user's network in a report
 

@@ -8,9 +8,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from secure_ai.report import plots
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.store import Store, key_of
+from secure_ai.report.render import png as plots
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.store import Store, key_of
 
 Values = Mapping[str, Any]
 
@@ -78,7 +78,7 @@ BARS = {
 @cache
 def drawing_code() -> str:
     """SHA-256 of the code that draws: part of every picture's key."""
-    return hashlib.sha256((resources.files("secure_ai") / "report" / "plots.py").read_bytes()).hexdigest()
+    return hashlib.sha256((resources.files("secure_ai") / "report" / "render" / "png.py").read_bytes()).hexdigest()
 
 
 def pictures(values: Values, histories: Mapping[str, Mapping[str, list[float]]], store: Store) -> dict[str, bytes]:

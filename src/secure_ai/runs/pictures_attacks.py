@@ -11,11 +11,11 @@ import numpy as np
 
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import MIB, FileBytes
-from secure_ai.report import plots
-from secure_ai.report.text import budget_text
-from secure_ai.runs.jsons import json_bytes
+from secure_ai.report.render import png as plots
+from secure_ai.report.render.text import budget_text
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.store import Store, key_of
 from secure_ai.runs.pictures import drawing_code
-from secure_ai.runs.store import Store, key_of
 
 LIMITS = NpyLimits(max_array_bytes=256 * MIB, max_dimensions=4, max_members=256)
 ReadOutput = Callable[[str, str], bytes | None]

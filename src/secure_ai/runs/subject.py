@@ -7,7 +7,7 @@ from typing import Any
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.store import LoadedModel, load_model, model_of_factory, model_of_object
+from secure_ai.models.load.store import LoadedModel, load_model, model_of_factory, model_of_object
 from secure_ai.runs.model_spec import ModelSpec
 
 IN_MEMORY = "given in Python"

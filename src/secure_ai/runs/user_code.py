@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from secure_ai.files.open import read_file
-from secure_ai.models.artifact import MAX_CODE_BYTES, read_arch
+from secure_ai.models.load.artifact import MAX_CODE_BYTES, read_arch
 
 MAX_FILES = 200
 LOADERS = frozenset({"importlib", "imp", "runpy", "pkgutil", "zipimport", "ctypes"})

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target import Target
+from secure_ai.models.target.target import Target
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
-from secure_ai.models.access import Access
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.access import NEEDS, access_check, plans_for
-from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.trust import judge_suite
+from secure_ai.models.target.access import Access
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.suite.access import NEEDS, access_check, plans_for
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.trust.judge import judge_suite
 
 LINF = PerturbationBudget("linf", 0.1)
 

@@ -11,13 +11,13 @@ import torch
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackOutputError, AttackSettingsError, CostLimitError, ExtraMissingError
-from secure_ai.red.evasion.art import ART_ATTACKS, OURS, art_class
-from secure_ai.red.evasion.art_adapter import run_art
-from secure_ai.red.evasion.catalogue import parse_attacks
+from secure_ai.red.evasion.attacks.art import ART_ATTACKS, OURS, art_class
+from secure_ai.red.evasion.attacks.art_adapter import run_art
+from secure_ai.red.evasion.attacks.pgd import pgd
 from secure_ai.red.evasion.contract import AttackPlan
-from secure_ai.red.evasion.gradient import pgd
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.trust import is_one_step
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.trust.judge import is_one_step
 
 LINF = PerturbationBudget("linf", 0.05)
 PGD = "art:ProjectedGradientDescent:max_iter=10:eps_step=0.0125"

@@ -11,7 +11,7 @@ import torch
 
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
-from secure_ai.red.evasion.catalogue import (
+from secure_ai.red.evasion.suite.catalogue import (
     ATTACKS,
     CHOICES,
     MAX_PASSES,
@@ -22,7 +22,7 @@ from secure_ai.red.evasion.catalogue import (
     forecast_passes,
     parse_attacks,
 )
-from secure_ai.red.evasion.costs import COSTS
+from secure_ai.red.evasion.suite.costs import COSTS
 
 
 def test_a_list_is_read_in_order_with_defaults_filled_in() -> None:

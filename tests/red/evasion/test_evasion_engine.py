@@ -16,18 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.networks import NETWORKS, build_network
-from secure_ai.models.scorer import Scorer
-from secure_ai.models.target import Target
+from secure_ai.models.networks.built_in import NETWORKS, build_network
+from secure_ai.models.target.scorer import Scorer
+from secure_ai.models.target.target import Target
+from secure_ai.models.target.wrappers import Wrapped
 from secure_ai.models.tensors import to_channels_last
-from secure_ai.models.wrappers import Wrapped
-from secure_ai.red.evasion import engine
-from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.contract import SHARD_SIZE, Attack, AttackPlan
-from secure_ai.red.evasion.engine import run_shards
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.shard import ShardResult
-from secure_ai.red.evasion.suite import SuiteResult
+from secure_ai.red.evasion.suite import engine
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.suite.engine import run_shards
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.suite.shard import ShardResult
 
 LINF = PerturbationBudget("linf", 0.02)
 SUITE = parse_attacks("fgsm,pgd:steps=5,noise")

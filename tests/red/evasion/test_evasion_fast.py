@@ -14,15 +14,15 @@ from torch import Tensor
 from secure_ai.core.budget import NORMS, Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import ATTACKS, SUITES, forecast_passes, parse_attacks
+from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.fast import FAST
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.health import GradientHealth
-from secure_ai.red.evasion.strength import KINDS
-from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.trust import is_iterative, is_one_step, judge_suite
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, SUITES, forecast_passes, parse_attacks
+from secure_ai.red.evasion.suite.fast import FAST
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.effort import KINDS
+from secure_ai.red.evasion.trust.health import GradientHealth
+from secure_ai.red.evasion.trust.judge import is_iterative, is_one_step, judge_suite
 
 BUDGETS = {
     "linf": PerturbationBudget("linf", 0.02),

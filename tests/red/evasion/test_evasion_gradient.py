@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.gradient import fgsm, pgd
-from secure_ai.red.evasion.losses import cross_entropy
-from secure_ai.red.evasion.noise import noise
-from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.verify import allowed_distance, measured_distance
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.noise import noise
+from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
+from secure_ai.red.evasion.math.losses import cross_entropy
+from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": fgsm, "pgd": pgd}
 OPTIMA: list[tuple[Norm, float]] = [("linf", 0.1), ("l2", 0.3), ("l1", 0.2)]

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from secure_ai.core import errors
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target import Target
-from secure_ai.red.evasion import shard
-from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
+from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.harness import run_suite, score_examples
-from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.verify import allowed_distance, measured_distance
+from secure_ai.red.evasion.suite import shard
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 LINF = PerturbationBudget("linf", 0.02)
 SUITE = parse_attacks("fgsm,pgd:steps=5,noise")

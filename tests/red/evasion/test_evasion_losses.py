@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from secure_ai.red.evasion.losses import cross_entropy, dlr, dlr_targeted, margin
+from secure_ai.red.evasion.math.losses import cross_entropy, dlr, dlr_targeted, margin
 
 LOGITS = torch.tensor([[4.0, 1.0, 3.0, 0.0], [1.0, 5.0, 2.0, -1.0]])
 Y = torch.tensor([0, 2])

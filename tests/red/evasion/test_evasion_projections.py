@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.red.evasion.projections import distance, linear_maximiser, project, random_start, steepest
-from secure_ai.red.evasion.verify import allowed_distance, measured_distance
+from secure_ai.red.evasion.math.projections import distance, linear_maximiser, project, random_start, steepest
+from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 BUDGETS: list[tuple[Norm, float]] = [
     ("linf", 0.1),

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
-from secure_ai.models.access import Access
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import check_cost, forecast_passes, parse_attacks
+from secure_ai.models.target.access import Access
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.transfer import bind_borrowed, image_key, names_transfer, transfer
 from secure_ai.red.evasion.contract import AttackPlan
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.transfer import bind_borrowed, image_key, names_transfer, transfer
-from secure_ai.red.evasion.trust import is_iterative, judge_suite
+from secure_ai.red.evasion.suite.catalogue import check_cost, forecast_passes, parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.judge import is_iterative, judge_suite
 
 STEPS = 5
 

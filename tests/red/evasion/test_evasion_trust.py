@@ -13,14 +13,14 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict
-from secure_ai.models.target import Target
-from secure_ai.red.evasion import strength
-from secure_ai.red.evasion.catalogue import ATTACKS, parse_attacks
+from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.harness import run_suite, score_examples
-from secure_ai.red.evasion.health import GradientHealth, gradient_health
-from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.trust import is_iterative, judge_examples, judge_suite
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust import effort as strength
+from secure_ai.red.evasion.trust.health import GradientHealth, gradient_health
+from secure_ai.red.evasion.trust.judge import is_iterative, judge_examples, judge_suite
 
 LINF = PerturbationBudget("linf", 0.02)
 GOOD = GradientHealth(1000, 0, 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackOutputError
 from secure_ai.red.evasion.contract import Kind
-from secure_ai.red.evasion.verify import Verified, verify
+from secure_ai.red.evasion.suite.verify import Verified, verify
 
 BUDGET = PerturbationBudget("linf", 0.1)
 X = torch.full((4, 1, 5, 5), 0.5)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target import Target
+from secure_ai.models.target.target import Target
 
 SHARD_SIZE = 256
 MARGIN_LEFT = "margin_left"

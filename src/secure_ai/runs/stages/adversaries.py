@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Adversary, Batch
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target import Target
-from secure_ai.red.evasion import projections
-from secure_ai.red.evasion.gradient import fgsm, pgd
-from secure_ai.red.evasion.losses import cross_entropy
-from secure_ai.red.evasion.slopes import leaf, slope
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
+from secure_ai.red.evasion.math import projections
+from secure_ai.red.evasion.math.input_gradient import leaf, slope
+from secure_ai.red.evasion.math.losses import cross_entropy
 
 
 def fgsm_on_the_fly(eps: float, classes: int) -> Adversary:

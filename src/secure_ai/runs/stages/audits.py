@@ -12,8 +12,8 @@ from secure_ai.audit.code import CodeAudit, audit_code
 from secure_ai.audit.demonstrations import demonstrate_bandit
 from secure_ai.audit.triage import OWN_PACKAGE
 from secure_ai.core.findings import Finding
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.stage import Outputs, Stage, Work
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.stage import Outputs, Stage, Work
 from secure_ai.runs.stages import refusals
 
 PACKAGE = Path(secure_ai.__file__).parent

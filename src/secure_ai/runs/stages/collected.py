@@ -12,8 +12,8 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import Measurement, Rate
 from secure_ai.core.trust import Trust, judge, sample_size_check
 from secure_ai.runs.comparisons import pack
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.stage import Outputs
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.stage import Outputs
 
 
 @dataclass(slots=True)

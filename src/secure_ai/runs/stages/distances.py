@@ -13,14 +13,14 @@ from secure_ai.core.results import rate
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance, median_interval
 from secure_ai.core.trust import Check, check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.preflight import Preflight, same_answers
+from secure_ai.models.preflight.preflight import Preflight, same_answers
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.contract import Progress
-from secure_ai.red.evasion.trust import judge_suite
-from secure_ai.red.evasion.verify import measured_distance
-from secure_ai.runs.attack import data_checks, health_where_seen
+from secure_ai.red.evasion.suite.verify import measured_distance
+from secure_ai.red.evasion.trust.judge import judge_suite
 from secure_ai.runs.model_spec import SUBJECT
 from secure_ai.runs.stages.robustness import whole_suite
+from secure_ai.runs.verbs.attack import data_checks, health_where_seen
 
 ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "fmn", "l0": "fmn"}
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from secure_ai.models.keras_io import keras_files
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.models.load.keras_io import keras_files
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.report1_train import ARCH
 from secure_ai.runs.stages.steps import network_from
 

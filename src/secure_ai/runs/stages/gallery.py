@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.target import Target
+from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.verify import checked_logits
+from secure_ai.red.evasion.suite.verify import checked_logits
 
 COLUMNS = 8
 

@@ -18,10 +18,10 @@ from secure_ai.core.results import rate
 from secure_ai.data.npz import load_npz
 from secure_ai.data.splits import random_order
 from secure_ai.files.safetensors import safetensors_bytes
-from secure_ai.models.artifact import read_artifact
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.models.load.artifact import read_artifact
+from secure_ai.runs.engine.stage import Outputs, Work
+from secure_ai.runs.engine.store import Store
 from secure_ai.runs.stages.collected import Collected
-from secure_ai.runs.store import Store
 
 CLEAN_FILES = 20
 ALTERED_COPIES = 200

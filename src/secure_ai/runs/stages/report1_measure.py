@@ -11,11 +11,11 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger
-from secure_ai.models.evaluate import Evaluation, evaluate
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.gradient import fgsm
+from secure_ai.models.target.evaluate import Evaluation, evaluate
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.report1_train import ARCH, BASELINE, badnets_trigger, report_trigger
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate

@@ -13,11 +13,11 @@ from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import hold_out_last
 from secure_ai.data.triggers import Trigger, parse_trigger
-from secure_ai.models.networks import build_network
-from secure_ai.red.evasion.gradient import fgsm
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.poisoning.plant import Planted, plant
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.steps import (
     KERAS_ADAM_EPSILON,

@@ -12,13 +12,13 @@ from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger, parse_trigger, stamp
-from secure_ai.models.evaluate import Evaluation, evaluate, mean_probability
-from secure_ai.models.networks import build_network
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.gradient import fgsm
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.target.evaluate import Evaluation, evaluate, mean_probability
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.robustness import add_transferred, add_white_box, one_step_rate

@@ -12,16 +12,16 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import rate
 from secure_ai.core.trust import Check, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.evaluate import Evaluation
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.access import plans_for
+from secure_ai.models.target.evaluate import Evaluation
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.transfer import bind_borrowed
 from secure_ai.red.evasion.contract import SHARD_SIZE, Progress, ignore_progress
-from secure_ai.red.evasion.harness import run_suite, score_examples
-from secure_ai.red.evasion.health import GradientHealth, gradient_health
-from secure_ai.red.evasion.suite import SuiteResult
-from secure_ai.red.evasion.transfer import bind_borrowed
-from secure_ai.red.evasion.trust import judge_examples, judge_suite
-from secure_ai.runs.stage import Work
+from secure_ai.red.evasion.suite.access import plans_for
+from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.health import GradientHealth, gradient_health
+from secure_ai.red.evasion.trust.judge import judge_examples, judge_suite
+from secure_ai.runs.engine.stage import Work
 from secure_ai.runs.stages.collected import Collected
 
 

@@ -26,15 +26,15 @@ from secure_ai.data.triggers import Trigger, stamp
 from secure_ai.files.open import MIB, FileBytes, read_beneath
 from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.write import write_bytes
-from secure_ai.models.evaluate import Evaluation, evaluate
-from secure_ai.models.networks import build_network
-from secure_ai.models.state import fit_state
-from secure_ai.models.store import model_bytes
-from secure_ai.models.target import Target
+from secure_ai.models.load.state import fit_state
+from secure_ai.models.load.store import model_bytes
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.target.evaluate import Evaluation, evaluate
+from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest, to_channels_last
 from secure_ai.red.evasion.contract import SHARD_SIZE
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 
 MAX_STATE_BYTES = 256 * MIB

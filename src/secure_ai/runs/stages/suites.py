@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.red.evasion.health import gradient_health
-from secure_ai.runs.attack import probes, random_sample_check
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.red.evasion.trust.health import gradient_health
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.robustness import add_suite, whole_suite
 from secure_ai.runs.stages.steps import target_of
 from secure_ai.runs.stages.transfers import sample
+from secure_ai.runs.verbs.attack import probes, random_sample_check
 
 
 def measure_suite(work: Work) -> Outputs:

@@ -11,14 +11,14 @@ import numpy as np
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
-from secure_ai.models.evaluate import evaluate
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.harness import score_examples
-from secure_ai.red.evasion.suite import ExamplesScore
-from secure_ai.red.evasion.transfer import transfer
-from secure_ai.red.evasion.trust import judge_examples
-from secure_ai.runs.jsons import json_bytes
-from secure_ai.runs.stage import Outputs, Work
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.transfer import transfer
+from secure_ai.red.evasion.suite.harness import score_examples
+from secure_ai.red.evasion.suite.result import ExamplesScore
+from secure_ai.red.evasion.trust.judge import judge_examples
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.gallery import gallery, npz_bytes, spread_over_classes
 from secure_ai.runs.stages.steps import AddProgress, attack_every_image, target_of

@@ -22,13 +22,13 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.seeds import generator
 from secure_ai.core.trust import CheckOutcome, Trust
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.networks import build_network, torch_initialise
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.diagnosis.diagnose import diagnose
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.health import gradient_health
-from secure_ai.red.evasion.trust import judge_suite
+from secure_ai.models.networks.built_in import build_network, torch_initialise
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.trust.health import gradient_health
+from secure_ai.red.evasion.trust.judge import judge_suite
+from secure_ai.red.evasion.trust.probes.diagnose import diagnose
 
 SUITE = "apgd-ce:steps=10,apgd-t:steps=10:targets=2,square:query_budget=60"
 N = 40

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import TargetError
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.diagnosis.along import steps_of
-from secure_ai.red.evasion.diagnosis.ascent import ascend, survivors
-from secure_ai.red.evasion.diagnosis.diagnose import diagnose
-from secure_ai.red.evasion.diagnosis.longer import longer_attack
-from secure_ai.red.evasion.diagnosis.plain_pgd import pgd_falls_short
-from secure_ai.red.evasion.diagnosis.probe import drawn
-from secure_ai.red.evasion.losses import cross_entropy, margin
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.math.losses import cross_entropy, margin
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.trust.probes.along import steps_of
+from secure_ai.red.evasion.trust.probes.ascent import ascend, survivors
+from secure_ai.red.evasion.trust.probes.diagnose import diagnose
+from secure_ai.red.evasion.trust.probes.longer import longer_attack
+from secure_ai.red.evasion.trust.probes.plain_pgd import pgd_falls_short
+from secure_ai.red.evasion.trust.probes.probe import drawn
 
 LINF = PerturbationBudget("linf", 0.05)
 IDS = [

@@ -10,10 +10,10 @@ from torch import nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.diagnosis.distilled import distilled_transfer
-from secure_ai.red.evasion.diagnosis.probe import drawn
-from secure_ai.red.evasion.harness import run_suite
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.trust.probes.distilled import distilled_transfer
+from secure_ai.red.evasion.trust.probes.probe import drawn
 
 SUITE = "apgd-ce:steps=20,apgd-t:steps=10:targets=3"
 LINF = PerturbationBudget("linf", 0.2)
@@ -21,7 +21,7 @@ LINF = PerturbationBudget("linf", 0.2)
 
 @pytest.fixture(autouse=True)
 def _fewer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("secure_ai.red.evasion.diagnosis.distilled.ROUNDS", 2)
+    monkeypatch.setattr("secure_ai.red.evasion.trust.probes.distilled.ROUNDS", 2)
 
 
 def judged(small_zoo: Any, network: nn.Module, budget: PerturbationBudget = LINF) -> Check:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.red.evasion.catalogue import parse_attacks
-from secure_ai.red.evasion.diagnosis.diagnose import diagnose
-from secure_ai.red.evasion.harness import run_suite
-from secure_ai.red.evasion.trust import judge_suite
+from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.trust.judge import judge_suite
+from secure_ai.red.evasion.trust.probes.diagnose import diagnose
 
 PAGE = Path(__file__).parents[4] / "docs" / "trust.md"
 OTHERS = {

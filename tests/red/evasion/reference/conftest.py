@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target import Target
+from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import Attack
-from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
+from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.suite.reference import REFERENCE_ATTACKS
 
 Array = NDArray[np.float64]
 

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.apgd_control import halving_checkpoints, sparse_checkpoints, sparse_signs
-from secure_ai.red.evasion.losses import margin
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.apgd_control import halving_checkpoints, sparse_checkpoints, sparse_signs
+from secure_ai.red.evasion.math.losses import margin
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 NAMES = ("apgd-ce", "apgd-dlr", "apgd-t")

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target import Target
-from secure_ai.red.evasion import decision
-from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.rows import Goal, Record
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks import hopskipjump as decision
+from secure_ai.red.evasion.math.active_set import Goal, Record
+from secure_ai.red.evasion.math.projections import distance
 
 WORST_MEDIAN: dict[Norm, float] = {"l2": 1.1, "linf": 1.3}
 """Median ratio of the distance found to the smallest there is, after 1,500 queries in 64 dimensions."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.hyperplane import length, towards_hyperplane
-from secure_ai.red.evasion.projections import distance
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.math.hyperplane import length, towards_hyperplane
+from secure_ai.red.evasion.math.projections import distance
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 NAMES = ("fab", "fab-t")

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.minimum_norm import into_balls
-from secure_ai.red.evasion.projections import distance
-from secure_ai.red.evasion.schedules import annealed
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.minimum_norm import into_balls
+from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.math.schedules import annealed
 
 CASES: tuple[tuple[str, Norm, float, dict[str, Any]], ...] = (
     ("ddn", "l2", 1.10, {}),

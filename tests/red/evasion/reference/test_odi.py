@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.losses import margin
-from secure_ai.red.evasion.square import square_start
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.square import square_start
+from secure_ai.red.evasion.math.losses import margin
 
 NORMS: tuple[Norm, ...] = ("linf", "l2")
 EPS = 0.1

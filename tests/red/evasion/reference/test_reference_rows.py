@@ -10,10 +10,10 @@ import torch
 
 from secure_ai.core.budget import NORMS, Norm
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.autoattack import AUTOATTACK, Protocol, autoattack
-from secure_ai.red.evasion.costs import COSTS
-from secure_ai.red.evasion.reference import REFERENCE_ATTACKS
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol, autoattack
+from secure_ai.red.evasion.suite.costs import COSTS
+from secure_ai.red.evasion.suite.reference import REFERENCE_ATTACKS
 
 ROWS = [(name, norm) for name, entry in REFERENCE_ATTACKS.items() for norm in entry.norms]
 SMALL: dict[str, int] = {"steps": 6, "restarts": 2, "query_budget": 25, "binary_search_steps": 3, "eot_samples": 2}

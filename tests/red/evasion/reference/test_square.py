@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target import Target
-from secure_ai.red.evasion.square_shapes import bump, pattern, place, share_at, tiled, window_side
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.square_shapes import bump, pattern, place, share_at, tiled, window_side
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 ENOUGH: dict[Norm, float] = {"linf": 2.0, "l2": 2.0, "l1": 4.0}

@@ -1,0 +1,1 @@
+"""Checks on a target before anything is attacked."""

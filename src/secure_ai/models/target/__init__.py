@@ -1,0 +1,1 @@
+"""The model under attack as something with logits, and what wraps it."""

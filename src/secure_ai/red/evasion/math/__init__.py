@@ -1,0 +1,1 @@
+"""What attacks share: projections, losses, gradients, bookkeeping of active samples."""

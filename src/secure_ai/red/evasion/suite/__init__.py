@@ -1,0 +1,1 @@
+"""Suites of attacks: parsed, run in shards, verified and merged."""

@@ -1,0 +1,226 @@
+"""The harness: runs a suite of attacks and trusts none of them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.errors import (
+    AttackSettingsError,
+    EmptyDataError,
+    LabelError,
+    PairCountError,
+    ShapeError,
+    TargetError,
+)
+from secure_ai.core.machine import release_memory
+from secure_ai.models.target.target import Target
+from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
+from secure_ai.red.evasion.refusal import refuse_norm
+from secure_ai.red.evasion.suite.access import refuse_beyond
+from secure_ai.red.evasion.suite.catalogue import check_cost
+from secure_ai.red.evasion.suite.engine import run_shards
+from secure_ai.red.evasion.suite.merge import merge_shards
+from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult, frozen_array
+from secure_ai.red.evasion.suite.shard import ShardResult, StopAskedError, SuiteTask, cut_shard, run_shard
+from secure_ai.red.evasion.suite.verify import checked_logits, verify
+
+RELEASE_SECONDS = 1.0
+"""Between two releases of freed memory: batches shrink as samples are broken, and blocks of every size leave holes."""
+
+Images = np.ndarray | Tensor
+
+
+def run_suite(
+    target: Target,
+    x: Images,
+    y: Images,
+    *,
+    budget: PerturbationBudget,
+    attacks: Sequence[AttackPlan],
+    seed: int,
+    target_label: int | None = None,
+    independent: bool = False,
+    keep_examples: bool = False,
+    progress: Progress = ignore_progress,
+    stop: Callable[[], bool] | None = None,
+) -> SuiteResult:
+    """Attack a target with every plan in turn and count the worst case per sample.
+
+    Shard by shard (256 samples in order): a clean pass in float32, then attack by attack on the samples that are
+    classified correctly and not broken yet. What an attack returns is verified in float32; only that counts.
+
+    Args:
+        x: (N, C, H, W) uint8, or float32 in [0, 1].
+        y: (N,) integers, the true labels.
+        attacks: in the order to be run.
+        seed: the run's; the randomness of a shard depends on it, on the attack's text and on the shard's first index.
+        target_label: the class every sample shall be taken for; samples of that class are not attacked.
+        independent: attack every eligible sample with every attack, to compare attacks; the worst case is the same or
+            lower.
+        keep_examples: keep the worst case of every sample in float32.
+        progress: called with samples times attacks done, and their total; like `stop` one call at a time, but perhaps
+            on another thread.
+        stop: asked before every attack of a shard; on yes, or on Ctrl-C, the result is marked incomplete and speaks of
+            the leading shards that were finished.
+
+    Raises:
+        AttackOutputError: an attack broke its contract.
+        AttackSettingsError: no attacks, one that does not know the norm, or one that needs more than the target offers.
+        BudgetError, EmptyDataError, PairCountError, ShapeError, PixelRangeError, LabelError: bad input.
+        CostLimitError: more passes asked for than anyone can wait for.
+        TargetError: fewer than two classes, NaN logits, or a network that changes its own weights.
+    """
+    labels = _checked_labels(target, x, y, target_label)
+    suite = SuiteTask(
+        budget=budget, attacks=tuple(attacks), seed=seed, target_label=target_label, independent=independent
+    )
+    _check_plans(target, suite)
+    check_cost(attacks, len(labels), target.num_classes)
+    started = time.perf_counter()
+    with target.attacked():
+        shards, interruption = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
+    return merge_shards(
+        shards,
+        labels,
+        target=target,
+        suite=suite,
+        keep_examples=keep_examples,
+        interruption=interruption,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _run_shards(
+    target: Target, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
+) -> tuple[list[ShardResult], BaseException | None]:
+    shards: list[ShardResult] = []
+    released = time.perf_counter()
+    caller = _Caller(progress, stop, len(labels) * len(suite.attacks))
+
+    def work(target: Target, number: int) -> ShardResult:
+        task = cut_shard(suite, x, labels, number)
+        return run_shard(target, task, done=lambda _: caller.add(len(task.y)), stop=caller.stop)
+
+    try:
+        numbers = range(math.ceil(len(labels) / SHARD_SIZE))
+        with contextlib.closing(run_shards(target, suite.attacks, work, numbers, samples=len(labels))) as results:
+            for shard in results:
+                shards.append(shard)
+                if time.perf_counter() - released > RELEASE_SECONDS:
+                    release_memory()
+                    released = time.perf_counter()
+    except (KeyboardInterrupt, StopAskedError) as interruption:
+        return shards, interruption
+    return shards, None
+
+
+class _Caller:
+    """The caller's functions, one call at a time, whichever thread makes it."""
+
+    def __init__(self, progress: Progress, stop: Callable[[], bool], total: int) -> None:
+        self._progress, self._stop, self._total = progress, stop, total
+        self._done, self._lock = 0, threading.Lock()
+
+    def add(self, count: int) -> None:
+        """So many samples times attacks are done."""
+        with self._lock:
+            self._done += count
+            self._progress(self._done, self._total)
+
+    def stop(self) -> bool:
+        """Whether to stop."""
+        with self._lock:
+            return self._stop()
+
+
+def _checked_labels(target: Target, x: Images, y: Images, target_label: int | None) -> Tensor:
+    """The labels as int64, after everything that can be told without the network."""
+    labels = labels_to_tensor(y)
+    if not len(labels):
+        raise EmptyDataError("nothing to attack", expected="at least one sample")
+    if len(labels) != len(x):
+        raise PairCountError("images and labels differ in number", expected=len(x), got=len(labels))
+    if tuple(x.shape[1:]) != target.input_shape:
+        raise ShapeError(
+            "the images do not fit the model", where=target.name, expected=target.input_shape, got=tuple(x.shape[1:])
+        )
+    if target.num_classes < 2:
+        raise TargetError("a model of one class cannot be fooled", where=target.name, expected="2 classes or more")
+    for name, low, high in (
+        ("y", int(labels.min()), int(labels.max())),
+        *([("target_label", target_label, target_label)] if target_label is not None else []),
+    ):
+        if low < 0 or high >= target.num_classes:
+            raise LabelError(
+                "a label the model does not know",
+                where=name,
+                expected=f"0 to {target.num_classes - 1}",
+                got=(low, high),
+            )
+    return labels
+
+
+def _check_plans(target: Target, suite: SuiteTask) -> None:
+    budget = suite.budget
+    parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
+    if not suite.attacks:
+        raise AttackSettingsError("no attack named", where="--attack", expected="at least one")
+    refuse_norm(suite.attacks, budget.norm)
+    refuse_beyond(suite.attacks, budget.norm, target.access)
+
+
+def score_examples(
+    target: Target, x_adv: Images, y: Images, x: Images, *, budget: PerturbationBudget, made_for: str
+) -> ExamplesScore:
+    """Score saved adversarial examples in float32, after the same checks as an attack's result.
+
+    Args:
+        x_adv: (N, C, H, W) float32 or uint8, the examples.
+        y: (N,) the true labels.
+        x: (N, C, H, W), the clean images they were made from.
+        made_for: digest of the network that they were made for; empty when not known.
+
+    Raises:
+        AttackOutputError: an example outside [0, 1] or the budget.
+        EmptyDataError, PairCountError, ShapeError, LabelError, PixelRangeError: bad input.
+        TargetError: NaN logits.
+    """
+    labels = _checked_labels(target, x, y, None)
+    parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
+    if tuple(x_adv.shape) != tuple(x.shape):
+        raise ShapeError("examples and clean images differ", where="x_adv", expected=tuple(x.shape), got=x_adv.shape)
+    clean, adversarial = [], []
+    with target.attacked():
+        for first in range(0, len(labels), SHARD_SIZE):
+            part = slice(first, first + SHARD_SIZE)
+            examples, images = images_to_float(x_adv[part]), images_to_float(x[part])
+            verify(
+                examples,
+                images,
+                attack="saved examples",
+                budget=budget,
+                kind="budget",
+                rows=torch.arange(len(images)),
+                first=first,
+            )
+            clean.append(checked_logits(target, images).argmax(dim=1))
+            adversarial.append(checked_logits(target, examples).argmax(dim=1))
+    predictions = torch.cat(adversarial)
+    return ExamplesScore(
+        budget=budget,
+        model_digest=target.digest,
+        made_for=made_for,
+        clean_correct=frozen_array((torch.cat(clean) == labels).numpy()),
+        adversarial_correct=frozen_array((predictions == labels).numpy()),
+        predictions=frozen_array(predictions.numpy()),
+    )

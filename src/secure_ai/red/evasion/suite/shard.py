@@ -1,0 +1,270 @@
+"""A suite on one shard: a pure function of model, images, attacks and seed, which any engine may run anywhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.models.target.target import Target
+from secure_ai.models.tensors import images_to_float
+from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
+from secure_ai.red.evasion.math.active_set import Goal
+from secure_ai.red.evasion.suite.access import COUNTED
+from secure_ai.red.evasion.suite.verify import Verified, checked_logits, verify
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What was spent; seconds on one shard, samples passed forward, samples whose gradient was taken."""
+
+    seconds: float = 0.0
+    forward: int = 0
+    backward: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both together."""
+        return Cost(self.seconds + other.seconds, self.forward + other.forward, self.backward + other.backward)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuiteTask:
+    """What all shards of a suite share.
+
+    Attributes:
+        attacks: in the order to be run.
+        target_label: the class every sample shall be taken for; None: any wrong class.
+        independent: every attack works on every eligible sample, not on the survivors only.
+    """
+
+    budget: PerturbationBudget
+    attacks: tuple[AttackPlan, ...]
+    seed: int
+    target_label: int | None = None
+    independent: bool = False
+
+    def eligible(self, correct: Tensor, y: Tensor) -> Tensor:
+        """Samples to be attacked, (N,) bool: correct before and, with a target label, of another class."""
+        return correct if self.target_label is None else correct & (y != self.target_label)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardTask:
+    """At most SHARD_SIZE samples: x (N, C, H, W) float32 in [0, 1], y (N,) int64; `first` is the number of x[0]."""
+
+    suite: SuiteTask
+    x: Tensor
+    y: Tensor
+    first: int
+
+    @property
+    def target_label(self) -> Tensor | None:
+        """(N,) int64."""
+        return None if self.suite.target_label is None else torch.full_like(self.y, self.suite.target_label)
+
+
+def cut_shard(suite: SuiteTask, images: np.ndarray | Tensor, labels: Tensor, number: int) -> ShardTask:
+    """The shard of this number: of images (N, C, H, W), uint8 or float32 in [0, 1], with labels (N,) int64."""
+    part = slice(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
+    return ShardTask(suite=suite, x=images_to_float(images[part]), y=labels[part], first=part.start)
+
+
+@dataclass(slots=True, kw_only=True)
+class ShardResult:
+    """What came out. N samples, A attacks.
+
+    Attributes:
+        clean: (N,) predictions on the clean images.
+        attempted: (A, N) bool, who was attacked.
+        wrong: (A, N) bool, verified inside the budget and misclassified.
+        met: (A, N) bool, and the goal met; the same as `wrong` without a target label.
+        unmoved: (A, N) bool, the clean image came back.
+        predictions: (N,) under the first attack that met the goal, else that misclassified, else the clean one.
+        x_adv: (N, C, H, W), the example that met the goal, else the attempt of largest margin; `x` if not attacked.
+        strength: (N,) float32, how far past its goal the example in `x_adv` is, in logits; -inf where none counts.
+        costs: one an attack.
+        queries: (A, N) int64, the model calls that each black-box attack spent on a sample, without our verification.
+    """
+
+    clean: Tensor
+    attempted: Tensor
+    wrong: Tensor
+    met: Tensor
+    unmoved: Tensor
+    predictions: Tensor
+    x_adv: Tensor
+    strength: Tensor
+    costs: list[Cost]
+    clean_cost: Cost
+    queries: Tensor
+
+
+class StopAskedError(Exception):
+    """The caller asked to stop; no error of anyone, so never shown."""
+
+
+class Meter:
+    """Counts what a stretch of work spends on the target."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._start = (time.perf_counter(), target.passes.forward, target.passes.backward)
+
+    def read(self) -> Cost:
+        """The cost since construction."""
+        seconds, forward, backward = self._start
+        passes = self._target.passes
+        return Cost(time.perf_counter() - seconds, passes.forward - forward, passes.backward - backward)
+
+
+def _seed_network(task: ShardTask, purpose: str) -> None:
+    """A network that draws in its forward pass draws the same in every run."""
+    torch.default_generator.manual_seed(derive_seed(task.suite.seed, purpose, task.first, "network"))
+
+
+def run_shard(
+    target: Target,
+    task: ShardTask,
+    *,
+    done: Callable[[int], None] = lambda attacks_done: None,
+    stop: Callable[[], bool] = lambda: False,
+) -> ShardResult:
+    """Clean pass, then attack by attack, on the samples that are classified correctly and not broken yet.
+
+    Args:
+        target: inside `attacked()`.
+        done: called after each attack with their number so far.
+        stop: asked before each attack.
+
+    Raises:
+        StopAskedError: `stop` said yes.
+        AttackOutputError: an attack broke its contract.
+        TargetError: the network answered NaN or infinity.
+    """
+    count, attacks = len(task.x), len(task.suite.attacks)
+    with torch.random.fork_rng(devices=[]):
+        meter = Meter(target)
+        _seed_network(task, "clean")
+        logits = checked_logits(target, task.x)
+        clean = logits.argmax(dim=1)
+        result = ShardResult(
+            clean=clean,
+            attempted=torch.zeros((attacks, count), dtype=torch.bool),
+            wrong=torch.zeros((attacks, count), dtype=torch.bool),
+            met=torch.zeros((attacks, count), dtype=torch.bool),
+            unmoved=torch.zeros((attacks, count), dtype=torch.bool),
+            predictions=clean.clone(),
+            x_adv=task.x.clone(),
+            strength=torch.full((count,), -torch.inf),
+            costs=[],
+            clean_cost=meter.read(),
+            queries=torch.zeros((attacks, count), dtype=torch.int64),
+        )
+        eligible = task.suite.eligible(clean == task.y, task.y)
+        distance = -Goal(task.y, task.target_label).strength(logits)
+        for number, plan in enumerate(task.suite.attacks):
+            if stop():
+                raise StopAskedError
+            left = eligible if task.suite.independent else eligible & _worth(plan, result, distance)
+            result.costs.append(_run_attack(target, task, number, left, result) if bool(left.any()) else Cost())
+            done(number + 1)
+    return result
+
+
+def _worth(plan: AttackPlan, result: ShardResult, distance: Tensor) -> Tensor:
+    """(N,) bool: not broken yet and, with `margin_left`, near enough; `distance` (N,) is the clean margin, above 0."""
+    unbroken = ~result.met.any(dim=0)
+    if plan.margin_left is None:
+        return unbroken
+    untried = torch.isinf(result.strength)  # no attempt yet that counts: outside eps tells nothing of the inside
+    return unbroken & (untried | (-result.strength <= plan.margin_left * distance))
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """One attack's output on M `rows` after verification: `logits` (M, K) in float32."""
+
+    rows: Tensor
+    x_adv: Tensor
+    logits: Tensor
+    verified: Verified
+
+
+def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, result: ShardResult) -> Cost:
+    plan = task.suite.attacks[number]
+    meter = Meter(target)
+    _seed_network(task, plan.text)
+    with target.searching():
+        x_adv = _search(target, task, plan, active, result.queries[number])
+    attempt = _verified(target, task, plan, x_adv, active)
+    _take(task, number, attempt, result)
+    if target.searched_coarsely:
+        mistaken = _left_by_mistake(target, task, attempt)
+        if bool(mistaken.any()):
+            x_adv = _search(target, task, plan, mistaken, result.queries[number])
+            _take(task, number, _verified(target, task, plan, x_adv, mistaken), result)
+    return meter.read()
+
+
+def _search(target: Target, task: ShardTask, plan: AttackPlan, active: Tensor, queries: Tensor) -> Tensor:
+    """Call the attack, on copies: what it does to its arguments is its own affair. Adds to `queries` (N,)."""
+    with target.counting(len(task.x)) as asked:
+        x_adv = plan.entry.attack(
+            target,
+            task.x.clone(),
+            task.y.clone(),
+            budget=task.suite.budget,
+            generator=generator(task.suite.seed, plan.text, task.first),
+            target_label=task.target_label,
+            active=active.clone(),
+            **plan.settings,
+        )
+    if plan.entry.knowledge in COUNTED:
+        queries += asked
+    return x_adv
+
+
+def _verified(target: Target, task: ShardTask, plan: AttackPlan, x_adv: Tensor, active: Tensor) -> _Attempt:
+    rows = active.nonzero().squeeze(1)
+    kind = plan.entry.kind
+    checks = verify(x_adv, task.x, attack=plan.text, budget=task.suite.budget, kind=kind, rows=rows, first=task.first)
+    found = x_adv.detach()[rows]
+    return _Attempt(rows, found, checked_logits(target, found), checks)
+
+
+def _goal(task: ShardTask, rows: Tensor) -> Goal:
+    return Goal(task.y, task.target_label).at(rows)
+
+
+def _left_by_mistake(target: Target, task: ShardTask, attempt: _Attempt) -> Tensor:
+    """(N,) bool: broken in the search's precision, so that the attack stopped early, but not broken in float32."""
+    goal = _goal(task, attempt.rows)
+    with target.searching(), target.coarsely():
+        believed = goal.met(checked_logits(target, attempt.x_adv))
+    mistaken = torch.zeros(len(task.x), dtype=torch.bool)
+    mistaken[attempt.rows] = believed & ~goal.met(attempt.logits)
+    return mistaken
+
+
+def _take(task: ShardTask, number: int, attempt: _Attempt, result: ShardResult) -> None:
+    """Count what the attempt achieved, and keep it where it is the worst case so far."""
+    rows, within = attempt.rows, attempt.verified.within
+    goal, predicted = _goal(task, rows), attempt.logits.argmax(dim=1)
+    wrong, met = within & (predicted != task.y[rows]), within & goal.met_by(predicted)
+    strength = goal.strength(attempt.logits)
+    broken_before, wrong_before = result.met[:, rows].any(dim=0), result.wrong[:, rows].any(dim=0)
+    result.attempted[number, rows] = True
+    result.wrong[number, rows] |= wrong
+    result.met[number, rows] |= met
+    result.unmoved[number, rows] = ~attempt.verified.moved
+    worse = ~broken_before & (met | (wrong & ~wrong_before))
+    result.predictions[rows[worse]] = predicted[worse]
+    kept = ~broken_before & within & (met | (strength > result.strength[rows]))
+    result.x_adv[rows[kept]] = attempt.x_adv[kept]
+    result.strength[rows[kept]] = strength[kept]

@@ -1,0 +1,1 @@
+"""The trust verdict: checks, effort and probes."""

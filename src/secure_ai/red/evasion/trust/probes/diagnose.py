@@ -1,0 +1,87 @@
+"""All probes, one after the other: can attacks work on this network, and did this suite's?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.trust import Check
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.trust.probes.along import along_the_attack
+from secure_ai.red.evasion.trust.probes.binarisation import binarisation
+from secure_ai.red.evasion.trust.probes.distilled import distilled_transfer
+from secure_ai.red.evasion.trust.probes.forward import optimises_inside, random_without_eot
+from secure_ai.red.evasion.trust.probes.longer import longer_attack
+from secure_ai.red.evasion.trust.probes.one_step import one_step
+from secure_ai.red.evasion.trust.probes.plain_pgd import pgd_falls_short
+from secure_ai.red.evasion.trust.probes.probe import Probe, drawn
+from secure_ai.red.evasion.trust.probes.surface import gradient_matches_change, jumps_nearby, step_function
+from secure_ai.red.evasion.trust.probes.unbounded import unbounded_attack
+
+Images = np.ndarray | Tensor
+
+
+def diagnose(
+    target: Target,
+    x: Images,
+    y: Images,
+    budget: PerturbationBudget,
+    seed: int,
+    *,
+    attacks: Sequence[AttackPlan] = (),
+    robust: np.ndarray | None = None,
+) -> tuple[Check, ...]:
+    """The checks that need probes of their own, for `judge_suite(more=...)`.
+
+    Cost, whatever N is, measured with suites of 100 steps: 20,000 forward and 8,000 backward passes on an undefended
+    network, 38,000 and 22,000 on a robust one; at most 85,000 and 66,000,
+    up to 20 times as many with `eot_samples` (20 at most are used). All arithmetic is float32.
+
+    Args:
+        x: (N, C, H, W) uint8, or float32 in [0, 1].
+        y: (N,) true labels.
+        attacks: the suite whose number is judged: whether it averages over randomness, how many steps it takes, and
+            what the binarisation test puts to work.
+        robust: (N,) bool, what that suite counts as robust; None: `diagnose_survivors` is left out.
+
+    Raises:
+        TargetError: the network raises an error, answers NaN or infinity, or changes its own weights.
+    """
+    with target.attacked(), torch.random.fork_rng(devices=[]):
+        probe = drawn(target, x, y, budget, seed)
+        return (
+            random_without_eot(probe, attacks),
+            optimises_inside(probe),
+            step_function(probe),
+            jumps_nearby(probe),
+            gradient_matches_change(probe),
+            *along_the_attack(probe, attacks),
+            unbounded_attack(probe),
+            *one_step(probe),
+            *(() if robust is None else _of_survivors(probe, x, y, robust)),
+            binarisation(probe, attacks),
+        )
+
+
+def diagnose_survivors(
+    target: Target, x: Images, y: Images, budget: PerturbationBudget, seed: int, *, robust: np.ndarray
+) -> tuple[Check, ...]:
+    """Of `diagnose`, what asks about the images that a suite left, for another budget than the rest was asked at.
+
+    At most 29,000 forward and 25,000 backward passes. Arguments and errors as there.
+    """
+    with target.attacked(), torch.random.fork_rng(devices=[]):
+        return _of_survivors(drawn(target, x, y, budget, seed), x, y, robust)
+
+
+def _of_survivors(probe: Probe, x: Images, y: Images, robust: np.ndarray) -> tuple[Check, ...]:
+    return (
+        pgd_falls_short(probe, x, y, robust),
+        longer_attack(probe, x, y, robust),
+        distilled_transfer(probe, x, y, robust),
+    )

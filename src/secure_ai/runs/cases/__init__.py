@@ -1,0 +1,1 @@
+"""Cases: each a set of networks with its published figures and files."""

@@ -1,0 +1,1 @@
+"""Stages, their keys, the store, and what executes a plan."""

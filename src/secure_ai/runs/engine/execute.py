@@ -1,0 +1,176 @@
+"""Runs a plan of stages: reuse what is known, do the rest, stop cleanly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import secure_ai
+from secure_ai.core.events import EventSink
+from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags, release_memory
+from secure_ai.core.versions import versions
+from secure_ai.data.dataset import Dataset
+from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
+from secure_ai.runs.engine.store import Record, Store, key_of
+
+# What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
+UNCODED = ("report/", "cli/", "threats/", "runs/")
+CODED_RUNS = (
+    "runs/stages/", "runs/verbs/attack.py", "runs/comparisons.py", "runs/recipe/defaults.py", "runs/examples_file.py",
+    "runs/engine/jsons.py", "runs/model_spec.py", "runs/engine/store.py", "runs/subject.py",
+)  # fmt: skip
+NO_BF16_FACTOR = 2.0
+MATRIX_UNITS = "amx_bf16"
+NO_MATRIX_FACTOR = 3.0
+
+
+def decides_results(name: str) -> bool:
+    """Whether the source file of that name, relative to the package, can change what a stage puts out."""
+    return name.endswith(".py") and (name.startswith(CODED_RUNS) or not name.startswith(UNCODED))
+
+
+@cache
+def results_digest() -> str:
+    """SHA-256 over the source that can change a result: part of every stage's key."""
+    return _digest(decides_results)
+
+
+@cache
+def code_digest() -> str:
+    """SHA-256 over every file of the package, templates and recipes too."""
+    return _digest(lambda name: "__pycache__" not in name)
+
+
+def _digest(counts: Callable[[str], bool]) -> str:
+    root = Path(secure_ai.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(path for path in root.rglob("*") if path.is_file()):
+        name = path.relative_to(root).as_posix()
+        if counts(name):
+            digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def machine_factor(precision: str) -> float:
+    """How many times longer than the plan's seconds: training in float32 took 1.6 to 2 times as long."""
+    return 1.0 if precision == "auto" and cpu_flags() & BF16_UNITS else NO_BF16_FACTOR
+
+
+def limit_factor(precision: str) -> float:
+    """A recipe's limit is for bf16 matrix units; three times as long is allowed without."""
+    return 1.0 if precision == "auto" and MATRIX_UNITS in cpu_flags() else NO_MATRIX_FACTOR
+
+
+@dataclass(slots=True)
+class Finished:
+    """What has happened so far in a run; kept up to date, so that an interrupted run can still be reported."""
+
+    records: dict[str, Record] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def outputs(self, store: Store, stage: str) -> Outputs:
+        """The files that a finished stage put out, their digests checked."""
+        return {name: store.blob(digest) for name, digest in self.records[stage].outputs.items()}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Context:
+    """What all stages of a run share."""
+
+    store: Store
+    data: Callable[[str], Dataset]
+    data_digest: Callable[[str], str]
+    precision: Literal["auto", "float32"]
+    events: EventSink
+    watcher: Watcher
+    deadline: float | None = None
+
+
+def stage_key(stage: Stage, records: Mapping[str, Record], context: Context) -> str:
+    """The digest of everything that decides the stage's outputs."""
+    content: dict[str, Any] = {
+        "stage": stage.id,
+        "code": results_digest(),
+        "settings": dict(stage.settings),
+        "inputs": {need: dict(records[need].outputs) for need in stage.needs},
+        "data": {role: context.data_digest(role) for role in stage.data},
+        "precision": [context.precision, *sorted(cpu_flags() & BF16_UNITS)],
+        "threads": os.environ.get("OMP_NUM_THREADS") or str(available_cores()),
+        "versions": versions(),
+    }
+    return key_of(content)
+
+
+def forecast_seconds(stages: Sequence[Stage], precision: str) -> float:
+    """Seconds for all of `stages` on this machine, nothing reused."""
+    return machine_factor(precision) * sum(stage.cost_seconds for stage in stages)
+
+
+def execute(stages: Sequence[Stage], context: Context, finished: Finished) -> None:
+    """Run `stages` in order, updating `finished`.
+
+    A stage that needs one that was skipped is skipped too. Past the deadline nothing more is started.
+
+    Raises:
+        SecureAIError: a stage failed; KeyboardInterrupt: the user stopped it. `finished` then holds what was done.
+    """
+    factor = machine_factor(context.precision)
+    for stage in stages:
+        missing = [need for need in stage.needs if need not in finished.records]
+        if missing:
+            _skip(stage, f"needs {', '.join(missing)}, which did not run", context, finished)
+            continue
+        key = stage_key(stage, finished.records, context)
+        record = context.store.find(key)
+        if record is not None:
+            finished.reused.append(stage.id)
+        elif context.deadline is not None and time.monotonic() + factor * stage.cost_seconds > context.deadline:
+            _skip(stage, "the time budget would not hold it", context, finished)
+            continue
+        else:
+            record = _run_stage(stage, key, context, finished)
+        finished.records[stage.id] = record
+        finished.seconds[stage.id] = record.seconds
+        reused = stage.id in finished.reused
+        context.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
+        cost = factor * stage.cost_seconds
+        context.watcher(Notice("end", stage.id, done=record.seconds, total=cost, reused=reused))
+
+
+def _skip(stage: Stage, reason: str, context: Context, finished: Finished) -> None:
+    finished.skipped[stage.id] = reason
+    context.events("stage_skipped", {"stage": stage.id, "reason": reason})
+    cost = machine_factor(context.precision) * stage.cost_seconds
+    context.watcher(Notice("end", stage.id, total=cost, skipped=True))
+
+
+def _run_stage(stage: Stage, key: str, context: Context, finished: Finished) -> Record:
+    context.events("stage_started", {"stage": stage.id, "key": key})
+    context.watcher(Notice("start", stage.id, total=machine_factor(context.precision) * stage.cost_seconds))
+
+    def report(done: int, total: int) -> None:
+        context.watcher(Notice("progress", stage.id, done=done, total=total))
+
+    work = Work(
+        settings=stage.settings,
+        inputs={need: finished.outputs(context.store, need) for need in stage.needs},
+        data=context.data,
+        precision=context.precision,
+        events=context.events,
+        progress=report,
+        partial=context.store.partial(key),
+    )
+    began = time.perf_counter()
+    outputs = stage.function(work)
+    record = context.store.put(stage.id, key, outputs, time.perf_counter() - began)
+    work.partial.unlink(missing_ok=True)
+    release_memory()
+    return record

@@ -1,0 +1,1 @@
+"""Recipes: settings, their sources, and the plan they become."""

@@ -1,0 +1,37 @@
+"""What a recipe asks of its attacks, refused before anything is written, trained or run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from secure_ai.core.budget import Norm, parse_budget
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.target.access import Access
+from secure_ai.runs.recipe.plan import REPORT_1, REPORT_2
+from secure_ai.runs.recipe.recipe import Recipe
+
+
+def refuse_attacks(recipe: Recipe, access: Access | None, test: Callable[[], Dataset]) -> None:
+    """Raise SecureAIError for a budget or a list of attacks that a stage of `recipe` could not use.
+
+    Args:
+        access: to the network of the user's own, where it was asked for.
+        test: the test images; not asked for where no stage attacks with a list of the recipe's.
+    """
+    if "assess" in recipe.parts:
+        asked, dataset = recipe.assess, test()
+        channels, height, width = dataset.input_shape
+        budget = parse_budget(asked.norm, asked.eps, channels * height * width)
+        _refuse_list(asked.attack, budget.norm, access, dataset, asked.n, surrogate=asked.surrogate is not None)
+    if "suite" in recipe.parts and {REPORT_1, REPORT_2} & set(recipe.parts):
+        _refuse_list(recipe.suite.attack, "linf", "gradients", test(), recipe.suite.n, surrogate=False)
+
+
+def _refuse_list(attack: str, norm: Norm, access: Access | None, dataset: Dataset, n: int, *, surrogate: bool) -> None:
+    if attack == "fast":  # right for every norm and access, and so a run of known stages needs no torch
+        return
+    from secure_ai.red.evasion.attacks.transfer import refuse_unbound
+    from secure_ai.red.evasion.suite.access import read_request
+
+    plans = read_request(attack, norm, access, min(n, len(dataset)), dataset.classes)
+    refuse_unbound(plans, surrogate=surrogate, examples=False)

@@ -1,0 +1,1 @@
+"""Rules that compare published figures with measured ones."""

@@ -1,0 +1,158 @@
+"""What a row of the reproduction table is made of: the published figure, its tolerance, and the judgement on it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from secure_ai.report.render.text import percent, seconds_text
+from secure_ai.runs.reproduction.values import Reading, reading
+
+Unit = Literal["share", "loss", "seconds", "points", "ratio", "count", "text"]
+
+
+class Holds(enum.StrEnum):
+    """Does the published statement hold?"""
+
+    YES = "yes"
+    NO = "no"
+    NOT_MEASURED = "not_measured"
+    NOT_COMPARABLE = "not_comparable"  # a time of the authors' machine
+
+
+class Status(enum.StrEnum):
+    """How strong the evidence is: `wrong` is contradicted, `not_supported` merely has nothing behind it."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not_supported"
+    WRONG = "wrong"
+    NOT_MEASURED = "not_measured"
+    NOT_COMPARABLE = "not_comparable"
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """How far a re-trained network may lie from a published figure before the figure counts as not reproduced.
+
+    Attributes:
+        absolute: added to both ends of our interval (shares).
+        factor: at least 1; both ends are also divided and multiplied by it (losses).
+        reason: why this much: what training seeds and frameworks are known to change. Reasoned, not measured here.
+    """
+
+    absolute: float
+    factor: float
+    reason: str
+
+    def __str__(self) -> str:
+        """How much, for sentences."""
+        if self.factor > 1:
+            return f"a factor of {self.factor:g}"
+        return f"{100 * self.absolute:g} points" if self.absolute else "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The verdict on one published statement, with the two numbers that stand beside it."""
+
+    status: Status
+    reason: str
+    same: Reading | None = None
+    correct: Reading | None = None
+
+    @property
+    def holds(self) -> Holds:
+        """`yes` only where the statement is supported."""
+        if self.status is Status.NOT_MEASURED:
+            return Holds.NOT_MEASURED
+        if self.status is Status.NOT_COMPARABLE:
+            return Holds.NOT_COMPARABLE
+        return Holds.YES if self.status is Status.SUPPORTED else Holds.NO
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """One figure or claim as it was published.
+
+    Attributes:
+        report: `report-1` or `report-2`.
+        figure: where it stands there, e.g. `table-6/defended-fgsm`.
+        text: what it says.
+        value: the number, in base units (a share in [0, 1], seconds, ...); None for a claim in words.
+        unit: of `value` and of the two numbers beside it.
+        rule: the function that judges it.
+        same: id of our value by the report's own protocol.
+        correct: id of our value measured correctly; empty where the report's protocol is correct.
+        tolerance: for rules that compare numbers.
+    """
+
+    report: str
+    figure: str
+    text: str
+    value: float | None
+    unit: Unit
+    rule: Rule
+    same: str = ""
+    correct: str = ""
+    tolerance: Tolerance | None = None
+
+
+Rule = Callable[[Published, Mapping[str, Any]], Judgement]
+
+
+def value_text(value: float, unit: Unit) -> str:
+    """`value` in the spelling of its unit."""
+    match unit:
+        case "share":
+            return percent(value)
+        case "points":
+            return f"{100 * value:.2f} points"
+        case "loss":
+            return f"{value:.4f}"
+        case "seconds":
+            return seconds_text(value)
+        case "ratio":
+            return f"{value:.3g} times"
+        case _:
+            return f"{value:,.6g}"
+
+
+def reading_text(item: Reading, unit: Unit) -> str:
+    """A reading with its interval and n where it is a rate."""
+    if not item.is_rate:
+        return value_text(item.value, unit) + _in_brackets(item)
+    return f"{percent(item.value)} [{100 * item.low:.2f}, {100 * item.high:.2f}], n = {item.n:,}{_in_brackets(item)}"
+
+
+def brief(item: Reading, unit: Unit = "share") -> str:
+    """A reading without interval, with its trust word: for sentences."""
+    return value_text(item.value, unit) + _in_brackets(item)
+
+
+def _in_brackets(item: Reading) -> str:
+    return f" ({item.word})" if item.word else ""
+
+
+def within(value: float, item: Reading, tolerance: Tolerance) -> bool:
+    """Is `value` inside the 95 % interval of `item`, widened by the tolerance?"""
+    low = item.low / tolerance.factor - tolerance.absolute
+    high = item.high * tolerance.factor + tolerance.absolute
+    return low <= value <= high
+
+
+def clearly_above(first: Reading, second: Reading, margin: float) -> bool:
+    """Is `first` above `second` by at least `margin`, with intervals that do not touch?"""
+    return first.low > second.high and first.value - second.value >= margin
+
+
+def missing(*identifiers: str) -> Judgement:
+    """The judgement where `identifiers` were needed and at least one was not measured."""
+    names = ", ".join(dict.fromkeys(name for name in identifiers if name))
+    return Judgement(Status.NOT_MEASURED, f"This run did not measure {names or 'it'}.")
+
+
+def absent(values: Mapping[str, Any], *identifiers: str) -> list[str]:
+    """Those of `identifiers` that have no value."""
+    return [name for name in identifiers if reading(values, name) is None]
