@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ from secure_ai.core.statistics import wilson
 from secure_ai.core.trust import Trust
 
 SCHEMA_VERSION = 1
-CURVE_STAGE = "assess/curve"
+CURVE = "curve"  # the condition of a security curve's points, whose budgets are not the one asked for
 
 Drawn = Literal["all", "first", "stratified"]
 """How samples were chosen from their source: every one, the first N in file order, or a seeded stratified sample."""
@@ -180,6 +180,6 @@ class MeasuredChoice:
         return Choice(self.value, self.allowed)
 
 
-def at_the_budget(measurements: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Entries of report.json without the points of a security curve, whose budgets are not the one asked for."""
-    return [entry for entry in measurements if entry["stage"] != CURVE_STAGE]
+def at_the_budget(measurements: Iterable[Measurement]) -> tuple[Measurement, ...]:
+    """`measurements` without the points of a security curve."""
+    return tuple(entry for entry in measurements if entry.condition != CURVE)

@@ -71,10 +71,12 @@ class Picture:
     Attributes:
         id: unique in the report; names its file.
         kind: which function of `report/render` draws it.
-        arrays: names of the arrays in the stage's `.npz` that it is drawn from.
+        arrays: names of the arrays in the stage's `arrays.npz` that it is drawn from.
+        labels: texts that its kind needs, e.g. a title a row.
     """
 
     id: str
     title: str
     kind: str
     arrays: tuple[str, ...]
+    labels: tuple[str, ...] = ()

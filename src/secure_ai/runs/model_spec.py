@@ -8,6 +8,7 @@ from typing import Any
 from secure_ai.models.target.access import Access
 
 SUBJECT = "subject"  # the id and role of the user's network in a report
+SURROGATE = "surrogate"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,7 @@ from secure_ai.runs.engine.store import Record, Store, key_of
 
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
 UNCODED = ("report/", "cli/", "threats/", "runs/")
-CODED_RUNS = (
-    "runs/stages/", "runs/verbs/attack.py", "runs/comparisons.py", "runs/recipe/defaults.py", "runs/examples_file.py",
-    "runs/engine/jsons.py", "runs/model_spec.py", "runs/engine/store.py", "runs/subject.py",
-)  # fmt: skip
-NO_BF16_FACTOR = 2.0
+CODED_RUNS = ("runs/cases/", "runs/engine/", "runs/stages/", "runs/model_spec.py", "runs/subject.py")
 MATRIX_UNITS = "amx_bf16"
 NO_MATRIX_FACTOR = 3.0
 
@@ -57,11 +54,6 @@ def _digest(counts: Callable[[str], bool]) -> str:
     return digest.hexdigest()
 
 
-def machine_factor(precision: str) -> float:
-    """How many times longer than the plan's seconds: training in float32 took 1.6 to 2 times as long."""
-    return 1.0 if precision == "auto" and cpu_flags() & BF16_UNITS else NO_BF16_FACTOR
-
-
 def limit_factor(precision: str) -> float:
     """A recipe's limit is for bf16 matrix units; three times as long is allowed without."""
     return 1.0 if precision == "auto" and MATRIX_UNITS in cpu_flags() else NO_MATRIX_FACTOR
@@ -82,7 +74,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Context:
+class Execution:
     """What all stages of a run share."""
 
     store: Store
@@ -94,27 +86,29 @@ class Context:
     deadline: float | None = None
 
 
-def stage_key(stage: Stage, records: Mapping[str, Record], context: Context) -> str:
+def stage_key(stage: Stage, records: Mapping[str, Record], execution: Execution) -> str:
     """The digest of everything that decides the stage's outputs."""
+    fingerprint = stage.fingerprint() if stage.fingerprint else ""
     content: dict[str, Any] = {
         "stage": stage.id,
+        "fingerprint": secrets.token_hex(16) if fingerprint is None else fingerprint,
         "code": results_digest(),
         "settings": dict(stage.settings),
         "inputs": {need: dict(records[need].outputs) for need in stage.needs},
-        "data": {role: context.data_digest(role) for role in stage.data},
-        "precision": [context.precision, *sorted(cpu_flags() & BF16_UNITS)],
+        "data": {role: execution.data_digest(role) for role in stage.data},
+        "precision": [execution.precision, *sorted(cpu_flags() & BF16_UNITS)],
         "threads": os.environ.get("OMP_NUM_THREADS") or str(available_cores()),
         "versions": versions(),
     }
     return key_of(content)
 
 
-def forecast_seconds(stages: Sequence[Stage], precision: str) -> float:
+def forecast_seconds(stages: Sequence[Stage]) -> float:
     """Seconds for all of `stages` on this machine, nothing reused."""
-    return machine_factor(precision) * sum(stage.cost_seconds for stage in stages)
+    return sum(stage.cost_seconds for stage in stages)
 
 
-def execute(stages: Sequence[Stage], context: Context, finished: Finished) -> None:
+def execute(stages: Sequence[Stage], execution: Execution, finished: Finished) -> None:
     """Run `stages` in order, updating `finished`.
 
     A stage that needs one that was skipped is skipped too. Past the deadline nothing more is started.
@@ -122,55 +116,54 @@ def execute(stages: Sequence[Stage], context: Context, finished: Finished) -> No
     Raises:
         SecureAIError: a stage failed; KeyboardInterrupt: the user stopped it. `finished` then holds what was done.
     """
-    factor = machine_factor(context.precision)
     for stage in stages:
         missing = [need for need in stage.needs if need not in finished.records]
         if missing:
-            _skip(stage, f"needs {', '.join(missing)}, which did not run", context, finished)
+            _skip(stage, f"needs {', '.join(missing)}, which did not run", execution, finished)
             continue
-        key = stage_key(stage, finished.records, context)
-        record = context.store.find(key)
+        key = stage_key(stage, finished.records, execution)
+        record = execution.store.find(key)
         if record is not None:
             finished.reused.append(stage.id)
-        elif context.deadline is not None and time.monotonic() + factor * stage.cost_seconds > context.deadline:
-            _skip(stage, "the time budget would not hold it", context, finished)
+        elif execution.deadline is not None and time.monotonic() + stage.cost_seconds > execution.deadline:
+            _skip(stage, "the time budget would not hold it", execution, finished)
             continue
         else:
-            record = _run_stage(stage, key, context, finished)
+            record = _run_stage(stage, key, execution, finished)
         finished.records[stage.id] = record
         finished.seconds[stage.id] = record.seconds
         reused = stage.id in finished.reused
-        context.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
-        cost = factor * stage.cost_seconds
-        context.watcher(Notice("end", stage.id, done=record.seconds, total=cost, reused=reused))
+        execution.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
+        end = Notice("end", stage.id, done=record.seconds, total=stage.cost_seconds, reused=reused)
+        execution.watcher(end)
 
 
-def _skip(stage: Stage, reason: str, context: Context, finished: Finished) -> None:
+def _skip(stage: Stage, reason: str, execution: Execution, finished: Finished) -> None:
     finished.skipped[stage.id] = reason
-    context.events("stage_skipped", {"stage": stage.id, "reason": reason})
-    cost = machine_factor(context.precision) * stage.cost_seconds
-    context.watcher(Notice("end", stage.id, total=cost, skipped=True))
+    execution.events("stage_skipped", {"stage": stage.id, "reason": reason})
+    execution.watcher(Notice("end", stage.id, total=stage.cost_seconds, skipped=True))
 
 
-def _run_stage(stage: Stage, key: str, context: Context, finished: Finished) -> Record:
-    context.events("stage_started", {"stage": stage.id, "key": key})
-    context.watcher(Notice("start", stage.id, total=machine_factor(context.precision) * stage.cost_seconds))
+def _run_stage(stage: Stage, key: str, execution: Execution, finished: Finished) -> Record:
+    execution.events("stage_started", {"stage": stage.id, "key": key})
+    execution.watcher(Notice("start", stage.id, total=stage.cost_seconds))
 
     def report(done: int, total: int) -> None:
-        context.watcher(Notice("progress", stage.id, done=done, total=total))
+        execution.watcher(Notice("progress", stage.id, done=done, total=total))
 
     work = Work(
-        settings=stage.settings,
-        inputs={need: finished.outputs(context.store, need) for need in stage.needs},
-        data=context.data,
-        precision=context.precision,
-        events=context.events,
+        stage=stage.id,
+        inputs={need: finished.outputs(execution.store, need) for need in stage.needs},
+        data=execution.data,
+        precision=execution.precision,
+        events=execution.events,
         progress=report,
-        partial=context.store.partial(key),
+        partial=execution.store.partial(key),
+        deadline=execution.deadline,
     )
     began = time.perf_counter()
     outputs = stage.function(work)
-    record = context.store.put(stage.id, key, outputs, time.perf_counter() - began)
+    record = execution.store.put(stage.id, key, outputs, time.perf_counter() - began)
     work.partial.unlink(missing_ok=True)
     release_memory()
     return record

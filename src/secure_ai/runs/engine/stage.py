@@ -19,19 +19,21 @@ class Work:
     """What a stage's function is given; it may use nothing else.
 
     Attributes:
-        settings: JSON values that decide the result.
+        stage: its id.
         inputs: outputs of the stages it needs, by stage id and file name.
         data: loads a data set by its role (`train`, `test`).
         partial: where state to resume from may be kept.
+        deadline: `time.monotonic()` past which nothing more should be begun; None: none.
     """
 
-    settings: Mapping[str, Any]
+    stage: str
     inputs: Mapping[str, Mapping[str, bytes]]
     data: Callable[[str], Dataset]
     precision: Literal["auto", "float32"]
     events: EventSink
     progress: StageProgress
     partial: Path
+    deadline: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +43,11 @@ class Stage:
     Attributes:
         id: unique in the run, e.g. `report-1/baseline`.
         function: makes the outputs.
-        settings: everything that decides the result, besides inputs and data.
+        settings: everything that decides the result, besides inputs and data, as JSON; part of its key.
+        fingerprint: more of its key, asked for when the run reaches it; None from it: the stage is never reused.
         needs: ids of the stages whose outputs it reads.
         data: roles of the data sets it reads.
-        cost_seconds: forecast on the reference machine (2 cores with bf16 matrix units).
+        cost_seconds: forecast on this machine.
     """
 
     id: str
@@ -53,6 +56,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     data: tuple[str, ...] = ()
     cost_seconds: float = 1.0
+    fingerprint: Callable[[], str | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)

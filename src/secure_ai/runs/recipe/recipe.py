@@ -6,27 +6,25 @@ import difflib
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.runs.recipe.config import Change, flatten, parse_change, parse_toml, read_toml
+from secure_ai.runs.cases.report_1.settings import Report1Section
+from secure_ai.runs.cases.report_2.settings import Report2Section
 from secure_ai.runs.recipe.origins import Origin, refuse_named
+from secure_ai.runs.recipe.section import Section
 
 Part = Literal["report-1", "report-2", "suite", "assess", "audit"]
-Mode = Literal["baseline", "poisoned", "adv_only", "adv_training"]
 
 
 Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Eps = Annotated[str, BeforeValidator(lambda eps: f"{eps:g}" if type(eps) in (int, float) else eps)]
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class DataSection(_Section):
+class DataSection(Section):
     """Where the data comes from, in the forms of `--data`."""
 
     train: str = "mnist:train"
@@ -35,58 +33,21 @@ class DataSection(_Section):
     n: int | None = Field(None, ge=1)
 
 
-class Report1Section(_Section):
-    """Report 1's protocol; the defaults are the report's own figures."""
-
-    epochs: int = Field(5, ge=1, le=1000)
-    defence_epochs: int = Field(5, ge=1, le=1000)
-    batch_size: int = Field(128, ge=1, le=100_000)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    validation_share: float = Field(0.1, ge=0, lt=1)
-    eps: float = Field(0.25, gt=0, le=1)
-    adversarial_ratio: float = Field(0.5, gt=0, le=1)
-    poison_count: int = Field(100, ge=1)
-    target_label: int = Field(7, ge=0, le=9)
-    patch_size: int = Field(4, ge=1, le=28)
-    patch_value: float = Field(1.0, ge=0, le=1)
-    badnets_rate: float = Field(0.01, gt=0, le=1)
-    badnets_place: str = Field("top-left", max_length=20)
-    pgd_steps: int = Field(40, ge=1, le=100_000)
-
-
-class Report2Section(_Section):
-    """Report 2's protocol; the defaults are the report's own figures."""
-
-    modes: list[Mode] = Field(list(get_args(Mode)), min_length=1)
-    epochs: int = Field(5, ge=1, le=1000)
-    defence_epochs: int = Field(3, ge=1, le=1000)
-    batch_size: int = Field(64, ge=1, le=100_000)
-    learning_rate: float = Field(1e-3, gt=0, le=1)
-    defence_learning_rate: float = Field(1e-4, gt=0, le=1)
-    eps: float = Field(0.3, gt=0, le=1)
-    first: int = Field(640, ge=1)
-    poison_count: int = Field(100, ge=1)
-    source_label: int = Field(7, ge=0, le=9)
-    target_label: int = Field(1, ge=0, le=9)
-    patch_size: int = Field(4, ge=1, le=28)
-    pgd_steps: int = Field(40, ge=1, le=100_000)
-
-
-class SuiteSection(_Section):
+class SuiteSection(Section):
     """The suite of attacks on the reports' baseline and defended networks."""
 
     attack: str = "fast"
     n: int = Field(1000, ge=1)
 
 
-class TransferSection(_Section):
+class TransferSection(Section):
     """The transfer matrix of a run with several networks."""
 
     n: int = Field(500, ge=1)
     steps: int = Field(4, ge=1, le=100_000)
 
 
-class AssessSection(_Section):
+class AssessSection(Section):
     """How a network of the user's own is assessed; `surrogate` is another network's file."""
 
     attack: str = "fast"
@@ -100,7 +61,7 @@ class AssessSection(_Section):
     surrogate_arch: str | None = None
 
 
-class Recipe(_Section):
+class Recipe(Section):
     """One recipe, whole."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")

@@ -1,20 +1,29 @@
-"""A few adversarial examples to look at: clean image, magnified perturbation, what came out, and what was predicted."""
+"""A few adversarial examples to look at: clean image, what came out, and what was predicted with which confidence."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from secure_ai.core.sections import Picture
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.suite.verify import checked_logits
 
 COLUMNS = 8
+FIELDS = ("clean", "x_adv", "index", "label", "clean_label", "clean_confidence", "adv_label", "adv_confidence")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One row group of a picture: its title and its arrays by name of FIELDS."""
+
+    title: str
+    arrays: Mapping[str, np.ndarray]
 
 
 def spread_over_classes(labels: np.ndarray, allowed: np.ndarray, count: int = COLUMNS) -> np.ndarray:
@@ -22,48 +31,39 @@ def spread_over_classes(labels: np.ndarray, allowed: np.ndarray, count: int = CO
 
     Chosen by label and position only, never by how well an attack did.
     """
-    places = np.flatnonzero(allowed)
-    first = [int(places[labels[places] == label][0]) for label in np.unique(labels[places])]
-    rest = [int(place) for place in places if int(place) not in set(first)]
+    positions = np.flatnonzero(allowed)
+    first = [int(positions[labels[positions] == label][0]) for label in np.unique(labels[positions])]
+    rest = [int(position) for position in positions if int(position) not in set(first)]
     return np.sort(np.array([*first, *rest][:count], dtype=np.int64))
 
 
-def gallery(
-    target: Target, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray, name: str, title: str
-) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """One row group of a picture: what to write under it, and its images.
-
-    Args:
-        chosen: (M,) positions in `dataset`.
-        x_adv: (M, C, H, W) float32, their examples.
-        name: of the network or the attack.
-
-    Returns:
-        (captions as JSON, arrays `clean` and `x_adv` (M, C, H, W) float32).
-    """
+def gallery_row(title: str, target: Target, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray) -> Row:
+    """The row of the images at the positions `chosen` (M,); `x_adv` (M, C, H, W) float32 are their examples."""
     clean = images_to_float(dataset.images[chosen])
-    captions = {
-        "name": name,
-        "title": title,
-        "index": [int(number) for number in dataset.indices[chosen]],
-        "labels": [int(label) for label in dataset.labels[chosen]],
-        "clean": _answers(target, clean),
-        "adversarial": _answers(target, torch.from_numpy(np.array(x_adv))),
+    examples = np.asarray(x_adv, dtype=np.float32)
+    clean_label, clean_confidence = _predicted(target, clean)
+    adv_label, adv_confidence = _predicted(target, torch.from_numpy(np.array(examples)))
+    values = (
+        clean.numpy(), examples, np.asarray(dataset.indices[chosen]), np.asarray(dataset.labels[chosen]),
+        clean_label, clean_confidence, adv_label, adv_confidence,
+    )  # fmt: skip
+    return Row(title, dict(zip(FIELDS, values, strict=True)))
+
+
+def gallery(identifier: str, title: str, rows: Sequence[Row]) -> tuple[tuple[Picture, ...], dict[str, np.ndarray]]:
+    """The picture of `rows`, and its arrays by name, `ID-ROW-FIELD`; none where there is no row."""
+    if not rows:
+        return (), {}
+    arrays = {
+        f"{identifier}-{number}-{name}": value for number, row in enumerate(rows) for name, value in row.arrays.items()
     }
-    return captions, {"clean": clean.numpy(), "x_adv": np.asarray(x_adv, dtype=np.float32)}
+    picture = Picture(identifier, title, "examples", tuple(arrays), tuple(row.title for row in rows))
+    return (picture,), arrays
 
 
-def _answers(target: Target, images: torch.Tensor) -> list[dict[str, Any]]:
-    """Predicted class and its softmax probability, float32."""
+def _predicted(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted class (M,) int64 and its softmax probability (M,) float32."""
     with target.attacked(), torch.no_grad():
         probabilities = checked_logits(target, images).softmax(dim=1)
     top = probabilities.max(dim=1)
-    pairs = zip(top.indices.tolist(), top.values.tolist(), strict=True)
-    return [{"label": label, "confidence": round(confidence, 4)} for label, confidence in pairs]
-
-
-def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays as an NPZ file; equal arrays have equal bytes."""
-    stream = io.BytesIO()
-    np.savez_compressed(stream, **dict(arrays))  # type: ignore[arg-type]  # names of arrays, not of options
-    return stream.getvalue()
+    return top.indices.numpy(), top.values.numpy()

@@ -6,7 +6,7 @@ import io
 import pickle  # only to WRITE files that must be refused
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,16 @@ import numpy as np
 
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import ignore_event
-from secure_ai.core.results import rate
+from secure_ai.core.result import Result
+from secure_ai.core.results import Measurement, rate
 from secure_ai.data.npz import load_npz
 from secure_ai.data.splits import random_order
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.load.artifact import read_artifact
-from secure_ai.runs.engine.stage import Outputs, Work
+from secure_ai.runs.engine.measure import Context, Settings
 from secure_ai.runs.engine.store import Store
-from secure_ai.runs.stages.collected import Collected
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.stages.entries import rate_entry
 
 CLEAN_FILES = 20
 ALTERED_COPIES = 200
@@ -34,12 +36,12 @@ class _Payload:
         return (len, ((),))
 
 
-def measure(work: Work) -> Outputs:
+def refusals(subjects: Mapping[str, Subject], settings: Settings, context: Context) -> Result:
     """Three checks, each with its negative control: altered model files, pickled models, mismatched data."""
-    collected = Collected(stage="audit/refusals", model="check")
+    entries: list[Measurement] = []
     with tempfile.TemporaryDirectory(prefix="secure-ai-refusals-") as temporary:
         folder = Path(temporary)
-        seed = work.settings["seed"]
+        seed = context.seed
         for name, protocol, attempts in (
             ("altered-model/refused", "one bit of a stored model changed", _altered(folder, seed)),
             ("unaltered-model/accepted", "stored models as they were", _unaltered(folder)),
@@ -48,15 +50,15 @@ def measure(work: Work) -> Outputs:
             ("mismatched-data/refused", "images and labels that do not fit", _mismatched(folder)),
             ("matching-data/accepted", "images and labels that fit", _matching(folder, seed)),
         ):
-            _add(collected, name, protocol, attempts)
-    return collected.outputs()
+            entries.append(_entry(name, protocol, attempts))
+    return Result(measurements=tuple(entries))
 
 
-def _add(collected: Collected, name: str, protocol: str, attempts: Iterator[Callable[[], object]]) -> None:
+def _entry(name: str, protocol: str, attempts: Iterator[Callable[[], object]]) -> Measurement:
     refused = name.endswith("/refused")
     outcomes = [_is_refused(attempt) is refused for attempt in attempts]
     metric = "refusal_rate" if refused else "acceptance_rate"
-    collected.rate(name, metric, rate(sum(outcomes), len(outcomes)), protocol)
+    return rate_entry("check", name, metric, rate(sum(outcomes), len(outcomes)), protocol)
 
 
 def _is_refused(attempt: Callable[[], object]) -> bool:

@@ -1,0 +1,278 @@
+"""Report 1's networks, how each is trained, and what is measured on it; imported only when a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secure_ai.blue.training.methods import Adversary, Batch, half_replaced, natural
+from secure_ai.blue.training.state import state_from_bytes
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import hold_out_last
+from secure_ai.data.triggers import parse_trigger
+from secure_ai.models.load.trained import trained_network
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.red.poisoning.plant import LabelMode, Planted, Select, plant
+from secure_ai.runs.cases.report_1.settings import Report1Section
+from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes, Settings
+from secure_ai.runs.engine.stage import Outputs
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
+from secure_ai.runs.stages.clean import CLEAN
+from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
+from secure_ai.runs.stages.keras_export import keras_row
+from secure_ai.runs.stages.robust import AttackSettings, single_row, suite_row
+from secure_ai.runs.stages.training import STATE_NAME, trained
+from secure_ai.runs.stages.triggers import POISONING, TriggerSettings, backdoor_row, target_class_row
+
+ARCH = "report1-cnn"
+BASELINE = "report-1/baseline"
+KERAS_ADAM_EPSILON = 1e-7
+ALL_TO_ONE = None  # any class but the target is a source
+
+Parents = Mapping[str, Subject]
+
+
+class FitSettings(Settings):
+    """Training from scratch; the last `validation_share` of the training images validates."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    validation_share: float
+
+
+class DefenceSettings(Settings):
+    """Adversarial training from the baseline: a random `adversarial_ratio` of each batch is replaced."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+    eps: float
+    adversarial_ratio: float
+
+
+class PoisonSettings(FitSettings):
+    """Poisoning before training from scratch; one of `count` and `rate` is given."""
+
+    trigger: str
+    target_label: int
+    count: int | None = None
+    rate: float | None = None
+
+
+def baseline(parents: Parents, settings: FitSettings, context: Context) -> Outputs:
+    """54,000 training images, the last 6,000 for validation, five epochs."""
+    return _from_scratch(context.data("train"), settings, context, {})
+
+
+def _from_scratch(dataset: Dataset, settings: FitSettings, context: Context, facts: dict[str, object]) -> Outputs:
+    held_out = round(settings.validation_share * len(dataset))
+    training, validation = hold_out_last(dataset, held_out) if held_out else (dataset, None)
+    return trained(
+        context,
+        build_network(ARCH, generator=generator(context.seed, ARCH)),
+        training,
+        natural,
+        arch=ARCH,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        adam_epsilon=KERAS_ADAM_EPSILON,
+        validation=validation,
+        facts=facts,
+    )
+
+
+def _defended(parents: Parents, settings: DefenceSettings, context: Context, adversary: Adversary) -> Outputs:
+    """All training images, from the trained baseline with its Adam state."""
+    start = parents[BASELINE]
+    return trained(
+        context,
+        trained_network(start.artifact, ARCH),
+        context.data("train"),
+        half_replaced(adversary, settings.adversarial_ratio),
+        arch=ARCH,
+        epochs=settings.epochs,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+        adam_epsilon=KERAS_ADAM_EPSILON,
+        optimizer_state=state_from_bytes(start.output(STATE_NAME), "baseline state").optimizer,
+    )
+
+
+def defended_published(parents: Parents, settings: DefenceSettings, context: Context) -> Outputs:
+    """Version P, the published figures: examples of the whole training set made once, on the frozen baseline."""
+    examples, _ = fgsm_examples(
+        parents[BASELINE].target(), context.data("train"), FgsmSettings(eps=settings.eps), context
+    )
+    copies = torch.from_numpy(examples)
+
+    def look_up(network: nn.Module, batch: Batch) -> Tensor:
+        return copies[batch.indices]
+
+    return _defended(parents, settings, context, look_up)
+
+
+def defended_listing(parents: Parents, settings: DefenceSettings, context: Context) -> Outputs:
+    """Version L, the report's listing: fresh examples on the network in training, batch by batch."""
+    adversary = fgsm_on_the_fly(settings.eps, context.data("train").classes)
+    return _defended(parents, settings, context, adversary)
+
+
+def poisoned(parents: Parents, settings: PoisonSettings, context: Context) -> Outputs:
+    """Report 1's clean-label poisoning: the first sevens in file order get the patch and keep their label."""
+    return _poisoned(settings, context, "clean", "first", settings.target_label)
+
+
+def badnets(parents: Parents, settings: PoisonSettings, context: Context) -> Outputs:
+    """BadNets all-to-one (1708.06733): random images of every other class get the patch and the target label."""
+    return _poisoned(settings, context, "dirty", "random", ALL_TO_ONE)
+
+
+def _poisoned(
+    settings: PoisonSettings, context: Context, label_mode: LabelMode, select: Select, source_label: int | None
+) -> Outputs:
+    train = context.data("train")
+    planted: Planted = plant(
+        train,
+        trigger=parse_trigger(settings.trigger),
+        target_label=settings.target_label,
+        source_label=source_label,
+        label_mode=label_mode,
+        select=select,
+        seed=context.seed,
+        count=settings.count,
+        poison_rate=settings.rate,
+    )
+    facts: dict[str, object] = {
+        "poisoned": [int(index) for index in planted.indices],
+        "poison_rate": planted.poison_rate,
+        "of_target_class": int(np.count_nonzero(train.labels == settings.target_label)),
+    }
+    return _from_scratch(planted.dataset, settings, context, facts)
+
+
+def networks(recipe: Recipe) -> tuple[Network, ...]:
+    """Baseline, both versions of the defence, the report's poisoning, and a backdoor that works."""
+    own = recipe.report_1
+    attacked = (*_single_attacks(own), *_suite(recipe))
+    fgsm = FgsmSettings(eps=own.eps, labels="predicted")
+    report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
+    badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
+    fit = {
+        "epochs": own.epochs,
+        "batch_size": own.batch_size,
+        "learning_rate": own.learning_rate,
+        "validation_share": own.validation_share,
+    }
+    defence = DefenceSettings(
+        epochs=own.defence_epochs,
+        batch_size=own.batch_size,
+        learning_rate=own.learning_rate,
+        eps=own.eps,
+        adversarial_ratio=own.adversarial_ratio,
+    )
+    defended: tuple[Measure[Any], ...] = (
+        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *attacked
+    )  # fmt: skip
+    return (
+        Network(
+            id=BASELINE, role="baseline", title="Report 1: undefended", arch=ARCH, file="baseline_cnn",
+            make=Make(function=baseline, settings=FitSettings(**fit), passes=_fit_passes),
+            measures=(
+                CLEAN,
+                fgsm_reported("fgsm-predicted", fgsm),
+                *attacked,
+                backdoor_row(report_trigger),
+                backdoor_row(badnets_trigger, "backdoor-badnets"),
+            ),
+            holds=0.02,
+        ),
+        Network(
+            id="report-1/defended-p", role="defended", arch=ARCH, file="adv_trained_cnn",
+            title="Report 1: defended, as published (examples made once, for the baseline)",
+            make=Make(function=defended_published, settings=defence, passes=_published_passes, parents=(BASELINE,)),
+            against=BASELINE, card="report 1, version P", measures=defended, holds=0.02,
+        ),
+        Network(
+            id="report-1/defended-l", role="defended", arch=ARCH, file="adv_trained_listing_cnn",
+            title="Report 1: defended, as listed (fresh examples every batch)",
+            make=Make(function=defended_listing, settings=defence, passes=_listing_passes, parents=(BASELINE,)),
+            against=BASELINE, card="report 1, version L", measures=defended, holds=0.5,
+        ),
+        Network(
+            id="report-1/poisoned", role="poisoned", title="Report 1: poisoned, labels kept", arch=ARCH,
+            file="poisoned_cnn",
+            make=Make(
+                function=poisoned,
+                settings=PoisonSettings(
+                    **fit, trigger=report_trigger.trigger, target_label=own.target_label, count=own.poison_count
+                ),
+                passes=_fit_passes,
+            ),
+            against=BASELINE, card="report 1, poisoning",
+            measures=(CLEAN, target_class_row(report_trigger), backdoor_row(report_trigger), POISONING),
+        ),
+        Network(
+            id="report-1/badnets", role="poisoned", title="BadNets: poisoned, labels changed", arch=ARCH,
+            file="badnets_cnn",
+            make=Make(
+                function=badnets,
+                settings=PoisonSettings(
+                    **fit, trigger=badnets_trigger.trigger, target_label=own.target_label, rate=own.badnets_rate
+                ),
+                passes=_fit_passes,
+            ),
+            against=BASELINE, card="report 1, poisoning",
+            measures=(CLEAN, target_class_row(badnets_trigger), backdoor_row(badnets_trigger), POISONING),
+        ),
+    )  # fmt: skip
+
+
+def joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
+    """Report 1's three `.keras` files; the defended one is version P, the published."""
+    files = (
+        ("baseline_cnn.keras", BASELINE, ARCH),
+        ("adv_trained_cnn.keras", "report-1/defended-p", ARCH),
+        ("poisoned_cnn.keras", "report-1/poisoned", ARCH),
+    )
+    return (keras_row("report-1/keras", files),)
+
+
+def _patch(own: Report1Section, place: str) -> str:
+    """Bottom-right the network sees 2 x 2 pixels of it: unpadded layers drop the last rows. Top-left it sees all."""
+    return f"patch:size={own.patch_size}:place={place}:value={own.patch_value:g}"
+
+
+def _single_attacks(own: Report1Section) -> tuple[Measure[AttackSettings], ...]:
+    return tuple(
+        single_row(AttackSettings(attack=attack, norm="linf", eps=own.eps))
+        for attack in ("fgsm", f"pgd:steps={own.pgd_steps}")
+    )
+
+
+def _suite(recipe: Recipe) -> tuple[Measure[AttackSettings], ...]:
+    if "suite" not in recipe.parts:
+        return ()
+    suite = recipe.suite
+    return (suite_row(AttackSettings(attack=suite.attack, norm="linf", eps=recipe.report_1.eps, n=suite.n)),)
+
+
+def _fit_passes(settings: FitSettings, n: int) -> Passes:
+    return Passes(training=settings.epochs * n)
+
+
+def _published_passes(settings: DefenceSettings, n: int) -> Passes:
+    return Passes(forward=n, backward=n, training=settings.epochs * n)
+
+
+def _listing_passes(settings: DefenceSettings, n: int) -> Passes:
+    attacked = settings.epochs * n * settings.adversarial_ratio
+    return Passes(forward=attacked, backward=attacked, training=settings.epochs * n)

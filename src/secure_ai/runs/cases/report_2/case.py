@@ -1,0 +1,41 @@
+"""Report 2 as one value; its networks are imported when a plan asks for them, because they need torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from secure_ai.runs.cases.case import Case
+from secure_ai.runs.cases.report_2.figures import FIGURES
+from secure_ai.runs.cases.report_2.files import CHARTS, files
+from secure_ai.runs.cases.report_2.threats import ROWS
+from secure_ai.runs.engine.measure import Joint, Network
+from secure_ai.runs.recipe.recipe import Recipe
+
+
+def _networks(recipe: Recipe) -> tuple[Network, ...]:
+    from secure_ai.runs.cases.report_2.networks import networks
+
+    return networks(recipe)
+
+
+def _joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
+    return ()
+
+
+CASE = Case(
+    id="report-2",
+    section=lambda recipe: recipe.report_2,
+    networks=_networks,
+    joints=_joints,
+    eps=lambda recipe: recipe.report_2.eps,
+    input_shape=(1, 28, 28),
+    classes=10,
+    gallery=(
+        "adversarial_examples_report_2",
+        "Adversarial examples for report 2's networks; prediction and confidence below",
+    ),
+    figures=FIGURES,
+    threats=ROWS,
+    charts=CHARTS,
+    files=files,
+)

@@ -1,0 +1,187 @@
+"""The user's own network and, where one is named, a surrogate: what `assess` measures on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.result import Result
+from secure_ai.core.trust import Check, CheckOutcome
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.judged import judge_clean
+from secure_ai.runs.engine.measure import Context, Joint, Network, Role
+from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
+from secure_ai.runs.engine.rows import Given
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.engine.subjects import model_of
+from secure_ai.runs.cases.user.given import JudgedFiles
+from secure_ai.runs.model_spec import SUBJECT, SURROGATE
+from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
+from secure_ai.runs.stages.distance import DistanceSettings, distance_row
+from secure_ai.runs.stages.entries import per_sample, rate_entry
+from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over_classes
+from secure_ai.runs.stages.robust import (
+    AttackSettings,
+    judged,
+    replay_of,
+    robust_entry,
+    sample,
+    suite_passes_with_probes,
+)
+from secure_ai.runs.stages.transfer import TransferSettings, matrix_row
+
+PICTURE = "adversarial_examples_subject"
+PICTURE_TITLE = "Adversarial examples for the network; prediction and confidence below"
+
+Subjects = Mapping[str, Subject]
+
+
+def networks(recipe: Recipe, models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
+    """The network that is assessed, and its surrogate where there is one.
+
+    Args:
+        models: by network id.
+    """
+    own = recipe.assess
+    distance = distance_row(DistanceSettings(norm=own.norm, steps=own.distance_steps, n=own.distance_n, first_n=own.n))
+    titles: Mapping[str, tuple[Role, str]] = {
+        SUBJECT: ("subject", "Your network"),
+        SURROGATE: ("surrogate", "Surrogate"),
+    }
+    return tuple(
+        Network(
+            id=name,
+            role=titles[name][0],
+            title=titles[name][1],
+            arch=judged_files.spec.arch or "",
+            spec=judged_files.spec,
+            measures=(distance,) if name == SUBJECT else (),
+            holds=0.5,
+        )
+        for name, judged_files in models.items()
+    )
+
+
+def given(models: Mapping[str, JudgedFiles]) -> dict[str, Given]:
+    """What decides the stages about these networks, by network id."""
+    return {
+        name: Given(one.file_sha256, one.code_sha256, _never_reused if one.user_code else _known)
+        for name, one in models.items()
+    }
+
+
+def _known() -> str:
+    return ""
+
+
+def _never_reused() -> None:
+    return None
+
+
+def joints(recipe: Recipe, dimensions: tuple[int, int, int]) -> tuple[Joint[Any], ...]:
+    """What is measured with the surrogate, where there is one: the suite, its curve, the transfer matrix."""
+    own, budget = recipe.assess, _budget(recipe, dimensions)
+    concerned = (SUBJECT,) if own.surrogate is None else (SUBJECT, SURROGATE)
+    attack = AttackSettings(attack=own.attack, norm=budget.norm, eps=budget.eps, n=own.n)
+    curve = CurveSettings(**attack.model_dump(), factors=tuple(own.curve))
+    rows: tuple[Joint[Any], ...] = (
+        Joint(
+            id="assess/attack", function=attack_subject, settings=attack, networks=concerned, data=("test",),
+            passes=suite_passes_with_probes,
+        ),
+        Joint(
+            id="assess/curve", function=curve_of_subject, settings=curve, networks=concerned, data=("test",),
+            passes=curve_passes,
+        ),
+    )  # fmt: skip
+    if own.surrogate is None:
+        return rows
+    matrix = TransferSettings(
+        id="assess/transfer", norm=budget.norm, eps=budget.eps, n=own.n, steps=recipe.transfer.steps
+    )
+    return (*rows, matrix_row(matrix, concerned))
+
+
+def _budget(recipe: Recipe, dimensions: tuple[int, int, int]) -> PerturbationBudget:
+    channels, height, width = dimensions
+    return parse_budget(recipe.assess.norm, recipe.assess.eps, channels * height * width)
+
+
+def _surrogate(subjects: Subjects, data: Dataset) -> Target | None:
+    return subjects[SURROGATE].checked(data).target if SURROGATE in subjects else None
+
+
+def attack_subject(subjects: Subjects, settings: AttackSettings, context: Context) -> Result:
+    """Preflight, clean accuracy and the suite on the recipe's sample."""
+    subject = subjects[SUBJECT]
+    data = sample(context.data("test"), settings.n, context.seed)
+    checked = subject.checked(data)
+    found = judged(
+        subject, data, settings, context, surrogate=_surrogate(subjects, data), keep_examples=True
+    )
+    clean = rate_entry(
+        subject.id,
+        "clean",
+        "clean_accuracy",
+        found.result.clean_accuracy,
+        f"{data.note or 'all images'}, unmodified",
+        data=data,
+        trust=judge_clean(checked, data),
+    )
+    names = ", ".join(plan.name for plan in found.result.plans)
+    attacked = robust_entry(subject, "attacked", found, f"worst case over {names}", data)
+    pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data))
+    if arrays:
+        context.keep(ARRAYS_NAME, npz_bytes(arrays))
+    return Result(
+        measurements=(clean, attacked),
+        models=tuple(model_of(one, one.checked(data)) for one in subjects.values()),
+        findings=tuple(_preflight_findings(checked.checks)),
+        pictures=pictures,
+        per_sample=(per_sample(clean, found.result.clean_correct), per_sample(attacked, found.robust)),
+        replays=(replay_of(attacked, found.result, data),),
+    )
+
+
+def curve_of_subject(subjects: Subjects, settings: CurveSettings, context: Context) -> Result:
+    """Robust accuracy over the recipe's grid of eps."""
+    data = sample(context.data("test"), settings.n, context.seed)
+    return security_curve(subjects[SUBJECT], settings, context, _surrogate(subjects, data))
+
+
+def _gallery_rows(result: SuiteResult, target: Target, data: Dataset) -> list[Row]:
+    """Examples of every attack that broke something; where none did, the strongest attempts."""
+    groups = [
+        (f"broken by {plan.name}", result.broken_by == number) for number, plan in enumerate(result.plans)
+    ]
+    groups = [group for group in groups if group[1].any()]
+    groups = groups or [("not broken: the strongest attempts", result.robust)]
+    rows = []
+    for title, allowed in groups:
+        chosen = spread_over_classes(np.asarray(data.labels), allowed)
+        if result.x_adv is not None and len(chosen):
+            rows.append(gallery_row(title, target, data, chosen, result.x_adv[chosen]))
+    return rows
+
+
+def _preflight_findings(checks: Sequence[Check]) -> list[Finding]:
+    return [
+        Finding(
+            id="SAI-PF-001",
+            severity=Severity.LOW,
+            severity_rule="a preflight check failed: figures may not mean what they seem to",
+            message=f"preflight {check.id}: {check.evidence}",
+            location=SUBJECT,
+            evidence={"check": check.id},
+            remediation="feed the network as it was trained: --mean, --std, --range",
+        )
+        for check in checks
+        if check.outcome is CheckOutcome.FAIL
+    ]

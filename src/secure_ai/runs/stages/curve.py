@@ -1,0 +1,103 @@
+"""The measure `curve`: robust accuracy over a grid of eps, each point with its own trust verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from secure_ai.core.budget import PerturbationBudget, largest_budget
+from secure_ai.core.result import Result
+from secure_ai.core.results import CURVE, Rate
+from secure_ai.core.sections import Picture
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.suite.access import plans_for
+from secure_ai.red.evasion.trust.judged import probe_network
+from secure_ai.runs.engine.measure import Context, Passes
+from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.stages.entries import per_sample
+from secure_ai.runs.stages.robust import AttackSettings, judged, replay_of, robust_entry, sample, suite_passes
+
+PICTURE = "security_curve"
+
+
+class CurveSettings(AttackSettings):
+    """An attack whose eps is multiplied by each of `factors`."""
+
+    factors: tuple[float, ...]
+
+
+def security_curve(subject: Subject, settings: CurveSettings, context: Context, surrogate: Target | None) -> Result:
+    """Robust accuracy over the grid.
+
+    An example within eps is within any larger eps: a sample misclassified at one eps counts as misclassified at all
+    larger ones, so the curve cannot rise. How often the suite itself failed to find what it had found before is a check
+    of its own. The probes are made once, at the recipe's eps, and count for every point; those that ask about the images
+    that are left, and whether the network's outputs are still the same, are made at each.
+    """
+    data = sample(context.data("test"), settings.n, context.seed)
+    checked = subject.checked(data)
+    target, plans = checked.target, plans_for(settings.attack, settings.norm, checked.target.access)
+    probes = probe_network(checked, data, settings.budget, plans, context.seed)
+    robust = np.ones(len(data), dtype=bool)
+    entries, replays, correct = [], [], []
+    points: list[tuple[float, Rate]] = []
+    grid = curve_grid(settings.budget, settings.factors, target.dimensions)
+    for number, eps in enumerate(grid):
+        if eps == 0:
+            clean = evaluate(target, data.images, data.labels)
+            robust = clean.predictions == clean.labels
+            points.append((eps, clean.accuracy))
+            continue
+        here = settings.model_copy(update={"eps": eps})
+        found = judged(
+            subject, data, here, replace(context, progress=_silent), probes=probes, surrogate=surrogate, standing=robust
+        )
+        robust = found.robust
+        protocol = f"worst case over {settings.attack} at eps {eps:g} and at every smaller eps of the grid"
+        entry = robust_entry(subject, f"curve/{eps:g}", found, protocol, data, CURVE)
+        entries.append(entry)
+        replays.append(replay_of(entry, found.result, data))
+        correct.append(per_sample(entry, robust))
+        points.append((eps, found.robust_accuracy))
+        context.progress(number + 1, len(grid))
+    return Result(
+        measurements=tuple(entries),
+        replays=tuple(replays),
+        per_sample=tuple(correct),
+        pictures=(_picture(points, context),),
+    )
+
+
+def _silent(done: int, total: int) -> None:
+    pass
+
+
+def _picture(points: Sequence[tuple[float, Rate]], context: Context) -> Picture:
+    """The curve, its points kept as arrays."""
+    columns = {
+        "eps": [eps for eps, _ in points],
+        "value": [value.value for _, value in points],
+        "low": [value.ci_low for _, value in points],
+        "high": [value.ci_high for _, value in points],
+        "n": [value.n for _, value in points],
+    }
+    arrays = {f"{PICTURE}-{name}": np.array(values, dtype=np.float64) for name, values in columns.items()}
+    context.keep(ARRAYS_NAME, npz_bytes(arrays))
+    return Picture(PICTURE, "Accuracy of the network as the budget grows", "curve", tuple(arrays))
+
+
+def curve_grid(budget: PerturbationBudget, factors: Sequence[float], dimensions: int) -> list[float]:
+    """The eps of the curve's points, rising: `factors` of the budget's, none beyond its norm's range; l0 whole."""
+    largest = largest_budget(budget.norm, dimensions).eps
+    points = {min(factor * budget.eps, largest) for factor in factors}
+    return sorted({float(int(eps)) for eps in points} if budget.norm == "l0" else points)
+
+
+def curve_passes(settings: CurveSettings, n: int, holds: float) -> Passes:
+    """A suite a point."""
+    one, points = suite_passes(settings, n, holds), sum(factor > 0 for factor in settings.factors)
+    return Passes(points * one.forward, points * one.backward)

@@ -1,0 +1,199 @@
+"""The measures of robust accuracy on one network: a single attack, or a whole suite, judged by the one function."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.result import Replay, Result
+from secure_ai.core.results import Measurement
+from secure_ai.core.trust import Check
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import sample_n
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
+from secure_ai.red.evasion.suite.access import plans_for
+from secure_ai.red.evasion.suite.catalogue import forecast_passes
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.judged import Judged, judge_network, judge_single
+from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.stages.entries import per_sample, rate_entry
+
+PROBE_PASSES = 120_000  # of the verdict's probes, about; they use a fixed number of images
+BROKEN_SHARE = 0.04  # of a never-broken sample's passes, spent on one that breaks early
+
+
+class AttackSettings(Settings):
+    """What a network is attacked with.
+
+    Attributes:
+        attack: a list as of `--attack`.
+        n: a stratified random sample of so many test images; None: all of them.
+    """
+
+    attack: str
+    norm: Norm
+    eps: float
+    n: int | None = None
+
+    @property
+    def budget(self) -> PerturbationBudget:
+        """Norm and eps as one value."""
+        return PerturbationBudget(self.norm, self.eps)
+
+
+def sample(dataset: Dataset, n: int | None, seed: int) -> Dataset:
+    """A stratified random sample of `n`, or all where there are no more."""
+    return dataset if n is None or len(dataset) <= n else sample_n(dataset, n, seed)
+
+
+def judged(
+    subject: Subject,
+    data: Dataset,
+    settings: AttackSettings,
+    context: Context,
+    *,
+    probes: tuple[Check, ...] | None = None,
+    surrogate: Target | None = None,
+    standing: np.ndarray | None = None,
+    keep_examples: bool = False,
+) -> Judged:
+    """`judge_network` on `subject`; its other arguments are as there."""
+    checked = subject.checked(data)
+    found = judge_network(
+        checked.target,
+        data,
+        settings.budget,
+        plans_for(settings.attack, settings.norm, checked.target.access),
+        context.seed,
+        checked=checked,
+        probes=probes,
+        borrowed=() if surrogate is None else (surrogate,),
+        standing=standing,
+        keep_examples=keep_examples,
+        progress=context.progress,
+    )
+    return whole(found)
+
+
+def judged_single(
+    subject: Subject, data: Dataset, settings: AttackSettings, context: Context, *, keep_examples: bool = False
+) -> Judged:
+    """`judge_single` on `subject`: one attack alone, which is never reliable."""
+    checked = subject.checked(data)
+    (plan,) = plans_for(settings.attack, settings.norm, checked.target.access)
+    found = judge_single(
+        checked.target,
+        data,
+        settings.budget,
+        plan,
+        context.seed,
+        checked=checked,
+        keep_examples=keep_examples,
+        progress=context.progress,
+    )
+    return whole(found)
+
+
+def whole(found: Judged) -> Judged:
+    """`found`; a stage keeps nothing partial, so that an interruption is raised again."""
+    if found.result.interruption is not None:
+        raise found.result.interruption
+    return found
+
+
+def robust_entry(
+    subject: Subject, name: str, found: Judged, protocol: str, data: Dataset, condition: str = ""
+) -> Measurement:
+    """The robust accuracy `MODEL/NAME` with its verdict."""
+    return rate_entry(
+        subject.id,
+        name,
+        "robust_accuracy",
+        found.robust_accuracy,
+        protocol,
+        condition=condition,
+        data=data,
+        budget=found.result.budget,
+        trust=found.trust,
+    )
+
+
+def replay_of(measurement: Measurement, result: SuiteResult, data: Dataset) -> Replay:
+    """What makes the suite's examples again, bit for bit, and the digests that a replay compares with."""
+    broken = np.flatnonzero(result.broken_by >= 0)
+    return Replay(
+        id=measurement.id,
+        attacks=tuple(plan.text for plan in result.plans),
+        norm=result.budget.norm,
+        eps=result.budget.eps,
+        seed=result.seed,
+        independent=result.independent,
+        model_digest=result.model_digest,
+        role="test",
+        data_digest=data.digest,
+        n=len(data),
+        threads=torch.get_num_threads(),
+        shard_size=SHARD_SIZE,
+        shards=tuple(result.shard_digests),
+        robust=int(result.robust.sum()),
+        example=int(data.indices[broken[0]]) if len(broken) else None,
+    )
+
+
+def single_attack(subject: Subject, settings: AttackSettings, context: Context) -> Result:
+    """One attack on the network itself, true labels, without probes: alone it is never reliable."""
+    data = sample(context.data("test"), settings.n, context.seed)
+    found = judged_single(subject, data, settings, context)
+    name = settings.attack.partition(":")[0]
+    return _result(subject, name, found, f"white-box {settings.attack} on this network, true labels", data)
+
+
+def suite(subject: Subject, settings: AttackSettings, context: Context) -> Result:
+    """A whole suite with every check of the verdict, on a sample: the figure that may be claimed."""
+    data = sample(context.data("test"), settings.n, context.seed)
+    found = judged(subject, data, settings, context)
+    return _result(
+        subject, "suite", found, f"worst case over the suite {settings.attack}; {data.note or 'all images'}", data
+    )
+
+
+def _result(subject: Subject, condition: str, found: Judged, protocol: str, data: Dataset) -> Result:
+    entry = robust_entry(subject, condition, found, protocol, data)
+    return Result(
+        measurements=(entry,),
+        per_sample=(per_sample(entry, found.robust),),
+        replays=(replay_of(entry, found.result, data),),
+    )
+
+
+def suite_passes(settings: AttackSettings, n: int, holds: float) -> Passes:
+    """Most of what a suite costs is spent on images that withstand it."""
+    images = min(settings.n or n, n)
+    plans: tuple[AttackPlan, ...] = plans_for(settings.attack, settings.norm, "gradients")
+    worst = forecast_passes(plans, images)
+    spent = worst * (holds + (1 - holds) * BROKEN_SHARE) / 2
+    return Passes(spent, spent)
+
+
+def single_row(settings: AttackSettings) -> Measure[AttackSettings]:
+    """The row for one attack; its id is the attack's name."""
+    return Measure(
+        id=settings.attack.partition(":")[0],
+        function=single_attack,
+        settings=settings,
+        needs=frozenset({"test", "gradients"}),
+        passes=suite_passes,
+    )
+
+
+def suite_passes_with_probes(settings: AttackSettings, n: int, holds: float) -> Passes:
+    attacks, probes = suite_passes(settings, n, holds), PROBE_PASSES / 2 * (0.2 + holds)
+    return Passes(attacks.forward + probes, attacks.backward + probes)
+
+
+def suite_row(settings: AttackSettings) -> Measure[AttackSettings]:
+    """The row for a whole suite."""
+    return Measure(id="suite", function=suite, settings=settings, needs=frozenset({"test"}), passes=suite_passes_with_probes)

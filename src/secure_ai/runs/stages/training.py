@@ -1,0 +1,116 @@
+"""How a run trains a network: the method is given; model, state, history and facts come out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from secure_ai.blue.training.loop import TrainingPlan, train
+from secure_ai.blue.training.methods import Method
+from secure_ai.blue.training.schedules import constant
+from secure_ai.blue.training.state import TrainingState, state_from_bytes
+from secure_ai.core.compute import TRAINING_REPLICAS, configure
+from secure_ai.core.errors import SecureAIError
+from secure_ai.core.result import Result
+from secure_ai.data.dataset import Dataset
+from secure_ai.files.open import MIB, read_beneath
+from secure_ai.files.write import write_bytes
+from secure_ai.models.load.store import model_bytes
+from secure_ai.models.tensors import state_digest
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.measure import Context
+from secure_ai.runs.engine.result_file import RESULT_NAME, result_bytes
+from secure_ai.runs.engine.stage import Outputs
+
+MAX_STATE_BYTES = 256 * MIB
+MODEL_NAME, STATE_NAME, HISTORY_NAME, FACTS_NAME = "model.safetensors", "state.safetensors", "history.json", "facts.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileCheckpoint:
+    """Training state in one file, replaced whole after every epoch; an unreadable one counts as none."""
+
+    path: Path
+
+    def load(self) -> TrainingState | None:
+        """The last state saved, or None."""
+        if not self.path.exists():
+            return None
+        try:
+            name = self.path.name
+            return state_from_bytes(read_beneath(self.path.parent, name, max_bytes=MAX_STATE_BYTES).content, name)
+        except SecureAIError:
+            return None
+
+    def save(self, state: TrainingState) -> None:
+        """Keep `state` in place of the one before."""
+        write_bytes(self.path, state.to_bytes())
+
+
+def trained(
+    context: Context,
+    network: nn.Module,
+    dataset: Dataset,
+    method: Method,
+    *,
+    arch: str,
+    epochs: int,
+    batch_size: int,
+    learning_rate: float,
+    adam_epsilon: float,
+    validation: Dataset | None = None,
+    optimizer_state: dict[str, Tensor] | None = None,
+    facts: dict[str, Any] | None = None,
+) -> Outputs:
+    """Train `network` in place with Adam at a constant rate.
+
+    Args:
+        dataset: what it is trained on, poisoned images and all.
+        validation: images held out of the training data; never test images.
+        optimizer_state: Adam's moments to continue from.
+        facts: more to keep beside what the training says of itself, e.g. which images were poisoned.
+
+    Returns:
+        The files of a trained network: model, state, history, facts and `result.json`.
+    """
+    compute = configure(context.precision)
+    plan = TrainingPlan(
+        epochs=epochs,
+        batch_size=batch_size,
+        schedule=constant(learning_rate),
+        seed=context.seed,
+        adam_epsilon=adam_epsilon,
+        dtype=compute.training_dtype,
+        replicas=TRAINING_REPLICAS,
+    )
+    state = train(
+        network,
+        dataset,
+        method=method,
+        plan=plan,
+        validation=validation,
+        optimizer_state=optimizer_state,
+        checkpoint=FileCheckpoint(context.partial),
+        progress=context.progress,
+    )
+    said = {
+        "arch": arch,
+        "digest": state_digest(network.state_dict()),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "train_seconds": round(sum(state.history["seconds"]), 3),
+        "n_train": len(dataset),
+        "n_validation": len(validation) if validation else 0,
+        "data_note": dataset.note,
+        "compute": compute.as_json(),
+    }
+    return {
+        MODEL_NAME: model_bytes(network, arch),
+        STATE_NAME: state.to_bytes(),
+        HISTORY_NAME: json_bytes(state.history),
+        FACTS_NAME: json_bytes(said | (facts or {})),
+        RESULT_NAME: result_bytes(Result()),
+    }
