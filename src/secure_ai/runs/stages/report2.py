@@ -107,7 +107,7 @@ def _budget(work: Work) -> PerturbationBudget:
 def _add_first_images(work: Work, collected: Collected, target: Target, test: Dataset) -> None:
     """Report 2's own figure: FGSM with true labels on the first images only."""
     first = min(work.settings["first"], len(test))
-    part = test.select(np.arange(first), "first N, not a random sample")
+    part = test.select(np.arange(first), "first N, not a random sample", drawn="first")
     examples, _ = attack_every_image(fgsm, target, part, _budget(work), work.settings["seed"], work.progress)
     attacked = evaluate(target, examples, part.labels)
     collected.value("fgsm-640", one_step_rate(attacked))
