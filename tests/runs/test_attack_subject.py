@@ -100,13 +100,13 @@ def test_a_finding_names_the_command_that_finds_it_again(
     spec = ModelSpec(arch=f"{code}:factory", std=(0.3,))
     report = secure_ai.attack(spec, data, norm="linf", eps="0.4", attack="pgd:steps=5", n=20, seed=3)
     (finding,) = report.findings
-    tool, *words = shlex.split(finding["reproduce"])
+    tool, *words = shlex.split(finding.reproduce)
     assert tool == "secure-ai"
     assert run_command([*words, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert {**again, "attacks": None} == {**report.as_json(), "attacks": None}
     in_python = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5")
-    assert [found["reproduce"] for found in in_python.findings] == [""]
+    assert [found.reproduce for found in in_python.findings] == [""]
 
 
 def test_an_interruption_of_the_checks_keeps_the_finished_suite(

@@ -37,6 +37,8 @@ class Collected:
         budget: PerturbationBudget | None = None,
         trust: Trust | None = None,
         right: np.ndarray | None = None,
+        trigger: str = "",
+        made_for: str = "",
     ) -> None:
         """Add one rate; without a trust verdict of its own, its sample size decides.
 
@@ -53,6 +55,9 @@ class Collected:
             replay="",  # the report knows the command
             budget=budget,
             trust=trust or judge([sample_size_check(value.n)], breaking=frozenset()),
+            condition=name,
+            trigger=trigger,
+            made_for=made_for,
         )
         self.measurements.append(measurement.as_json())
         self.values[measurement.id] = value.as_json()

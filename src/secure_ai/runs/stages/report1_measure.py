@@ -60,7 +60,7 @@ def _add_backdoor(
     triggered = triggered_evaluation(target, test, trigger)
     success = backdoor_success_rate(triggered.predictions, test.labels, label)
     protocol = f"test images of every class but {label}, with {trigger.text}, predicted as {label}"
-    collected.rate(name, "backdoor_success_rate", success, protocol)
+    collected.rate(name, "backdoor_success_rate", success, protocol, trigger=trigger.text)
     return triggered
 
 

@@ -117,7 +117,8 @@ def _add_triggered_sevens(work: Work, collected: Collected, target: Target, test
     source, label = work.settings["source_label"], work.settings["target_label"]
     triggered = triggered_evaluation(target, test, _trigger(work))
     success = backdoor_success_rate(triggered.predictions, test.labels, label, source)
-    collected.rate("backdoor", "backdoor_success_rate", success, f"triggered test {source}s predicted as {label}")
+    protocol = f"triggered test {source}s predicted as {label}"
+    collected.rate("backdoor", "backdoor_success_rate", success, protocol, trigger=_trigger(work).text)
     return triggered
 
 

@@ -126,7 +126,10 @@ def add_transferred(
     score = score_examples(target, examples, dataset.labels, dataset.images, budget=budget, made_for=made_for.digest)
     protocol = f"FGSM examples made for {made_for.name}"
     trust = judge_examples(score)
-    collected.rate("transferred", "robust_accuracy", score.robust_accuracy, protocol, budget=budget, trust=trust)
+    value = score.robust_accuracy
+    collected.rate(
+        "transferred", "robust_accuracy", value, protocol, budget=budget, trust=trust, made_for=made_for.name
+    )
     collected.value("transferred-all", score.adversarial_accuracy.as_json() | {"trust": trust.as_json()})
 
 

@@ -137,6 +137,7 @@ def _add_row(
             protocol,
             budget=score.budget,
             trust=judge_examples(score),
+            made_for=source,
         )
         found.content["measurements"] += collected.measurements
         found.content["values"] |= collected.values
