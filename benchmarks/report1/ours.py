@@ -17,6 +17,7 @@ from secure_ai.core.events import EventLog
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
+from secure_ai.data.splits import first_n
 from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.files.write import make_folder
 from secure_ai.models.target.evaluate import evaluate
@@ -67,7 +68,7 @@ class Side:
 
     def _data(self, split: str) -> Dataset:
         dataset, count = load_mnist(split, folder=self.arguments.data), self.arguments.images
-        return dataset.select(np.arange(min(count, len(dataset))), f"first {count}") if count else dataset
+        return first_n(dataset, min(count, len(dataset))) if count else dataset
 
     def train(self, name: str) -> Target:
         """A training stage, done and stored, as a target."""

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from secure_ai.core.findings import FailOn, gate
+from secure_ai.core.findings import FailOn, Finding, Severity, gate
+from secure_ai.core.trust import Verdict
 
-LOW: list[dict[str, Any]] = [{"severity": "low", "planted": False}]
+LOW = (Finding(id="X", severity=Severity.LOW, severity_rule="", message="", location=""),)
+RELIABLE, DOUBTFUL, BROKEN = Verdict
 
 
 @pytest.mark.parametrize(
     ("findings", "fail_on", "verdicts", "code"),
     [
-        (LOW, "never", ["broken"], 0),
-        (LOW, "low", ["reliable"], 1),
-        (LOW, "low", ["broken"], 1),
-        (LOW, "high", ["reliable", "reliable"], 0),
-        (LOW, "high", ["reliable", "doubtful"], 3),
-        ([], "low", ["broken"], 3),
-        ([], "low", [], 0),
+        (LOW, "never", [BROKEN], 0),
+        (LOW, "low", [RELIABLE], 1),
+        (LOW, "low", [BROKEN], 1),
+        (LOW, "high", [RELIABLE, RELIABLE], 0),
+        (LOW, "high", [RELIABLE, DOUBTFUL], 3),
+        ((), "low", [BROKEN], 3),
+        ((), "low", [], 0),
     ],
 )
-def test_the_exit_code_of_a_gate(findings: Any, fail_on: FailOn, verdicts: list[str], code: int) -> None:
+def test_the_exit_code_of_a_gate(
+    findings: tuple[Finding, ...], fail_on: FailOn, verdicts: list[Verdict], code: int
+) -> None:
     assert gate(findings, fail_on, verdicts) == code

@@ -84,7 +84,7 @@ def test_severities_are_ordered() -> None:
 
 
 def test_planted_findings_never_count() -> None:
-    planted, own = finding(Severity.CRITICAL, planted=True).as_json(), finding(Severity.MEDIUM).as_json()
+    planted, own = finding(Severity.CRITICAL, planted=True), finding(Severity.MEDIUM)
     assert not exceeds([planted], "low")
     assert not exceeds([], "low")
     assert [exceeds([planted, own], limit) for limit in ("low", "medium", "high", "never")] == [

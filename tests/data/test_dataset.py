@@ -17,6 +17,7 @@ from secure_ai.core.errors import (
     SecureAIError,
     ShapeError,
 )
+from secure_ai.core.results import Drawn
 from secure_ai.data.dataset import Dataset
 
 
@@ -80,6 +81,20 @@ def test_select_composes_positions() -> None:
     assert data.labels.tolist() == [1, 2]
     assert data.images[0].tolist() == make().images[1].tolist()
     assert (data.note, data.name, data.classes) == ("b", "d", 3)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "drawn"),
+    [
+        ("all", "all", "all"),
+        ("all", "first", "first"),
+        ("stratified", "all", "stratified"),
+        ("stratified", "first", "first"),
+        ("first", "stratified", "first"),
+    ],
+)
+def test_a_part_is_drawn_no_better_than_the_whole(own: Drawn, asked: Drawn, drawn: Drawn) -> None:
+    assert make(drawn=own).select(np.array([0]), "first 1", drawn=asked).drawn == drawn
 
 
 @pytest.mark.parametrize("indices", [[6], [-1], [0, 6]])

@@ -38,20 +38,20 @@ def mnist(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_whole_file(npz: str) -> None:
     data = load_data(npz)
-    assert (len(data), data.note, data.name, data.classes) == (6, "", "mine.npz", 3)
+    assert (len(data), data.drawn, data.note, data.name, data.classes) == (6, "all", "", "mine.npz", 3)
 
 
 @pytest.mark.parametrize(("text", "n"), [("mine.npz:4", None), ("mine.npz", 4), ("mine.npz:4", 4)])
 def test_the_first_n(npz: str, text: str, n: int | None) -> None:
     data = load_data(text, n=n)
     assert data.indices.tolist() == [0, 1, 2, 3]
-    assert data.note == "first 4, not a random sample"
+    assert (data.drawn, data.note) == ("first", "first 4, not a random sample")
 
 
 def test_a_random_sample(npz: str) -> None:
     data = load_data(f"{npz}~3", seed=5)
     assert data.indices.tolist() == stratified_sample(LABELS, 3, 5).tolist()
-    assert data.note == "stratified random sample, 3 of 6, seed 5"
+    assert (data.drawn, data.note) == ("stratified", "stratified random sample, 3 of 6, seed 5")
 
 
 @pytest.mark.parametrize(

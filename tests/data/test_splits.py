@@ -105,24 +105,26 @@ def test_counts_outside_the_data_are_refused(n: int) -> None:
 def test_first_n_says_that_it_is_no_random_sample() -> None:
     data = first_n(dataset(6), 2)
     assert data.indices.tolist() == [0, 1]
-    assert data.note == "first 2, not a random sample"
+    assert data.drawn == "first"
 
 
 def test_sample_n_says_what_it_is() -> None:
     data = sample_n(dataset(9), 3, 7)
-    assert data.note == "stratified random sample, 3 of 9, seed 7"
+    assert (data.drawn, data.note) == ("stratified", "stratified random sample, 3 of 9, seed 7")
     assert sorted(data.labels.tolist()) == [0, 1, 2]
 
 
 def test_a_random_sample_of_the_first_images_is_still_one_of_the_first() -> None:
-    data = sample_n(first_n(dataset(9), 6), 3, 7)
-    assert data.note == "first 6, not a random sample; of these a stratified random sample, 3 of 6, seed 7"
+    assert sample_n(first_n(dataset(9), 6), 3, 7).drawn == "first"
+    assert first_n(sample_n(dataset(9), 6, 7), 3).drawn == "first"
 
 
 def test_hold_out_last_cuts_without_shuffling() -> None:
     train, held_out = hold_out_last(dataset(10), 3)
     assert train.indices.tolist() == [0, 1, 2, 3, 4, 5, 6]
     assert held_out.indices.tolist() == [7, 8, 9]
+    assert (train.drawn, held_out.drawn) == ("all", "all")
+    assert {part.drawn for part in hold_out_last(first_n(dataset(10), 8), 3)} == {"first"}
     assert (train.note, held_out.note) == ("all but the last 3", "last 3")
     with pytest.raises(UsageError):
         hold_out_last(dataset(10), 10)

@@ -16,10 +16,13 @@ from secure_ai.cli.main import run_command
 from secure_ai.cli.options import ModelOptions
 from secure_ai.cli.render import print_attack
 from secure_ai.core.errors import ArchError, UsageError
+from secure_ai.core.results import Drawn
 from secure_ai.core.trust import CheckOutcome
+from secure_ai.data.dataset import Dataset
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.verbs.attack import random_sample_check
 
 
 def rows() -> nn.Sequential:
@@ -97,13 +100,13 @@ def test_a_finding_names_the_command_that_finds_it_again(
     spec = ModelSpec(arch=f"{code}:factory", std=(0.3,))
     report = secure_ai.attack(spec, data, norm="linf", eps="0.4", attack="pgd:steps=5", n=20, seed=3)
     (finding,) = report.findings
-    tool, *words = shlex.split(finding["reproduce"])
+    tool, *words = shlex.split(finding.reproduce)
     assert tool == "secure-ai"
     assert run_command([*words, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert {**again, "attacks": None} == {**report.as_json(), "attacks": None}
     in_python = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5")
-    assert [found["reproduce"] for found in in_python.findings] == [""]
+    assert [found.reproduce for found in in_python.findings] == [""]
 
 
 def test_an_interruption_of_the_checks_keeps_the_finished_suite(
@@ -223,3 +226,13 @@ def test_a_network_of_inverted_images_is_attacked_as_preflight_says(data: str, t
     for bad in ("0,0", "nan,1", "1e39,0", "1e-50,0", "16777216,16777217", "1"):
         with pytest.raises(UsageError):
             ModelOptions(arch="x", value_range=bad).spec()
+
+
+@pytest.mark.parametrize(
+    ("drawn", "outcome"),
+    [("all", CheckOutcome.PASS), ("stratified", CheckOutcome.PASS), ("first", CheckOutcome.FAIL)],
+)
+def test_the_first_images_are_no_random_sample_whatever_the_note_says(drawn: Drawn, outcome: CheckOutcome) -> None:
+    labels = np.arange(4)
+    dataset = Dataset(np.zeros((4, 1, 2, 2), np.uint8), labels, "d", 4, note="first in its class", drawn=drawn)
+    assert random_sample_check(dataset).outcome is outcome

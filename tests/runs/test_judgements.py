@@ -1,62 +1,92 @@
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import pytest
 
+from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.findings import Severity
-from secure_ai.core.results import rate
+from secure_ai.core.result import Model
+from secure_ai.core.results import CURVE_STAGE, Measurement, rate, rate_or_reason
+from secure_ai.core.trust import Trust, Verdict, check
 from secure_ai.runs.judgements import judge_measurements
 
-OTHER = [{"id": "made-for-another-network", "outcome": "fail", "evidence": "made for another"}]
+DOUBTFUL = Trust(Verdict.DOUBTFUL, ())
+BROKEN = Trust(Verdict.BROKEN, (check("made-for-another-network", False, "made for another"),))
+MASKED = Trust(Verdict.BROKEN, (check("zero-gradients", False, "no gradient"),))
 
 
-def entry(identifier: str, metric: str, percent: float, verdict: str = "doubtful", checks: Any = ()) -> dict[str, Any]:
-    return {
-        "id": identifier,
-        "model": identifier.rsplit("/", 1)[0],
-        "metric": metric,
-        "value": rate(round(percent * 100), 10_000).as_json(),
-        "trust": {"verdict": verdict, "checks": list(checks)},
-        "budget": {"norm": "linf", "eps": 0.25, "eps_text": "0.25"},
-        "protocol": identifier.rsplit("/", 1)[-1],
-        "replay": "secure-ai run",
-        "stage": "assess/attack",
-    }
+def entry(identifier: str, percent: float, trust: Trust = DOUBTFUL, metric: str = "robust_accuracy",
+          made_for: str = "", trigger: str = "") -> Measurement:  # fmt: skip
+    return Measurement(
+        id=identifier,
+        model=identifier.rsplit("/", 1)[0],
+        metric=metric,
+        value=rate(round(percent * 100), 10_000),
+        trust=trust,
+        budget=PerturbationBudget("linf", 0.25),
+        protocol=identifier.rsplit("/", 1)[-1],
+        stage="assess/attack",
+        replay="secure-ai run",
+        made_for=made_for,
+        trigger=trigger,
+    )
 
 
-def defended(transferred: float, pgd: float) -> list[dict[str, Any]]:
-    return [
-        entry("net/defended/transferred", "robust_accuracy", transferred, "broken", OTHER),
-        entry("net/defended/pgd", "robust_accuracy", pgd),
-    ]
+def model(identifier: str, role: str, against: str = "") -> Model:
+    return Model(id=identifier, role=role, digest="", format="safetensors", arch="", against=against)
+
+
+def ids(*measurements: Measurement) -> list[str]:
+    return [finding.id for finding in judge_measurements(measurements, ())]
+
+
+def defended(transferred: float, pgd: float) -> tuple[Measurement, Measurement]:
+    return (
+        entry("net/defended/transferred", transferred, BROKEN, made_for="net/baseline"),
+        entry("net/defended/pgd", pgd),
+    )
 
 
 def test_points_of_a_curve_are_not_judged_as_if_at_the_budget_asked_for() -> None:
-    asked, beyond = entry("net/attacked", "robust_accuracy", 90.0), entry("net/curve/0.5", "robust_accuracy", 1.0)
-    assert [finding.id for finding in judge_measurements([asked, beyond], frozenset())] == ["SAI-EV-001"]
-    assert judge_measurements([asked, beyond | {"stage": "assess/curve"}], frozenset()) == []
+    asked, beyond = entry("net/attacked", 90.0), entry("net/curve/0.5", 1.0)
+    assert ids(asked, beyond) == ["SAI-EV-001"]
+    assert ids(asked, replace(beyond, stage=CURVE_STAGE)) == []
 
 
 @pytest.mark.parametrize(
     ("pgd", "severity"), [(2.0, Severity.HIGH), (30.0, Severity.MEDIUM), (70.0, Severity.LOW), (90.0, None)]
 )
 def test_severity_follows_the_robust_accuracy(pgd: float, severity: Severity | None) -> None:
-    found = judge_measurements([entry("net/a/pgd", "robust_accuracy", pgd)], frozenset())
+    found = judge_measurements([entry("net/a/pgd", pgd)], ())
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
 
 
 def test_an_overstated_number_is_found_and_swapped_measurements_are_not() -> None:
-    found = {f.id: f for f in judge_measurements(defended(98.0, 5.0), frozenset())}
-    assert "93.0 points above" in found["SAI-EV-002"].message
+    found = {finding.id: finding for finding in judge_measurements(defended(98.0, 5.0), ())}
+    assert found["SAI-EV-002"].evidence == {
+        "claimed": "net/defended/transferred", "lowest": "net/defended/pgd", "points": 93.0,
+    }  # fmt: skip
     assert "[broken]" in found["SAI-EV-002"].message
-    assert "SAI-EV-002" not in {f.id for f in judge_measurements(defended(5.0, 98.0), frozenset())}
-    assert "SAI-EV-002" not in {f.id for f in judge_measurements(defended(90.0, 90.0), frozenset())}
+    assert "SAI-EV-002" not in ids(*defended(5.0, 98.0))
+    assert "SAI-EV-002" not in ids(*defended(90.0, 90.0))
 
 
-def test_transferred_examples_alone_never_decide_the_severity() -> None:
-    found = judge_measurements([entry("n/d/transferred", "robust_accuracy", 2.0, "broken", OTHER)], frozenset())
-    assert found == []
+@pytest.mark.parametrize(("trust", "made_for"), [(BROKEN, ""), (DOUBTFUL, "net/other")])
+def test_examples_made_for_another_network_never_decide_the_severity(trust: Trust, made_for: str) -> None:
+    assert ids(entry("n/d/transferred", 2.0, trust, made_for=made_for)) == []
+    assert ids(entry("n/d/own", 2.0, MASKED, made_for="n/d")) == ["SAI-EV-001"]
+
+
+def test_a_rate_over_no_sample_is_not_judged() -> None:
+    assert ids(replace(entry("n/d/pgd", 0.0), value=rate_or_reason(0, 0, "no images"))) == []
+
+
+TWINS = (model("net/clean", "baseline"), model("net/poisoned", "poisoned", against="net/clean"))
+
+
+def success(identifier: str, percent: float, trigger: str = "patch") -> Measurement:
+    return entry(identifier, percent, metric="backdoor_success_rate", trigger=trigger)
 
 
 @pytest.mark.parametrize(
@@ -72,24 +102,34 @@ def test_transferred_examples_alone_never_decide_the_severity() -> None:
 def test_a_backdoor_is_one_only_above_the_clean_network(
     poisoned: float, clean: float, severity: Severity | None
 ) -> None:
-    rows = [
-        entry("net/baseline/backdoor", "backdoor_success_rate", clean),
-        entry("net/poisoned/backdoor", "backdoor_success_rate", poisoned),
-    ]
-    assert [finding.severity for finding in judge_measurements(rows, frozenset())] == (
-        [] if severity is None else [severity]
-    )
+    rows = [success("net/clean/backdoor", clean), success("net/poisoned/backdoor", poisoned)]
+    assert [finding.severity for finding in judge_measurements(rows, TWINS)] == ([] if severity is None else [severity])
 
 
 def test_the_clean_rate_beside_a_backdoor_is_of_the_same_trigger() -> None:
-    clean = entry("net/baseline/backdoor", "backdoor_success_rate", 99.5)
-    other = entry("net/baseline/backdoor-other", "backdoor_success_rate", 0.1)
-    own = entry("net/poisoned/backdoor-other", "backdoor_success_rate", 99.5)
-    (finding,) = judge_measurements([clean, other, own], frozenset())
-    assert finding.evidence["clean_model"] == other["value"]
+    clean = success("net/clean/backdoor", 99.5)
+    other = success("net/clean/backdoor-other", 0.1, "pixel")
+    own = success("net/poisoned/backdoor-other", 99.5, "pixel")
+    (finding,) = judge_measurements([clean, other, own], TWINS)
+    assert finding.evidence["clean_model"] == other.value.as_json()
+    assert judge_measurements([clean, own], TWINS) == ()
 
 
-def test_findings_about_our_own_networks_are_marked_planted() -> None:
-    rows = [entry("net/a/pgd", "robust_accuracy", 2.0)]
-    assert [f.planted for f in judge_measurements(rows, frozenset({"net/a"}))] == [True]
-    assert [f.planted for f in judge_measurements(rows, frozenset())] == [False]
+def test_the_clean_rate_beside_a_backdoor_is_the_twins() -> None:
+    rows = [success("net/clean/backdoor", 0.1), success("net/poisoned/backdoor", 99.5)]
+    elsewhere = (TWINS[0], model("net/poisoned", "poisoned", against="net/third"))
+    assert judge_measurements(rows, elsewhere) == ()
+    assert judge_measurements(rows, ()) == ()
+
+
+@pytest.mark.parametrize(
+    ("role", "planted"), [("baseline", True), ("defended", True), ("subject", False), ("surrogate", False)]
+)
+def test_findings_about_our_own_networks_are_marked_planted(role: str, planted: bool) -> None:
+    (finding,) = judge_measurements([entry("net/a/pgd", 2.0)], [model("net/a", role)])
+    assert finding.planted is planted
+
+
+def test_a_model_that_is_not_listed_counts_as_the_users() -> None:
+    (finding,) = judge_measurements([entry("net/a/pgd", 2.0)], ())
+    assert not finding.planted

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -77,15 +77,15 @@ class Finding:
         }
 
 
-def exceeds(findings: Iterable[Mapping[str, Any]], fail_on: FailOn) -> bool:
-    """Whether one of `findings` (as JSON) that the tool did not plant itself is at or above `fail_on`."""
+def exceeds(findings: Iterable[Finding], fail_on: FailOn) -> bool:
+    """Whether one of `findings` that the tool did not plant itself is at or above `fail_on`."""
     if fail_on == "never":
         return False
     limit = Severity(fail_on).rank
-    return any(not f["planted"] and Severity(f["severity"]).rank >= limit for f in findings)
+    return any(not f.planted and f.severity.rank >= limit for f in findings)
 
 
-def gate(findings: Iterable[Mapping[str, Any]], fail_on: FailOn, verdicts: Iterable[str]) -> int:
+def gate(findings: Iterable[Finding], fail_on: FailOn, verdicts: Iterable[Verdict]) -> int:
     """The exit code of `--fail-on`: findings at or above it, else a number not to be trusted, which passes no gate.
 
     Args:
@@ -95,4 +95,4 @@ def gate(findings: Iterable[Mapping[str, Any]], fail_on: FailOn, verdicts: Itera
         return EXIT_OK
     if exceeds(findings, fail_on):
         return EXIT_FINDINGS
-    return EXIT_OK if all(verdict == Verdict.RELIABLE for verdict in verdicts) else EXIT_INCONCLUSIVE
+    return EXIT_OK if all(verdict is Verdict.RELIABLE for verdict in verdicts) else EXIT_INCONCLUSIVE

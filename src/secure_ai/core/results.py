@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.statistics import wilson
 from secure_ai.core.trust import Trust
 
@@ -15,6 +16,14 @@ CURVE = "curve"  # the condition of a security curve's points, whose budgets are
 
 Drawn = Literal["all", "first", "stratified"]
 """How samples were chosen from their source: every one, the first N in file order, or a seeded stratified sample."""
+
+
+class Bounds(NamedTuple):
+    """A rate's value and the ends of its interval."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +39,13 @@ class Rate:
     n: int
     successes: int
     reason: str = ""
+
+    @property
+    def bounds(self) -> Bounds:
+        """Value and interval of a rate that has them. Raises EmptyDenominatorError for one without a value."""
+        if self.value is None or self.ci_low is None or self.ci_high is None:
+            raise EmptyDenominatorError("a rate without a value was judged", expected="n >= 1", got=self.reason)
+        return Bounds(self.value, self.ci_low, self.ci_high)
 
     def as_json(self) -> dict[str, Any]:
         """`{"value", "ci_low", "ci_high", "n", "successes"}`, and `reason` where there is no value."""

@@ -18,12 +18,14 @@ from secure_ai.core.errors import (
     PixelRangeError,
     ShapeError,
 )
+from secure_ai.core.results import Drawn
 
 Images = NDArray[Any]  # (N, C, H, W), uint8 or float32
 Labels = NDArray[np.int64]
 MAX_DATA_BYTES = 1024 * 1024 * 1024
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
 CHANNELS = (1, 3)
+_DRAWN = ("all", "stratified", "first")  # each says less about the whole source than the one before
 _IN_ORDER: Labels = np.empty(0, dtype=np.int64)
 
 
@@ -49,8 +51,9 @@ class Dataset:
         labels: (N,) int64 in [0, classes).
         name: what reports call it, e.g. "mnist:test".
         classes: number of classes K.
-        note: how these images were chosen, e.g. "first 640, not a random sample"; empty for a whole file.
+        note: how these images were chosen, for people, e.g. "first 640, not a random sample"; empty for a whole file.
         indices: (N,) int64, position of each image in its file; 0..N-1 by default.
+        drawn: how they were chosen, for decisions; `all` also for every image of a class or of a split.
 
     Raises:
         ShapeError, EmptyDataError, PairCountError, LabelError, PixelRangeError, NonFiniteError
@@ -62,6 +65,7 @@ class Dataset:
     classes: int
     note: str = ""
     indices: Labels = field(default_factory=lambda: _IN_ORDER)
+    drawn: Drawn = "all"
 
     def __post_init__(self) -> None:
         """Check every field and make the arrays read-only."""
@@ -99,8 +103,12 @@ class Dataset:
         digest.update(self.labels.data)
         return digest.hexdigest()
 
-    def select(self, indices: NDArray[np.integer[Any]], note: str) -> Dataset:
+    def select(self, indices: NDArray[np.integer[Any]], note: str, *, drawn: Drawn = "all") -> Dataset:
         """The images at `indices` (positions in this data set, each in [0, N)), in that order.
+
+        Args:
+            drawn: how `indices` were chosen. A random part of the first N is no random sample of the whole: of this
+                and the data set's own, the one that says less stands.
 
         Raises:
             ShapeError: an index outside [0, N).
@@ -108,7 +116,9 @@ class Dataset:
         """
         if len(indices) and (int(indices.min()) < 0 or int(indices.max()) >= len(self)):
             raise ShapeError("an index lies outside the data", where=self.name, expected=f"0..{len(self) - 1}")
-        return Dataset(self.images[indices], self.labels[indices], self.name, self.classes, note, self.indices[indices])
+        images, labels = self.images[indices], self.labels[indices]
+        drawn = max(self.drawn, drawn, key=_DRAWN.index)
+        return Dataset(images, labels, self.name, self.classes, note, self.indices[indices], drawn)
 
 
 def _check_images(images: Images, name: str) -> None:

@@ -66,7 +66,7 @@ def first_n(dataset: Dataset, n: int) -> Dataset:
         UsageError: `n` outside 1..N.
     """
     _check_count(n, len(dataset), dataset.name)
-    return dataset.select(np.arange(n), f"first {n}, not a random sample")
+    return dataset.select(np.arange(n), f"first {n}, not a random sample", drawn="first")
 
 
 def sample_n(dataset: Dataset, n: int, seed: int) -> Dataset:
@@ -77,9 +77,9 @@ def sample_n(dataset: Dataset, n: int, seed: int) -> Dataset:
     """
     _check_count(n, len(dataset), dataset.name)
     note = f"stratified random sample, {n} of {len(dataset)}, seed {seed}"
-    if dataset.note.startswith("first"):  # a random part of the first N is no random sample of the whole
+    if dataset.drawn == "first":
         note = f"{dataset.note}; of these a {note}"
-    return dataset.select(stratified_sample(dataset.labels, n, seed), note)
+    return dataset.select(stratified_sample(dataset.labels, n, seed), note, drawn="stratified")
 
 
 def hold_out_last(dataset: Dataset, n: int) -> tuple[Dataset, Dataset]:

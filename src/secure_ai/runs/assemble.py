@@ -12,6 +12,7 @@ from secure_ai.core.machine import describe_machine
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
+from secure_ai.runs.adapters import measurements_of, models_of
 from secure_ai.runs.comparisons import comparisons
 from secure_ai.runs.engine.execute import Context, Finished, code_digest, results_digest
 from secure_ai.runs.engine.stage import Stage
@@ -127,7 +128,8 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
     measurements = [
         {**entry, "replay": facts.command} for result in results.values() for entry in result.get("measurements", [])
     ]
-    judged = judge_measurements(measurements, frozenset(ROLES))
+    models = _models(results)
+    judged = judge_measurements(measurements_of(measurements), models_of(models))
     findings = [finding.as_json() for finding in judged]
     findings += [entry for result in results.values() for entry in result.get("findings", [])]
     departs = deviations(facts.recipe, facts.data)
@@ -149,7 +151,7 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
             "code": {"version": secure_ai.__version__, "digest": code_digest(), "results": results_digest()},
             "command": facts.command,
         },
-        "models": _models(results),
+        "models": models,
         "data": [
             {"id": role, "name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note}
             for role, dataset in facts.data.items()

@@ -2,141 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from secure_ai.core.findings import Finding, Severity
-from secure_ai.core.results import at_the_budget
-from secure_ai.core.trust import Verdict
+from secure_ai.core.result import Model
+from secure_ai.core.results import CURVE_STAGE, Measurement
+from secure_ai.core.thresholds import BACKDOOR_MIN, BROKEN_BAR, MAJORITY, ROBUST_BAR, WEAK_BAR
+from secure_ai.core.trust import CheckOutcome, Verdict
+from secure_ai.threats.taxonomy import EVASION, FALSE_CLAIM, WORKING_BACKDOOR
 
-Entry = Mapping[str, Any]
+PLANTED_ROLES = frozenset({"baseline", "defended", "poisoned"})  # networks that the tool trains to show something
 
 
 @dataclass(frozen=True, slots=True)
 class Band:
-    """The severity of a rate whose whole interval lies beyond `bound`."""
+    """The severity of a robust accuracy whose whole interval lies below `bound`."""
 
     bound: float
     severity: Severity
-    rule: str
+
+    @property
+    def rule(self) -> str:
+        """The sentence that explains the severity."""
+        return f"the whole interval of the robust accuracy lies below {100 * self.bound:.0f} %"
 
 
-ROBUST_BANDS = (
-    Band(0.10, Severity.HIGH, "the whole interval of the robust accuracy lies below 10 %"),
-    Band(0.50, Severity.MEDIUM, "the whole interval of the robust accuracy lies below 50 %"),
-    Band(0.80, Severity.LOW, "the whole interval of the robust accuracy lies below 80 %"),
-)
-BACKDOOR_MIN = 0.05
-EVASION_TAXONOMY = ("AML.T0015", "AML.T0043.000", "ML01:2023", "NISTAML.022", "CWE-1039")
-BACKDOOR_TAXONOMY = ("AML.T0020", "AML.T0043.004", "ML10:2023", "NISTAML.023")
-FALSE_CLAIM_TAXONOMY = ("AML.T0031", "ML01:2023", "CWE-693")
+ROBUST_BANDS = (Band(BROKEN_BAR, Severity.HIGH), Band(WEAK_BAR, Severity.MEDIUM), Band(ROBUST_BAR, Severity.LOW))
 
 
-def judge_measurements(measurements: Sequence[Entry], built_in: frozenset[str]) -> list[Finding]:
-    """Findings over `measurements` at the budget asked for; those about networks in `built_in` are marked planted."""
+def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Model]) -> tuple[Finding, ...]:
+    """Findings over `measurements` at the budget asked for.
+
+    Args:
+        models: entries of the report; a finding about one that the tool trained itself is marked planted. A model that
+            is measured but not listed counts as the user's.
+    """
+    known = {model.id: model for model in models}
+    asked = [m for m in measurements if m.stage != CURVE_STAGE and m.value.n > 0]
     findings: list[Finding] = []
-    measurements = at_the_budget(measurements)
-    for model in dict.fromkeys(str(entry["model"]) for entry in measurements):
-        rows = [entry for entry in measurements if entry["model"] == model and entry["value"]["n"] > 0]
-        for found in (_evasion(model, rows), _overstated(model, rows), _backdoor(model, rows, measurements)):
-            if found is not None:
-                findings.append(_with_origin(found, model in built_in))
-    return findings
+    for name in dict.fromkeys(m.model for m in asked):
+        rows = [m for m in asked if m.model == name]
+        model = known.get(name)
+        planted = model is not None and model.role in PLANTED_ROLES
+        twin = [m for m in asked if model is not None and model.against and m.model == model.against]
+        found = (_evasion(name, rows), _overstated(name, rows), _backdoor(name, rows, twin))
+        findings += [replace(finding, planted=planted) for finding in found if finding is not None]
+    return tuple(findings)
 
 
-def _with_origin(finding: Finding, planted: bool) -> Finding:
-    if not planted:
-        return finding
-    return Finding(**{name: getattr(finding, name) for name in Finding.__slots__} | {"planted": True})
+def _robust(rows: Sequence[Measurement]) -> list[Measurement]:
+    return [m for m in rows if m.metric == "robust_accuracy" and m.trust is not None]
 
 
-def _evasion(model: str, rows: Sequence[Entry]) -> Finding | None:
-    robust = [row for row in rows if row["metric"] == "robust_accuracy" and row["trust"] and not _made_elsewhere(row)]
-    if not robust:
+def _evasion(model: str, rows: Sequence[Measurement]) -> Finding | None:
+    own = [m for m in _robust(rows) if not _made_elsewhere(m)]
+    if not own:
         return None
-    worst = min(robust, key=lambda row: row["value"]["value"])
-    band = next((band for band in ROBUST_BANDS if worst["value"]["ci_high"] < band.bound), None)
+    worst = min(own, key=lambda m: m.value.bounds.value)
+    band = next((band for band in ROBUST_BANDS if worst.value.bounds.high < band.bound), None)
     if band is None:
         return None
     return Finding(
         id="SAI-EV-001",
         severity=band.severity,
         severity_rule=band.rule,
-        message=f"{model} keeps {_with_trust(worst)} of the images right under {worst['protocol']}",
+        message=f"{model} classifies {_with_trust(worst)} of the images correctly under {worst.protocol}",
         location=model,
-        evidence={"measurement": worst["id"], "robust_accuracy": worst["value"], "budget": worst["budget"]},
-        taxonomy=EVASION_TAXONOMY,
+        evidence={
+            "measurement": worst.id,
+            "robust_accuracy": worst.value.as_json(),
+            "budget": worst.budget.as_json() if worst.budget else None,
+        },
+        taxonomy=EVASION,
         remediation="train adversarially with many-step examples made on the network itself, then measure again",
-        reproduce=worst["replay"],
+        reproduce=worst.replay,
     )
 
 
-def _made_elsewhere(row: Entry) -> bool:
-    checks = row["trust"].get("checks", [])
-    return any(check["id"] == "made-for-another-network" and check["outcome"] == "fail" for check in checks)
+def _made_elsewhere(m: Measurement) -> bool:
+    """Whether the examples were made for another model; of a suite that only borrows examples its check says so."""
+    checks = m.trust.checks if m.trust else ()
+    failed = any(c.id == "made-for-another-network" and c.outcome is CheckOutcome.FAIL for c in checks)
+    return failed or m.made_for not in ("", m.model)
 
 
-def _overstated(model: str, rows: Sequence[Entry]) -> Finding | None:
+def _overstated(model: str, rows: Sequence[Measurement]) -> Finding | None:
     """A number that the trust checks call broken while another of the same network is far lower."""
-    robust = [row for row in rows if row["metric"] == "robust_accuracy" and row["trust"]]
-    broken = [row for row in robust if row["trust"]["verdict"] == Verdict.BROKEN]
+    robust = _robust(rows)
+    broken = [m for m in robust if m.trust is not None and m.trust.verdict is Verdict.BROKEN]
     if not broken:
         return None
-    highest = max(broken, key=lambda row: row["value"]["value"])
-    lowest = min(robust, key=lambda row: row["value"]["value"])
-    if lowest["value"]["ci_high"] >= highest["value"]["ci_low"]:
+    highest = max(broken, key=lambda m: m.value.bounds.value)
+    lowest = min(robust, key=lambda m: m.value.bounds.value)
+    if lowest.value.bounds.high >= highest.value.bounds.low:
         return None
-    gap = 100 * (highest["value"]["value"] - lowest["value"]["value"])
+    gap = 100 * (highest.value.bounds.value - lowest.value.bounds.value)
     return Finding(
         id="SAI-EV-002",
         severity=Severity.HIGH,
         severity_rule="a robust accuracy whose trust is broken stands above another, intervals apart",
-        message=f"{model}: {_with_trust(highest)} on {highest['protocol']} is {gap:.1f} points above "
-        f"{_with_trust(lowest)} under {lowest['protocol']}; the lowest is the claim",
+        message=f"{model}: {_with_trust(highest)} on {highest.protocol} is {gap:.1f} points above "
+        f"{_with_trust(lowest)} under {lowest.protocol}; the lowest is the claim",
         location=model,
-        evidence={"claimed": highest["id"], "lowest": lowest["id"], "points": round(gap, 2)},
-        taxonomy=FALSE_CLAIM_TAXONOMY,
+        evidence={"claimed": highest.id, "lowest": lowest.id, "points": round(gap, 2)},
+        taxonomy=FALSE_CLAIM,
         remediation="publish the lowest robust accuracy, measured with attacks on this network",
-        reproduce=lowest["replay"],
+        reproduce=lowest.replay,
     )
 
 
-def _backdoor(model: str, rows: Sequence[Entry], measurements: Sequence[Entry]) -> Finding | None:
-    own = next((row for row in rows if row["metric"] == "backdoor_success_rate"), None)
-    if own is None:
+def _backdoor(model: str, rows: Sequence[Measurement], twin: Sequence[Measurement]) -> Finding | None:
+    """A backdoor beside the model's clean twin: the same metric with the same trigger."""
+    own = next((m for m in rows if m.metric == "backdoor_success_rate"), None)
+    clean = next((m for m in twin if own and (m.metric, m.trigger) == (own.metric, own.trigger)), None)
+    if own is None or clean is None:
         return None
-    clean = next((row for row in measurements if _same_trigger_on_clean(row, own)), None)
-    if clean is None:
-        return None
-    floor = max(BACKDOOR_MIN, clean["value"]["ci_high"])
-    if own["value"]["ci_low"] <= floor:
+    low = own.value.bounds.low
+    if low <= max(BACKDOOR_MIN, clean.value.bounds.high):
         return None
     return Finding(
         id="SAI-BD-001",
-        severity=Severity.CRITICAL if own["value"]["ci_low"] > 0.5 else Severity.HIGH,
+        severity=Severity.CRITICAL if low > MAJORITY else Severity.HIGH,
         severity_rule="backdoor success above 5 % and above the clean network's own rate, intervals apart",
-        message=f"{model}: the trigger sends {_percent(own['value'])} to the target class "
-        f"({_percent(clean['value'])} on the clean network)",
+        message=f"{model}: the trigger sends {_percent(own)} to the target class ({_percent(clean)} on the clean "
+        "network)",
         location=model,
-        evidence={"measurement": own["id"], "backdoor_success_rate": own["value"], "clean_model": clean["value"]},
-        taxonomy=BACKDOOR_TAXONOMY,
+        evidence={
+            "measurement": own.id,
+            "backdoor_success_rate": own.value.as_json(),
+            "clean_model": clean.value.as_json(),
+        },
+        taxonomy=WORKING_BACKDOOR,
         remediation="retrain on data whose provenance is verified; scan the training set for the trigger",
-        reproduce=own["replay"],
+        reproduce=own.replay,
     )
 
 
-def _same_trigger_on_clean(row: Entry, own: Entry) -> bool:
-    """Whether `row` is the clean network's rate beside `own`: the protocol names trigger, place and target."""
-    clean_model = f"{own['model'].rsplit('/', 1)[0]}/baseline"
-    same = row["metric"] == own["metric"] and row["protocol"] == own["protocol"]
-    return bool(same and row["model"] == clean_model != own["model"])
-
-
-def _with_trust(row: Entry) -> str:
+def _with_trust(m: Measurement) -> str:
     """A robust accuracy and the word for its trust: one is never printed without the other."""
-    return f"{_percent(row['value'])} [{row['trust']['verdict']}]"
+    return f"{_percent(m)} [{m.trust.verdict.value}]" if m.trust else _percent(m)
 
 
-def _percent(rate: Mapping[str, Any]) -> str:
-    return f"{100 * rate['value']:.2f} % (n = {rate['n']})"
+def _percent(m: Measurement) -> str:
+    return f"{100 * m.value.bounds.value:.2f} % (n = {m.value.n})"

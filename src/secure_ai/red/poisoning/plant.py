@@ -75,7 +75,7 @@ def plant(
     if label_mode == "dirty":
         labels[chosen] = target_label
     note = f"{amount} images stamped with {trigger.text} ({label_mode} label, target {target_label})"
-    poisoned = Dataset(images, labels, f"{dataset.name}+poison", dataset.classes, note)
+    poisoned = Dataset(images, labels, f"{dataset.name}+poison", dataset.classes, note, drawn=dataset.drawn)
     return Planted(poisoned, chosen, amount / len(dataset))
 
 

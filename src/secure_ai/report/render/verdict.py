@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
-from secure_ai.core.findings import FailOn, Severity, gate
+from secure_ai.core.findings import FailOn, Finding, Severity, gate
 from secure_ai.core.results import at_the_budget
 from secure_ai.core.trust import Verdict as TrustVerdict
 from secure_ai.report.render.text import budget_text, cell, measurement_text, plural, trust_word
@@ -72,7 +72,12 @@ def of_subject(report: Report) -> list[Mapping[str, Any]]:
 def gate_report(report: Report, fail_on: FailOn) -> int:
     """The exit code of `--fail-on` for a run; one that was not completed passes no gate either."""
     verdicts = [m["trust"]["verdict"] for m in of_subject(report) if m["metric"] == "robust_accuracy" and m["trust"]]
-    code = gate(report["findings"], fail_on, verdicts)
+    findings = [
+        Finding(id=f["id"], severity=Severity(f["severity"]), severity_rule="", message="", location="",
+                planted=f["planted"])
+        for f in report["findings"]
+    ]  # fmt: skip
+    code = gate(findings, fail_on, map(TrustVerdict, verdicts))
     unfinished = fail_on != "never" and not report["run"]["complete"]
     return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 

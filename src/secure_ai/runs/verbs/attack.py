@@ -17,6 +17,7 @@ from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.findings import Finding
 from secure_ai.core.results import SCHEMA_VERSION, Measurement
 from secure_ai.core.seeds import generator
 from secure_ai.core.trust import Check, Trust, check
@@ -72,7 +73,7 @@ class AttackReport:
     command: str = ""
 
     @property
-    def findings(self) -> list[dict[str, Any]]:
+    def findings(self) -> tuple[Finding, ...]:
         """What the robust accuracy says, as findings."""
         names = ", ".join(plan.name for plan in self.result.plans)
         measurement = Measurement(
@@ -86,7 +87,7 @@ class AttackReport:
             budget=self.budget,
             trust=self.trust,
         )
-        return [finding.as_json() for finding in judge_measurements([measurement.as_json()], frozenset())]
+        return judge_measurements([measurement], ())
 
     @property
     def complete(self) -> bool:
@@ -112,7 +113,7 @@ class AttackReport:
             "trust": self.trust.as_json(),
             "preflight": [check.as_json() for check in self.preflight],
             "fixes": list(self.fixes),
-            "findings": self.findings,
+            "findings": [finding.as_json() for finding in self.findings],
             "surrogate": self._surrogate_json(),
         }
 
@@ -304,7 +305,7 @@ def _full_range_check(dataset: Dataset) -> Check:
 def random_sample_check(dataset: Dataset) -> Check:
     """Fails for the first N in file order: on one network PGD-40 gave 91 % on the first half and 96 % on the last."""
     evidence = dataset.note or "every image of the source"
-    return check("random-sample", not dataset.note.startswith("first"), evidence)
+    return check("random-sample", dataset.drawn != "first", evidence)
 
 
 def probes(

@@ -20,5 +20,5 @@ def audit_code(
     result = run_audit(Path(path), events=events)
     if result.outcome in (Outcome.ERROR, Outcome.NOT_CHECKED):
         return result, EXIT_INCONCLUSIVE
-    failed = exceeds([finding.as_json() for finding in result.findings], fail_on)
+    failed = exceeds(result.findings, fail_on)
     return result, EXIT_FINDINGS if failed else EXIT_OK

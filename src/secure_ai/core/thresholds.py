@@ -1,0 +1,22 @@
+"""Where a number becomes a judgement: every threshold once, read by findings, threats and the reproduction table.
+
+The least number of samples behind a claim is `core.trust.MIN_N_FOR_A_CLAIM`.
+"""
+
+from __future__ import annotations
+
+# Robust accuracies. Many-step adversarial training keeps about 90 % on MNIST at linf 0.3 (1706.06083, table 1).
+ROBUST_BAR = 0.80  # the least that is called robust at its budget
+WEAK_BAR = 0.50  # below it more than half of the predictions can be changed
+BROKEN_BAR = 0.10  # below it the attacker decides, as on undefended networks
+
+# Backdoors: success counts samples whose true label is not the target.
+MAJORITY = 0.50  # a working backdoor sends most triggered images to its target
+BACKDOOR_MIN = 0.05  # below it clean errors explain the success
+HIGH_CONFIDENCE = 0.9  # the least mean probability that is called high
+
+# Two rates closer than this say the same: clean accuracy alone moves by up to 0.4 points between training seeds.
+CLEAR_MARGIN = 0.02
+
+RANDOM_P = 0.001  # below this p an even spread is contradicted
+ROUNDING = 1e-12  # what floating-point arithmetic adds to a sum of printed numbers

@@ -1,0 +1,227 @@
+"""`Report`: everything that a run found, as one typed value, and the only way from and to the bytes of report.json.
+
+A report may come from anyone: size, depth and number of items are checked before anything is built, types by pydantic,
+ranges by `report.limits`. Later versions add keys and never rename or remove one, so unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from secure_ai.core.comparisons import Comparison, Confusion, Distance, Transfer
+from secure_ai.core.errors import FormatError, SecureAIError
+from secure_ai.core.findings import Finding
+from secure_ai.core.result import Model
+from secure_ai.core.results import MeasuredChoice, MeasuredQuantity, Measurement
+from secure_ai.core.sections import Section
+from secure_ai.files.jsons import parse_json
+from secure_ai.files.open import MIB
+from secure_ai.report.limits import LIMITS, breaches, too_long
+from secure_ai.threats.model import Threat
+
+MAX_REPORT_BYTES = 64 * MIB
+MAX_ITEMS = 100_000  # of one list
+MAX_SHOWN = 80  # characters of a refused value
+
+Holds = Literal["yes", "no", "not_measured", "not_comparable"]
+FigureStatus = Literal["supported", "not_supported", "wrong", "not_measured", "not_comparable"]
+FigureUnit = Literal["share", "loss", "seconds", "points", "ratio", "count", "text"]
+TrustWord = Literal["", "doubtful", "broken", "indicative"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """The program that wrote the report."""
+
+    name: Literal["secure-ai"]
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """What ran, where and for how long.
+
+    Attributes:
+        complete: false after an interruption: what is missing stands in `not_tested`.
+        seconds: wall time.
+        deviates: how the run departs from the reports' protocols; empty where it does not.
+        reused: stages taken from an earlier run.
+        code: version and digests of the code.
+    """
+
+    id: str
+    recipe: str
+    complete: bool
+    seconds: float
+    seed: int
+    deviates: str = ""
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+    reused: tuple[str, ...] = ()
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    code: dict[str, str] = field(default_factory=dict)
+    command: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """One data set; `digest`: SHA-256 hex over images and labels."""
+
+    id: str
+    name: str = ""
+    digest: str
+    n: int
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedValue:
+    """A figure or claim as it was published; `value` in base units, None for a claim in words."""
+
+    text: str
+    value: float | None
+    unit: FigureUnit
+    value_text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OurValue:
+    """Our number beside a published one.
+
+    Attributes:
+        id: of the value.
+        text: the number with its interval, n and trust word; `value_text`: the number alone.
+        word: the trust word; empty where the number is reliable.
+        condition: the attack, where it is not the report's own.
+        ci_low, ci_high, n: where the number is a rate.
+    """
+
+    id: str
+    value: float
+    text: str
+    value_text: str = ""
+    word: TrustWord = ""
+    condition: str = ""
+    ci_low: float | None = None
+    ci_high: float | None = None
+    n: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """One published figure or claim against ours: the entry of `reproduction`.
+
+    Attributes:
+        figure: where it stands in `report`, e.g. `table-6/defended-fgsm`.
+        headline: whether the report's conclusion rests on it.
+        same_protocol: ours by the report's own protocol; `correct`: ours measured correctly.
+        tolerance: why a re-trained network may differ.
+    """
+
+    report: str
+    figure: str
+    headline: bool = False
+    published: PublishedValue
+    same_protocol: OurValue | None
+    correct: OurValue | None
+    holds: Holds
+    status: FigureStatus | None = None
+    reason: str
+    tolerance: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """The content of report.json, version 1; the order of the keys is the order here."""
+
+    schema_version: Literal[1] = 1
+    tool: Tool
+    run: Run
+    models: tuple[Model, ...]
+    data: tuple[Data, ...]
+    measurements: tuple[Measurement, ...]
+    reproduction: tuple[Figure, ...]
+    findings: tuple[Finding, ...]
+    threats: tuple[Threat, ...]
+    not_tested: tuple[str, ...]
+    confusions: tuple[Confusion, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+    transfers: tuple[Transfer, ...] = ()
+    distances: tuple[Distance, ...] = ()
+    quantities: tuple[MeasuredQuantity, ...] = ()
+    choices: tuple[MeasuredChoice, ...] = ()
+    sections: tuple[Section, ...] = ()
+
+
+@cache
+def _adapter() -> TypeAdapter[Report]:
+    return TypeAdapter(Report)
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of report.json, version 1, with the limits of `report.limits`; unknown keys are allowed."""
+    content = _adapter().json_schema()
+    for name, limits in LIMITS.items():
+        properties = (content if name == "Report" else content["$defs"][name])["properties"]
+        for place, words in limits.items():
+            node = properties[place]
+            while inner := node.get("items") or node.get("additionalProperties"):
+                node = inner
+            node.update(words)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "$id": "urn:secure-ai:report:1", **content}
+
+
+def parse_report(content: bytes, where: str) -> Report:
+    """The report that the bytes of a report.json hold.
+
+    Args:
+        where: named in errors, e.g. `report.json`.
+
+    Raises:
+        JsonError: not strict JSON, too large or too deep.
+        FormatError: not a report of this version; `where` names the place, e.g. `measurements[3].value.n`.
+    """
+    if too_long(parse_json(content, where=where, max_bytes=MAX_REPORT_BYTES), MAX_ITEMS):
+        raise FormatError("a list is too long", where=where, expected=f"at most {MAX_ITEMS} items")
+    try:
+        report = _adapter().validate_json(content, strict=True)
+    except ValidationError as errors:
+        first = errors.errors(include_url=False)[0]
+        raise _refusal(where, _place(first["loc"]), first["msg"], _shown(first["input"])) from None
+    except SecureAIError as error:  # a value of core that refuses to be built
+        raise _refusal(where, error.where, error.expected, error.got) from None
+    for place, expected, got in breaches(report):
+        raise _refusal(where, place, expected, got)
+    return _with_conditions(report)
+
+
+def report_bytes(report: Report) -> bytes:
+    """The bytes of report.json: the same for the same report. Raises ValueError for a number that is not finite."""
+    content = _adapter().dump_python(report, mode="json")
+    return (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def _with_conditions(report: Report) -> Report:
+    """Reports of earlier versions name no condition: there it is the last part of a measurement's id."""
+    named = (replace(m, condition=m.condition or m.id.rpartition("/")[2]) for m in report.measurements)
+    return replace(report, measurements=tuple(named))
+
+
+def _refusal(where: str, place: str, expected: str, got: str) -> FormatError:
+    return FormatError(
+        "not a report of this version", where=f"{where}: {place or 'the whole'}", expected=expected, got=got
+    )
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """E.g. `measurements[3].value.n`."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _shown(value: object) -> str:
+    return str(value)[:MAX_SHOWN] if isinstance(value, str | int | float | None) else type(value).__name__
