@@ -7,15 +7,15 @@ from collections.abc import Callable
 from secure_ai.core.budget import Norm, parse_budget
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.access import Access
-from secure_ai.runs.recipe.plan import REPORT_1, REPORT_2
 from secure_ai.runs.recipe.recipe import Recipe
 
 
-def refuse_attacks(recipe: Recipe, access: Access | None, test: Callable[[], Dataset]) -> None:
+def refuse_attacks(recipe: Recipe, access: Access | None, trains: bool, test: Callable[[], Dataset]) -> None:
     """Raise SecureAIError for a budget or a list of attacks that a stage of `recipe` could not use.
 
     Args:
         access: to the network of the user's own, where it was asked for.
+        trains: whether the run has networks that the recipe's suite is for.
         test: the test images; not asked for where no stage attacks with a list of the recipe's.
     """
     if "assess" in recipe.parts:
@@ -23,7 +23,7 @@ def refuse_attacks(recipe: Recipe, access: Access | None, test: Callable[[], Dat
         channels, height, width = dataset.input_shape
         budget = parse_budget(asked.norm, asked.eps, channels * height * width)
         _refuse_list(asked.attack, budget.norm, access, dataset, asked.n, surrogate=asked.surrogate is not None)
-    if "suite" in recipe.parts and {REPORT_1, REPORT_2} & set(recipe.parts):
+    if "suite" in recipe.parts and trains:
         _refuse_list(recipe.suite.attack, "linf", "gradients", test(), recipe.suite.n, surrogate=False)
 
 

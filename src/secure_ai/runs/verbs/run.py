@@ -2,53 +2,33 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from secure_ai.core.errors import (
-    EXIT_INCONCLUSIVE,
-    EXIT_OK,
-    EnvironmentFailedError,
-    LeakError,
-    SecureAIError,
-    ShapeError,
-    UsageError,
-)
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK, EnvironmentFailedError, SecureAIError
 from secure_ai.core.events import EventLog, EventSink, ignore_event
 from secure_ai.core.findings import FailOn
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.source import load_data
-from secure_ai.data.splits import refuse_leak
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
+from secure_ai.report.model import Report
 from secure_ai.report.render.verdict import gate_report
-from secure_ai.runs.assemble import RunFacts, assemble
-from secure_ai.runs.documents import write_documents
-from secure_ai.runs.engine.execute import Context, Finished, execute, forecast_seconds, limit_factor, machine_factor
-from secure_ai.runs.engine.stage import Notice, Stage, Watcher, watch_nothing
+from secure_ai.runs.engine.execute import Execution, Finished, execute, forecast_seconds, limit_factor
+from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 from secure_ai.runs.engine.store import Store
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.recipe import assess_plan, defaults
+from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change
-from secure_ai.runs.recipe.origins import Origin
-from secure_ai.runs.recipe.plan import plan
-from secure_ai.runs.recipe.recipe import Recipe, load_recipe
-from secure_ai.runs.recipe.requests import refuse_attacks
-
-REPORTS_SHAPE, REPORTS_CLASSES = (1, 28, 28), 10
-MOST_SHARED = 0.01  # share of test images that may be training images: MNIST has none
+from secure_ai.runs.recipe.prepare import prepare
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunResult:
-    """What a run leaves: the report as parsed JSON, the folder it is in, and the exit code it stands for."""
+    """What a run leaves: the report, the folder it is in, and the exit code it stands for."""
 
-    report: Mapping[str, Any]
+    report: Report
     folder: Path
     exit_code: int
     reused: Sequence[str]
@@ -62,63 +42,6 @@ class Forecast:
     stages: Mapping[str, float]
     seconds: float
     limit_seconds: float
-
-
-@dataclass(slots=True)
-class EarlyEvents:
-    """A sink that keeps events until there is a log to write them to: a refused input writes nothing."""
-
-    kept: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
-    log: EventSink | None = None
-
-    def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Keep the event, or pass it on."""
-        if self.log is None:
-            self.kept.append((kind, data))
-        else:
-            self.log(kind, data)
-
-    def pass_on(self, log: EventSink) -> None:
-        """From now on everything goes to `log`, what was kept first."""
-        self.log = log
-        for kind, data in self.kept:
-            log(kind, data)
-
-
-@dataclass(slots=True, eq=False)
-class DataSets:
-    """Data sets by role, each loaded once and only when a stage or a key asks for it."""
-
-    recipe: Recipe
-    events: EventSink
-    loaded: dict[str, Dataset] = field(default_factory=dict)
-
-    def get(self, role: str) -> Dataset:
-        """The data set of `train` or `test`."""
-        if role not in self.loaded:
-            section, seed = self.recipe.data, self.recipe.seed
-            if role == "train":
-                dataset = load_data(section.train, split="train", seed=seed, events=self.events)
-            else:
-                dataset = load_data(section.test, split=section.split, n=section.n, seed=seed, events=self.events)
-            self.loaded[role] = dataset
-        return self.loaded[role]
-
-    def digest(self, role: str) -> str:
-        """SHA-256 of that data set."""
-        return self.get(role).digest
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """A run that was asked for and can be done: everything is checked, nothing is written yet."""
-
-    recipe: Recipe
-    model: ModelSpec | None
-    sets: DataSets
-    events: EarlyEvents
-    stages: list[Stage]
-    command: str
 
 
 def run(
@@ -156,7 +79,11 @@ def run(
         SecureAIError: bad input (then nothing was written), or a stage failed.
         KeyboardInterrupt: stopped; a report marked incomplete is written.
     """
-    prepared = _prepare(recipe, model, data, mode, changes, seed, precision)
+    prepared = prepare(recipe, model, data, mode, changes, seed, precision)
+    from secure_ai.runs.outputs.assemble import assemble
+    from secure_ai.runs.outputs.documents import write_documents
+    from secure_ai.runs.outputs.facts import RunFacts
+
     folder = make_folder(Path(out))
     with lock_folder(folder):
         remove_stale(folder)
@@ -167,7 +94,7 @@ def run(
         tell("run_started", {"recipe": prepared.recipe.name, "seed": prepared.recipe.seed})
         prepared.events.pass_on(tell)
         began = time.monotonic()
-        context = Context(
+        execution = Execution(
             store=Store(folder / ".store", tell),
             data=prepared.sets.get,
             data_digest=prepared.sets.digest,
@@ -176,15 +103,16 @@ def run(
             watcher=watcher,
             deadline=None if time_budget is None else began + time_budget,
         )
-        watcher(Notice("plan", "", done=len(prepared.stages), total=forecast_seconds(prepared.stages, precision)))
+        stages = prepared.plan.stages
+        watcher(Notice("plan", "", done=len(stages), total=forecast_seconds(stages)))
         finished = Finished()
 
-        def report(complete: bool) -> dict[str, Any]:
+        def report(complete: bool) -> Report:
             facts = RunFacts(
                 recipe=prepared.recipe,
-                stages=prepared.stages,
+                plan=prepared.plan,
                 finished=finished,
-                context=context,
+                execution=execution,
                 data=prepared.sets.loaded,
                 seconds=time.monotonic() - began,
                 complete=complete,
@@ -196,7 +124,7 @@ def run(
             return content
 
         try:
-            execute(prepared.stages, context, finished)
+            execute(stages, execution, finished)
         except (KeyboardInterrupt, SecureAIError) as error:
             tell("run_stopped", {"reason": type(error).__name__})
             _report_what_there_is(report, tell)
@@ -217,71 +145,10 @@ def forecast(
     precision: Literal["auto", "float32"] = "auto",
 ) -> Forecast:
     """What `run` with the same arguments would cost; writes nothing."""
-    prepared = _prepare(recipe, model, data, mode, changes, seed, precision)
-    factor = machine_factor(precision)
+    prepared = prepare(recipe, model, data, mode, changes, seed, precision)
     limit = limit_factor(precision) * prepared.recipe.limit_seconds
-    seconds = {stage.id: factor * stage.cost_seconds for stage in prepared.stages}
+    seconds = {stage.id: stage.cost_seconds for stage in prepared.plan.stages}
     return Forecast(prepared.recipe.name, seconds, sum(seconds.values()), limit)
-
-
-def _prepare(
-    name: str | None,
-    model: ModelSpec | None,
-    data: str | None,
-    mode: str | None,
-    changes: Sequence[Change | str],
-    seed: int | None,
-    precision: str,
-) -> Prepared:
-    name = name or ("assess" if model else "report-2" if mode else "standard")
-    flags = {"report_2.modes": None if mode is None else [mode], "data.test": data, "seed": seed}
-    every = [
-        *changes,
-        *(Change(key, value, "a flag", Origin.FLAG) for key, value in flags.items() if value is not None),
-    ]
-    recipe = load_recipe(name, every)
-    if model is not None and "assess" not in recipe.parts:
-        raise UsageError("this recipe assesses no network", where="--model", expected="--recipe assess", got=name)
-    if mode is not None and not {"report-2"} <= set(recipe.parts) <= {"report-2", "audit"}:
-        raise UsageError("modes are report 2's", where="--mode", expected="--recipe report-2", got=name)
-    events = EarlyEvents()
-    sets = DataSets(recipe, events)
-    sizes = _report_data(recipe, sets)
-    of_model = assess_plan.stages(recipe, model, events)  # its file first: a bad one asks for no data
-    refuse_attacks(recipe, model.access if model else None, lambda: sets.get("test"))
-    return Prepared(recipe, model, sets, events, plan(recipe, sizes, of_model), _command(name, model, every, precision))
-
-
-def _report_data(recipe: Recipe, sets: DataSets) -> dict[str, int]:
-    """Images by role, where the reports are done; data that their networks cannot take is refused."""
-    if not {"report-1", "report-2"} & set(recipe.parts):
-        return {}
-    shared, n = refuse_leak(sets.get("train"), sets.get("test")), len(sets.get("test"))
-    if shared > MOST_SHARED * n:
-        raise LeakError(
-            "test images are in the training data too",
-            where="data",
-            expected=f"<= {MOST_SHARED:.0%}",
-            got=f"{shared} of {n}",
-        )
-    for role in ("train", "test"):
-        dataset = sets.get(role)
-        if dataset.input_shape != REPORTS_SHAPE or dataset.classes > REPORTS_CLASSES:
-            raise ShapeError(
-                "the reports' networks cannot take this data",
-                where=f"data.{role}",
-                expected=f"images {REPORTS_SHAPE} of at most {REPORTS_CLASSES} classes",
-                got=f"{dataset.input_shape}, {dataset.classes} classes",
-            )
-    return {role: len(sets.get(role)) for role in ("train", "test")}
-
-
-def _command(name: str, model: ModelSpec | None, changes: Sequence[Change | str], precision: str) -> str:
-    """The command line that does the same again."""
-    words = ["secure-ai", "run", "--recipe", name, *(model.words() if model else ())]
-    for change in changes:
-        words += ["--set", change if isinstance(change, str) else f"{change.key}={json.dumps(change.value)}"]
-    return shlex.join(words + (["--precision", precision] if precision != "auto" else []))
 
 
 def _both(first: EventSink, second: EventSink) -> EventSink:
@@ -312,6 +179,6 @@ def _report_what_there_is(report: Callable[[bool], object], events: EventSink) -
         events("report_failed", {"reason": error.code})
 
 
-def _exit_code(report: Mapping[str, Any], complete: bool, fail_on: FailOn) -> int:
+def _exit_code(report: Report, complete: bool, fail_on: FailOn) -> int:
     code = gate_report(report, fail_on)
     return EXIT_INCONCLUSIVE if code == EXIT_OK and not complete else code

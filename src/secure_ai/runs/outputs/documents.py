@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from secure_ai.core.errors import SecureAIError
@@ -14,29 +14,29 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import make_folder, write_bytes
+from secure_ai.report.model import Report, report_bytes
 from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.render.threat_model import render_threat_model
-from secure_ai.runs.assemble import MODEL_FILES, ROLES, RunFacts, values_of
-from secure_ai.runs.metrics_files import metrics_files
-from secure_ai.runs.pictures import pictures
-from secure_ai.runs.pictures_attacks import attack_pictures
+from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.outputs.facts import RunFacts
+from secure_ai.runs.outputs.pictures import pictures
+from secure_ai.runs.stages.training import MODEL_NAME
 
 MAX_RUN_JSON_BYTES = 16 * MIB
+KEPT = "files/"  # an output of a stage with this prefix is copied into the run's folder
 
 
-def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], events: EventLog) -> None:
+def write_documents(folder: Path, facts: RunFacts, report: Report, events: EventLog) -> None:
     """Write every output file of the run, `run.json` last: it lists all others with their digests."""
-    values = values_of(facts)
-    images = pictures(values, _histories(facts), facts.context.store)
-    images |= attack_pictures(facts.results(), facts.output, facts.context.store)
+    images = pictures(facts)
     files = {
-        **_metrics(facts, report, values),
+        **{name: content for case in CASES for name, content in case.files(facts.result, facts.recipe).items()},
         **{f"images/{name}.png": content for name, content in images.items()},
         **_models(facts),
-        **_audit(facts),
+        **_kept_files(facts),
         "threat_model.md": render_threat_model(report).encode(),
-        "report.json": _pretty(report),
+        "report.json": report_bytes(report),
         "findings.sarif": _pretty(render_sarif(report)),
         "report.html": render_html(report, images).encode(),
     }
@@ -44,7 +44,7 @@ def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], ev
     for name, content in files.items():
         make_folder((folder / name).parent)
         write_bytes(folder / name, content)
-    events("run_reported", {"run": report["run"]["id"], "complete": report["run"]["complete"], "files": len(files)})
+    events("run_reported", {"run": report.run.id, "complete": report.run.complete, "files": len(files)})
     write_bytes(folder / "run.json", _pretty(_run_json(facts, report, files, events)))
 
 
@@ -52,45 +52,34 @@ def _pretty(content: Any) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
-def _histories(facts: RunFacts) -> dict[str, dict[str, list[float]]]:
-    found = {stage: facts.output(stage, "history.json") for stage in ROLES}
-    return {stage: json.loads(content) for stage, content in found.items() if content is not None}
-
-
-def _metrics(facts: RunFacts, report: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, bytes]:
-    trust = {entry["id"]: entry["trust"] for entry in report["measurements"]}
-    files = metrics_files(values, trust, facts.recipe.report_1)
-    return {f"metrics/{name}": _pretty(content) for name, content in files.items()}
-
-
 def _models(facts: RunFacts) -> dict[str, bytes]:
-    files: dict[str, bytes] = {}
-    for stage, name in MODEL_FILES.items():
-        content = facts.output(stage, "model.safetensors")
-        if content is not None:
-            files[f"models/{name}.safetensors"] = content
-    record = facts.finished.records.get("report-1/keras")
-    for name in record.outputs if record else ():
-        files[f"models/{name}"] = facts.output("report-1/keras", name) or b""
-    return files
+    found = {network: facts.output(network.id, MODEL_NAME) for network in facts.plan.networks.values() if network.file}
+    return {f"models/{network.file}.safetensors": content for network, content in found.items() if content is not None}
 
 
-def _audit(facts: RunFacts) -> dict[str, bytes]:
-    found = {name: facts.output("audit/code", name) for name in ("bandit.txt", "bandit.json")}
-    return {name: content for name, content in found.items() if content is not None}
+def _kept_files(facts: RunFacts) -> dict[str, bytes]:
+    """What stages kept for the run's folder. A record may have been altered: no name leads out of the folder."""
+    found: dict[str, bytes] = {}
+    for stage, record in facts.finished.records.items():
+        for name in record.outputs:
+            path = PurePosixPath(name.removeprefix(KEPT))
+            if name.startswith(KEPT) and not path.is_absolute() and ".." not in path.parts:
+                found[str(path)] = facts.output(stage, name) or b""
+    return found
 
 
 def _run_json(
-    facts: RunFacts, report: Mapping[str, Any], files: Mapping[str, bytes], events: EventLog
+    facts: RunFacts, report: Report, files: Mapping[str, bytes], events: EventLog
 ) -> dict[str, Any]:
+    written = json.loads(files["report.json"])
     return {
         "schema_version": SCHEMA_VERSION,
-        "run": report["run"],
+        "run": written["run"],
         "recipe": facts.recipe.model_dump(),
         "user_model": facts.model.as_json() if facts.model else None,
-        "data": report["data"],
-        "models": report["models"],
-        "precision": facts.context.precision,
+        "data": written["data"],
+        "models": written["models"],
+        "precision": facts.execution.precision,
         "stages": {stage: {"outputs": dict(record.outputs)} for stage, record in facts.finished.records.items()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},
         "events": {"records": events.state.records, "digest": events.state.digest},

@@ -1,0 +1,1 @@
+"""From finished stages to the report and the named files of a run."""

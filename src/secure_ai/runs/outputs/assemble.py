@@ -1,0 +1,133 @@
+"""From finished stages to the `Report`: what was measured, compared, found, and what was not tested."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import secure_ai
+from secure_ai.core.machine import describe_machine
+from secure_ai.core.result import Model
+from secure_ai.core.versions import versions
+from secure_ai.report.model import Data, Report, Run, Tool
+from secure_ai.runs.cases.case import Case
+from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.engine.execute import code_digest, results_digest
+from secure_ai.runs.judgements import judge_measurements
+from secure_ai.runs.outputs.comparisons import comparisons
+from secure_ai.runs.outputs.facts import RunFacts
+from secure_ai.runs.recipe.deviations import deviations
+from secure_ai.runs.reproduction.reproduction import compare
+from secure_ai.runs.reproduction.values import Measured
+from secure_ai.runs.stages.training import FACTS_NAME
+from secure_ai.threats.register import threat_rows
+
+ALWAYS_NOT_TESTED = (
+    "adaptive attacks against these defences: not done",
+    "other training seeds: every interval covers these images and this one network",
+    "audit of model files beyond what the strict readers refuse",
+)
+
+NO_SUITE = (
+    "a suite of attacks strong enough for a reliable robust accuracy (APGD, a targeted margin and a black-box attack): "
+    "the recipe standard has one"
+)
+
+
+def assemble(facts: RunFacts) -> Report:
+    """The content of report.json, version 1."""
+    found = facts.result
+    measurements = tuple(replace(entry, replay=facts.command) for entry in found.measurements)
+    models = (*_trained_models(facts), *found.models)
+    findings = (*judge_measurements(measurements, models), *found.findings)
+    cases = _cases(facts)
+    departs = deviations(facts.recipe, facts.data)
+    return Report(
+        tool=Tool("secure-ai", secure_ai.__version__),
+        run=_run(facts, departs),
+        models=models,
+        data=tuple(
+            Data(id=role, name=dataset.name, digest=dataset.digest, n=len(dataset), note=dataset.note)
+            for role, dataset in facts.data.items()
+        ),
+        measurements=measurements,
+        quantities=tuple(replace(entry, replay=facts.command) for entry in found.quantities),
+        choices=tuple(replace(entry, replay=facts.command) for entry in found.choices),
+        reproduction=compare(Measured(found), () if departs else tuple(case.figures for case in cases)),
+        findings=findings,
+        threats=threat_rows(
+            tuple(row for case in CASES for row in case.threats), measurements, findings, _evidence(facts)
+        ),
+        not_tested=_not_tested(facts, departs),
+        confusions=found.confusions,
+        comparisons=comparisons(facts.plan.networks, measurements, found.per_sample),
+        transfers=found.transfers,
+        distances=tuple(replace(entry, replay=facts.command) for entry in found.distances),
+        sections=found.sections,
+    )
+
+
+def _cases(facts: RunFacts) -> list[Case]:
+    return [case for case in CASES if case.id in facts.recipe.parts]
+
+
+def _run(facts: RunFacts, departs: list[str]) -> Run:
+    return Run(
+        id=facts.run_id,
+        recipe=facts.recipe.name,
+        complete=facts.complete,
+        seconds=round(facts.seconds, 3),
+        seed=facts.recipe.seed,
+        deviates="; ".join(departs),
+        stage_seconds=dict(facts.finished.seconds),
+        reused=tuple(facts.finished.reused),
+        machine=describe_machine(),
+        versions=versions(),
+        code={"version": secure_ai.__version__, "digest": code_digest(), "results": results_digest()},
+        command=facts.command,
+    )
+
+
+def _trained_models(facts: RunFacts) -> list[Model]:
+    """The networks that this run trained; one that the user gave says so itself, in a stage's result."""
+    models = []
+    for network in facts.plan.networks.values():
+        said = facts.output(network.id, FACTS_NAME)
+        if said is not None:
+            models.append(
+                Model(
+                    id=network.id,
+                    role=network.role,
+                    digest=json.loads(said)["digest"],
+                    format="safetensors",
+                    arch=network.arch,
+                    file=f"models/{network.file}.safetensors" if network.file else "",
+                    title=network.title,
+                    against=network.against if network.against in facts.plan.networks else "",
+                )
+            )
+    return models
+
+
+def _evidence(facts: RunFacts) -> Mapping[str, tuple[str, ...]]:
+    """Row of the register -> ids of the measurements and choices that a stage gave for it."""
+    found: dict[str, tuple[str, ...]] = {}
+    for stage, rows in facts.plan.answers.items():
+        result = facts.results.get(stage)
+        if result is not None:
+            ids = tuple(entry.id for entry in (*result.measurements, *result.quantities, *result.choices))
+            found |= {row: (*found.get(row, ()), *ids) for row in rows}
+    return found
+
+
+def _not_tested(facts: RunFacts, departs: list[str]) -> tuple[str, ...]:
+    done = facts.finished.records
+    missing = [
+        f"{stage.id}: {facts.finished.skipped.get(stage.id, 'the run stopped before it')}"
+        for stage in facts.plan.stages
+        if stage.id not in done
+    ]
+    deviation = [f"the reports' own protocols: {text}" for text in departs]
+    suites = {"suite", "assess"} & set(facts.recipe.parts)
+    return (*missing, *deviation, *facts.result.not_tested, *ALWAYS_NOT_TESTED, *(() if suites else (NO_SUITE,)))

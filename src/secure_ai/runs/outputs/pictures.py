@@ -1,0 +1,126 @@
+"""The pictures of a run. Drawn once for the same content, then taken from the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from importlib import resources
+
+import numpy as np
+
+from secure_ai.core.comparisons import Transfer
+from secure_ai.core.sections import Picture
+from secure_ai.report.render import png
+from secure_ai.runs.cases.case import Chart
+from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.store import Store, key_of
+from secure_ai.runs.outputs.facts import RunFacts
+from secure_ai.runs.stages.gallery import FIELDS
+from secure_ai.runs.stages.training import HISTORY_NAME
+
+MATRIX_NAMES = {"transfer/matrix": "transfer_matrix", "assess/transfer": "transfer_matrix_subject"}
+
+Draw = Callable[[], bytes]
+Arrays = Mapping[str, np.ndarray]
+
+
+@cache
+def drawing_code() -> str:
+    """SHA-256 of the code that draws: part of every picture's key."""
+    return hashlib.sha256((resources.files("secure_ai") / "report" / "render" / "png.py").read_bytes()).hexdigest()
+
+
+def pictures(facts: RunFacts) -> dict[str, bytes]:
+    """PNG bytes by file name (without ending); a picture whose values were not measured is left out."""
+    drawn: dict[str, bytes] = {}
+    for case in CASES:
+        for chart in case.charts:
+            shown = _shown(chart, facts)
+            if shown is not None:
+                drawn[chart.name] = _kept(facts.execution.store, chart.name, *shown)
+    for entry in facts.result.transfers:
+        name = MATRIX_NAMES.get(entry.id, entry.id.replace("/", "_"))
+        drawn[name] = _kept(facts.execution.store, name, repr(entry).encode(), partial(_matrix, entry))
+    for stage, result in facts.results.items():
+        for picture in result.pictures:
+            arrays = facts.arrays(stage)
+            content = repr(picture).encode() + b"".join(arrays[name].tobytes() for name in picture.arrays)
+            drawn[picture.id] = _kept(facts.execution.store, picture.id, content, partial(_drawn, picture, arrays))
+    return drawn
+
+
+def _kept(store: Store, name: str, content: bytes, draw: Draw) -> bytes:
+    key = key_of({"picture": name, "code": drawing_code(), "content": hashlib.sha256(content).hexdigest()})
+    record = store.find(key) or store.put(f"picture/{name}", key, {"png": draw()}, 0.0)
+    return store.blob(record.outputs["png"])
+
+
+def _shown(chart: Chart, facts: RunFacts) -> tuple[bytes, Draw] | None:
+    """What a case's chart shows, and how it is drawn; None where nothing of it was measured."""
+    if chart.kind == "confusion":
+        wanted = chart.shows[""]
+        counts = next((entry.counts for entry in facts.result.confusions if entry.id == wanted), None)
+        return counts and (repr((chart, counts)).encode(), partial(png.confusion_png, counts, chart.title))
+    if chart.kind == "history":
+        ((quantity, network),) = chart.shows.items()
+        content = facts.output(network, HISTORY_NAME)
+        return None if content is None else (content + chart.name.encode(), partial(_history, chart, quantity, content))
+    rates = {entry.id: entry.value for entry in facts.result.measurements}
+    bars = {label: rates[name].as_json() for label, name in chart.shows.items() if name in rates}
+    if not bars:
+        return None
+    return json_bytes([chart.title, bars]), partial(png.bars_png, bars, chart.title, "fraction of images")
+
+
+def _history(chart: Chart, quantity: str, content: bytes) -> bytes:
+    history = json.loads(content)
+    curves = {"training": history[quantity]}
+    if history[f"validation_{quantity}"]:
+        curves["validation"] = history[f"validation_{quantity}"]
+    return png.history_png(curves, chart.title, quantity)
+
+
+def _matrix(entry: Transfer) -> bytes:
+    budget = f"{entry.budget}, " if entry.budget else ""
+    note = f"{entry.attack}, {budget}n = {entry.n:,}; outlined: a network's own examples"
+    rates = [[rate.as_json() for rate in row] for row in entry.rates]
+    return png.transfer_png(rates, list(entry.networks), "Accuracy by network and origin of examples", note)
+
+
+def _drawn(picture: Picture, arrays: Arrays) -> bytes:
+    return {"examples": _examples, "curve": _curve}[picture.kind](picture, arrays)
+
+
+def _curve(picture: Picture, arrays: Arrays) -> bytes:
+    columns = {name: arrays[f"{picture.id}-{name}"] for name in ("eps", "value", "low", "high", "n")}
+    points = [
+        (float(eps), {"value": float(value), "ci_low": float(low), "ci_high": float(high), "n": int(n)})
+        for eps, value, low, high, n in zip(*columns.values(), strict=True)
+    ]
+    return png.curve_png({"worst case of the suite": points}, picture.title, "eps", "accuracy")
+
+
+def _examples(picture: Picture, arrays: Arrays) -> bytes:
+    rows: list[tuple[str, np.ndarray]] = []
+    captions: list[list[str]] = []
+    for number, title in enumerate(picture.labels):
+        own = {name: arrays[f"{picture.id}-{number}-{name}"] for name in FIELDS}
+        rows += grid_rows(own["clean"], own["x_adv"], title)
+        captions += [_captions(own, "clean"), [], _captions(own, "adv")]
+    return png.image_grid_png(rows, picture.title, captions)
+
+
+def grid_rows(clean: np.ndarray, x_adv: np.ndarray, name: str) -> list[tuple[str, np.ndarray]]:
+    """Clean, perturbation (blue darker, red brighter, magnified to its own largest value), adversarial."""
+    delta = x_adv - clean
+    largest = float(np.abs(delta).max())
+    return [(f"{name}: clean", clean), (f"perturbation, up to {largest:.3g}", delta), ("adversarial", x_adv)]
+
+
+def _captions(own: Arrays, which: str) -> list[str]:
+    """Predicted class and confidence under each image."""
+    pairs = zip(own[f"{which}_label"].tolist(), own[f"{which}_confidence"].tolist(), strict=True)
+    return [f"{label} ({100 * confidence:.0f} %)" for label, confidence in pairs]
