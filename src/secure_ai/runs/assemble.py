@@ -12,7 +12,8 @@ from secure_ai.core.machine import describe_machine
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
-from secure_ai.runs.adapters import measurements_of, models_of
+from secure_ai.runs.adapters import findings_of, json_of, measurements_of, models_of
+from secure_ai.runs.cases.published import THREATS
 from secure_ai.runs.comparisons import comparisons
 from secure_ai.runs.engine.execute import Context, Finished, code_digest, results_digest
 from secure_ai.runs.engine.stage import Stage
@@ -129,8 +130,8 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
         {**entry, "replay": facts.command} for result in results.values() for entry in result.get("measurements", [])
     ]
     models = _models(results)
-    judged = judge_measurements(measurements_of(measurements), models_of(models))
-    findings = [finding.as_json() for finding in judged]
+    typed = measurements_of(measurements)
+    findings = [finding.as_json() for finding in judge_measurements(typed, models_of(models))]
     findings += [entry for result in results.values() for entry in result.get("findings", [])]
     departs = deviations(facts.recipe, facts.data)
     reports = () if departs else tuple(part for part in facts.recipe.parts if part in REPORTS)
@@ -159,7 +160,7 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
         "measurements": measurements,
         "reproduction": compare(values_of(facts), reports=reports) if reports else [],
         "findings": findings,
-        "threats": threat_rows(measurements, findings),
+        "threats": json_of(threat_rows(THREATS, typed, findings_of(findings))),
         "not_tested": _not_tested(facts),
         "confusions": _confusions(values_of(facts)),
         "comparisons": comparisons(
