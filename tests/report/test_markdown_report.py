@@ -10,7 +10,9 @@ import pytest
 from secure_ai.core.results import rate
 from secure_ai.report.render.markdown import escape, render_markdown
 from secure_ai.report.render.threat_model import render_threat_model
-from secure_ai.threats.register import REGISTER, threat_rows
+from secure_ai.runs.adapters import json_of, measurements_of
+from secure_ai.runs.cases.published import THREATS
+from secure_ai.threats.register import threat_rows
 
 
 def test_summary_holds_verdict_and_tables(report: dict[str, Any]) -> None:
@@ -54,7 +56,7 @@ def test_escape(hostile: str, shown: str) -> None:
 
 def test_threat_model_lists_every_row_with_claim_and_status(report: dict[str, Any]) -> None:
     text = render_threat_model(report)
-    for row in REGISTER:
+    for row in THREATS:
         assert escape(row.mitigation) in text
     assert "| implemented | 0 | 6 | 0 | 11 |" in text
     assert "| proposed | 0 | 0 | 0 | 24 |" in text
@@ -67,5 +69,5 @@ def test_the_threat_model_follows_the_measurements(sample: ModuleType, report: d
     better = report
     for name in ("transferred", "fgsm", "pgd"):
         better = sample.with_measurement(better, f"report-1/defended-l/{name}", rate(9300, 10000))
-    better["threats"] = threat_rows(better["measurements"], [])
+    better["threats"] = json_of(threat_rows(THREATS, measurements_of(better["measurements"]), ()))
     assert "| implemented | 1 | 5 | 0 | 11 |" in render_threat_model(better)

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.events import ignore_event
+from secure_ai.core.results import Measurement
+from secure_ai.runs.adapters import measurements_of
+from secure_ai.runs.cases.published import THREATS
 from secure_ai.runs.engine.stage import Work
 from secure_ai.runs.engine.store import Store
 from secure_ai.runs.stages import refusals
+from secure_ai.threats.model import ThreatStatus
 from secure_ai.threats.register import threat_rows
 
 
-def measured(tmp_path: Path) -> list[dict[str, object]]:
+def measured(tmp_path: Path) -> tuple[Measurement, ...]:
     def no_data(role: str) -> object:
         raise KeyError(role)
 
@@ -26,19 +30,18 @@ def measured(tmp_path: Path) -> list[dict[str, object]]:
         progress=lambda done, total: None,
         partial=tmp_path / "partial",
     )
-    found: list[dict[str, object]] = json.loads(refusals.measure(work)["result.json"])["measurements"]
-    return found
+    return measurements_of(json.loads(refusals.measure(work)["result.json"])["measurements"])
 
 
-def status(rows: list[dict[str, object]], name: str) -> object:
-    return next(row["status"] for row in threat_rows(rows, []) if str(row["id"]).endswith(name))
+def status(measurements: tuple[Measurement, ...], name: str) -> ThreatStatus:
+    return next(row.status for row in threat_rows(THREATS, measurements, ()) if row.id.endswith(name))
 
 
 def test_every_hostile_file_is_refused_and_every_clean_one_accepted(tmp_path: Path) -> None:
-    rows = {row["id"]: row["value"] for row in measured(tmp_path)}
-    assert len(rows) == 6
-    assert all(rate["value"] == 1.0 and rate["n"] >= 12 for rate in rows.values())  # type: ignore[index]  # JSON
-    assert rows["check/altered-model/refused"]["n"] == 200  # type: ignore[index]  # JSON
+    rates = {m.id: m.value for m in measured(tmp_path)}
+    assert len(rates) == 6
+    assert all(rate.value == 1.0 and rate.n >= 12 for rate in rates.values())
+    assert rates["check/altered-model/refused"].n == 200
 
 
 @pytest.mark.parametrize(
@@ -48,13 +51,13 @@ def test_every_hostile_file_is_refused_and_every_clean_one_accepted(tmp_path: Pa
 def test_the_row_turns_when_its_mitigation_is_switched_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, row: str
 ) -> None:
-    assert status(measured(tmp_path), row) == "mitigated"
+    assert status(measured(tmp_path), row) is ThreatStatus.MITIGATED
     accept_all: Callable[[object], None] = lambda path: None  # noqa: E731  # a reader that checks nothing
     monkeypatch.setattr(refusals, reader, accept_all)
-    assert status(measured(tmp_path), row) == "ineffective"
+    assert status(measured(tmp_path), row) is ThreatStatus.INEFFECTIVE
 
 
 def test_the_hash_row_turns_when_digests_are_not_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert status(measured(tmp_path), "hash-verification") == "mitigated"
+    assert status(measured(tmp_path), "hash-verification") is ThreatStatus.MITIGATED
     monkeypatch.setattr(Store, "blob", lambda self, digest: b"")
-    assert status(measured(tmp_path), "hash-verification") == "ineffective"
+    assert status(measured(tmp_path), "hash-verification") is ThreatStatus.INEFFECTIVE

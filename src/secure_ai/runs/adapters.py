@@ -31,6 +31,11 @@ def findings_of(entries: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
     return _FINDINGS.validate_python(tuple(entries))
 
 
+def json_of(values: Iterable[object]) -> list[dict[str, Any]]:
+    """Dataclasses as the entries of a list of report.json."""
+    return [TypeAdapter(type(value)).dump_python(value, mode="json") for value in values]
+
+
 def _twin(entry: Mapping[str, Any]) -> str:
     built_in = entry["role"] in ("defended", "poisoned")
     return f"{entry['id'].rpartition('/')[0]}/baseline" if built_in else ""

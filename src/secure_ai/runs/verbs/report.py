@@ -16,6 +16,8 @@ from secure_ai.report.render.html import render_html
 from secure_ai.report.render.markdown import render_markdown
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.schema import check_report
+from secure_ai.runs.adapters import json_of
+from secure_ai.runs.cases.published import THREATS
 from secure_ai.threats.register import threat_rows
 
 MAX_REPORT_BYTES = 64 * MIB
@@ -107,5 +109,5 @@ def write_text(path: Path, text: str) -> None:
 def threats(folder: Path | None) -> list[dict[str, Any]]:
     """The register's rows, with the evidence of the run in `folder` where there is one."""
     if folder is None:
-        return threat_rows([], [])
+        return json_of(threat_rows(THREATS, (), ()))
     return list(read_report(folder)["threats"])
