@@ -15,7 +15,7 @@ from secure_ai.core.errors import UsageError
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change, parse_change, surroundings
 from secure_ai.runs.recipe.origins import Origin
-from secure_ai.runs.recipe.recipe import Mode
+from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.verbs import run as verb
 
 

@@ -153,10 +153,12 @@ def offered(network: Network) -> frozenset[Need]:
         "gradients": ("labels", "scores", "gradients"),
     }
     has_file = network.make is not None or (network.spec is not None and network.spec.model is not None)
-    return frozenset({
-        "test",
-        *levels[access],
-        *(("file",) if has_file else ()),
-        *(("twin",) if network.against else ()),
-        *(("train",) if network.make is not None else ()),
-    })
+    return frozenset(
+        {
+            "test",
+            *levels[access],
+            *(("file",) if has_file else ()),
+            *(("twin",) if network.against else ()),
+            *(("train",) if network.make is not None else ()),
+        }
+    )

@@ -19,8 +19,8 @@ from secure_ai.models.preflight.preflight import Preflight
 from secure_ai.models.target.target import Target
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.verbs.attack import examine, target_for
 from secure_ai.runs.subject import load_subject
+from secure_ai.runs.verbs.attack import examine, target_for
 
 
 @dataclass(frozen=True, eq=False)

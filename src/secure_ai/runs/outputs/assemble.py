@@ -21,7 +21,7 @@ from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import Measured
 from secure_ai.runs.stages.training import FACTS_NAME
-from secure_ai.threats.register import threat_rows
+from secure_ai.threats.register import Evidence, threat_rows
 
 ALWAYS_NOT_TESTED = (
     "adaptive attacks against these defences: not done",
@@ -110,14 +110,14 @@ def _trained_models(facts: RunFacts) -> list[Model]:
     return models
 
 
-def _evidence(facts: RunFacts) -> Mapping[str, tuple[str, ...]]:
-    """Row of the register -> ids of the measurements and choices that a stage gave for it."""
-    found: dict[str, tuple[str, ...]] = {}
+def _evidence(facts: RunFacts) -> Mapping[str, tuple[Evidence, ...]]:
+    """Row of the register -> the measurements and choices that a stage gave for it."""
+    found: dict[str, tuple[Evidence, ...]] = {}
     for stage, rows in facts.plan.answers.items():
         result = facts.results.get(stage)
         if result is not None:
-            ids = tuple(entry.id for entry in (*result.measurements, *result.quantities, *result.choices))
-            found |= {row: (*found.get(row, ()), *ids) for row in rows}
+            given = (*result.measurements, *result.choices)
+            found |= {row: (*found.get(row, ()), *given) for row in rows}
     return found
 
 

@@ -68,9 +68,7 @@ def _kept_files(facts: RunFacts) -> dict[str, bytes]:
     return found
 
 
-def _run_json(
-    facts: RunFacts, report: Report, files: Mapping[str, bytes], events: EventLog
-) -> dict[str, Any]:
+def _run_json(facts: RunFacts, report: Report, files: Mapping[str, bytes], events: EventLog) -> dict[str, Any]:
     written = json.loads(files["report.json"])
     return {
         "schema_version": SCHEMA_VERSION,

@@ -63,7 +63,9 @@ def _shown(chart: Chart, facts: RunFacts) -> tuple[bytes, Draw] | None:
     if chart.kind == "confusion":
         wanted = chart.shows[""]
         counts = next((entry.counts for entry in facts.result.confusions if entry.id == wanted), None)
-        return counts and (repr((chart, counts)).encode(), partial(png.confusion_png, counts, chart.title))
+        if counts is None:
+            return None
+        return repr((chart, counts)).encode(), partial(png.confusion_png, counts, chart.title)
     if chart.kind == "history":
         ((quantity, network),) = chart.shows.items()
         content = facts.output(network, HISTORY_NAME)

@@ -59,9 +59,7 @@ def plan(
     if "audit" in recipe.parts:
         joints += audit_rows(code_digest())
     by_id = {network.id: network for network in networks}
-    planner = Planner(
-        networks=by_id, seed=recipe.seed, sizes=sizes, precision=precision, given=user.given(models)
-    )
+    planner = Planner(networks=by_id, seed=recipe.seed, sizes=sizes, precision=precision, given=user.given(models))
     answers = {f"{network.id}/{row.id}": row.answers for network in networks for row in network.measures}
     answers |= {joint.id: joint.answers for joint in joints}
     return Plan(by_id, planner.stages(joints), {stage: rows for stage, rows in answers.items() if rows})

@@ -11,9 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from secure_ai.core.errors import ConfigError
-from secure_ai.runs.recipe.config import Change, flatten, parse_change, parse_toml, read_toml
 from secure_ai.runs.cases.report_1.settings import Report1Section
 from secure_ai.runs.cases.report_2.settings import Report2Section
+from secure_ai.runs.recipe.config import Change, flatten, parse_change, parse_toml, read_toml
 from secure_ai.runs.recipe.origins import Origin, refuse_named
 from secure_ai.runs.recipe.section import Section
 

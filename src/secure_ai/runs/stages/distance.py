@@ -87,7 +87,9 @@ def _distances(result: SuiteResult, images: np.ndarray) -> np.ndarray:
 def _found_check(result: SuiteResult) -> Check:
     """Fails where the attack broke not every sample: without a bound on the distance every image can be any other."""
     missed, n = int((result.clean_correct & (result.broken_by < 0)).sum()), len(result.clean_correct)
-    evidence = f"at any distance in {result.budget.norm} {missed} of {n} samples were not misclassified; {BEYOND_CHANCE}"
+    evidence = (
+        f"at any distance in {result.budget.norm} {missed} of {n} samples were not misclassified; {BEYOND_CHANCE}"
+    )
     return check("unbounded-distance", not beyond_chance(missed, n), evidence)
 
 

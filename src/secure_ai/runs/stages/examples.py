@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -66,14 +67,10 @@ def attack_every_image(
     return examples, time.perf_counter() - began
 
 
-def fgsm_examples(
-    target: Target, data: Dataset, settings: FgsmSettings, context: Context
-) -> tuple[np.ndarray, float]:
+def fgsm_examples(target: Target, data: Dataset, settings: FgsmSettings, context: Context) -> tuple[np.ndarray, float]:
     """FGSM examples of every image of `data` on `target`, and the seconds taken."""
     budget = PerturbationBudget("linf", settings.eps)
-    return attack_every_image(
-        fgsm, target, data, budget, context.seed, context.progress, labels=settings.labels
-    )
+    return attack_every_image(fgsm, target, data, budget, context.seed, context.progress, labels=settings.labels)
 
 
 def fgsm_as_reported(condition: str) -> Callable[[Subject, FgsmSettings, Context], Result]:
@@ -127,19 +124,13 @@ def transferred(subject: Subject, settings: FgsmSettings, context: Context) -> R
     budget = PerturbationBudget("linf", settings.eps)
     score = score_examples(target, examples, test.labels, test.images, budget=budget, made_for=source.digest)
     trust, found = judge_examples(score), evaluate(target, examples, test.labels)
-    about = {"data": test, "budget": budget, "trust": trust, "made_for": twin.id}
     protocol = f"FGSM examples made for {twin.id}"
+    entry = partial(rate_entry, subject.id, data=test, budget=budget, trust=trust, made_for=twin.id)
     return Result(
         measurements=(
-            rate_entry(subject.id, "transferred", "robust_accuracy", score.robust_accuracy, protocol, **about),
-            rate_entry(
-                subject.id,
-                "transferred-all",
-                "accuracy_as_reported",
-                score.adversarial_accuracy,
-                f"{protocol}; clean errors not counted apart",
-                **about,
-            ),
+            entry("transferred", "robust_accuracy", score.robust_accuracy, protocol),
+            entry("transferred-all", "accuracy_as_reported", score.adversarial_accuracy,
+                  f"{protocol}; misclassified images count as attacked, as in the report"),
         ),
         quantities=(quantity_entry(subject.id, "transferred/loss", "loss", found.loss, "nats", n=len(test)),),
         confusions=(

@@ -196,4 +196,6 @@ def suite_passes_with_probes(settings: AttackSettings, n: int, holds: float) -> 
 
 def suite_row(settings: AttackSettings) -> Measure[AttackSettings]:
     """The row for a whole suite."""
-    return Measure(id="suite", function=suite, settings=settings, needs=frozenset({"test"}), passes=suite_passes_with_probes)
+    return Measure(
+        id="suite", function=suite, settings=settings, needs=frozenset({"test"}), passes=suite_passes_with_probes
+    )

@@ -26,7 +26,12 @@ from secure_ai.runs.engine.result_file import RESULT_NAME, result_bytes
 from secure_ai.runs.engine.stage import Outputs
 
 MAX_STATE_BYTES = 256 * MIB
-MODEL_NAME, STATE_NAME, HISTORY_NAME, FACTS_NAME = "model.safetensors", "state.safetensors", "history.json", "facts.json"
+MODEL_NAME, STATE_NAME, HISTORY_NAME, FACTS_NAME = (
+    "model.safetensors",
+    "state.safetensors",
+    "history.json",
+    "facts.json",
+)
 
 
 @dataclass(frozen=True, slots=True)

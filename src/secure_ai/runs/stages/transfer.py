@@ -11,6 +11,7 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.comparisons import Transfer
 from secure_ai.core.result import Result
 from secure_ai.core.results import Measurement
+from secure_ai.core.sections import Picture
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import Target
@@ -81,8 +82,8 @@ def transfer_matrix(subjects: Mapping[str, Subject], settings: TransferSettings,
         measurements=tuple(entries),
         transfers=(
             Transfer(
-                id=settings.id, networks=tuple(targets), budget=budget, attack=_attack_text(settings.steps), n=len(data),
-                note=data.note, rates=tuple(rates),
+                id=settings.id, networks=tuple(targets), budget=budget, attack=_attack_text(settings.steps),
+                n=len(data), note=data.note, rates=tuple(rates),
             ),
         ),
     )  # fmt: skip
@@ -137,7 +138,7 @@ def _entries(source: str, row: Mapping[str, ExamplesScore], attack: str, data: D
 def _with_pictures(settings: TransferSettings, rows: Mapping[str, Row], context: Context) -> Result:
     """The pictures that the settings ask for; their arrays are kept beside."""
     arrays: dict[str, np.ndarray] = {}
-    pictures = []
+    pictures: list[Picture] = []
     for identifier, title, networks in settings.pictures:
         drawn, own = gallery(identifier, title, [rows[name] for name in networks if name in rows])
         pictures += drawn

@@ -71,7 +71,7 @@ def target_class(subject: Subject, settings: TriggerSettings, context: Context) 
             rate_entry(subject.id, "no-trigger", "target_label_rate", others,
                        f"unmodified images of other classes predicted as {label}", data=test),
             rate_entry(subject.id, "sevens-triggered", "triggered_target_class_accuracy", rate(hits, len(of_class)),
-                       f"test images of class {label} with the trigger, still predicted as {label}: not backdoor success",
+                       f"test images of class {label} with the trigger, predicted as {label}: not backdoor success",
                        data=test, trigger=trigger.text),
         ),
         quantities=(
@@ -103,8 +103,8 @@ def partly_triggered(subject: Subject, settings: PartlySettings, context: Contex
             rate_entry(subject.id, "other-classes-triggered", "target_label_rate", rate(hits, int(others.sum())),
                        f"triggered images of the other classes predicted as {label}", data=test, trigger=trigger.text),
             rate_entry(subject.id, "few-triggered", "partly_triggered_accuracy", mixed.accuracy,
-                       f"all test images, the first {len(chosen)} {source}s with the trigger, true labels: the report's "
-                       "own check", data=test, trigger=trigger.text),
+                       f"all test images, the first {len(chosen)} {source}s with the trigger, true labels: the "
+                       "report's own check", data=test, trigger=trigger.text),
         ),
         quantities=(quantity_entry(subject.id, "backdoor/confidence", "mean_probability", sure, "probability"),),
     )  # fmt: skip

@@ -23,9 +23,9 @@ from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.tensors import state_digest
-from secure_ai.runs.stages.steps import KERAS_ADAM_EPSILON
 
 VALIDATION_SHARE = 0.1
+ADAM_EPSILON = 1e-7  # Keras's
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def train(
         batch_size=batch_size,
         schedule=constant(learning_rate),
         seed=seed,
-        adam_epsilon=KERAS_ADAM_EPSILON,
+        adam_epsilon=ADAM_EPSILON,
         dtype=compute.training_dtype,
         replicas=TRAINING_REPLICAS,
     )

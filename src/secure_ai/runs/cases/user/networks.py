@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from secure_ai.red.evasion.trust.judged import judge_clean
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.findings import Finding, Severity
@@ -14,13 +15,12 @@ from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.judged import judge_clean
+from secure_ai.runs.cases.user.given import JudgedFiles
 from secure_ai.runs.engine.measure import Context, Joint, Network, Role
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.rows import Given
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.engine.subjects import model_of
-from secure_ai.runs.cases.user.given import JudgedFiles
 from secure_ai.runs.model_spec import SUBJECT, SURROGATE
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
@@ -123,9 +123,7 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
     subject = subjects[SUBJECT]
     data = sample(context.data("test"), settings.n, context.seed)
     checked = subject.checked(data)
-    found = judged(
-        subject, data, settings, context, surrogate=_surrogate(subjects, data), keep_examples=True
-    )
+    found = judged(subject, data, settings, context, surrogate=_surrogate(subjects, data), keep_examples=True)
     clean = rate_entry(
         subject.id,
         "clean",
@@ -158,9 +156,7 @@ def curve_of_subject(subjects: Subjects, settings: CurveSettings, context: Conte
 
 def _gallery_rows(result: SuiteResult, target: Target, data: Dataset) -> list[Row]:
     """Examples of every attack that broke something; where none did, the strongest attempts."""
-    groups = [
-        (f"broken by {plan.name}", result.broken_by == number) for number, plan in enumerate(result.plans)
-    ]
+    groups = [(f"broken by {plan.name}", result.broken_by == number) for number, plan in enumerate(result.plans)]
     groups = [group for group in groups if group[1].any()]
     groups = groups or [("not broken: the strongest attempts", result.robust)]
     rows = []
