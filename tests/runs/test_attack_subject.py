@@ -97,13 +97,13 @@ def test_a_finding_names_the_command_that_finds_it_again(
     spec = ModelSpec(arch=f"{code}:factory", std=(0.3,))
     report = secure_ai.attack(spec, data, norm="linf", eps="0.4", attack="pgd:steps=5", n=20, seed=3)
     (finding,) = report.findings
-    tool, *words = shlex.split(finding["reproduce"])
+    tool, *words = shlex.split(finding.reproduce)
     assert tool == "secure-ai"
     assert run_command([*words, "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert {**again, "attacks": None} == {**report.as_json(), "attacks": None}
     in_python = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5")
-    assert [found["reproduce"] for found in in_python.findings] == [""]
+    assert [found.reproduce for found in in_python.findings] == [""]
 
 
 def test_an_interruption_of_the_checks_keeps_the_finished_suite(
@@ -112,7 +112,7 @@ def test_an_interruption_of_the_checks_keeps_the_finished_suite(
     def interrupted(*arguments: object, **more: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("secure_ai.runs.verbs.attack.diagnose", interrupted)
+    monkeypatch.setattr("secure_ai.red.evasion.trust.judged.diagnose", interrupted)
     saved = tmp_path / "adv.npz"
     report = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5", save_adversarial=saved)
     assert isinstance(report.result.interruption, KeyboardInterrupt)

@@ -22,7 +22,7 @@ from secure_ai.runs.engine.store import Record, Store, key_of
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
 UNCODED = ("report/", "cli/", "threats/", "runs/")
 CODED_RUNS = (
-    "runs/stages/", "runs/verbs/attack.py", "runs/comparisons.py", "runs/recipe/defaults.py", "runs/examples_file.py",
+    "runs/stages/", "runs/comparisons.py", "runs/recipe/defaults.py", "runs/examples_file.py",
     "runs/engine/jsons.py", "runs/model_spec.py", "runs/engine/store.py", "runs/subject.py",
 )  # fmt: skip
 NO_BF16_FACTOR = 2.0

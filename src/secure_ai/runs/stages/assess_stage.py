@@ -11,29 +11,26 @@ from secure_ai.core.budget import PerturbationBudget, largest_budget, parse_budg
 from secure_ai.core.compute import configure
 from secure_ai.core.errors import DigestMismatchError
 from secure_ai.core.findings import Finding, Severity
-from secure_ai.core.results import CURVE_STAGE, rate
-from secure_ai.core.statistics import mcnemar_exact
-from secure_ai.core.trust import Check, CheckOutcome, Trust, check, judge, sample_size_check
+from secure_ai.core.results import CURVE_STAGE
+from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.store import LoadedModel
-from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, Preflight, same_answers
+from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.suite.access import plans_for
 from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.judged import judge_clean, judge_network, probe_network
 from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stages.collected import Collected
 from secure_ai.runs.stages.distances import minimum_distances
 from secure_ai.runs.stages.gallery import gallery, npz_bytes, spread_over_classes
-from secure_ai.runs.stages.robustness import add_suite, whole_suite
+from secure_ai.runs.stages.robustness import add_judged, finished
 from secure_ai.runs.stages.transfers import matrix, sample
-from secure_ai.runs.subject import load_subject
-from secure_ai.runs.verbs.attack import data_checks, examine, health_where_seen, probes, survivor_probes, target_for
-
-SIGNIFICANT = 0.05
+from secure_ai.runs.subject import load_subject, target_for
 
 
 def _spec(work: Work, model: str | None, arch: str | None, access: Access) -> ModelSpec:
@@ -59,6 +56,10 @@ def _surrogate(work: Work, dataset: Dataset) -> tuple[LoadedModel, Preflight] | 
         return None
     spec = _spec(work, work.settings["surrogate"], work.settings["surrogate_arch"], "gradients")
     return _examined(work, dataset, spec, "surrogate_sha256")
+
+
+def _borrowed(surrogate: tuple[LoadedModel, Preflight] | None) -> tuple[Target, ...]:
+    return (surrogate[1].target,) if surrogate else ()
 
 
 def _examined(work: Work, dataset: Dataset, spec: ModelSpec, digest: str) -> tuple[LoadedModel, Preflight]:
@@ -91,18 +92,25 @@ def attack_subject(work: Work) -> Outputs:
     loaded, checked = _subject(work, dataset)
     target, seed = checked.target, work.settings["seed"]
     other = _surrogate(work, dataset)
-    surrogate = other[1].target if other else None
-    attacks = work.settings["attack"]
-    plans = plans_for(attacks, budget.norm, target.access)
-    result = whole_suite(target, dataset, budget, attacks, seed, work.progress, surrogate=surrogate, keep_examples=True)
-    collected = Collected(stage="assess/attack", model=SUBJECT)
-    more = [*checked.checks, *data_checks(dataset), same_answers(checked)]
+    plans = plans_for(work.settings["attack"], budget.norm, target.access)
+    judged = finished(
+        judge_network(
+            target,
+            dataset,
+            budget,
+            plans,
+            seed,
+            checked=checked,
+            borrowed=_borrowed(other),
+            keep_examples=True,
+            progress=work.progress,
+        )
+    )
+    result, collected = judged.result, Collected(stage="assess/attack", model=SUBJECT)
     protocol = f"{dataset.note or 'all images'}, unmodified"
-    collected.rate("clean", "clean_accuracy", result.clean_accuracy, protocol, trust=_judge_clean(result, more))
+    collected.rate("clean", "clean_accuracy", result.clean_accuracy, protocol, trust=judge_clean(checked, dataset))
     names = ", ".join(plan.name for plan in plans)
-    gradients = health_where_seen(target, dataset)
-    more += probes(target, dataset, budget, seed, plans, result.robust)
-    add_suite(collected, "attacked", result, f"worst case over {names}", gradients, more, dataset=dataset)
+    add_judged(collected, "attacked", judged, f"worst case over {names}", dataset)
     galleries, arrays = _galleries(result, target, dataset)
     content = {
         "measurements": collected.measurements,
@@ -113,12 +121,6 @@ def attack_subject(work: Work) -> Outputs:
         "galleries": galleries,
     }
     return {"result.json": json_bytes(content), "gallery.npz": npz_bytes(arrays)}
-
-
-def _judge_clean(result: SuiteResult, more: Sequence[Check]) -> Trust:
-    """The verdict on the accuracy without an attack: preflight's checks and the data's but for those of attacks."""
-    asked = [made for made in more if made.id not in ONLY_FOR_ATTACKS]
-    return judge([sample_size_check(len(result.eligible)), *asked], breaking=frozenset())
 
 
 def _model_json(identifier: str, loaded: LoadedModel, checked: Preflight) -> dict[str, Any]:
@@ -187,24 +189,31 @@ def security_curve(work: Work) -> Outputs:
     other = _surrogate(work, dataset)
     attacks, seed = work.settings["attack"], work.settings["seed"]
     collected = Collected(stage=CURVE_STAGE, model=SUBJECT)
-    gradients = health_where_seen(target, dataset)
     plans = plans_for(attacks, budget.norm, target.access)
-    more = [*checked.checks, *data_checks(dataset), *probes(target, dataset, budget, seed, plans)]
+    probes = probe_network(checked, dataset, budget, plans, seed)
     points: list[dict[str, Any]] = []
     grid = curve_grid(budget, work.settings["curve"], target.dimensions)
     robust = np.ones(len(dataset), dtype=bool)
     for number, eps in enumerate(grid):
         if eps > 0:
             here = PerturbationBudget(budget.norm, eps)
-            result = whole_suite(target, dataset, here, attacks, seed, surrogate=other[1].target if other else None)
-            law = monotone_check(robust, result.robust)
-            robust = robust & result.robust
-            protocol = f"worst case over {attacks} at eps {eps:g} and at every smaller eps of the grid"
-            own = [law, same_answers(checked), *survivor_probes(target, dataset, here, seed, robust)]
-            add_suite(
-                collected, f"curve/{eps:g}", result, protocol, gradients, [*more, *own], dataset=dataset, robust=robust
+            judged = finished(
+                judge_network(
+                    target,
+                    dataset,
+                    here,
+                    plans,
+                    seed,
+                    checked=checked,
+                    probes=probes,
+                    borrowed=_borrowed(other),
+                    standing=robust,
+                )
             )
-            accuracy = rate(int(robust.sum()), len(robust))
+            robust = judged.robust
+            protocol = f"worst case over {attacks} at eps {eps:g} and at every smaller eps of the grid"
+            add_judged(collected, f"curve/{eps:g}", judged, protocol, dataset)
+            accuracy = judged.robust_accuracy
         else:
             clean = evaluate(target, dataset.images, dataset.labels)
             accuracy, robust = clean.accuracy, clean.predictions == clean.labels
@@ -219,22 +228,6 @@ def curve_grid(budget: PerturbationBudget, factors: Sequence[float], dimensions:
     largest = largest_budget(budget.norm, dimensions).eps
     points = {min(factor * budget.eps, largest) for factor in factors}
     return sorted({float(int(eps)) for eps in points} if budget.norm == "l0" else points)
-
-
-def monotone_check(before: np.ndarray, now: np.ndarray) -> Check:
-    """Fails where the suite at a larger eps leaves more samples right than at the smaller ones, beyond chance.
-
-    Args:
-        before: (N,) bool, right at every smaller eps.
-        now: (N,) bool, right at this eps.
-    """
-    risen, fallen = int((~before & now).sum()), int((before & ~now).sum())
-    p = mcnemar_exact(risen, fallen)
-    evidence = (
-        f"{risen} of {len(now)} samples broken at a smaller eps were not broken again (they count as broken), "
-        f"{fallen} were broken anew; McNemar p = {p:.2g}"
-    )
-    return check("monotone-in-eps", risen <= fallen or p > SIGNIFICANT, evidence)
 
 
 def _not_tested(reason: str) -> Outputs:

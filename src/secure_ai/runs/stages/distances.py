@@ -13,14 +13,14 @@ from secure_ai.core.results import rate
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance, median_interval
 from secure_ai.core.trust import Check, check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.preflight.preflight import Preflight, same_answers
+from secure_ai.models.preflight.preflight import Preflight
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.contract import Progress
+from secure_ai.red.evasion.suite.access import plans_for
 from secure_ai.red.evasion.suite.verify import measured_distance
-from secure_ai.red.evasion.trust.judge import judge_suite
+from secure_ai.red.evasion.trust.judged import judge_single
 from secure_ai.runs.model_spec import SUBJECT
-from secure_ai.runs.stages.robustness import whole_suite
-from secure_ai.runs.verbs.attack import data_checks, health_where_seen
+from secure_ai.runs.stages.robustness import finished
 
 ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "fmn", "l0": "fmn"}
 
@@ -41,7 +41,11 @@ def minimum_distances(
     """
     attack, target = f"{ATTACKS[norm]}:steps={steps}", checked.target
     budget = largest_budget(norm, target.dimensions)
-    result = whole_suite(target, dataset, budget, attack, seed, progress, keep_examples=True)
+    (plan,) = plans_for(attack, norm, target.access)
+    judged = finished(
+        judge_single(target, dataset, budget, plan, seed, checked=checked, keep_examples=True, progress=progress)
+    )
+    result = judged.result
     distances = np.where(result.clean_correct, np.inf, 0.0)
     broken = np.flatnonzero(result.broken_by >= 0)
     if result.x_adv is not None and len(broken):
@@ -49,8 +53,7 @@ def minimum_distances(
         clean = images_to_float(dataset.images[broken])
         distances[broken] = measured_distance(examples, clean, budget).numpy()
     median, low, high = median_interval(distances.tolist())
-    more = [*checked.checks, *data_checks(dataset), same_answers(checked), _found_check(distances, norm)]
-    trust = judge_suite(result, gradients=health_where_seen(target, dataset), more=more)
+    trust = judged.also(_found_check(distances, norm)).trust
     return {
         "id": f"{SUBJECT}/median-distance",
         "model": SUBJECT,

@@ -2,78 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.results import rate
-from secure_ai.core.trust import Check, check, judge, sample_size_check
+from secure_ai.core.trust import check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
+from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.evaluate import Evaluation
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.attacks.transfer import bind_borrowed
-from secure_ai.red.evasion.contract import SHARD_SIZE, Progress, ignore_progress
+from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.suite.access import plans_for
-from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.harness import score_examples
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.health import GradientHealth, gradient_health
-from secure_ai.red.evasion.trust.judge import judge_examples, judge_suite
+from secure_ai.red.evasion.trust.judge import judge_examples
+from secure_ai.red.evasion.trust.judged import Judged, judge_single
 from secure_ai.runs.engine.stage import Work
 from secure_ai.runs.stages.collected import Collected
 
 
-def whole_suite(
-    target: Target,
-    dataset: Dataset,
-    budget: PerturbationBudget,
-    attacks: str,
-    seed: int,
-    progress: Progress = ignore_progress,
-    *,
-    surrogate: Target | None = None,
-    keep_examples: bool = False,
-) -> SuiteResult:
-    """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
-    plans = bind_borrowed(plans_for(attacks, budget.norm, target.access), network=surrogate)
-    result = run_suite(
-        target,
-        dataset.images,
-        dataset.labels,
-        budget=budget,
-        attacks=plans,
-        seed=seed,
-        progress=progress,
-        keep_examples=keep_examples,
-    )
-    if result.interruption is not None:
-        raise result.interruption
-    return result
+def finished(judged: Judged) -> Judged:
+    """As it is; a stage keeps nothing partial, so that an interruption is raised again."""
+    if judged.result.interruption is not None:
+        raise judged.result.interruption
+    return judged
 
 
-def add_suite(
-    collected: Collected,
-    name: str,
-    result: SuiteResult,
-    protocol: str,
-    gradients: GradientHealth | None = None,
-    more: Sequence[Check] = (),
-    *,
-    dataset: Dataset | None = None,
-    robust: np.ndarray | None = None,
-) -> None:
-    """Add a suite's robust accuracy with its trust verdict, what each attack of it cost, and how to replay it.
+def add_judged(collected: Collected, name: str, judged: Judged, protocol: str, dataset: Dataset | None = None) -> None:
+    """Add a robust accuracy with its trust verdict, what each attack of its suite cost, and how to replay it.
 
     Args:
         dataset: what was attacked; without it the measurement has no replay.
-        robust: (N,) bool, where it is not the suite's own: a worst case over more than this suite.
     """
-    trust = judge_suite(result, gradients=gradients, more=more)
-    value = result.robust_accuracy if robust is None else rate(int(robust.sum()), len(robust))
-    right = result.robust if robust is None else robust
-    collected.rate(name, "robust_accuracy", value, protocol, budget=result.budget, trust=trust, right=right)
+    result = judged.result
+    collected.rate(
+        name,
+        "robust_accuracy",
+        judged.robust_accuracy,
+        protocol,
+        budget=result.budget,
+        trust=judged.trust,
+        right=judged.robust,
+    )
     collected.value(f"{name}/attacks", [row.as_json() for row in result.rows])
     if dataset is not None:
         collected.replay_record(name, replay_record(result, dataset))
@@ -102,12 +74,13 @@ def add_white_box(
     work: Work, collected: Collected, target: Target, dataset: Dataset, budget: PerturbationBudget, steps: int
 ) -> None:
     """White-box FGSM and PGD on the network itself, true labels, all images."""
-    gradients = gradient_health(target, dataset.images, dataset.labels)
+    seed, checked = work.settings["seed"], examine(target, dataset, work.settings["seed"])
     plans = {"fgsm": ("fgsm", "FGSM"), "pgd": (f"pgd:steps={steps}", f"PGD-{steps}")}
     for name, (text, title) in plans.items():
-        result = whole_suite(target, dataset, budget, text, work.settings["seed"], work.progress)
+        (plan,) = plans_for(text, budget.norm, target.access)
+        judged = judge_single(target, dataset, budget, plan, seed, checked=checked, progress=work.progress)
         protocol = f"white-box {title} on this network, true labels"
-        add_suite(collected, name, result, protocol, gradients, dataset=dataset)
+        add_judged(collected, name, finished(judged), protocol, dataset)
 
 
 def add_transferred(

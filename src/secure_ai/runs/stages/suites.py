@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.red.evasion.trust.health import gradient_health
+from secure_ai.red.evasion.suite.access import plans_for
+from secure_ai.red.evasion.trust.judged import judge_network
 from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
-from secure_ai.runs.stages.robustness import add_suite, whole_suite
+from secure_ai.runs.stages.robustness import add_judged, finished
 from secure_ai.runs.stages.steps import target_of
 from secure_ai.runs.stages.transfers import sample
-from secure_ai.runs.verbs.attack import probes, random_sample_check
 
 
 def measure_suite(work: Work) -> Outputs:
@@ -18,10 +18,9 @@ def measure_suite(work: Work) -> Outputs:
     test = sample(work.data("test"), work.settings["n"], seed)
     target = target_of(work, network, work.settings["arch"], test.classes)
     budget = PerturbationBudget("linf", work.settings["eps"])
-    result = whole_suite(target, test, budget, attack, seed, work.progress)
-    more = [random_sample_check(test), *probes(target, test, budget, seed, result.plans, result.robust)]
-    gradients = gradient_health(target, test.images, test.labels)
+    plans = plans_for(attack, budget.norm, target.access)
+    judged = judge_network(target, test, budget, plans, seed, progress=work.progress)
     collected = Collected(stage=f"{network}/suite", model=network)
     protocol = f"worst case over the suite {attack}; {test.note or 'all images'}"
-    add_suite(collected, "suite", result, protocol, gradients, more, dataset=test)
+    add_judged(collected, "suite", finished(judged), protocol, test)
     return collected.outputs()
