@@ -32,15 +32,14 @@ from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last, sample_n
-from secure_ai.models.preflight.preflight import Preflight, same_answers
+from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
 from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
-from secure_ai.red.evasion.trust.health import gradient_health
-from secure_ai.red.evasion.trust.judge import judge_examples, judge_suite
-from secure_ai.runs.verbs.attack import data_checks, examine, probes
+from secure_ai.red.evasion.trust.judge import judge_examples
+from secure_ai.red.evasion.trust.judged import judge_network
 
 DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000, "E": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
@@ -68,22 +67,19 @@ def target_of(network: nn.Module, name: str, dataset: Dataset) -> Target:
     return Target(network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=10)
 
 
-def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str) -> tuple[Preflight, SuiteResult]:
-    """What preflight makes of the network, and the suite on that."""
+def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str) -> SuiteResult:
+    """The suite on what preflight makes of the network, without a verdict."""
     checked = examine(target_of(network, name, dataset), dataset, SEED)
     budget, plans = PerturbationBudget("linf", eps), parse_attacks(suite)
     images, labels = dataset.images, dataset.labels
-    result = run_suite(checked.target, images, labels, budget=budget, attacks=plans, seed=SEED, keep_examples=True)
-    return checked, result
+    return run_suite(checked.target, images, labels, budget=budget, attacks=plans, seed=SEED, keep_examples=True)
 
 
 def attacked(network: nn.Module, name: str, dataset: Dataset, eps: float) -> tuple[SuiteResult, Trust]:
     """The suite and its verdict, as the command makes them."""
-    checked, result = suite_on(network, name, dataset, eps, SUITE)
-    health = gradient_health(checked.target, dataset.images, dataset.labels)
-    probed = probes(checked.target, dataset, result.budget, SEED, result.plans, result.robust)
-    more = [*checked.checks, *data_checks(dataset), same_answers(checked), *probed]
-    return result, judge_suite(result, gradients=health, more=more)
+    budget, target = PerturbationBudget("linf", eps), target_of(network, name, dataset)
+    judged = judge_network(target, dataset, budget, parse_attacks(SUITE), SEED)
+    return judged.result, judged.trust
 
 
 def failed(trust: Trust) -> list[str]:
@@ -114,12 +110,12 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
     target = target_of(shown, model.name, data)
     if model.transfer:
         donor = trained(replace(model.recipe, seed=model.recipe.seed + 7), train, cache)
-        score = scored_on(target, data, suite_on(donor, "donor", data, model.eps, "fgsm")[1])
+        score = scored_on(target, data, suite_on(donor, "donor", data, model.eps, "fgsm"))
         naive, clean, trust = score.robust_accuracy, score.clean_accuracy, judge_examples(score)
     else:
         result, trust = attacked(shown, model.name, data, model.eps)
         naive, clean = result.robust_accuracy, result.clean_accuracy
-    _, adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive)
+    adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive)
     whole = adapted.robust_accuracy if model.random else scored_on(target, data, adapted).robust_accuracy
     hit = sorted(set(failed(trust)) & model.expected)
     return {
@@ -147,7 +143,7 @@ def trained_until(wanted: str, recipe: Recipe, train: Dataset, cache: Path) -> t
     tried: list[dict[str, float]] = []
     for seed in range(recipe.seed, recipe.seed + TRIED_SEEDS):
         network = trained(replace(recipe, seed=seed), train, cache)
-        lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks)[1] for attacks in (weaker, stronger)]
+        lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks) for attacks in (weaker, stronger)]
         shares = [int(left.robust.sum()) / len(held_out) for left in lefts]
         tried.append({"seed": seed, weaker: round(shares[0], 3), stronger: round(shares[1], 3)})
         print(tried[-1], file=sys.stderr, flush=True)

@@ -184,6 +184,25 @@ def unannotated_arguments(sources: Sequence[Source]) -> list[str]:
     return complaints
 
 
+def stages_that_import_verbs(sources: Sequence[Source]) -> list[str]:
+    """A verb is a command: it plans and reports. What a stage measures with stands below both."""
+    return [
+        f"{source.path}:{node.lineno} imports {name}"
+        for source in sources
+        if source.path.startswith("runs/stages/")
+        for node in ast.walk(source.tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in imported_names(node)
+        if name.startswith("secure_ai.runs.verbs")
+    ]
+
+
+def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:
+    """Every module that an import may load: of `from a import b` that is `a.b`, too."""
+    names = [alias.name for alias in node.names]
+    return names if isinstance(node, ast.Import) else [f"{node.module}.{name}" for name in names]
+
+
 # --- what no source file may contain ----------------------------------------------------------------------------------
 
 
@@ -299,6 +318,14 @@ RULES: dict[str, tuple[Checker, dict[str, str]]] = {
     "no two-way pairs": (
         two_way_pairs,
         {"core/a.py": "import secure_ai.files.b", "files/b.py": "from secure_ai.core.a import c"},
+    ),
+    "stages import no verb": (
+        stages_that_import_verbs,
+        {"runs/stages/a.py": "def f() -> None:\n    from secure_ai.runs.verbs.attack import examine"},
+    ),
+    "stages import no verb's module": (
+        stages_that_import_verbs,
+        {"runs/stages/a.py": "from secure_ai.runs import verbs"},
     ),
     "no file over 500 lines": (long_files, {"core/a.py": "x = 1\n" * 501}),
     "median file under 150 lines": (large_median, {"core/a.py": "x = 1\n" * 150}),

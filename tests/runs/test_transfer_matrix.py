@@ -15,12 +15,12 @@ from secure_ai.core.trust import CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import FileBytes
+from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import Target
-from secure_ai.runs.stages.assess_stage import monotone_check
+from secure_ai.red.evasion.trust.judged import monotone_check
 from secure_ai.runs.stages.distances import minimum_distances
 from secure_ai.runs.stages.gallery import spread_over_classes
 from secure_ai.runs.stages.transfers import matrix
-from secure_ai.runs.verbs.attack import examine
 
 N = 60
 OPTIMUM = 0.05

@@ -71,4 +71,5 @@ def attack(
         terminated = isinstance(report.result.interruption, Terminated)
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
-    return gate(report.findings, fail.fail_on, [report.trust.verdict])
+    findings = [finding.as_json() for finding in report.findings]
+    return gate(findings, fail.fail_on, [report.trust.verdict])

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from secure_ai.core.errors import UsageError
+import torch
+
+from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.load.store import LoadedModel, load_model, model_of_factory, model_of_object
+from secure_ai.models.load.store import LoadedModel, load_model, make_target, model_of_factory, model_of_object
+from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.target.target import Target
 from secure_ai.runs.model_spec import ModelSpec
 
 IN_MEMORY = "given in Python"
@@ -29,3 +33,39 @@ def load_subject(model: ModelSpec | Any, dataset: Dataset, events: EventSink) ->
     if model.arch is None:
         raise UsageError("no model named", where="--model", expected="a model file, or --arch FILE.py:FACTORY")
     return model_of_factory(model.arch, model.access, events=events)
+
+
+def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> Target:
+    """The loaded network as a target that is fed as the user said; `settings` as of `make_target`."""
+    return make_target(
+        loaded,
+        input_shape=dataset.input_shape,
+        num_classes=max(dataset.classes, loaded.num_classes or 0),
+        mean=model.mean,
+        std=model.std,
+        value_range=model.value_range,
+        access=model.access,
+        **settings,
+    )
+
+
+def examined(
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
+) -> Target:
+    """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
+    loaded = load_subject(spec, dataset, events)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
+    return examine(target, dataset, seed).target
+
+
+def surrogate_for(
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
+) -> Target:
+    """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
+    try:
+        return examined(spec, dataset, seed, batch_size, search_dtype, events)
+    except ArchError as error:
+        raise ArchError(
+            f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,
+            hint="--surrogate-arch names its architecture, as --arch does the model's",
+        ) from error  # fmt: skip

@@ -12,19 +12,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from secure_ai.core import seeds
 from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import Check, check
+from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.calls import SAME, Preflight, difference, guarded, rebuilt, scores
 from secure_ai.models.preflight.preprocessing import Samples, judge_preprocessing, other_layout_is_right
 from secure_ai.models.target.target import Target
 from secure_ai.models.target.watch import random_states
 from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
-from secure_ai.models.tensors import to_contiguous
+from secure_ai.models.tensors import images_to_float, labels_to_tensor, to_contiguous
 
 MAX_SAMPLES = 64
 PROBABILITY_TOLERANCE = 1e-3
@@ -33,10 +36,19 @@ MAX_BLIND = 0.1  # share of samples
 
 ALONE = 16  # samples asked about one at a time
 ONLY_CONTIGUOUS = "images and weights contiguous in memory, since it answers otherwise in the fast layout"
+POOL = 1000  # samples at most that the preparation of the pixels is judged by
 ONLY_FOR_ATTACKS = frozenset({"logits", "input-gradient"})
 """Checks that say nothing of an accuracy without an attack."""
 
-__all__ = ["ONLY_FOR_ATTACKS", "Preflight", "preflight", "same_answers"]
+__all__ = ["ONLY_FOR_ATTACKS", "Preflight", "examine", "preflight", "same_answers"]
+
+
+def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
+    """`preflight` on images from all over the data set."""
+    spread = np.linspace(0, len(dataset) - 1, min(len(dataset), POOL)).astype(np.int64)
+    images = images_to_float(dataset.images[spread])
+    labels = labels_to_tensor(dataset.labels[spread])
+    return preflight(target, images, labels, generator=seeds.generator(seed, "preflight"))
 
 
 def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:

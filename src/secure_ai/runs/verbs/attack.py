@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
 import shlex
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,39 +13,29 @@ import torch
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import configure
-from secure_ai.core.errors import ArchError, UsageError
+from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.findings import Finding
-from secure_ai.core.results import SCHEMA_VERSION, Measurement
-from secure_ai.core.seeds import generator
-from secure_ai.core.trust import Check, Trust, check
+from secure_ai.core.results import SCHEMA_VERSION, Measurement, Rate
+from secure_ai.core.trust import Trust
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable
-from secure_ai.models.load.store import LoadedModel, make_target
-from secure_ai.models.preflight.preflight import Preflight, preflight, same_answers
+from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.target.scorer import ScoreFunction
-from secure_ai.models.target.target import PassCounter, Target
-from secure_ai.models.tensors import images_to_float, labels_to_tensor
-from secure_ai.red.evasion.attacks.transfer import bind_borrowed, example_files, names_transfer, refuse_unbound
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.transfer import example_files, names_transfer, refuse_unbound
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.suite.access import plans_for, read_request
-from secure_ai.red.evasion.suite.catalogue import check_cost
-from secure_ai.red.evasion.suite.harness import run_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.health import GradientHealth, gradient_health
-from secure_ai.red.evasion.trust.judge import judge_suite
-from secure_ai.red.evasion.trust.probes.diagnose import diagnose, diagnose_survivors
+from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, judge_network
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.recipe import defaults
-from secure_ai.runs.subject import load_subject, spec_of
+from secure_ai.runs.subject import load_subject, spec_of, surrogate_for, target_for
 
 MAX_BATCH_SIZE = 10_000
-MOST_REPEATED = 0.01  # share of the images; MNIST has no two that are the same
-DARKEST = 0.25  # share of full scale that some pixel reaches
-PREFLIGHT_POOL = 1000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,8 +43,7 @@ class AttackReport:
     """What `attack` found.
 
     Attributes:
-        preflight: the checks made on the target before anything was attacked.
-        fixes: what preflight changed so that the network could be attacked.
+        judged: the suite's result with its verdict, and what preflight found.
         surrogate: the network that `transfer` made its examples on; its passes are counted apart from the target's.
         command: the line that does the same again; empty for a model that was handed over in Python.
     """
@@ -64,13 +51,35 @@ class AttackReport:
     model: LoadedModel
     data: Dataset
     budget: PerturbationBudget
-    result: SuiteResult
-    trust: Trust
-    preflight: tuple[Check, ...]
-    fixes: tuple[str, ...]
+    judged: Judged
     seed: int
     surrogate: Target | None = None
     command: str = ""
+
+    @property
+    def result(self) -> SuiteResult:
+        """What the suite found, attack by attack and sample by sample."""
+        return self.judged.result
+
+    @property
+    def clean_accuracy(self) -> Rate:
+        """Correct on the clean image ÷ all."""
+        return self.result.clean_accuracy
+
+    @property
+    def robust_accuracy(self) -> Rate:
+        """Correct on the clean image and under every attack ÷ all; read it with `trust`."""
+        return self.judged.robust_accuracy
+
+    @property
+    def trust(self) -> Trust:
+        """The verdict on `robust_accuracy`."""
+        return self.judged.trust
+
+    @property
+    def fixes(self) -> tuple[str, ...]:
+        """What the user should know of how the network is called, and what preflight changed so that it can be."""
+        return (*self.model.notes, *self.judged.checked.fixes)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -80,7 +89,7 @@ class AttackReport:
             id=f"{SUBJECT}/attacked",
             model=SUBJECT,
             metric="robust_accuracy",
-            value=self.result.robust_accuracy,
+            value=self.robust_accuracy,
             protocol=f"worst case over {names}",
             stage="attack",
             replay=self.command,
@@ -111,7 +120,7 @@ class AttackReport:
             **self.result.as_json(),
             "complete": self.complete,
             "trust": self.trust.as_json(),
-            "preflight": [check.as_json() for check in self.preflight],
+            "preflight": [check.as_json() for check in self.judged.checked.checks],
             "fixes": list(self.fixes),
             "findings": [finding.as_json() for finding in self.findings],
             "surrogate": self._surrogate_json(),
@@ -163,6 +172,38 @@ def attack(
         SecureAIError: anything in the request, the files or the network that cannot be used; an `.npz` file that holds
             something other than saved examples is not replaced.
     """
+    _check_request(batch_size, save_adversarial)
+    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    channels, height, width = dataset.input_shape
+    budget = parse_budget(norm, eps, channels * height * width)
+    spec = spec_of(model)
+    plans = read_request(attack, budget.norm, spec.access, len(dataset), dataset.classes)
+    _check_surrogate(plans, surrogate)
+    files = dict.fromkeys(example_files(plans))  # refused before any code of the user's runs
+    borrowed: list[Borrowed] = [SavedExamples(file, read_examples(file, dataset)) for file in files]
+    compute = configure(precision)
+    loaded = load_subject(model, dataset, events)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=compute.search_dtype)
+    plans = plans_for(attack, budget.norm, target.access)
+    other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
+    judged = judge_network(
+        target,
+        dataset,
+        budget,
+        plans,
+        seed,
+        borrowed=[*borrowed, *([other] if other else [])],
+        keep_examples=save_adversarial is not None,
+        progress=progress,
+        attacked=lambda result: _save(save_adversarial, result, dataset, loaded, attack),
+    )
+    options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
+    command = _command(model, surrogate, options | {"precision": precision}) if isinstance(model, ModelSpec) else ""
+    return AttackReport(loaded, dataset, budget, judged, seed, other, command)
+
+
+def _check_request(batch_size: int, save_adversarial: str | Path | None) -> None:
+    """What can be refused before anything is read."""
     if not 1 <= batch_size <= MAX_BATCH_SIZE:
         raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
     if save_adversarial is not None:
@@ -170,60 +211,23 @@ def attack(
             raise UsageError("bad output", where="--save-adversarial", expected="FILE.npz", got=str(save_adversarial))
         refuse_unwritable(Path(save_adversarial))
         refuse_replacing(Path(save_adversarial))
-    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
-    channels, height, width = dataset.input_shape
-    budget = parse_budget(norm, eps, channels * height * width)
-    spec = spec_of(model)
-    plans = read_request(attack, budget.norm, spec.access, len(dataset), dataset.classes)
-    _check_surrogate(plans, surrogate)
-    read = functools.cache(lambda file: read_examples(file, dataset))
-    for file in example_files(plans):
-        read(file)  # refused before any code of the user's runs
-    compute = configure(precision)
-    loaded = load_subject(model, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=compute.search_dtype)
-    plans = plans_for(attack, budget.norm, target.access)
-    check_cost(plans, len(dataset), target.num_classes)
-    checked = examine(target, dataset, seed)
-    other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
-    plans = bind_borrowed(plans, network=other, read=read)
-    if other is not None:
-        other.passes = PassCounter()  # what preflight asked is not the attack's
-    result = run_suite(
-        checked.target,
-        dataset.images,
-        dataset.labels,
-        budget=budget,
-        attacks=plans,
-        seed=seed,
-        progress=progress,
-        keep_examples=save_adversarial is not None,
+
+
+def _save(path: str | Path | None, result: SuiteResult, dataset: Dataset, loaded: LoadedModel, attack: str) -> None:
+    """Write the examples of the samples that were finished, where they were asked for and there are any."""
+    if path is None or result.x_adv is None or not result.n:
+        return
+    origin = Origin(
+        model_digest=loaded.digest,
+        data_digest=dataset.digest,
+        budget=result.budget,
+        attack=attack,
+        seed=result.seed,
+        complete=result.complete,
     )
-    if save_adversarial is not None and result.x_adv is not None and result.n:
-        origin = Origin(
-            model_digest=loaded.digest,
-            data_digest=dataset.digest,
-            budget=budget,
-            attack=attack,
-            seed=seed,
-            complete=result.complete,
-        )
-        kept = result.evaluated
-        labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
-        save_examples(Path(save_adversarial), result.x_adv[kept], labels, index, origin)
-    more, gradients = [*checked.checks, *data_checks(dataset)], None
-    if result.complete:
-        try:
-            more += [same_answers(checked), *probes(checked.target, dataset, budget, seed, plans, result.robust)]
-            gradients = health_where_seen(checked.target, dataset)
-        except KeyboardInterrupt as interruption:  # the suite is whole: its result outlives the checks on it
-            more.append(check("checks-finished", False, "interrupted before every check of this verdict was made"))
-            result = replace(result, interruption=interruption)
-    trust = judge_suite(result, gradients=gradients, more=more)
-    fixes = (*loaded.notes, *checked.fixes)
-    options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
-    command = _command(model, surrogate, options | {"precision": precision}) if isinstance(model, ModelSpec) else ""
-    return AttackReport(loaded, dataset, budget, result, trust, checked.checks, fixes, seed, other, command)
+    kept = result.evaluated
+    labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
+    save_examples(Path(path), result.x_adv[kept], labels, index, origin)
 
 
 def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str, object]) -> str:
@@ -243,111 +247,3 @@ def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None)
             expected="--attack with transfer in it, e.g. fast,transfer",
             got=", ".join(plan.name for plan in plans),
         )
-
-
-def surrogate_for(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
-) -> Target:
-    """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
-    try:
-        return examined(spec, dataset, seed, batch_size, search_dtype, events)
-    except ArchError as error:
-        raise ArchError(
-            f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,
-            hint="--surrogate-arch names its architecture, as --arch does the model's",
-        ) from error  # fmt: skip
-
-
-def examined(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
-) -> Target:
-    """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
-    loaded = load_subject(spec, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
-    return examine(target, dataset, seed).target
-
-
-def health_where_seen(target: Target, dataset: Dataset) -> GradientHealth | None:
-    """`gradient_health` of a target that offers gradients."""
-    return gradient_health(target, dataset.images, dataset.labels) if target.access == "gradients" else None
-
-
-def data_checks(dataset: Dataset) -> list[Check]:
-    """What the data alone allow to be claimed."""
-    classes = np.unique(dataset.labels)
-    evidence = f"{len(classes)} classes among {len(dataset)} images"
-    if len(classes) < 2:
-        evidence = f"every image is of class {classes[0]}: a network that always answers {classes[0]} would be robust"
-    return [
-        random_sample_check(dataset),
-        check("classes-in-data", len(classes) > 1, evidence),
-        _distinct_images_check(dataset),
-        _full_range_check(dataset),
-    ]
-
-
-def _distinct_images_check(dataset: Dataset) -> Check:
-    """Fails where more than MOST_REPEATED of the images are copies: an interval takes all for independent."""
-    n = len(dataset)
-    distinct = len({hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in dataset.images})
-    evidence = f"{distinct} of {n} images are distinct; at most {MOST_REPEATED:.0%} may be copies of others"
-    return check("distinct-images", n - distinct <= MOST_REPEATED * n, evidence)
-
-
-def _full_range_check(dataset: Dataset) -> Check:
-    """Fails where no pixel reaches a quarter of full scale: images of 17 grey levels as bytes, most likely."""
-    full = 255 if dataset.images.dtype == np.uint8 else 1
-    brightest = float(dataset.images.max())
-    evidence = f"the brightest pixel is {brightest:g} of {full}; eps is a share of full scale"
-    return check("full-range", brightest >= DARKEST * full, evidence)
-
-
-def random_sample_check(dataset: Dataset) -> Check:
-    """Fails for the first N in file order: on one network PGD-40 gave 91 % on the first half and 96 % on the last."""
-    evidence = dataset.note or "every image of the source"
-    return check("random-sample", dataset.drawn != "first", evidence)
-
-
-def probes(
-    target: Target,
-    dataset: Dataset,
-    budget: PerturbationBudget,
-    seed: int,
-    plans: tuple[AttackPlan, ...],
-    robust: np.ndarray | None = None,
-) -> tuple[Check, ...]:
-    """The checks that need probes of their own; none for a target that offers no gradients."""
-    if target.access != "gradients":
-        return ()
-    return diagnose(target, dataset.images, dataset.labels, budget, seed, attacks=plans, robust=robust)
-
-
-def survivor_probes(
-    target: Target, dataset: Dataset, budget: PerturbationBudget, seed: int, robust: np.ndarray
-) -> tuple[Check, ...]:
-    """What `probes` asks about the images that a suite left, for another budget; none without gradients."""
-    if target.access != "gradients":
-        return ()
-    return diagnose_survivors(target, dataset.images, dataset.labels, budget, seed, robust=robust)
-
-
-def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
-    """Preflight on images from all over the data set."""
-    spread = np.linspace(0, len(dataset) - 1, min(len(dataset), PREFLIGHT_POOL)).astype(np.int64)
-    images = images_to_float(dataset.images[spread])
-    labels = labels_to_tensor(dataset.labels[spread])
-    return preflight(target, images, labels, generator=generator(seed, "preflight"))
-
-
-def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> Target:
-    """The loaded network as a target that is fed as the user said."""
-    return make_target(
-        loaded,
-        input_shape=dataset.input_shape,
-        num_classes=max(dataset.classes, loaded.num_classes or 0),
-        mean=model.mean,
-        std=model.std,
-        value_range=model.value_range,
-        access=model.access,
-        **settings,
-    )

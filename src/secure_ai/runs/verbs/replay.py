@@ -52,7 +52,7 @@ from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.pictures_attacks import grid_rows
 from secure_ai.runs.stages.steps import built_in_target
 from secure_ai.runs.stages.transfers import sample
-from secure_ai.runs.verbs.attack import examined, surrogate_for
+from secure_ai.runs.subject import examined, surrogate_for
 from secure_ai.runs.verbs.replay_record import ReplayRecord, RunFolder, find_measurement, read_run, replay_record
 
 BOUND = frozenset({"surrogate", "made_for"})  # settings that binding adds

@@ -12,6 +12,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.trust.probes import distilled, longer, plain_pgd
 from secure_ai.red.evasion.trust.probes.along import along_the_attack
 from secure_ai.red.evasion.trust.probes.binarisation import binarisation
 from secure_ai.red.evasion.trust.probes.distilled import distilled_transfer
@@ -24,6 +25,9 @@ from secure_ai.red.evasion.trust.probes.surface import gradient_matches_change, 
 from secure_ai.red.evasion.trust.probes.unbounded import unbounded_attack
 
 Images = np.ndarray | Tensor
+
+OF_SURVIVORS = frozenset({plain_pgd.ID, longer.ID, distilled.ID})
+"""Ids of the checks of `diagnose_survivors`, which hold for one suite's result only."""
 
 
 def diagnose(

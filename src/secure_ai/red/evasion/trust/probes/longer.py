@@ -13,6 +13,7 @@ from secure_ai.red.evasion.math.projections import random_start
 from secure_ai.red.evasion.trust.probes.ascent import survivors
 from secure_ai.red.evasion.trust.probes.probe import Probe, drawn_among
 
+ID = "longer-attack"
 SAMPLES = 64
 STEPS = 100
 LOSSES = (margin, cross_entropy, dlr)  # one restart each
@@ -27,11 +28,10 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
     Args:
         robust: (N,) bool: what the suite counts as robust among all of `x`.
     """
-    identifier = "longer-attack"
     if probe.budget.norm == "l0" or probe.budget.eps == 0:
-        return check(identifier, None, f"no survivors of a suite to attack at {probe.budget}")
+        return check(ID, None, f"no survivors of a suite to attack at {probe.budget}")
     if not robust.any():
-        return check(identifier, True, "the suite left no image to attack")
+        return check(ID, True, "the suite left no image to attack")
     images, labels = drawn_among(probe, x, y, robust, SAMPLES)
     alive = torch.arange(len(labels))
     for loss in LOSSES:
@@ -47,4 +47,4 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
         f"PGD of {STEPS} steps from {len(LOSSES)} random starts broke {extra} of {n} images that the suite did not"
     )
     unstable = beyond_chance(extra, n)
-    return check(identifier, not unstable, evidence)
+    return check(ID, not unstable, evidence)

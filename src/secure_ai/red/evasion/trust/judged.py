@@ -1,0 +1,255 @@
+"""One function judges: a number that this package prints was asked the same checks, whoever wanted it.
+
+`judge_network` is for a suite, `judge_single` for one attack by itself, which is never reliable and is spared the
+probes, and `judge_clean` for the accuracy without an attack. The command, the stages of a run and the benchmark of
+planted defences call these and have no list of checks of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.results import Rate, rate
+from secure_ai.core.statistics import mcnemar_exact
+from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, Preflight, examine, same_answers
+from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.attacks.transfer import Examples, bind_borrowed, example_files
+from secure_ai.red.evasion.contract import AttackPlan, Progress, ignore_progress
+from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.data_checks import data_checks
+from secure_ai.red.evasion.trust.health import gradient_health
+from secure_ai.red.evasion.trust.judge import BREAKING, judge_suite
+from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, diagnose, diagnose_survivors
+
+SIGNIFICANT = 0.05
+INTERRUPTED = "interrupted before every check of this verdict was made"
+
+
+@dataclass(frozen=True, slots=True)
+class SavedExamples:
+    """What the attack `examples:FILE` looks up.
+
+    Attributes:
+        file: as the attack names it.
+        examples: by clean image, and the digest of the network they were made for.
+    """
+
+    file: str
+    examples: Examples
+
+
+Borrowed = Target | SavedExamples
+"""What an attack works with that is not the target: the surrogate of `transfer`, or the examples of a file."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Judged:
+    """A robust accuracy and what it is worth.
+
+    Attributes:
+        result: of the suite. After an interruption `result.interruption` is set, also where the suite itself had
+            finished and only checks are missing; then `checks-finished` fails.
+        trust: the verdict on `robust_accuracy`.
+        checked: preflight, and the target that was attacked.
+        probes: the checks that hold for the network at any budget nearby; empty where none were made.
+        robust: (N,) bool: who counts as right: the suite's own, less who was broken at a smaller eps of a curve.
+    """
+
+    result: SuiteResult
+    trust: Trust
+    checked: Preflight
+    probes: tuple[Check, ...]
+    robust: np.ndarray
+
+    @property
+    def robust_accuracy(self) -> Rate:
+        """Of `robust`; without a value where nothing was finished."""
+        return rate(int(self.robust.sum()), self.result.n) if self.result.n else self.result.robust_accuracy
+
+    def also(self, *checks: Check) -> Judged:
+        """The same number after further checks, which can only lower its verdict."""
+        return replace(self, trust=judge([*self.trust.checks, *checks], breaking=BREAKING))
+
+
+def judge_network(
+    target: Target,
+    data: Dataset,
+    budget: PerturbationBudget,
+    attacks: Sequence[AttackPlan],
+    seed: int,
+    *,
+    checked: Preflight | None = None,
+    probes: tuple[Check, ...] | None = None,
+    borrowed: Sequence[Borrowed] = (),
+    standing: np.ndarray | None = None,
+    keep_examples: bool = False,
+    progress: Progress = ignore_progress,
+    stop: Callable[[], bool] | None = None,
+    attacked: Callable[[SuiteResult], None] | None = None,
+) -> Judged:
+    """Attack a network with a suite and ask everything that its robust accuracy depends on.
+
+    In this order: preflight, the suite, the data, the same answers as before, the probes, the input gradients.
+
+    Args:
+        target: as it was given; preflight decides how it is attacked.
+        attacks: in the order to be run; they may still lack what `borrowed` holds.
+        checked: preflight's result where it was made before: its target is attacked. None: it is made here.
+        probes: made before, by `probe_network` or another point of the same curve; only those that ask about the
+            images that this suite leaves are made then. None: all are made here.
+        borrowed: the surrogate of `transfer` and the files of `examples`.
+        standing: (N,) bool, who was right at every smaller eps of a curve. Who was not counts as broken here, and
+            `monotone-in-eps` is asked.
+        keep_examples, progress, stop: as of `run_suite`.
+        attacked: is given the suite's result before it is judged, so that hours of work outlive an error in a check.
+
+    Raises:
+        SecureAIError: what `preflight`, `run_suite` and `diagnose` raise.
+    """
+    checked = checked or examine(target, data, seed)
+    plans = _bound(attacks, borrowed)
+    result = run_suite(
+        checked.target,
+        data.images,
+        data.labels,
+        budget=budget,
+        attacks=plans,
+        seed=seed,
+        keep_examples=keep_examples,
+        progress=progress,
+        stop=stop,
+    )
+    if attacked is not None:
+        attacked(result)
+    robust = result.robust if standing is None else standing & result.robust
+    law = () if standing is None else (monotone_check(standing, result.robust),)
+
+    def ask() -> tuple[Check, ...]:
+        if probes is None:
+            return _probes(checked, data, budget, plans, seed, robust)
+        return (*probes, *_survivor_probes(checked, data, budget, seed, robust))
+
+    return _verdict(checked, data, result, robust, law, ask)
+
+
+def judge_single(
+    target: Target,
+    data: Dataset,
+    budget: PerturbationBudget,
+    attack: AttackPlan,
+    seed: int,
+    *,
+    checked: Preflight | None = None,
+    keep_examples: bool = False,
+    progress: Progress = ignore_progress,
+) -> Judged:
+    """One attack by itself, with every check but the probes.
+
+    One attack is never all that a claim needs (`suite-strength`), so that what the probes cost would decide nothing.
+    Arguments and errors as of `judge_network`.
+    """
+    checked = checked or examine(target, data, seed)
+    result = run_suite(
+        checked.target,
+        data.images,
+        data.labels,
+        budget=budget,
+        attacks=(attack,),
+        seed=seed,
+        keep_examples=keep_examples,
+        progress=progress,
+    )
+    return _verdict(checked, data, result, result.robust, (), lambda: ())
+
+
+def judge_clean(checked: Preflight, data: Dataset) -> Trust:
+    """The verdict on the accuracy without an attack: preflight's checks and the data's, but for those of attacks."""
+    asked = [made for made in checked.checks if made.id not in ONLY_FOR_ATTACKS]
+    return judge(
+        [sample_size_check(len(data)), *asked, *data_checks(data), same_answers(checked)], breaking=frozenset()
+    )
+
+
+def probe_network(
+    checked: Preflight, data: Dataset, budget: PerturbationBudget, attacks: Sequence[AttackPlan], seed: int
+) -> tuple[Check, ...]:
+    """The probes that need no suite's result, made once for all points of a curve; none without gradients."""
+    return _probes(checked, data, budget, attacks, seed, None)
+
+
+def monotone_check(before: np.ndarray, now: np.ndarray) -> Check:
+    """Fails where the suite at a larger eps leaves more samples right than at the smaller ones, beyond chance.
+
+    Args:
+        before: (N,) bool, right at every smaller eps.
+        now: (N,) bool, right at this eps.
+    """
+    risen, fallen = int((~before & now).sum()), int((before & ~now).sum())
+    p = mcnemar_exact(risen, fallen)
+    evidence = (
+        f"{risen} of {len(now)} samples broken at a smaller eps were not broken again (they count as broken), "
+        f"{fallen} were broken anew; McNemar p = {p:.2g}"
+    )
+    return check("monotone-in-eps", risen <= fallen or p > SIGNIFICANT, evidence)
+
+
+def _verdict(
+    checked: Preflight,
+    data: Dataset,
+    result: SuiteResult,
+    robust: np.ndarray,
+    first: Sequence[Check],
+    ask: Callable[[], tuple[Check, ...]],
+) -> Judged:
+    """Ask what is left to ask. The suite is whole: its result outlives an interruption of the checks on it."""
+    made = [*checked.checks, *data_checks(data), *first]
+    asked: tuple[Check, ...] = ()
+    gradients = None
+    if result.complete:
+        try:
+            made.append(same_answers(checked))
+            asked = ask()
+            made += asked
+            if checked.target.access == "gradients":
+                gradients = gradient_health(checked.target, data.images, data.labels)
+        except KeyboardInterrupt as interruption:
+            made.append(check("checks-finished", False, INTERRUPTED))
+            result = replace(result, interruption=interruption)
+    trust = judge_suite(result, gradients=gradients, more=made)
+    return Judged(result, trust, checked, tuple(one for one in asked if one.id not in OF_SURVIVORS), robust)
+
+
+def _probes(
+    checked: Preflight,
+    data: Dataset,
+    budget: PerturbationBudget,
+    attacks: Sequence[AttackPlan],
+    seed: int,
+    robust: np.ndarray | None,
+) -> tuple[Check, ...]:
+    if checked.target.access != "gradients":
+        return ()
+    return diagnose(checked.target, data.images, data.labels, budget, seed, attacks=attacks, robust=robust)
+
+
+def _survivor_probes(
+    checked: Preflight, data: Dataset, budget: PerturbationBudget, seed: int, robust: np.ndarray
+) -> tuple[Check, ...]:
+    if checked.target.access != "gradients":
+        return ()
+    return diagnose_survivors(checked.target, data.images, data.labels, budget, seed, robust=robust)
+
+
+def _bound(attacks: Sequence[AttackPlan], borrowed: Sequence[Borrowed]) -> tuple[AttackPlan, ...]:
+    """Every plan with what it borrows. Raises AttackSettingsError for one whose surrogate or file is not there."""
+    network = next((one for one in borrowed if isinstance(one, Target)), None)
+    saved = {one.file: one.examples for one in borrowed if isinstance(one, SavedExamples)}
+    read = saved.__getitem__ if saved.keys() >= set(example_files(attacks)) else None
+    return bind_borrowed(attacks, network=network, read=read)
