@@ -35,6 +35,17 @@ MODEL_FILES = {
     "report-2/poisoned": "report2_poisoned_cnn",
 }
 
+TITLES = {
+    "report-1/baseline": "Report 1: undefended",
+    "report-1/defended-p": "Report 1: defended, as published (examples made once, for the baseline)",
+    "report-1/defended-l": "Report 1: defended, as listed (examples made anew)",
+    "report-1/poisoned": "Report 1: poisoned, labels kept",
+    "report-1/badnets": "BadNets: poisoned, labels changed",
+    "report-2/baseline": "Report 2: undefended",
+    "report-2/defended": "Report 2: defended",
+    "report-2/poisoned": "Report 2: poisoned, labels changed",
+}
+
 ROLES = {
     "report-1/baseline": "baseline",
     "report-1/defended-p": "defended",
@@ -176,6 +187,7 @@ def _models(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "id": stage,
             "role": ROLES[stage],
+            "title": TITLES[stage],
             "digest": result["digest"],
             "format": "safetensors",
             "arch": result["arch"],
