@@ -10,8 +10,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import Measurement, Rate, rate
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
-from secure_ai.runs.adapters import findings_of, json_of, measurements_of
-from secure_ai.runs.cases.published import THREATS
+from secure_ai.runs.assemble import TITLES
 from secure_ai.runs.cases.report_1.figures import FIGURE_1
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import values_from_measurements
@@ -212,7 +211,7 @@ def build(**changes: Any) -> dict[str, Any]:
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
         },
         "models": [
-            {"id": name, "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64, "format": "safetensors",
+            {"id": name, "title": TITLES[name], "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64, "format": "safetensors",
              "arch": "report1-cnn" if "report-1" in name else "report2-cnn"}
             for i, name in enumerate(MODELS)
         ],
@@ -223,7 +222,7 @@ def build(**changes: Any) -> dict[str, Any]:
         "measurements": measured,
         "reproduction": compare(values()),
         "findings": found,
-        "threats": json_of(threat_rows(THREATS, measurements_of(measured), findings_of(found))),
+        "threats": threat_rows(measured, found),
         "not_tested": [
             "adaptive attacks against these defences: not done",
             "other training seeds: every interval covers these images and this one network",

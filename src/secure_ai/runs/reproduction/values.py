@@ -142,7 +142,7 @@ def reading(values: Mapping[str, Any], identifier: str) -> Reading | None:
     if isinstance(raw, Mapping):
         if raw.get("value") is None:
             return None
-        word = trust_word({"value": raw, "trust": raw.get("trust")})
+        word = trust_word((raw.get("trust") or {}).get("verdict"), int(raw["n"]))
         low, high = float(raw["ci_low"]), float(raw["ci_high"])
         return Reading(identifier, float(raw["value"]), low, high, int(raw["n"]), word)
     if isinstance(raw, (int, float)) and not isinstance(raw, bool) and math.isfinite(raw):
