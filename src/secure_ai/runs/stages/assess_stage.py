@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget, largest_budget, parse_budget
-from secure_ai.core.compute import configure
 from secure_ai.core.errors import DigestMismatchError
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import CURVE_STAGE, rate
@@ -70,7 +69,7 @@ def _examined(work: Work, dataset: Dataset, spec: ModelSpec, digest: str) -> tup
             expected=work.settings[digest],
             got=loaded.file_sha256,
         )
-    target = target_for(loaded, dataset, spec, search_dtype=configure(work.precision).search_dtype)
+    target = target_for(loaded, dataset, spec)
     checked = examine(target, dataset, work.settings["seed"])
     return loaded, checked
 

@@ -75,11 +75,10 @@ def network_from(content: bytes, arch: str) -> nn.Module:
 
 def target_of(work: Work, stage: str, arch: str, classes: int) -> Target:
     """The network that a training stage put out, as a target named by that stage."""
-    compute = configure(work.precision)
-    return built_in_target(work.inputs[stage]["model.safetensors"], arch, stage, classes, compute.search_dtype)
+    return built_in_target(work.inputs[stage]["model.safetensors"], arch, stage, classes)
 
 
-def built_in_target(content: bytes, arch: str, name: str, classes: int, search_dtype: torch.dtype) -> Target:
+def built_in_target(content: bytes, arch: str, name: str, classes: int) -> Target:
     """A built-in network with the weights of a safetensors file, as something to attack: weights laid out for speed."""
     network = to_channels_last(network_from(content, arch))
     return Target(
@@ -88,7 +87,6 @@ def built_in_target(content: bytes, arch: str, name: str, classes: int, search_d
         digest=state_digest(network.state_dict()),
         input_shape=(1, 28, 28),
         num_classes=classes,
-        search_dtype=search_dtype,
     )
 
 

@@ -178,13 +178,13 @@ def attack(
     read = functools.cache(lambda file: read_examples(file, dataset))
     for file in example_files(plans):
         read(file)  # refused before any code of the user's runs
-    compute = configure(precision)
+    configure(precision)
     loaded = load_subject(model, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=compute.search_dtype)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size)
     plans = plans_for(attack, budget.norm, target.access)
     check_cost(plans, len(dataset), target.num_classes)
     checked = examine(target, dataset, seed)
-    other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
+    other = surrogate_for(surrogate, dataset, seed, batch_size, events) if surrogate else None
     plans = bind_borrowed(plans, network=other, read=read)
     if other is not None:
         other.passes = PassCounter()  # what preflight asked is not the attack's
@@ -244,12 +244,10 @@ def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None)
         )
 
 
-def surrogate_for(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
-) -> Target:
+def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
     """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
-        return examined(spec, dataset, seed, batch_size, search_dtype, events)
+        return examined(spec, dataset, seed, batch_size, events)
     except ArchError as error:
         raise ArchError(
             f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,
@@ -257,12 +255,10 @@ def surrogate_for(
         ) from error  # fmt: skip
 
 
-def examined(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
-) -> Target:
+def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
     """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
     loaded = load_subject(spec, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size)
     return examine(target, dataset, seed).target
 
 
