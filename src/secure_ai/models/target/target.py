@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import SecureAIError, TargetError
-from secure_ai.models.columns import FrozenConvolutions
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.watch import Watch, kept_process_state, unchanged_modes
 
@@ -152,7 +151,6 @@ class Target:
         self.passes.forward += len(x)
         with (
             torch.set_grad_enabled(self.access == "gradients" and torch.is_grad_enabled()),
-            FrozenConvolutions() if x.requires_grad else contextlib.nullcontext(),
         ):
             output = self._output(x)
         if self.access == "labels":
