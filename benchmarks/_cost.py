@@ -107,7 +107,7 @@ def one(work: str, point: Mapping[str, float]) -> None:
     if work == "train":
         do = _training(network, dataset, int(point["epochs"]), compute.training_dtype)
     else:
-        do = _attacking(network, dataset, compute.search_dtype)
+        do = _attacking(network, dataset)
     _forget_peak()
     began = time.perf_counter()
     do()
@@ -139,7 +139,7 @@ def _training(network: Any, dataset: Any, epochs: int, dtype: Any) -> Callable[[
     return lambda: train(network, dataset, method=natural, plan=plan)
 
 
-def _attacking(network: Any, dataset: Any, dtype: Any) -> Callable[[], object]:
+def _attacking(network: Any, dataset: Any) -> Callable[[], object]:
     """`fast` on images whose labels are the network's own answers."""
     from secure_ai.core.budget import PerturbationBudget
     from secure_ai.models.target.evaluate import evaluate
@@ -147,9 +147,7 @@ def _attacking(network: Any, dataset: Any, dtype: Any) -> Callable[[], object]:
     from secure_ai.red.evasion.suite.catalogue import parse_attacks
     from secure_ai.red.evasion.suite.harness import run_suite
 
-    target = Target(
-        network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10, search_dtype=dtype
-    )
+    target = Target(network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10)
     y, budget = evaluate(target, dataset.images, dataset.labels).predictions, PerturbationBudget("linf", EPS)
     return lambda: run_suite(target, dataset.images, y, budget=budget, attacks=parse_attacks("fast", "linf"), seed=0)
 

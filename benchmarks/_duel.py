@@ -54,29 +54,14 @@ class Counted(nn.Module):
         self.backwarded += len(gradient)
 
 
-class LowPrecision(nn.Module):
-    """A network that computes in bfloat16, for peers where ours does."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits in float32."""
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            logits: Tensor = self.network(x)
-        return logits.float()
-
-
-def peers_network(target: Target, *, our_compute: bool, dtype: torch.dtype = torch.float32) -> nn.Module:
-    """A copy as a peer's user would have it, or with what ours does to it: frozen, channels last, ours' precision."""
+def peers_network(target: Target, *, our_compute: bool) -> nn.Module:
+    """A copy as a peer's user would have it, or with what ours does to it: frozen and channels last."""
     network = _laid_out(copy.deepcopy(target.network).eval(), torch.contiguous_format)
     for parameter in network.parameters():
         parameter.requires_grad_(not our_compute)
     if not our_compute:
         return network
-    network = _laid_out(network, torch.channels_last)
-    return LowPrecision(network) if dtype is torch.bfloat16 else network
+    return _laid_out(network, torch.channels_last)
 
 
 def _laid_out(network: nn.Module, memory_format: torch.memory_format) -> nn.Module:

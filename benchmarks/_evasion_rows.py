@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -26,17 +25,14 @@ from _duel import (
     run_peer,
     verified,
 )
-from _peers import PEERS, PGD40, PROTOCOL, SETTINGS, Settings, apgd_from, reference
+from _peers import PEERS, PGD40, PROTOCOL, SETTINGS, Settings, reference
 from _processes import spent
 from torch import nn
 from torch.nn import functional
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.seeds import generator
 from secure_ai.core.statistics import wilson
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.attacks import pgd as gradient
-from secure_ai.red.evasion.attacks.apgd import apgd_start
 from secure_ai.red.evasion.attacks.art_adapter import silent
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol
@@ -45,6 +41,7 @@ from secure_ai.red.evasion.suite.costs import COSTS
 from secure_ai.red.evasion.suite.engine import WORKER_BATCH
 from secure_ai.red.evasion.suite.harness import run_suite
 
+FLOAT32 = "torch.float32"  # what every row computes in, and part of what an entry is about
 EPS = {"natural": {"linf": 0.1, "l2": 1.0, "l1": 5.0}}
 EPS_DEFENDED = {"linf": 0.3, "l2": 2.0, "l1": 10.0}
 PEER_BATCHES, OUR_BATCHES = (128, 256, 500, 1000), (64, 128, 256)  # ours works in shards of 256
@@ -52,8 +49,6 @@ ATTACK_SEEDS = 5  # of attacks that draw: two runs of one differ by up to a perc
 PGD_SEEDS = 25  # with 5, one peer's luck was 0.5 points on the PGD network; foolbox and torchattacks share their draws
 DRAWN = ("apgd-ce", "apgd-dlr", "square", "square-rescaled")  # on every network
 DRAWN_AND_SLOW = ("apgd-t",)  # on the FGSM-RS network, where runs differ most
-PRECISION_SEEDS = 5
-SHARES = (0.75, 0.9, 1.0)  # of PGD's steps
 MEMORY_RUNS = 3  # what the allocator keeps differs between runs of the same job
 SUITES_ELSEWHERE: tuple[tuple[str, Norm, Protocol], ...] = (
     ("autoattack", "l2", "standard"),
@@ -93,7 +88,7 @@ def quality(bench: Any) -> None:
     chosen = arguments.attacks.split(",") if arguments.attacks else list(SETTINGS)
     peers = arguments.peers.split(",") if arguments.peers else [peer.partition(",")[0] for _, peer in PEERS]
     for name in arguments.names.split(","):
-        target = bench.target(name, search_dtype=bench.compute.search_dtype)
+        target = bench.target(name)
         x, y = bench.correct(target)
 
         @functools.cache
@@ -137,35 +132,6 @@ def _duel(
         "peer_forward_a_sample": queries,
         "peer_backward_a_sample": round(counted.backwarded / len(x) / len(seeds), 1),
     }
-
-
-def same_starts(bench: Any) -> None:
-    """APGD of both sides from the same starting points: where `quality` is undecided, luck is left out."""
-    arguments = bench.arguments
-    for name in arguments.names.split(","):
-        target = bench.target(name)
-        x, y = bench.correct(target)
-        budget, seeds = budget_of(name, "linf"), arguments.quality_seeds or ATTACK_SEEDS
-        for attack in arguments.attacks.split(",") if arguments.attacks else ("apgd-ce", "apgd-dlr"):
-            key = {"network": name, "attack": attack, "peer": "pyautoattack", "budget": str(budget), "seeds": seeds}
-            bench.measure("same-starts", key, functools.partial(_from_same, target, attack, x, y, budget, range(seeds)))
-
-
-def _from_same(
-    target: Target, attack: str, x: torch.Tensor, y: torch.Tensor, budget: PerturbationBudget, seeds: Sequence[int]
-) -> dict[str, Any]:
-    text, network = our_list(SETTINGS[attack], budget.eps), peers_network(target, our_compute=False)
-    (plan,) = parse_attacks(text, budget.norm)
-    theirs = []
-    for seed in seeds:
-        found = []
-        for first in range(0, len(x), SHARD_SIZE):
-            part, labels = x[first : first + SHARD_SIZE], y[first : first + SHARD_SIZE]
-            start = apgd_start(part, budget, generator(seed, plan.text, first))
-            found.append(apgd_from(start, attack, network, part, labels, budget))
-        theirs.append(verified(target, torch.cat(found), x, y, budget))
-    ours = [run_ours(target, text, x, y, budget, seed).robust for seed in seeds]
-    return {"settings": text, **compare(np.concatenate(ours), np.concatenate(theirs)), "n": len(x)}
 
 
 def _mean_robust(rounds: Sequence[Round]) -> int:
@@ -240,43 +206,35 @@ def _passes(
 
 
 def _speed(bench: Any, row: str, attack: str, budget: PerturbationBudget, peers: tuple[str, ...], whole: bool) -> None:
-    """Ours in each precision against each peer as documented, and with our compute settings."""
+    """Ours against each peer as documented, and with our compute settings."""
     name = bench.arguments.speed_network
     plain = bench.target(name)
     x, y = bench.correct(plain)
     text = our_list(SETTINGS[attack], budget.eps)
-    for dtype in _dtypes(bench):
 
-        def ours(batch: int, dtype: torch.dtype = dtype) -> Round:
-            target = bench.target(name, batch_size=batch, search_dtype=dtype)
-            return run_ours(target, text, x, y, budget, 0, whole=whole)
+    def ours(batch: int) -> Round:
+        target = bench.target(name, batch_size=batch)
+        return run_ours(target, text, x, y, budget, 0, whole=whole)
 
-        for peer in bench.arguments.peers.split(",") if bench.arguments.peers else peers:
-            for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
-                network = peers_network(plain, our_compute=our_compute, dtype=dtype)
+    for peer in bench.arguments.peers.split(",") if bench.arguments.peers else peers:
+        for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
+            network = peers_network(plain, our_compute=our_compute)
 
-                def theirs(batch: int, network: nn.Module = network, peer: str = peer) -> Round:
-                    return run_peer(PEERS[attack, peer], network, plain, x, y, budget, 0, batch, clean_pass=whole)
+            def theirs(batch: int, network: nn.Module = network, peer: str = peer) -> Round:
+                return run_peer(PEERS[attack, peer], network, plain, x, y, budget, 0, batch, clean_pass=whole)
 
-                def work(
-                    ours: Callable[[int], Round] = ours, theirs: Callable[[int], Round] = theirs
-                ) -> dict[str, Any]:
-                    chosen = OUR_BATCHES if torch.get_num_threads() == 1 else (WORKER_BATCH,)  # shards side by side
-                    mine = best_batch(lambda batch: ours(batch).seconds, chosen)
-                    other = best_batch(lambda batch: theirs(batch).seconds, PEER_BATCHES)
-                    found = interleaved(lambda: ours(mine), lambda: theirs(other), bench.arguments.pairs)
-                    speed = round(len(x) / found["ours_seconds"], 1), round(len(x) / found["peer_seconds"], 1)
-                    return found | {"n": len(x), "batches": [mine, other], "images_a_second": speed, "load": _load()}
+            def work(ours: Callable[[int], Round] = ours, theirs: Callable[[int], Round] = theirs) -> dict[str, Any]:
+                chosen = OUR_BATCHES if torch.get_num_threads() == 1 else (WORKER_BATCH,)  # shards side by side
+                mine = best_batch(lambda batch: ours(batch).seconds, chosen)
+                other = best_batch(lambda batch: theirs(batch).seconds, PEER_BATCHES)
+                found = interleaved(lambda: ours(mine), lambda: theirs(other), bench.arguments.pairs)
+                speed = round(len(x) / found["ours_seconds"], 1), round(len(x) / found["peer_seconds"], 1)
+                return found | {"n": len(x), "batches": [mine, other], "images_a_second": speed, "load": _load()}
 
-                key = {"network": name, "peer": peer, "budget": str(budget), "dtype": str(dtype),
-                       "pairs": bench.arguments.pairs,
-                       "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
-                bench.measure(row, key, work)
-
-
-def _dtypes(bench: Any) -> tuple[torch.dtype, ...]:
-    asked = tuple(getattr(torch, name) for name in bench.arguments.dtypes.split(",") if name)
-    return asked or tuple(dict.fromkeys((torch.float32, bench.compute.search_dtype)))
+            key = {"network": name, "peer": peer, "budget": str(budget), "dtype": FLOAT32,
+                   "pairs": bench.arguments.pairs,
+                   "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
+            bench.measure(row, key, work)
 
 
 def _load() -> float:
@@ -314,26 +272,25 @@ def autoattack_speed(bench: Any) -> None:
     name, budget = bench.arguments.speed_network, PerturbationBudget("linf", 0.3)
     suites = bench.arguments.attacks.split(",") if bench.arguments.attacks else ("autoattack", "fast")
     plain = bench.target(name)
-    for dtype in _dtypes(bench):
-        target = bench.target(name, search_dtype=dtype)
-        for pair in range(bench.arguments.slow_pairs):
+    target = bench.target(name)
+    for pair in range(bench.arguments.slow_pairs):
+
+        @functools.cache
+        def ours(suite: str, target: Target = target, pair: int = pair) -> Round:
+            return run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
+
+        for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
 
             @functools.cache
-            def ours(suite: str, target: Target = target, pair: int = pair) -> Round:
-                return run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
+            def theirs(our_compute: bool = our_compute, pair: int = pair) -> Round:
+                network = peers_network(plain, our_compute=our_compute)
+                return _reference_round(network, plain, bench, budget, pair)
 
-            for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
-
-                @functools.cache
-                def theirs(our_compute: bool = our_compute, dtype: torch.dtype = dtype, pair: int = pair) -> Round:
-                    network = peers_network(plain, our_compute=our_compute, dtype=dtype)
-                    return _reference_round(network, plain, bench, budget, pair)
-
-                facts = {"network": name, "dtype": str(dtype), "pair": pair, "budget": str(budget),
-                         "peer": "pyautoattack", "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
-                for suite in suites:
-                    key = facts | {"suite": suite}
-                    bench.measure("autoattack-speed", key, functools.partial(_suite_duel, ours, theirs, suite))
+            facts = {"network": name, "dtype": FLOAT32, "pair": pair, "budget": str(budget),
+                     "peer": "pyautoattack", "peer_settings": "ours" if our_compute else "documented"}  # fmt: skip
+            for suite in suites:
+                key = facts | {"suite": suite}
+                bench.measure("autoattack-speed", key, functools.partial(_suite_duel, ours, theirs, suite))
 
 
 def _suite_duel(ours: Callable[[str], Round], theirs: Callable[[], Round], suite: str) -> dict[str, Any]:
@@ -358,7 +315,7 @@ def autoattack_seeds(bench: Any) -> None:
     training_seeds = bench.arguments.training_seeds.split(",")
     for training in training_seeds:
         name = f"{bench.arguments.training_recipe}-seed{training}"
-        target = bench.target(name, search_dtype=bench.compute.search_dtype)
+        target = bench.target(name)
         network = peers_network(target, our_compute=True)
         for seed in attack_seeds if training == training_seeds[0] else attack_seeds[:1]:
 
@@ -377,7 +334,7 @@ def autoattack_seeds(bench: Any) -> None:
 def autoattack_norms(bench: Any) -> None:
     """The suites in l2 and l1, and `plus`, against the reference: on the same network, images and seed."""
     for name in bench.arguments.names.split(","):
-        target = bench.target(name, search_dtype=bench.compute.search_dtype)
+        target = bench.target(name)
 
         @functools.cache
         def theirs(version: Protocol, budget: PerturbationBudget, target: Target = target) -> Round:
@@ -426,57 +383,6 @@ def fast_seeds(bench: Any) -> None:
             bench.measure("fast-seeds", {"network": name, "attack_seed": seed}, work)
 
 
-# --- precision --------------------------------------------------------------------------------------------------------
-
-
-def precision(bench: Any) -> None:
-    """PGD-40 with its first steps in bfloat16 against all in float32: what decides `search_dtype` (core/compute)."""
-    for name in bench.arguments.names.split(","):
-        x, y = bench.correct(bench.target(name))
-        for seed in range(PRECISION_SEEDS):
-            key = {"network": name, "attack": "pgd", "attack_seed": seed, "share": gradient.COARSE_SHARE}
-            bench.measure("precision", key, functools.partial(_precision, bench, name, x, y, seed))
-
-
-def _precision(bench: Any, name: str, x: torch.Tensor, y: torch.Tensor, seed: int) -> dict[str, Any]:
-    budget = budget_of(name, "linf")
-    whole, low = (bench.target(name, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
-    text = our_list(SETTINGS["pgd"], budget.eps)
-    mine, theirs = (run_ours(target, text, x, y, budget, seed) for target in (low, whole))
-    return {
-        "budget": str(budget),
-        **compare(mine.robust, theirs.robust),
-        "ours_seconds": round(mine.seconds, 2),
-        "peer_seconds": round(theirs.seconds, 2),
-    }
-
-
-def coarse_share(bench: Any) -> None:
-    """The same with other shares of steps in bfloat16, to choose one on held-out images."""
-    for name in bench.arguments.names.split(","):
-        x, y = bench.correct(bench.target(name))
-        whole, low = (bench.target(name, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
-        budget, seeds = budget_of(name, "linf"), bench.arguments.quality_seeds or ATTACK_SEEDS
-
-        @functools.cache
-        def robust(
-            seed: int, share: float, x: Any = x, y: Any = y, whole: Target = whole, low: Target = low,
-            budget: PerturbationBudget = budget,
-        ) -> np.ndarray:  # fmt: skip
-            text = our_list(SETTINGS["pgd"], budget.eps)
-            with mock.patch.object(gradient, "COARSE_SHARE", share):
-                return run_ours(low if share else whole, text, x, y, budget, seed).robust
-
-        for share in SHARES:
-            key = {"network": name, "attack": "pgd", "budget": str(budget), "share": share, "seeds": seeds}
-            bench.measure("coarse-share", key, functools.partial(_at_share, robust, share, range(seeds)))
-
-
-def _at_share(robust: Callable[[int, float], np.ndarray], share: float, seeds: Sequence[int]) -> dict[str, Any]:
-    mine, theirs = ([robust(seed, part) for seed in seeds] for part in (share, 0.0))
-    return {**compare(np.concatenate(mine), np.concatenate(theirs)), "n": len(mine[0])}
-
-
 # --- memory -----------------------------------------------------------------------------------------------------------
 
 
@@ -510,7 +416,7 @@ def _peak(bench: Any, side: str, attack: str, network: str, n: int) -> dict[str,
 def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:
     """What a process of the memory row does; everything before the attack is the same for all."""
     budget = PerturbationBudget("linf", 0.3)
-    target = bench.target(network, search_dtype=bench.compute.search_dtype)
+    target = bench.target(network)
     x, y = bench.x[: int(n)], bench.y[: int(n)]
     if side == "ours":
         run_ours(target, "autoattack" if attack == "autoattack" else our_list(PGD40, 0.3), x, y, budget, 0)
@@ -526,16 +432,12 @@ def one_side(bench: Any, side: str, attack: str, network: str, n: str) -> None:
 def profile(bench: Any) -> None:
     """What a step of PGD-40 costs beside a bare forward and backward pass, on images that are never broken."""
     name = bench.arguments.speed_network
-    for dtype in _dtypes(bench):
-        bench.measure(
-            "profile",
-            {"network": name, "dtype": str(dtype), "pairs": bench.arguments.pairs},
-            functools.partial(_profile, bench, name, dtype),
-        )
+    key = {"network": name, "dtype": FLOAT32, "pairs": bench.arguments.pairs}
+    bench.measure("profile", key, functools.partial(_profile, bench, name))
 
 
-def _profile(bench: Any, name: str, dtype: torch.dtype) -> dict[str, Any]:
-    target = bench.target(name, search_dtype=dtype)
+def _profile(bench: Any, name: str) -> dict[str, Any]:
+    target = bench.target(name)
     x = bench.x[:256].contiguous()
     y = predicted(target.network, x)
     budget = PerturbationBudget("linf", 1e-4)  # too small to break anyone, so every step has all images
@@ -543,7 +445,7 @@ def _profile(bench: Any, name: str, dtype: torch.dtype) -> dict[str, Any]:
 
     def bare() -> Round:
         began, spent = time.perf_counter(), time.process_time()
-        with target.attacked(), target.searching(), torch.enable_grad():
+        with target.attacked(), torch.enable_grad():
             for _ in range(steps):
                 point = x.contiguous(memory_format=torch.channels_last).requires_grad_(True)
                 loss = functional.cross_entropy(target.logits(point), y, reduction="sum")
@@ -563,7 +465,6 @@ def _profile(bench: Any, name: str, dtype: torch.dtype) -> dict[str, Any]:
 
 ROWS: dict[str, Callable[[Any], None]] = {
     "quality": quality,
-    "same-starts": same_starts,
     "protocol": protocol,
     "pgd-speed": pgd_speed,
     "fgsm-speed": fgsm_speed,
@@ -571,8 +472,6 @@ ROWS: dict[str, Callable[[Any], None]] = {
     "autoattack-seeds": autoattack_seeds,
     "autoattack-norms": autoattack_norms,
     "fast-seeds": fast_seeds,
-    "precision": precision,
-    "coarse-share": coarse_share,
     "memory": memory,
     "profile": profile,
 }

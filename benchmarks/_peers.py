@@ -225,17 +225,6 @@ def _pyautoattack(member: str, queries: int = 5000) -> PeerAttack:
     return run
 
 
-def apgd_from(
-    start: Tensor, member: str, network: nn.Module, x: Tensor, y: Tensor, budget: PerturbationBudget
-) -> Tensor:
-    """One run of the reference's `apgd-ce` or `apgd-dlr` from given starting points (N, C, H, W)."""
-    found = reference(network, budget, 0, [member]).apgd
-    found.loss = member.removeprefix("apgd-")
-    found.init_hyperparam(x)
-    x_adv: Tensor = found.attack_single_run(x, y, x_init=start)[3]
-    return x_adv.detach()
-
-
 _HOP_SKIP_JUMP = _foolbox("HopSkipJumpAttack", True, steps=8, initial_gradient_eval_steps=100,
                           max_gradient_eval_steps=10000, constraint="l2")  # fmt: skip
 PEERS: dict[tuple[str, str], PeerAttack] = {

@@ -34,7 +34,7 @@ def one(work: str, threads: int, steps: int, replicas: int = 1) -> None:
     from secure_ai.core.compute import configure
 
     compute = configure("auto", threads=threads)
-    do = _attacking(compute.search_dtype) if work == "pgd" else _training(compute.training_dtype, replicas)
+    do = _attacking() if work == "pgd" else _training(compute.training_dtype, replicas)
     do(2)
     print("ready", flush=True)
     sys.stdin.readline()
@@ -53,7 +53,7 @@ def _training(dtype: Any, replicas: int) -> Any:
     return lambda steps: trained(sample_n(whole, steps * BATCH, 0), dtype, 1, replicas)
 
 
-def _attacking(dtype: Any) -> Any:
+def _attacking() -> Any:
     from _cost import EPS, build
 
     from secure_ai.core.budget import PerturbationBudget
@@ -65,14 +65,11 @@ def _attacking(dtype: Any) -> Any:
     from secure_ai.red.evasion.attacks.pgd import pgd
 
     x = images_to_float(sample_n(load_mnist("train"), ATTACKED, 0).images)
-    target = Target(
-        build(28, 1.0).eval(), name="worker", digest="", input_shape=(1, 28, 28), num_classes=10, search_dtype=dtype
-    )
+    target = Target(build(28, 1.0).eval(), name="worker", digest="", input_shape=(1, 28, 28), num_classes=10)
     y, budget = target.predict(x), PerturbationBudget("linf", EPS)
 
     def do(steps: int) -> None:
-        with target.searching():
-            pgd(target, x, y, budget=budget, generator=generator(0, "worker"), steps=steps)
+        pgd(target, x, y, budget=budget, generator=generator(0, "worker"), steps=steps)
 
     return do
 

@@ -23,8 +23,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 TEMPORARY = Path(tempfile.gettempdir())
 ROWS = (
-    "quality", "same-starts", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds",
-    "autoattack-norms", "fast-seeds", "precision", "coarse-share", "memory", "profile",
+    "quality", "protocol", "pgd-speed", "fgsm-speed", "autoattack-speed", "autoattack-seeds",
+    "autoattack-norms", "fast-seeds", "memory", "profile",
 )  # fmt: skip
 IN_PEERS = "SECURE_AI_BENCH_PEERS"  # set in the process that runs in the peers' environment
 
@@ -36,7 +36,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--names",
         default="natural-seed0,pgd-seed0,fgsm-rs-seed0",
-        help="quality, same-starts, autoattack-norms, precision, coarse-share",
+        help="quality, autoattack-norms",
     )
     parser.add_argument("--speed-network", default="pgd-seed0")
     parser.add_argument("--attacks", default="", help="all rows of suites or attacks: only these")
@@ -48,11 +48,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--slow-pairs", type=int, default=1, help="pairs of autoattack-speed; below 5 it is marked")
     parser.add_argument("--peer-settings", default="documented,ours", help="rows of speed: which of them")
-    parser.add_argument(
-        "--dtypes",
-        default="",
-        help="rows of speed: searches in float32, bfloat16; default: float32 and what this machine searches in",
-    )
     parser.add_argument("--training-recipe", default="fgsm-rs", help="autoattack-seeds, fast-seeds: or fgsm-rs-60000")
     parser.add_argument("--training-seeds", default="0,1,2,3,4")
     parser.add_argument("--attack-seeds", default="0,1,2,3,4")
@@ -154,13 +149,12 @@ def command(a: argparse.Namespace) -> str:
     """What was asked for, without the folders of this machine."""
     words = [f"scripts/bench evasion --rows {a.rows} --n {a.n} --images {a.images}"]
     rows = set(a.rows.split(","))
-    if rows & {"quality", "same-starts", "autoattack-norms", "precision", "coarse-share"}:
+    if rows & {"quality", "autoattack-norms"}:
         words.append(f"--names {a.names}")
     chosen = (
         ("attacks", a.attacks),
         ("peers", a.peers),
         ("norms", a.norms),
-        ("dtypes", a.dtypes),
         ("quality-seeds", a.quality_seeds),
     )
     words += [f"--{name} {value}" for name, value in chosen if value]
@@ -177,7 +171,7 @@ def command(a: argparse.Namespace) -> str:
 
 
 IDENTITY = (
-    "network", "attack", "peer", "side", "budget", "suite", "dtype", "pair", "peer_settings", "attack_seed", "share",
+    "network", "attack", "peer", "side", "budget", "suite", "dtype", "pair", "peer_settings", "attack_seed",
 )  # fmt: skip
 
 

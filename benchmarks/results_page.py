@@ -160,7 +160,7 @@ def evasion(result: Result) -> list[str]:
         "same "
         "images and attack seeds (with several seeds the pairs are not independent; the accuracies are the seeds' "
         "means). Accuracies of `autoattack` and `fast` are over all images, clean errors counted as broken; those of "
-        "the tables of single attacks and of precision are over the n images that the network classifies correctly. "
+        "the tables of single attacks are over the n images that the network classifies correctly. "
         "A "
         "figure over fewer than 1,000 images is indicative. A ratio is the peer's seconds over ours, the median of "
         "interleaved pairs, each side at its best batch size; `autoattack` in batches of 250 and 256. "
@@ -468,8 +468,6 @@ SPEED = ("network", "peer", "peer_settings", "dtype", "n", "batches", "images_a_
 EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "quality": ("The same attack, the same settings",
                 ("network", "budget", "attack", "peer", "seeds", *PAIRED, "peer_forward_a_sample")),
-    "same-starts": ("APGD of both sides from the same starting points",
-                    ("network", "budget", "attack", "peer", "seeds", *PAIRED)),
     "autoattack-seeds": ("AutoAttack by training and attack seed", ("network", "attack_seed", *PAIRED, *TIMES)),
     "autoattack-norms": ("The suites in other norms, and `plus`, against the reference",
                          ("network", "suite", "budget", *PAIRED, *TIMES)),
@@ -481,11 +479,6 @@ EVASION_TABLES: dict[str, tuple[str, tuple[str, ...]]] = {
     "fgsm-speed": ("FGSM, end to end", SPEED),
     "fast-seeds": ("The suite `fast` by training and attack seed",
                    ("network", "attack_seed", "n", "accuracy", "interval")),
-    "precision": ("A search in bfloat16 (ours) against one in float32 (peer)",
-                  ("network", "budget", "suite", "attack", "share", "attack_seed", *PAIRED, "left",
-                   "broken_again_in_float32", "machine")),
-    "coarse-share": ("Shares of PGD-40's steps in bfloat16 (ours) against none (peer), on held-out training images",
-                     ("network", "budget", "share", "seeds", *PAIRED, "machine")),
     "memory": ("Peak memory of a process", ("network", "attack", "side", "n", "peak_mib", "peaks_mib")),
     "protocol": ("Passes of a never-broken sample, forward/backward",
                  ("suite", "budget", "attack", "ours", "declared", "peer")),
@@ -554,18 +547,6 @@ EVASION_NOTES = {
     "shares of the margin it kept 34.9 % on fgsm-rs-seed1, where AutoAttack keeps 31.6. The new shares were chosen "
     "on held-out training images of such a network; they were not fixed before the networks fgsm-rs-seed0 to 4 were "
     "seen, but before `60000` were.",
-    "precision": "`pgd`: PGD-40, that *share* of its steps in bfloat16, where none stands 0.75; bound: 0.1 points. "
-    "Chosen on held-out images (next table). `fast`: with every pass in bfloat16, as it was before ODI-PGD and before "
-    "its shares of the margin were raised; it loses 0.2 to 1.4 points, so the suites search in float32.",
-    "coarse-share": "How `COARSE_SHARE` (red/evasion/attacks/pgd.py) was chosen: 0.9 is the largest of these shares "
-    "that costs at most 0.1 points on every network here; on test images it cost 0.12 on the undefended one "
-    "(table above), "
-    "so it is 0.75. An earlier script that was not kept (8 seeds on the PGD network, 5 on the others; the library's "
-    "gradient at the images, where it is taken by columns now) gave for 0.75 0.00, -0.10 and -0.02 points on the PGD, "
-    "FGSM-RS and natural network, for 0.9 0.03, 0.00 and 0.06, for 1 0.14, 0.08 and 0.06.",
-    "same-starts": "Both sides start from the points that ours draws, so that the luck of the draws is left out. "
-    "Asked because of the row of `apgd-dlr` against pyautoattack on the PGD network above, where each side has its "
-    "own: +0.24, p 0.0066 there, -0.08, p 0.09 here, on a later training of that network.",
     "pgd-speed": "The rows of a machine with AMX are one run of 9 minutes on a lent machine of 16 processors (torch "
     "2.11), with four other rows of this page at work beside them and each process free to move. `bfloat16` there: "
     "ours with the first 30 of 40 steps in bfloat16 and the library's gradient at the images; a peer with `ours` as "

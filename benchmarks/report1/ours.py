@@ -76,7 +76,7 @@ class Side:
         with self.results.stage(name):
             execute([self.stages[stage]], self.context, self.finished)
             content = self.finished.outputs(self.context.store, stage)["model.safetensors"]
-            return built_in_target(content, ARCH, stage, 10, self.compute.search_dtype)
+            return built_in_target(content, ARCH, stage, 10)
 
     def measure(self, name: str, target: Target, images: np.ndarray, labels: np.ndarray) -> None:
         """Predictions, accuracy and loss."""

@@ -44,21 +44,19 @@ def test_the_environment_decides_the_threads(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    ("flags", "training", "search"),
+    ("flags", "training"),
     [
-        (frozenset(), torch.float32, torch.float32),
-        (frozenset({"avx512_bf16"}), torch.bfloat16, torch.float32),
-        (frozenset({"amx_bf16", "avx512_bf16"}), torch.bfloat16, torch.bfloat16),
+        (frozenset(), torch.float32),
+        (frozenset({"avx512_bf16"}), torch.bfloat16),
+        (frozenset({"amx_bf16", "avx512_bf16"}), torch.bfloat16),
     ],
 )
 def test_precision_follows_the_processor(
-    flags: frozenset[str], training: torch.dtype, search: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    flags: frozenset[str], training: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compute, "cpu_flags", lambda: flags)
-    chosen = configure(threads=1)
-    assert (chosen.training_dtype, chosen.search_dtype) == (training, search)
-    plain = configure("float32", threads=1)
-    assert (plain.training_dtype, plain.search_dtype) == (torch.float32, torch.float32)
+    assert configure(threads=1).training_dtype is training
+    assert configure("float32", threads=1).training_dtype is torch.float32
 
 
 def test_lower_precision_is_a_switch() -> None:
@@ -75,7 +73,6 @@ def test_what_is_written_down_about_the_machine_names_neither_host_nor_user() ->
     assert configure("float32", threads=1).as_json() == {
         "threads": 1,
         "training_dtype": "float32",
-        "search_dtype": "float32",
     }
 
 

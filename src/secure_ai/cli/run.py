@@ -12,10 +12,10 @@ from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, pars
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
+from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change, parse_change, surroundings
 from secure_ai.runs.recipe.origins import Origin
-from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.verbs import run as verb
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from secure_ai.core.errors import UsageError
-from secure_ai.core.machine import BF16_MATRIX_UNITS, BF16_UNITS, available_cores, cpu_flags, keep_memory
+from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags, keep_memory
 
 Precision = Literal["auto", "float32"]
 MEMORY_FORMAT = torch.channels_last
@@ -30,25 +30,21 @@ class Compute:
 
     Attributes:
         training_dtype: bfloat16 where the CPU multiplies it natively (AMX or AVX512-BF16), else float32.
-        search_dtype: dtype of the part of a search in which a committed paired test shows that bfloat16 finds as much
-            (PGD's first steps): bfloat16 with AMX, else float32. What is reported is verified in float32 in any case.
     """
 
     threads: int
     training_dtype: torch.dtype
-    search_dtype: torch.dtype
 
     def as_json(self) -> dict[str, Any]:
         """For run.json."""
         return {
             "threads": self.threads,
             "training_dtype": str(self.training_dtype).removeprefix("torch."),
-            "search_dtype": str(self.search_dtype).removeprefix("torch."),
         }
 
 
 def configure(precision: Precision = "auto", threads: int | None = None) -> Compute:
-    """Set torch's threads and what the allocator keeps, and choose precisions.
+    """Set torch's threads and what the allocator keeps, and choose the precision of training.
 
     Args:
         precision: `auto`, or `float32` to use nothing else.
@@ -63,8 +59,7 @@ def configure(precision: Precision = "auto", threads: int | None = None) -> Comp
     torch.set_num_threads(int(text))
     keep_memory()
     flags = cpu_flags() if precision == "auto" else frozenset()
-    training, search = (torch.bfloat16 if flags & units else torch.float32 for units in (BF16_UNITS, BF16_MATRIX_UNITS))
-    return Compute(int(text), training, search)
+    return Compute(int(text), torch.bfloat16 if flags & BF16_UNITS else torch.float32)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 CPU_INFO = Path("/proc/cpuinfo")
-BF16_MATRIX_UNITS = frozenset({"amx_bf16"})
-BF16_UNITS = BF16_MATRIX_UNITS | {"avx512_bf16"}
+BF16_UNITS = frozenset({"amx_bf16", "avx512_bf16"})
 MALLOC_OPTIONS = {-1: 64 << 20, -3: 32 << 20}
 """M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of glibc's mallopt, in bytes."""
 

@@ -50,20 +50,20 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
 
 
 def examined(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink
 ) -> Target:
     """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
     loaded = load_subject(spec, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=search_dtype)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size)
     return examine(target, dataset, seed).target
 
 
 def surrogate_for(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, search_dtype: torch.dtype, events: EventSink
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink
 ) -> Target:
     """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
-        return examined(spec, dataset, seed, batch_size, search_dtype, events)
+        return examined(spec, dataset, seed, batch_size, events)
     except ArchError as error:
         raise ArchError(
             f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,

@@ -66,7 +66,7 @@ def plan_of(text: str) -> AttackPlan:
 
 def call(plan: AttackPlan, case: Any, *, seed: int = 0, budget: PerturbationBudget = LINF, **more: Any) -> torch.Tensor:
     settings: dict[str, Any] = dict(plan.settings)
-    with case.target.attacked(), case.target.searching():
+    with case.target.attacked():
         return plan.entry.attack(
             case.target, case.x, case.y, budget=budget, generator=torch.Generator().manual_seed(seed),
             **settings, **more

@@ -15,7 +15,6 @@ from secure_ai.core import errors
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.suite import shard
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
 from secure_ai.red.evasion.suite.result import SuiteResult
@@ -299,57 +298,6 @@ def test_a_random_network_is_attacked_reproducibly(
     one, two = (run_suite(target, case.x, case.y, budget=LINF, attacks=SUITE, seed=3) for _ in range(2))
     assert np.array_equal(one.robust, two.robust)
     assert torch.equal(torch.get_rng_state(), before)
-
-
-def test_samples_that_left_a_coarse_search_by_mistake_are_attacked_again(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
-) -> None:
-    """In bfloat16 a sample can look broken that is not: it must not count as robust because the search stopped."""
-    case = cnn_case(512)
-    coarse = target_of(case.target.network, case.x, 5, search_dtype=torch.bfloat16)
-    attacks = parse_attacks("pgd:steps=20")
-    exact = run(case, *attacks)
-    found = run_suite(coarse, case.x, case.y, budget=LINF, attacks=attacks, seed=0)
-    assert found.robust_accuracy.successes <= exact.robust_accuracy.successes + 1
-    assert found.rows[0].attempted == exact.rows[0].attempted
-
-
-@pytest.mark.parametrize("text", ["fgsm", "apgd-ce:steps=8", "square:query_budget=60", "deepfool:steps=5"])
-def test_an_attack_that_searches_in_float32_runs_once(
-    text: str, cnn_case: Callable[..., Any], target_of: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shard, "_left_by_mistake", lambda target, task, attempt: torch.ones(len(task.x)).bool())
-    case, attacks = cnn_case(40), parse_attacks(text)
-    found = [
-        run_suite(target, case.x, case.y, budget=LINF, attacks=attacks, seed=0).rows[0]
-        for target in (
-            target_of(case.target.network, case.x, 5, search_dtype=dtype) for dtype in (torch.float32, torch.bfloat16)
-        )
-    ]
-    assert found[0].forward_passes == found[1].forward_passes
-    assert found[0].queries == found[1].queries
-
-
-@pytest.mark.parametrize(("steps", "coarse"), [(1, 0), (3, 2), (8, 6), (40, 30)])
-def test_pgd_ends_in_float32(
-    steps: int, coarse: int, cnn_case: Callable[..., Any], target_of: Callable[..., Target]
-) -> None:
-    case, passes = cnn_case(20), []
-
-    class Telling(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            passes.append(torch.is_autocast_enabled("cpu"))
-            logits: Tensor = case.target.network(x)
-            return logits
-
-    for dtype, expected in ((torch.bfloat16, coarse), (torch.float32, 0)):
-        passes.clear()
-        target = target_of(Telling(), case.x, 5, search_dtype=dtype)
-        tiny = PerturbationBudget("linf", 1e-6)  # nobody is broken
-        found = run_suite(target, case.x, case.y, budget=tiny, attacks=parse_attacks(f"pgd:steps={steps}"), seed=0)
-        assert found.robust_accuracy.successes == 20
-        search = passes[1 : steps + 2]  # after the clean pass
-        assert search == [True] * expected + [False] * (steps + 1 - expected)
 
 
 def test_progress_reaches_its_total(cnn_case: Callable[..., Any]) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from secure_ai.core.errors import ArchError, ShapeError, UsageError
@@ -263,7 +262,6 @@ def make_target(
     std: Sequence[float] = (),
     value_range: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
-    search_dtype: torch.dtype = torch.float32,
     access: Access | None = None,
 ) -> Target:
     """The loaded network as something to attack: evaluation mode, weights laid out for speed.
@@ -274,7 +272,6 @@ def make_target(
         mean, std: subtracted and divided by, per channel (one value, or C), after the range; empty: neither.
         value_range: what 0 and 1 become, e.g. (0, 255) or (-1, 1).
         batch_size: most samples in one pass.
-        search_dtype: precision of an attack's search; without gradients it is float32, as for any other user.
         access: what attacks may use; None: gradients of a network, scores of another callable.
 
     Raises:
@@ -296,7 +293,6 @@ def make_target(
         num_classes=loaded.num_classes or num_classes,
         transform=transform,
         batch_size=batch_size,
-        search_dtype=search_dtype if access == "gradients" else torch.float32,
         access=access,
     )
 

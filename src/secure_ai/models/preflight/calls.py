@@ -52,7 +52,6 @@ def rebuilt(
         num_classes=target.num_classes if num_classes is None else num_classes,
         transform=target.transform if transform is None else transform,
         batch_size=target.batch_size,
-        search_dtype=target.search_dtype,
         deterministic=target.deterministic if deterministic is None else deterministic,
         access=target.access,
     )

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
+from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import SecureAIError, TargetError
-from secure_ai.models.columns import FrozenConvolutions
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.watch import Watch, kept_process_state, unchanged_modes
 
@@ -70,7 +69,6 @@ class Target:
         num_classes: K.
         transform: applied to pixels in [0, 1] before the network.
         batch_size: most samples in one pass.
-        search_dtype: precision inside `coarsely()`; everything else runs in float32.
         deterministic: false when two calls on one input may differ.
         access: what an attack gets: gradients, scores only, or labels only; the network may be able to do more.
     """
@@ -85,7 +83,6 @@ class Target:
         num_classes: int,
         transform: InputTransform | None = None,
         batch_size: int = 256,
-        search_dtype: torch.dtype = torch.float32,
         deterministic: bool = True,
         access: Access = "gradients",
     ) -> None:
@@ -98,14 +95,12 @@ class Target:
         self.deterministic = deterministic
         self.passes = PassCounter()
         self.transform = transform or InputTransform()
-        self.search_dtype = search_dtype
         self.access = access
-        self._dtype = torch.float32
         self._watch: Watch | None = None
         self._queries: Tensor | None = None
         self._cancelled: threading.Event | None = None
         self._stand_in: Forward | None = None
-        self._searching = self.searched_coarsely = False
+        self._searching = False
         self._one_call = threading.Lock()
 
     @property
@@ -155,9 +150,7 @@ class Target:
             raise KeyboardInterrupt
         self.passes.forward += len(x)
         with (
-            lower_precision(self._dtype),
             torch.set_grad_enabled(self.access == "gradients" and torch.is_grad_enabled()),
-            FrozenConvolutions() if x.requires_grad else contextlib.nullcontext(),
         ):
             output = self._output(x)
         if self.access == "labels":
@@ -288,23 +281,8 @@ class Target:
     @contextlib.contextmanager
     def searching(self) -> Iterator[None]:
         """Inside, an attack is at work and calls the stand-in, if there is one; what it finds is verified outside."""
-        self._searching, self.searched_coarsely = True, False
+        self._searching = True
         try:
             yield
         finally:
             self._searching = False
-
-    @contextlib.contextmanager
-    def coarsely(self, *, when: bool = True) -> Iterator[None]:
-        """Inside, where an attack is at work and `when`, passes run in the search precision.
-
-        `searched_coarsely` then says until the next search that this one was not in float32 throughout.
-        """
-        before = self._dtype
-        if when and self._searching:
-            self._dtype = self.search_dtype
-            self.searched_coarsely |= self.search_dtype is not torch.float32
-        try:
-            yield
-        finally:
-            self._dtype = before

@@ -77,11 +77,11 @@ def random_states() -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def kept_process_state() -> Iterator[None]:
-    """Random states (torch, numpy, Python), default dtype, gradient mode and threads are after as they were before."""
+    """Inside, no autocast. Random states, default dtype, gradient mode and threads are after as they were before."""
     numbers, arrays = random.getstate(), np.random.get_state()
     dtype, gradients, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False):
             yield
     finally:
         random.setstate(numbers)

@@ -45,7 +45,7 @@ class Attack(Protocol):
         """Search for adversarial examples.
 
         Args:
-            target: inside `attacked()` and `searching()`.
+            target: inside `attacked()`.
             x: (N, C, H, W) float32 in [0, 1].
             y: (N,) int64 true labels.
             budget: norm and eps.

@@ -15,11 +15,11 @@ from secure_ai.files.open import read_file
 from secure_ai.models.load.artifact import MAX_MODEL_BYTES
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.load.trained import trained_target
+from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import Target
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.subject import load_subject, target_for
-from secure_ai.models.preflight.preflight import Preflight, examine
 
 
 @dataclass(frozen=True, eq=False)

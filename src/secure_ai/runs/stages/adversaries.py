@@ -61,7 +61,7 @@ def pgd_on_the_fly(eps: float, classes: int, steps: int) -> Adversary:
 
 @contextlib.contextmanager
 def _attackable(network: nn.Module, batch: Batch, classes: int) -> Iterator[Target]:
-    """The network in training as a target: parameters frozen, training mode and precision as they are."""
+    """The network in training as a target: parameters frozen, its mode and the precision of the training kept."""
     _, channels, height, width = batch.x.shape
     target = Target(
         network,
@@ -69,14 +69,12 @@ def _attackable(network: nn.Module, batch: Batch, classes: int) -> Iterator[Targ
         digest="",
         input_shape=(channels, height, width),
         num_classes=classes,
-        search_dtype=torch.bfloat16 if torch.is_autocast_enabled("cpu") else torch.float32,
     )
     parameters = [p for p in network.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        with target.searching(), target.coarsely():
-            yield target
+        yield target
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)

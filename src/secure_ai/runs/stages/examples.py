@@ -129,8 +129,12 @@ def transferred(subject: Subject, settings: FgsmSettings, context: Context) -> R
     return Result(
         measurements=(
             entry("transferred", "robust_accuracy", score.robust_accuracy, protocol),
-            entry("transferred-all", "accuracy_as_reported", score.adversarial_accuracy,
-                  f"{protocol}; misclassified images count as attacked, as in the report"),
+            entry(
+                "transferred-all",
+                "accuracy_as_reported",
+                score.adversarial_accuracy,
+                f"{protocol}; misclassified images count as attacked, as in the report",
+            ),
         ),
         quantities=(quantity_entry(subject.id, "transferred/loss", "loss", found.loss, "nats", n=len(test)),),
         confusions=(

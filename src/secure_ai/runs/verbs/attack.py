@@ -183,9 +183,9 @@ def attack(
     borrowed: list[Borrowed] = [SavedExamples(file, read_examples(file, dataset)) for file in files]
     compute = configure(precision)
     loaded = load_subject(model, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size, search_dtype=compute.search_dtype)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size)
     plans = plans_for(attack, budget.norm, target.access)
-    other = surrogate_for(surrogate, dataset, seed, batch_size, compute.search_dtype, events) if surrogate else None
+    other = surrogate_for(surrogate, dataset, seed, batch_size, events) if surrogate else None
     judged = judge_network(
         target,
         dataset,

@@ -169,13 +169,13 @@ def replay(
     if cut != now:
         expected, got = (f"{shards} of at most {size} images" for shards, size in (now, cut))
         raise ReplayError("the run was cut into other shards", expected=expected, got=got)
-    compute = configure("float32" if folder.run.get("precision") == "float32" else "auto", threads=record.threads)
-    target = _target(folder, measurement, dataset, model, compute.search_dtype, events)
+    configure("float32" if folder.run.get("precision") == "float32" else "auto", threads=record.threads)
+    target = _target(folder, measurement, dataset, model, events)
     if target.digest != record.model_digest:
         raise DigestMismatchError(
             "not the network that the run attacked", where=target.name, expected=record.model_digest, got=target.digest
         )
-    other = _surrogate(folder, record, dataset, surrogate, compute.search_dtype, events)
+    other = _surrogate(folder, record, dataset, surrogate, events)
     task = _Task(target, bind_borrowed(plans, network=other), dataset, record)
     numbers = range(len(record.shards)) if every else [place // SHARD_SIZE]
     shards, found = [], None
@@ -273,7 +273,6 @@ def _target(
     measurement: Mapping[str, Any],
     dataset: Dataset,
     model: ModelSpec | None,
-    search_dtype: torch.dtype,
     events: EventSink,
 ) -> Target:
     identifier = str(measurement["model"])
@@ -284,12 +283,12 @@ def _target(
         if entry is None or entry["arch"] not in NETWORKS:
             raise FormatError("the run does not say how the network is built", where=f"report.json: {identifier}")
         content = folder.file(f"models/{MODEL_FILES[identifier]}.safetensors")
-        return built_in_target(content, entry["arch"], identifier, dataset.classes, search_dtype)
+        return built_in_target(content, entry["arch"], identifier, dataset.classes)
     if identifier != SUBJECT:
         raise ReplayError("the run does not hold that network", where=identifier, expected=SUBJECT)
     recorded = _recorded(folder.run.get("user_model"))
     spec = _fed_alike(model, recorded) if model else _without_code(recorded, "--model FILE --arch ARCH, as in the run")
-    return examined(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
+    return examined(spec, dataset, folder.recipe.seed, 256, events)
 
 
 def _surrogate(
@@ -297,7 +296,6 @@ def _surrogate(
     record: ReplayRecord,
     dataset: Dataset,
     surrogate: ModelSpec | None,
-    search_dtype: torch.dtype,
     events: EventSink,
 ) -> Target | None:
     wanted = {str(a.settings["surrogate"]) for a in record.attacks if "surrogate" in a.settings}
@@ -313,7 +311,7 @@ def _surrogate(
     recorded = _recorded(named)
     flags = "--surrogate FILE --surrogate-arch ARCH"
     spec = _fed_alike(surrogate, recorded) if surrogate else _without_code(recorded, flags)
-    found = surrogate_for(spec, dataset, folder.recipe.seed, 256, search_dtype, events)
+    found = surrogate_for(spec, dataset, folder.recipe.seed, 256, events)
     if {found.digest[: len(next(iter(wanted)))]} != wanted:
         raise DigestMismatchError(
             "not the surrogate that the run used", where=found.name, expected=", ".join(wanted), got=found.digest

@@ -132,7 +132,7 @@ def run_attack(
     attack: Attack = entry.attack
     target.passes.forward = target.passes.backward = 0
     before = x.clone()
-    with target.attacked(), target.searching():
+    with target.attacked():
         state = torch.get_rng_state()
         x_adv = attack(
             target,

@@ -61,7 +61,7 @@ def transfer(
     rows = active_rows(y, active)
     goal, result = Goal(y, target_label).at(rows), x.clone()
     best = torch.full((len(rows),), -torch.inf)
-    with network.attacked(), network.searching():
+    with network.attacked():
         for _ in range(restarts):
             start = projections.random_start(x, budget, generator)[rows]
             x_adv = _climb(network, x[rows], start, goal, budget, steps, momentum)

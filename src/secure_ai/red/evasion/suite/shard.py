@@ -200,15 +200,8 @@ def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, re
     plan = task.suite.attacks[number]
     meter = Meter(target)
     _seed_network(task, plan.text)
-    with target.searching():
-        x_adv = _search(target, task, plan, active, result.queries[number])
-    attempt = _verified(target, task, plan, x_adv, active)
-    _take(task, number, attempt, result)
-    if target.searched_coarsely:
-        mistaken = _left_by_mistake(target, task, attempt)
-        if bool(mistaken.any()):
-            x_adv = _search(target, task, plan, mistaken, result.queries[number])
-            _take(task, number, _verified(target, task, plan, x_adv, mistaken), result)
+    x_adv = _search(target, task, plan, active, result.queries[number])
+    _take(task, number, _verified(target, task, plan, x_adv, active), result)
     return meter.read()
 
 
@@ -238,30 +231,16 @@ def _verified(target: Target, task: ShardTask, plan: AttackPlan, x_adv: Tensor, 
     return _Attempt(rows, found, checked_logits(target, found), checks)
 
 
-def _goal(task: ShardTask, rows: Tensor) -> Goal:
-    return Goal(task.y, task.target_label).at(rows)
-
-
-def _left_by_mistake(target: Target, task: ShardTask, attempt: _Attempt) -> Tensor:
-    """(N,) bool: broken in the search's precision, so that the attack stopped early, but not broken in float32."""
-    goal = _goal(task, attempt.rows)
-    with target.searching(), target.coarsely():
-        believed = goal.met(checked_logits(target, attempt.x_adv))
-    mistaken = torch.zeros(len(task.x), dtype=torch.bool)
-    mistaken[attempt.rows] = believed & ~goal.met(attempt.logits)
-    return mistaken
-
-
 def _take(task: ShardTask, number: int, attempt: _Attempt, result: ShardResult) -> None:
     """Count what the attempt achieved, and keep it where it is the worst case so far."""
     rows, within = attempt.rows, attempt.verified.within
-    goal, predicted = _goal(task, rows), attempt.logits.argmax(dim=1)
+    goal, predicted = Goal(task.y, task.target_label).at(rows), attempt.logits.argmax(dim=1)
     wrong, met = within & (predicted != task.y[rows]), within & goal.met_by(predicted)
     strength = goal.strength(attempt.logits)
     broken_before, wrong_before = result.met[:, rows].any(dim=0), result.wrong[:, rows].any(dim=0)
     result.attempted[number, rows] = True
-    result.wrong[number, rows] |= wrong
-    result.met[number, rows] |= met
+    result.wrong[number, rows] = wrong
+    result.met[number, rows] = met
     result.unmoved[number, rows] = ~attempt.verified.moved
     worse = ~broken_before & (met | (wrong & ~wrong_before))
     result.predictions[rows[worse]] = predicted[worse]

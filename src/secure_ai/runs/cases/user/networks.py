@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from secure_ai.red.evasion.trust.judged import judge_clean
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.findings import Finding, Severity
@@ -15,6 +14,7 @@ from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust.judged import judge_clean
 from secure_ai.runs.cases.user.given import JudgedFiles
 from secure_ai.runs.engine.measure import Context, Joint, Network, Role
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
