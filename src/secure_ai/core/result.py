@@ -63,7 +63,8 @@ class Replay:
 
     Attributes:
         id: of the measurement.
-        attacks: canonical texts of the suite's attacks, every setting written out.
+        attacks: texts of the suite's attacks that read back, every setting written out.
+        surrogate: the start of the digest of the network that `transfer` made its examples on; empty: none.
         role, data_digest, n: which data, its SHA-256, how many images.
         threads: of torch; another number sums in another order.
         shards: SHA-256 of each shard's examples.
@@ -86,6 +87,7 @@ class Replay:
     shards: tuple[str, ...]
     robust: int
     example: int | None
+    surrogate: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

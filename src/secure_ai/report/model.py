@@ -17,7 +17,7 @@ from secure_ai.core.comparisons import Comparison, Confusion, Distance, Transfer
 from secure_ai.core.errors import FormatError, SecureAIError
 from secure_ai.core.findings import Finding
 from secure_ai.core.result import Model
-from secure_ai.core.results import MeasuredChoice, MeasuredQuantity, Measurement
+from secure_ai.core.results import CURVE, MeasuredChoice, MeasuredQuantity, Measurement
 from secure_ai.core.sections import Section
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB
@@ -206,10 +206,17 @@ def report_bytes(report: Report) -> bytes:
     return (json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
 
 
+OLD_CURVE_STAGE = "assess/curve"
+
+
 def _with_conditions(report: Report) -> Report:
     """Reports of earlier versions name no condition: there it is the last part of a measurement's id."""
-    named = (replace(m, condition=m.condition or m.id.rpartition("/")[2]) for m in report.measurements)
+    named = (replace(m, condition=m.condition or _old_condition(m)) for m in report.measurements)
     return replace(report, measurements=tuple(named))
+
+
+def _old_condition(m: Measurement) -> str:
+    return CURVE if m.stage == OLD_CURVE_STAGE else m.id.rpartition("/")[2]
 
 
 def _refusal(where: str, place: str, expected: str, got: str) -> FormatError:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Model
-from secure_ai.core.results import CURVE_STAGE, Measurement
+from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import BACKDOOR_MIN, BROKEN_BAR, MAJORITY, ROBUST_BAR, WEAK_BAR
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.threats.taxonomy import EVASION, FALSE_CLAIM, WORKING_BACKDOOR
@@ -39,7 +39,7 @@ def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Mod
             is measured but not listed counts as the user's.
     """
     known = {model.id: model for model in models}
-    asked = [m for m in measurements if m.stage != CURVE_STAGE and m.value.n > 0]
+    asked = [m for m in at_the_budget(measurements) if m.value.n > 0]
     findings: list[Finding] = []
     for name in dict.fromkeys(m.model for m in asked):
         rows = [m for m in asked if m.model == name]

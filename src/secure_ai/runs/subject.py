@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import Dataset
@@ -49,18 +47,14 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
     )
 
 
-def examined(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink
-) -> Target:
+def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
     """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
     loaded = load_subject(spec, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size)
     return examine(target, dataset, seed).target
 
 
-def surrogate_for(
-    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink
-) -> Target:
+def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
     """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
         return examined(spec, dataset, seed, batch_size, events)

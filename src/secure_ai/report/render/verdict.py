@@ -8,7 +8,7 @@ from typing import Literal
 
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.findings import FailOn, Finding, gate
-from secure_ai.core.results import CURVE_STAGE, Measurement
+from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.trust import Verdict as TrustVerdict
 from secure_ai.report.model import Figure, Report
 from secure_ai.report.render.text import budget_text, cell, measurement, plural
@@ -63,21 +63,16 @@ def lowest_robust(measurements: Sequence[Measurement]) -> Measurement | None:
     return min(robust, key=lambda pair: pair[0])[1] if robust else None
 
 
-def _at_the_budget(report: Report) -> list[Measurement]:
-    """Without the points of a security curve, whose budgets are not the one asked for."""
-    return [m for m in report.measurements if m.stage != CURVE_STAGE]
-
-
 def of_subject(report: Report) -> list[Measurement]:
     """The measurements of the user's own network at the budget asked for."""
     subjects = {model.id for model in report.models if model.role == SUBJECT}
-    return [m for m in _at_the_budget(report) if m.model in subjects]
+    return [m for m in at_the_budget(report.measurements) if m.model in subjects]
 
 
 def gate_report(report: Report, fail_on: FailOn) -> int:
     """The exit code of `--fail-on` for a run; one that was not completed passes no gate either."""
     verdicts = [m.trust.verdict for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
-    code = gate([finding.as_json() for finding in report.findings], fail_on, verdicts)
+    code = gate(report.findings, fail_on, verdicts)
     unfinished = fail_on != "never" and not report.run.complete
     return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 
@@ -127,7 +122,7 @@ def _contradiction(row: Figure) -> str:
 
 def _measured_only(report: Report) -> VerdictLine:
     why = cell(report.run.deviates or "no published figure was compared")
-    lowest = lowest_robust(_at_the_budget(report))
+    lowest = lowest_robust(at_the_budget(report.measurements))
     if lowest is None:
         count = plural(len(report.measurements), "rate")
         return VerdictLine("MEASURED", f"{count}, none under attack; {why}.", "unclear")

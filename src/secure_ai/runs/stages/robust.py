@@ -22,6 +22,7 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import per_sample, rate_entry
 
 PROBE_PASSES = 120_000  # of the verdict's probes, about; they use a fixed number of images
+BOUND = frozenset({"surrogate", "made_for"})  # settings that binding adds
 BROKEN_SHARE = 0.04  # of a never-broken sample's passes, spent on one that breaks early
 
 
@@ -126,7 +127,7 @@ def replay_of(measurement: Measurement, result: SuiteResult, data: Dataset) -> R
     broken = np.flatnonzero(result.broken_by >= 0)
     return Replay(
         id=measurement.id,
-        attacks=tuple(plan.text for plan in result.plans),
+        attacks=tuple(_text(plan) for plan in result.plans),
         norm=result.budget.norm,
         eps=result.budget.eps,
         seed=result.seed,
@@ -140,7 +141,14 @@ def replay_of(measurement: Measurement, result: SuiteResult, data: Dataset) -> R
         shards=tuple(result.shard_digests),
         robust=int(result.robust.sum()),
         example=int(data.indices[broken[0]]) if len(broken) else None,
+        surrogate=next((str(p.all_settings["surrogate"]) for p in result.plans if "surrogate" in p.all_settings), ""),
     )
+
+
+def _text(plan: AttackPlan) -> str:
+    """The attack with every setting, as `--attack` reads it; what binding added is left out."""
+    settings = {key: value for key, value in plan.all_settings.items() if key not in BOUND}
+    return ":".join([plan.name, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def single_attack(subject: Subject, settings: AttackSettings, context: Context) -> Result:
@@ -190,6 +198,7 @@ def single_row(settings: AttackSettings) -> Measure[AttackSettings]:
 
 
 def suite_passes_with_probes(settings: AttackSettings, n: int, holds: float) -> Passes:
+    """A suite and the verdict's probes."""
     attacks, probes = suite_passes(settings, n, holds), PROBE_PASSES / 2 * (0.2 + holds)
     return Passes(attacks.forward + probes, attacks.backward + probes)
 

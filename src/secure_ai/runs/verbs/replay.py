@@ -28,7 +28,8 @@ from secure_ai.core.errors import (
 )
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.machine import cpu_name
-from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.result import Replay
+from secure_ai.core.results import SCHEMA_VERSION, Measurement
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
@@ -44,18 +45,16 @@ from secure_ai.red.evasion.suite.engine import run_shards
 from secure_ai.red.evasion.suite.merge import shard_digest
 from secure_ai.red.evasion.suite.shard import ShardResult, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite.verify import checked_logits, measured_distance
+from secure_ai.report.model import Run
 from secure_ai.report.render.png import image_grid_png
-from secure_ai.runs.assemble import MODEL_FILES
 from secure_ai.runs.engine.execute import results_digest
 from secure_ai.runs.examples_file import Origin, examples_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
-from secure_ai.runs.pictures_attacks import grid_rows
-from secure_ai.runs.stages.steps import built_in_target
-from secure_ai.runs.stages.transfers import sample
+from secure_ai.runs.outputs.pictures import grid_rows
+from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.subject import examined, surrogate_for
-from secure_ai.runs.verbs.replay_record import ReplayRecord, RunFolder, find_measurement, read_run, replay_record
+from secure_ai.runs.verbs.replay_record import RunFolder, find_measurement, read_run, replay_record
 
-BOUND = frozenset({"surrogate", "made_for"})  # settings that binding adds
 OUTPUTS = (".npz", ".png")
 
 
@@ -79,7 +78,7 @@ class ShardReplay:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Replay:
+class Replayed:
     """What `replay` found.
 
     Attributes:
@@ -88,8 +87,8 @@ class Replay:
         differences: what is not as it was when the run was made, and may be why bits differ.
     """
 
-    measurement: Mapping[str, Any]
-    record: ReplayRecord
+    measurement: Measurement
+    record: Replay
     shards: tuple[ShardReplay, ...]
     sample: Mapping[str, Any]
     clean: np.ndarray
@@ -111,12 +110,12 @@ class Replay:
         return {
             "schema_version": SCHEMA_VERSION,
             "verdict": self.verdict,
-            "measurement": self.measurement["id"],
-            "stage": self.measurement["stage"],
-            "model": {"id": self.measurement["model"], "digest": self.record.model_digest},
-            "data": {"digest": self.record.data.digest, "n": self.record.data.n},
+            "measurement": self.measurement.id,
+            "stage": self.measurement.stage,
+            "model": {"id": self.measurement.model, "digest": self.record.model_digest},
+            "data": {"digest": self.record.data_digest, "n": self.record.n},
             "budget": {"norm": self.record.norm, "eps": self.record.eps},
-            "attacks": [attack.model_dump() for attack in self.record.attacks],
+            "attacks": list(self.record.attacks),
             "seed": self.record.seed,
             "shards": [shard.as_json() for shard in self.shards],
             "sample": dict(self.sample),
@@ -136,7 +135,7 @@ def replay(
     out: str | Path | None = None,
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = ignore_progress,
-) -> Replay:
+) -> Replayed:
     """Make an adversarial example of a finished run again.
 
     Args:
@@ -200,7 +199,7 @@ class _Task:
     target: Target
     plans: tuple[AttackPlan, ...]
     dataset: Dataset
-    record: ReplayRecord
+    record: Replay
 
     @property
     def budget(self) -> PerturbationBudget:
@@ -220,38 +219,32 @@ class _Task:
             yield from run_shards(self.target, self.plans, work, numbers, samples=len(self.dataset))
 
 
-def _plans(record: ReplayRecord) -> tuple[AttackPlan, ...]:
+def _plans(record: Replay) -> tuple[AttackPlan, ...]:
     """The attacks on record by this catalogue; a name or setting that it does not know is refused."""
-    texts = []
-    for attack in record.attacks:
-        if attack.name == "examples":
-            raise ReplayError("saved examples cannot be made again", where=attack.name, expected="an attack")
-        settings = {key: value for key, value in attack.settings.items() if key not in BOUND}
-        texts.append(":".join([attack.name, *(f"{key}={value}" for key, value in settings.items())]))
-    if any("," in text for text in texts):
-        raise FormatError("not an attack's settings", where="the replay record", expected="no comma")
-    plans = parse_attacks(",".join(texts), record.norm)
+    if any(text.partition(":")[0] == "examples" for text in record.attacks):
+        raise ReplayError("saved examples cannot be made again", where=record.id, expected="an attack")
+    plans = parse_attacks(",".join(record.attacks), record.norm)
     check_cost(plans, SHARD_SIZE)
     return plans
 
 
-def _dataset(folder: RunFolder, record: ReplayRecord, data: str | None, events: EventSink) -> Dataset:
+def _dataset(folder: RunFolder, record: Replay, data: str | None, events: EventSink) -> Dataset:
     """The images that were attacked: the run's data, or the sample that its stage drew."""
     section, seed = folder.recipe.data, folder.recipe.seed
     whole = load_data(data or section.test, split=section.split, n=section.n, seed=seed, events=events)
-    dataset = whole if whole.digest == record.data.digest else sample(whole, record.data.n, seed)
-    if dataset.digest != record.data.digest:
+    dataset = whole if whole.digest == record.data_digest else sample(whole, record.n, seed)
+    if dataset.digest != record.data_digest:
         raise DigestMismatchError(
             "not the images that the run attacked",
             where=whole.name,
-            expected=record.data.digest,
+            expected=record.data_digest,
             got=dataset.digest,
             hint="--data names them",
         )
     return dataset
 
 
-def _place(dataset: Dataset, record: ReplayRecord, index: int | None) -> int:
+def _place(dataset: Dataset, record: Replay, index: int | None) -> int:
     """Position in `dataset` of the image with that position in its file."""
     wanted = index if index is not None else record.example
     if wanted is None:
@@ -270,12 +263,12 @@ def _place(dataset: Dataset, record: ReplayRecord, index: int | None) -> int:
 
 def _target(
     folder: RunFolder,
-    measurement: Mapping[str, Any],
+    measurement: Measurement,
     dataset: Dataset,
     model: ModelSpec | None,
     events: EventSink,
 ) -> Target:
-    identifier = str(measurement["model"])
+    identifier = measurement.model
     if identifier in MODEL_FILES:
         if model is not None:
             raise UsageError("the run holds this network itself", where="--model", expected="no --model")
@@ -293,13 +286,12 @@ def _target(
 
 def _surrogate(
     folder: RunFolder,
-    record: ReplayRecord,
+    record: Replay,
     dataset: Dataset,
     surrogate: ModelSpec | None,
     events: EventSink,
 ) -> Target | None:
-    wanted = {str(a.settings["surrogate"]) for a in record.attacks if "surrogate" in a.settings}
-    if not wanted:
+    if not record.surrogate:
         return None
     user = folder.run.get("user_model")
     named = {
@@ -312,9 +304,9 @@ def _surrogate(
     flags = "--surrogate FILE --surrogate-arch ARCH"
     spec = _fed_alike(surrogate, recorded) if surrogate else _without_code(recorded, flags)
     found = surrogate_for(spec, dataset, folder.recipe.seed, 256, events)
-    if {found.digest[: len(next(iter(wanted)))]} != wanted:
+    if not found.digest.startswith(record.surrogate):
         raise DigestMismatchError(
-            "not the surrogate that the run used", where=found.name, expected=", ".join(wanted), got=found.digest
+            "not the surrogate that the run used", where=found.name, expected=record.surrogate, got=found.digest
         )
     return found
 
@@ -364,12 +356,12 @@ def _without_code(spec: ModelSpec, flags: str) -> ModelSpec:
 
 def _report(
     folder: RunFolder,
-    measurement: Mapping[str, Any],
+    measurement: Measurement,
     task: _Task,
     shards: tuple[ShardReplay, ...],
     result: ShardResult,
     place: int,
-) -> Replay:
+) -> Replayed:
     row = place % SHARD_SIZE
     clean = images_to_float(task.dataset.images[place : place + 1])
     x_adv = result.x_adv[row : row + 1]
@@ -386,14 +378,14 @@ def _report(
         "attacked": bool(result.attempted[:, row].any()),
         "distance": float(measured_distance(x_adv, clean, task.budget)[0]),
     }
-    return Replay(
+    return Replayed(
         measurement=measurement,
         record=task.record,
         shards=shards,
         sample=sample_json,
         clean=clean.numpy(),
         x_adv=x_adv.numpy(),
-        differences=_differences(folder.report["run"]),
+        differences=_differences(folder.report.run),
     )
 
 
@@ -402,17 +394,16 @@ def _answer(probabilities: torch.Tensor) -> dict[str, Any]:
     return {"label": int(top.indices), "confidence": float(top.values)}
 
 
-def _differences(run: Mapping[str, Any]) -> tuple[str, ...]:
+def _differences(run: Run) -> tuple[str, ...]:
     """What is not as it was, of what can change bits."""
-    then = {**run.get("versions", {})}
     now = {name: version for name, version in versions().items() if name in ("torch", "numpy", "scipy")}
-    pairs = [(name, then.get(name), version) for name, version in now.items()]
-    pairs += [("processor", run.get("machine", {}).get("processor"), cpu_name())]
-    pairs += [("code that decides results", run.get("code", {}).get("results"), results_digest())]
+    pairs = [(name, run.versions.get(name), version) for name, version in now.items()]
+    pairs += [("processor", run.machine.get("processor"), cpu_name())]
+    pairs += [("code that decides results", run.code.get("results"), results_digest())]
     return tuple(f"{name}: {before} then, {after} now" for name, before, after in pairs if before != after)
 
 
-def _output(report: Replay, dataset: Dataset, place: int, suffix: str) -> bytes:
+def _output(report: Replayed, dataset: Dataset, place: int, suffix: str) -> bytes:
     record = report.record
     if suffix == ".png":
         rows = grid_rows(report.clean, report.x_adv, "image")
@@ -422,9 +413,9 @@ def _output(report: Replay, dataset: Dataset, place: int, suffix: str) -> bytes:
         return image_grid_png(rows, title, [captions[0], [], captions[1]])
     origin = Origin(
         model_digest=record.model_digest,
-        data_digest=record.data.digest,
+        data_digest=record.data_digest,
         budget=PerturbationBudget(record.norm, record.eps),
-        attack=",".join(attack.name for attack in record.attacks),
+        attack=",".join(text.partition(":")[0] for text in record.attacks),
         seed=record.seed,
     )
     part = slice(place, place + 1)
