@@ -211,8 +211,8 @@ def build(**changes: Any) -> dict[str, Any]:
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
         },
         "models": [
-            {"id": name, "title": TITLES[name], "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64, "format": "safetensors",
-             "arch": "report1-cnn" if "report-1" in name else "report2-cnn"}
+            {"id": name, "title": TITLES[name], "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64,
+             "format": "safetensors", "arch": "report1-cnn" if "report-1" in name else "report2-cnn"}
             for i, name in enumerate(MODELS)
         ],
         "data": [

@@ -23,7 +23,7 @@ from secure_ai.report.sections import main_sections
 
 if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.attack import AttackReport
-    from secure_ai.runs.verbs.replay import Replay
+    from secure_ai.runs.verbs.replay import Replayed
     from secure_ai.runs.verbs.run import Forecast, RunResult
 
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
@@ -190,7 +190,7 @@ def print_checks(checks: Sequence[Check]) -> None:
     _console().print(f"{len(passed)} of {len(checks)} checks passed: {escape(', '.join(passed)) or 'none'}")
 
 
-def print_replay(replay: Replay) -> None:
+def print_replay(replay: Replayed) -> None:
     """The verdict line, the sample, and what may be why bits differ."""
     console, sample, record = _console(), replay.sample, replay.record
     style = "green" if replay.verdict == "same" else "red"

@@ -11,11 +11,11 @@ from importlib import resources
 import numpy as np
 
 from secure_ai.core.comparisons import Transfer
+from secure_ai.core.results import Measurement, rate
 from secure_ai.core.sections import Picture
 from secure_ai.report.render import png
 from secure_ai.runs.cases.case import Chart
 from secure_ai.runs.cases.table import CASES
-from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.store import Store, key_of
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.stages.gallery import FIELDS
@@ -70,11 +70,15 @@ def _shown(chart: Chart, facts: RunFacts) -> tuple[bytes, Draw] | None:
         ((quantity, network),) = chart.shows.items()
         content = facts.output(network, HISTORY_NAME)
         return None if content is None else (content + chart.name.encode(), partial(_history, chart, quantity, content))
-    rates = {entry.id: entry.value for entry in facts.result.measurements}
-    bars = {label: rates[name].as_json() for label, name in chart.shows.items() if name in rates}
+    rates = {entry.id: (entry.value, _verdict(entry)) for entry in facts.result.measurements}
+    bars = {label: rates[name] for label, name in chart.shows.items() if name in rates}
     if not bars:
         return None
-    return json_bytes([chart.title, bars]), partial(png.bars_png, bars, chart.title, "fraction of images")
+    return repr((chart.title, bars)).encode(), partial(png.bars_png, bars, chart.title, "fraction of images")
+
+
+def _verdict(entry: Measurement) -> str:
+    return entry.trust.verdict.value if entry.trust else ""
 
 
 def _history(chart: Chart, quantity: str, content: bytes) -> bytes:
@@ -88,8 +92,7 @@ def _history(chart: Chart, quantity: str, content: bytes) -> bytes:
 def _matrix(entry: Transfer) -> bytes:
     budget = f"{entry.budget}, " if entry.budget else ""
     note = f"{entry.attack}, {budget}n = {entry.n:,}; outlined: a network's own examples"
-    rates = [[rate.as_json() for rate in row] for row in entry.rates]
-    return png.transfer_png(rates, list(entry.networks), "Accuracy by network and origin of examples", note)
+    return png.transfer_png(entry.rates, list(entry.networks), "Accuracy by network and origin of examples", note)
 
 
 def _drawn(picture: Picture, arrays: Arrays) -> bytes:
@@ -97,11 +100,8 @@ def _drawn(picture: Picture, arrays: Arrays) -> bytes:
 
 
 def _curve(picture: Picture, arrays: Arrays) -> bytes:
-    columns = {name: arrays[f"{picture.id}-{name}"] for name in ("eps", "value", "low", "high", "n")}
-    points = [
-        (float(eps), {"value": float(value), "ci_low": float(low), "ci_high": float(high), "n": int(n)})
-        for eps, value, low, high, n in zip(*columns.values(), strict=True)
-    ]
+    columns = [arrays[f"{picture.id}-{name}"] for name in ("eps", "successes", "n")]
+    points = [(float(eps), rate(int(successes), int(n))) for eps, successes, n in zip(*columns, strict=True)]
     return png.curve_png({"worst case of the suite": points}, picture.title, "eps", "accuracy")
 
 

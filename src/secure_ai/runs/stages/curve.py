@@ -80,9 +80,7 @@ def _picture(points: Sequence[tuple[float, Rate]], context: Context) -> Picture:
     """The curve, its points kept as arrays."""
     columns = {
         "eps": [eps for eps, _ in points],
-        "value": [value.value for _, value in points],
-        "low": [value.ci_low for _, value in points],
-        "high": [value.ci_high for _, value in points],
+        "successes": [value.successes for _, value in points],
         "n": [value.n for _, value in points],
     }
     arrays = {f"{PICTURE}-{name}": np.array(values, dtype=np.float64) for name, values in columns.items()}

@@ -269,14 +269,14 @@ def _target(
     events: EventSink,
 ) -> Target:
     identifier = measurement.model
-    if identifier in MODEL_FILES:
+    entry = next((entry for entry in folder.report.models if entry.id == identifier), None)
+    if entry is not None and entry.file:
         if model is not None:
             raise UsageError("the run holds this network itself", where="--model", expected="no --model")
-        entry = next((entry for entry in folder.report["models"] if entry["id"] == identifier), None)
-        if entry is None or entry["arch"] not in NETWORKS:
+        if entry.arch not in NETWORKS:
             raise FormatError("the run does not say how the network is built", where=f"report.json: {identifier}")
-        content = folder.file(f"models/{MODEL_FILES[identifier]}.safetensors")
-        return built_in_target(content, entry["arch"], identifier, dataset.classes)
+        content = folder.file(entry.file)
+        return trained_target(content, entry.arch, identifier, dataset.input_shape, dataset.classes)
     if identifier != SUBJECT:
         raise ReplayError("the run does not hold that network", where=identifier, expected=SUBJECT)
     recorded = _recorded(folder.run.get("user_model"))

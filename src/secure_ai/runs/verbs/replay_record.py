@@ -1,4 +1,4 @@
-"""What a run left for a replay, read as hostile content: every file against a digest, every value against its limits."""
+"""What a run left for a replay, read as hostile content: files against digests, values against limits."""
 
 from __future__ import annotations
 

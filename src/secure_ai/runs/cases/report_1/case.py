@@ -7,6 +7,7 @@ from typing import Any
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.report_1.figures import FIGURES
 from secure_ai.runs.cases.report_1.files import CHARTS, files
+from secure_ai.runs.cases.report_1.threats import ROWS
 from secure_ai.runs.engine.measure import Joint, Network
 from secure_ai.runs.recipe.recipe import Recipe
 
