@@ -16,7 +16,7 @@ from rich.table import Table
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.report.model import Report, parse_report
+from secure_ai.report.model import Report, report_bytes
 from secure_ai.report.render.text import Words, cell, column_title, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.report.sections import main_sections
@@ -97,9 +97,9 @@ def _print_section(section: Section, words: Words) -> None:
 def print_run(result: RunResult, *, as_json: bool) -> None:
     """The verdict line, the tables, and where the report is."""
     if as_json:
-        print_json(result.report)
+        print_json(json.loads(report_bytes(result.report)))
         return
-    report = parse_report(json.dumps(result.report).encode(), "report.json")
+    report = result.report
     verdict, console = verdict_line(report), _console()
     console.print(f"[bold]{escape(verdict)}[/bold]")
     for model in report.models:
@@ -196,7 +196,7 @@ def print_replay(replay: Replayed) -> None:
     style = "green" if replay.verdict == "same" else "red"
     count = sum(shard.n for shard in replay.shards)
     console.print(
-        f"[bold]replay of {escape(str(replay.measurement['id']))}: [{style}]{replay.verdict}[/{style}][/bold] "
+        f"[bold]replay of {escape(replay.measurement.id)}: [{style}]{replay.verdict}[/{style}][/bold] "
         f"({count} samples made again, {sum(shard.same for shard in replay.shards)} of {len(replay.shards)} shards the "
         "same bit for bit)"
     )
@@ -209,7 +209,7 @@ def print_replay(replay: Replayed) -> None:
         ("adversarial", f"predicted {adversarial['label']} ({100 * adversarial['confidence']:.1f} %); {how}"),
         ("distance", f"{sample['distance']:.6g} of {record.eps:g} ({record.norm})"),
         ("network", record.model_digest),
-        ("data", f"{record.data.digest}, n = {record.data.n}"),
+        ("data", f"{record.data_digest}, n = {record.n}"),
         ("seed", str(record.seed)),
     ]
     rows += [(f"shard from {s.first}", f"expected {s.expected}, got {s.got}") for s in replay.shards if not s.same]

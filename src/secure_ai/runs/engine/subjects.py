@@ -24,7 +24,7 @@ from secure_ai.runs.subject import load_subject, target_for
 
 @dataclass(frozen=True, eq=False)
 class _Base:
-    """What both kinds share.
+    """What both kinds share; the methods are those of `Subject`.
 
     Attributes:
         outputs: files of the network's training; empty where it was given.
@@ -38,19 +38,23 @@ class _Base:
 
     @property
     def id(self) -> str:
+        """The network's id."""
         return self.network.id
 
     @property
     def facts(self) -> Mapping[str, Any]:
+        """What its training said of itself."""
         facts: Mapping[str, Any] = json.loads(self.outputs["facts.json"]) if "facts.json" in self.outputs else {}
         return facts
 
     def output(self, name: str) -> bytes:
+        """A file of its training."""
         if name not in self.outputs:
             raise ConfigError("the network has no such file", where=self.id, expected=name, got=sorted(self.outputs))
         return self.outputs[name]
 
     def twin(self) -> Subject:
+        """The network it is compared with."""
         if self.other is None:
             raise ConfigError("the network has no twin", where=self.id, expected="a network row with `against`")
         return self.other
@@ -60,9 +64,11 @@ class _Base:
         return {}
 
     def target(self) -> Target:
+        """It as something to attack."""
         raise NotImplementedError
 
     def checked(self, data: Dataset) -> Preflight:
+        """Its preflight on `data`, made once."""
         if data.digest not in self._preflights:
             self._preflights[data.digest] = examine(self.target(), data, self.context.seed)
         return self._preflights[data.digest]
@@ -74,6 +80,7 @@ class TrainedSubject(_Base):
 
     @property
     def artifact(self) -> bytes:
+        """Its model file."""
         return self.output("model.safetensors")
 
     @cached_property
@@ -82,6 +89,7 @@ class TrainedSubject(_Base):
         return trained_target(self.artifact, self.network.arch, self.id, shape, int(self.facts["classes"]))
 
     def target(self) -> Target:
+        """It as something to attack."""
         return self._target
 
 
@@ -93,6 +101,7 @@ class GivenSubject(_Base):
 
     @property
     def artifact(self) -> bytes:
+        """Its model file."""
         if self.network.spec is None or self.network.spec.model is None:
             raise ConfigError("the network has no file", where=self.id, expected="--model FILE")
         file = read_file(self.network.spec.model, max_bytes=MAX_MODEL_BYTES)
@@ -119,6 +128,7 @@ class GivenSubject(_Base):
         return target_for(self.loaded, self.context.data("test"), self.network.spec)
 
     def target(self) -> Target:
+        """It as something to attack."""
         return self._target
 
 

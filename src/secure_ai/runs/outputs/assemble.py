@@ -19,7 +19,7 @@ from secure_ai.runs.outputs.comparisons import comparisons
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
-from secure_ai.runs.reproduction.values import Measured
+from secure_ai.runs.reproduction.values import measured_in
 from secure_ai.runs.stages.training import FACTS_NAME
 from secure_ai.threats.register import Evidence, threat_rows
 
@@ -54,7 +54,7 @@ def assemble(facts: RunFacts) -> Report:
         measurements=measurements,
         quantities=tuple(replace(entry, replay=facts.command) for entry in found.quantities),
         choices=tuple(replace(entry, replay=facts.command) for entry in found.choices),
-        reproduction=compare(Measured(found), () if departs else tuple(case.figures for case in cases)),
+        reproduction=compare(measured_in(found), () if departs else [row for case in cases for row in case.figures]),
         findings=findings,
         threats=threat_rows(
             tuple(row for case in CASES for row in case.threats), measurements, findings, _evidence(facts)
@@ -116,7 +116,7 @@ def _evidence(facts: RunFacts) -> Mapping[str, tuple[Evidence, ...]]:
     for stage, rows in facts.plan.answers.items():
         result = facts.results.get(stage)
         if result is not None:
-            given = (*result.measurements, *result.choices)
+            given: tuple[Evidence, ...] = (*result.measurements, *result.choices)
             found |= {row: (*found.get(row, ()), *given) for row in rows}
     return found
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from secure_ai.data.dataset import Dataset
-from secure_ai.runs.recipe.recipe import Recipe, Report1Section, Report2Section
+from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.recipe.recipe import Recipe
 
 # Digests of the whole of MNIST, as `Dataset.digest` gives them.
 MNIST = {
@@ -18,18 +19,16 @@ NOT_PROTOCOL = frozenset({"modes"})  # which parts of report 2 are done, not how
 def deviations(recipe: Recipe, data: Mapping[str, Dataset]) -> list[str]:
     """What differs, one text a difference; none for a run by the reports' own protocols."""
     found = [recipe.deviates] if recipe.deviates else []
-    sections = (
-        ("report-1", "report_1", recipe.report_1.model_dump(), Report1Section().model_dump()),
-        ("report-2", "report_2", recipe.report_2.model_dump(), Report2Section().model_dump()),
-    )
-    for part, name, settings, protocol in sections:
-        if part in recipe.parts:
-            found += [
-                f"{name}.{key} is {settings[key]}, not {value}"
-                for key, value in protocol.items()
-                if key not in NOT_PROTOCOL and settings[key] != value
-            ]
-    if found or {"report-1", "report-2"} & set(recipe.parts):
+    cases = [case for case in CASES if case.id in recipe.parts]
+    for case in cases:
+        section = case.section(recipe)
+        settings, protocol = section.model_dump(), type(section)().model_dump()
+        found += [
+            f"{case.id.replace('-', '_')}.{key} is {settings[key]}, not {value}"
+            for key, value in protocol.items()
+            if key not in NOT_PROTOCOL and settings[key] != value
+        ]
+    if found or cases:
         found += [
             f"the {role} data is {data[role].name} ({len(data[role])} images), not the whole of MNIST"
             for role, digest in MNIST.items()

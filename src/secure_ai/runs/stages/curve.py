@@ -34,8 +34,8 @@ def security_curve(subject: Subject, settings: CurveSettings, context: Context, 
     """Robust accuracy over the grid.
 
     An example within eps is within any larger eps: a sample misclassified at one eps counts as misclassified at all
-    larger ones, so the curve cannot rise. How often the suite itself failed to find what it had found before is a check
-    of its own. The probes are made once, at the recipe's eps, and count for every point; those that ask about the images
+    larger ones, so the curve cannot rise. How often the suite itself failed to find what it had found before is its
+    own check. The probes are made once, at the recipe's eps, and count for every point; those that ask about the images
     that are left, and whether the network's outputs are still the same, are made at each.
     """
     data = sample(context.data("test"), settings.n, context.seed)

@@ -181,7 +181,7 @@ def attack(
     _check_surrogate(plans, surrogate)
     files = dict.fromkeys(example_files(plans))  # refused before any code of the user's runs
     borrowed: list[Borrowed] = [SavedExamples(file, read_examples(file, dataset)) for file in files]
-    compute = configure(precision)
+    configure(precision)
     loaded = load_subject(model, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size)
     plans = plans_for(attack, budget.norm, target.access)

@@ -34,6 +34,7 @@ from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable, write_bytes
+from secure_ai.models.load.trained import trained_target
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.target import Target

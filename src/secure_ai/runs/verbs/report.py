@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
 from secure_ai.core.errors import DigestMismatchError, FormatError
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
@@ -15,6 +17,8 @@ from secure_ai.report.model import MAX_REPORT_BYTES, Report, parse_report, repor
 from secure_ai.report.render.html import render_html
 from secure_ai.report.render.markdown import render_markdown
 from secure_ai.report.render.sarif import render_sarif
+from secure_ai.runs.cases.table import CASES
+from secure_ai.threats.model import Threat
 from secure_ai.threats.register import threat_rows
 
 MAX_IMAGE_BYTES = 16 * MIB
@@ -78,5 +82,7 @@ def write_text(path: Path, text: str) -> None:
 def threats(folder: Path | None) -> list[dict[str, Any]]:
     """The register's rows as JSON, with the evidence of the run in `folder` where there is one."""
     if folder is None:
-        return threat_rows([], [])
+        every = threat_rows(tuple(row for case in CASES for row in case.threats), (), ())
+        rows: list[dict[str, Any]] = TypeAdapter(tuple[Threat, ...]).dump_python(every, mode="json")
+        return list(rows)
     return list(json.loads(report_bytes(read_report(folder)))["threats"])
