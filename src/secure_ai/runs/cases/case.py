@@ -1,4 +1,4 @@
-"""A case: networks with their published figures, their STRIDE rows and their files. Free of torch until it is planned."""
+"""A case: networks with their published figures, their STRIDE rows and their files. Free of torch until planned."""
 
 from __future__ import annotations
 

@@ -71,10 +71,10 @@ class Planner:
             )
         concerned = [network, *([self._network(network.against, network.id)] if "twin" in measure.needs else [])]
         cost = measure.passes(measure.settings, self.sizes.get("test", 0), network.holds)
-        return self._of_networks(
-            f"{network.id}/{measure.id}", partial(run_measure, network, concerned, measure, self.seed, self.given), measure, concerned,
-            ("train", "test") if "train" in measure.needs else ("test",), seconds(cost, network.arch, self.precision),
-        )  # fmt: skip
+        function = partial(run_measure, network, concerned, measure, self.seed, self.given)
+        data = ("train", "test") if "train" in measure.needs else ("test",)
+        forecast = seconds(cost, network.arch, self.precision)
+        return self._of_networks(f"{network.id}/{measure.id}", function, measure, concerned, data, forecast)
 
     def _joint(self, joint: Joint[Any]) -> Stage:
         concerned = [self._network(name, joint.id) for name in joint.networks]

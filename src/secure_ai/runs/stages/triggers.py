@@ -132,7 +132,7 @@ def target_class_row(settings: TriggerSettings) -> Measure[TriggerSettings]:
     return Measure(id="target-class", function=target_class, settings=settings)
 
 
-POISONING = Measure(id="poisoning", function=poisoning, settings=Settings(), needs=frozenset({"train"}))
+POISONING = Measure(id="poisoning", function=poisoning, settings=Settings(), needs=frozenset({"file"}))
 
 
 def partly_row(settings: PartlySettings) -> Measure[PartlySettings]:
