@@ -10,11 +10,18 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import Measurement, Rate, rate
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
-from secure_ai.runs.adapters import findings_of, json_of, measurements_of
-from secure_ai.runs.cases.published import THREATS
+from secure_ai.runs.adapters import (
+    figures_json,
+    findings_of,
+    json_of,
+    measurements_of,
+    result_of,
+    values_from_measurements,
+)
+from secure_ai.runs.cases.published import FIGURES, THREATS
 from secure_ai.runs.cases.report_1.figures import FIGURE_1
 from secure_ai.runs.reproduction.reproduction import compare
-from secure_ai.runs.reproduction.values import values_from_measurements
+from secure_ai.runs.reproduction.values import measured_in
 from secure_ai.threats.register import threat_rows
 
 LINF_025 = PerturbationBudget("linf", 0.25, "0.25")
@@ -117,6 +124,7 @@ def measurements() -> list[dict[str, Any]]:
             replay=f"secure-ai run --recipe {name.split('/')[0]}",
             budget=budget,
             trust=trust or judge([sample_size_check(n)], breaking=frozenset()),
+            condition=name.rsplit("/", 1)[1],
         )
         entries.append(entry.as_json())
     return entries
@@ -221,7 +229,7 @@ def build(**changes: Any) -> dict[str, Any]:
             {"id": "test", "name": "mnist:test", "digest": "b2" * 32, "n": 10000, "note": ""},
         ],
         "measurements": measured,
-        "reproduction": compare(values()),
+        "reproduction": figures_json(compare(measured_in(result_of(values(), measured)), FIGURES)),
         "findings": found,
         "threats": json_of(threat_rows(THREATS, measurements_of(measured), findings_of(found))),
         "not_tested": [

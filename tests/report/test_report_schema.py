@@ -16,10 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from secure_ai.core.errors import FormatError
+from secure_ai.core.result import Result
 from secure_ai.report.schema import check_report, load_schema
-from secure_ai.runs.adapters import json_of
-from secure_ai.runs.cases.published import THREATS
+from secure_ai.runs.adapters import figures_json, json_of
+from secure_ai.runs.cases.published import FIGURES, THREATS
 from secure_ai.runs.reproduction.reproduction import compare
+from secure_ai.runs.reproduction.values import measured_in
 from secure_ai.runs.verbs.report import read_report
 from secure_ai.threats.register import threat_rows
 
@@ -33,7 +35,13 @@ def test_the_schema_is_one() -> None:
 def test_reports_are_valid(report: dict[str, Any], sample: ModuleType) -> None:
     VALIDATOR.validate(report)
     VALIDATOR.validate(sample.subject_report(0.5))
-    VALIDATOR.validate({**report, "reproduction": compare({}), "threats": json_of(threat_rows(THREATS, (), ()))})
+    VALIDATOR.validate(
+        {
+            **report,
+            "reproduction": figures_json(compare(measured_in(Result()), FIGURES)),
+            "threats": json_of(threat_rows(THREATS, (), ())),
+        }
+    )
 
 
 def test_more_keys_are_allowed(report: dict[str, Any]) -> None:

@@ -12,8 +12,16 @@ from secure_ai.core.machine import describe_machine
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
-from secure_ai.runs.adapters import findings_of, json_of, measurements_of, models_of
-from secure_ai.runs.cases.published import THREATS
+from secure_ai.runs.adapters import (
+    figures_json,
+    findings_of,
+    json_of,
+    measurements_of,
+    models_of,
+    result_of,
+    values_from_measurements,
+)
+from secure_ai.runs.cases.published import FIGURES, THREATS
 from secure_ai.runs.comparisons import comparisons
 from secure_ai.runs.engine.execute import Context, Finished, code_digest, results_digest
 from secure_ai.runs.engine.stage import Stage
@@ -23,7 +31,7 @@ from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.reproduction.reproduction import compare
-from secure_ai.runs.reproduction.values import values_from_measurements
+from secure_ai.runs.reproduction.values import measured_in
 from secure_ai.threats.register import threat_rows
 
 MODEL_FILES = {
@@ -47,8 +55,6 @@ ROLES = {
     "report-2/poisoned": "poisoned",
     "report-2/defended": "defended",
 }
-
-REPORTS = ("report-1", "report-2")
 
 # id of the counts -> what they show
 CONFUSIONS = {
@@ -134,7 +140,7 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
     findings = [finding.as_json() for finding in judge_measurements(typed, models_of(models))]
     findings += [entry for result in results.values() for entry in result.get("findings", [])]
     departs = deviations(facts.recipe, facts.data)
-    reports = () if departs else tuple(part for part in facts.recipe.parts if part in REPORTS)
+    published = () if departs else tuple(row for row in FIGURES if row.report in facts.recipe.parts)
     return {
         "schema_version": SCHEMA_VERSION,
         "tool": {"name": "secure-ai", "version": secure_ai.__version__},
@@ -158,7 +164,7 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
             for role, dataset in facts.data.items()
         ],
         "measurements": measurements,
-        "reproduction": compare(values_of(facts), reports=reports) if reports else [],
+        "reproduction": figures_json(compare(measured_in(result_of(values_of(facts), measurements)), published)),
         "findings": findings,
         "threats": json_of(threat_rows(THREATS, typed, findings_of(findings))),
         "not_tested": _not_tested(facts),

@@ -167,7 +167,7 @@ def bars_png(
     """One bar a rate with its 95 % interval, hatched where it is not to be trusted.
 
     Args:
-        bars: name (a line break or `: ` breaks it) to R; with `trust` (see `values.values_from_measurements`) or too
+        bars: name (a line break or `: ` breaks it) to R; with `trust` (see `adapters.values_from_measurements`) or too
             small an n, the trust word stands at the bar; a rate without a value gets an empty place that says so.
         title: what is compared.
         ylabel: what the rates are.
