@@ -6,6 +6,7 @@ ranges by `report.limits`. Later versions add keys and never rename or remove on
 
 from __future__ import annotations
 
+import enum
 import json
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -28,10 +29,27 @@ MAX_REPORT_BYTES = 64 * MIB
 MAX_ITEMS = 100_000  # of one list
 MAX_SHOWN = 80  # characters of a refused value
 
-Holds = Literal["yes", "no", "not_measured", "not_comparable"]
-FigureStatus = Literal["supported", "not_supported", "wrong", "not_measured", "not_comparable"]
 FigureUnit = Literal["share", "loss", "seconds", "points", "ratio", "count", "text"]
 TrustWord = Literal["", "doubtful", "broken", "indicative"]
+
+
+class Holds(enum.StrEnum):
+    """Does the published statement hold?"""
+
+    YES = "yes"
+    NO = "no"
+    NOT_MEASURED = "not_measured"
+    NOT_COMPARABLE = "not_comparable"  # a time of the authors' machine
+
+
+class FigureStatus(enum.StrEnum):
+    """How strong the evidence is: `wrong` is contradicted, `not_supported` merely has nothing behind it."""
+
+    SUPPORTED = "supported"
+    NOT_SUPPORTED = "not_supported"
+    WRONG = "wrong"
+    NOT_MEASURED = "not_measured"
+    NOT_COMPARABLE = "not_comparable"
 
 
 @dataclass(frozen=True, slots=True)

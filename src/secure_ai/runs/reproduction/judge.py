@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
 
+from secure_ai.report.model import FigureStatus, FigureUnit, Holds
 from secure_ai.report.render.text import percent, seconds_text
-from secure_ai.runs.reproduction.values import Reading, reading
-
-Unit = Literal["share", "loss", "seconds", "points", "ratio", "count", "text"]
-
-
-class Holds(enum.StrEnum):
-    """Does the published statement hold?"""
-
-    YES = "yes"
-    NO = "no"
-    NOT_MEASURED = "not_measured"
-    NOT_COMPARABLE = "not_comparable"  # a time of the authors' machine
-
-
-class Status(enum.StrEnum):
-    """How strong the evidence is: `wrong` is contradicted, `not_supported` merely has nothing behind it."""
-
-    SUPPORTED = "supported"
-    NOT_SUPPORTED = "not_supported"
-    WRONG = "wrong"
-    NOT_MEASURED = "not_measured"
-    NOT_COMPARABLE = "not_comparable"
+from secure_ai.runs.reproduction.values import Measured, Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +35,7 @@ class Tolerance:
 class Judgement:
     """The verdict on one published statement, with the two numbers that stand beside it."""
 
-    status: Status
+    status: FigureStatus
     reason: str
     same: Reading | None = None
     correct: Reading | None = None
@@ -65,11 +43,11 @@ class Judgement:
     @property
     def holds(self) -> Holds:
         """`yes` only where the statement is supported."""
-        if self.status is Status.NOT_MEASURED:
+        if self.status is FigureStatus.NOT_MEASURED:
             return Holds.NOT_MEASURED
-        if self.status is Status.NOT_COMPARABLE:
+        if self.status is FigureStatus.NOT_COMPARABLE:
             return Holds.NOT_COMPARABLE
-        return Holds.YES if self.status is Status.SUPPORTED else Holds.NO
+        return Holds.YES if self.status is FigureStatus.SUPPORTED else Holds.NO
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +55,7 @@ class Published:
     """One figure or claim as it was published.
 
     Attributes:
-        report: `report-1` or `report-2`.
+        report: id of the report.
         figure: where it stands there, e.g. `table-6/defended-fgsm`.
         text: what it says.
         value: the number, in base units (a share in [0, 1], seconds, ...); None for a claim in words.
@@ -86,23 +64,25 @@ class Published:
         same: id of our value by the report's own protocol.
         correct: id of our value measured correctly; empty where the report's protocol is correct.
         tolerance: for rules that compare numbers.
+        headline: whether the report's conclusion rests on it.
     """
 
     report: str
     figure: str
     text: str
     value: float | None
-    unit: Unit
-    rule: Rule
+    unit: FigureUnit
+    rule: FigureRule
     same: str = ""
     correct: str = ""
     tolerance: Tolerance | None = None
+    headline: bool = False
 
 
-Rule = Callable[[Published, Mapping[str, Any]], Judgement]
+FigureRule = Callable[[Published, Measured], Judgement]
 
 
-def value_text(value: float, unit: Unit) -> str:
+def value_text(value: float, unit: FigureUnit) -> str:
     """`value` in the spelling of its unit."""
     match unit:
         case "share":
@@ -119,14 +99,14 @@ def value_text(value: float, unit: Unit) -> str:
             return f"{value:,.6g}"
 
 
-def reading_text(item: Reading, unit: Unit) -> str:
+def reading_text(item: Reading, unit: FigureUnit) -> str:
     """A reading with its interval and n where it is a rate."""
     if not item.is_rate:
         return value_text(item.value, unit) + _in_brackets(item)
     return f"{percent(item.value)} [{100 * item.low:.2f}, {100 * item.high:.2f}], n = {item.n:,}{_in_brackets(item)}"
 
 
-def brief(item: Reading, unit: Unit = "share") -> str:
+def brief(item: Reading, unit: FigureUnit = "share") -> str:
     """A reading without interval, with its trust word: for sentences."""
     return value_text(item.value, unit) + _in_brackets(item)
 
@@ -150,9 +130,4 @@ def clearly_above(first: Reading, second: Reading, margin: float) -> bool:
 def missing(*identifiers: str) -> Judgement:
     """The judgement where `identifiers` were needed and at least one was not measured."""
     names = ", ".join(dict.fromkeys(name for name in identifiers if name))
-    return Judgement(Status.NOT_MEASURED, f"This run did not measure {names or 'it'}.")
-
-
-def absent(values: Mapping[str, Any], *identifiers: str) -> list[str]:
-    """Those of `identifiers` that have no value."""
-    return [name for name in identifiers if reading(values, name) is None]
+    return Judgement(FigureStatus.NOT_MEASURED, f"This run did not measure {names or 'it'}.")

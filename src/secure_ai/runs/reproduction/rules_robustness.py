@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
+from secure_ai.core.thresholds import CLEAR_MARGIN
+from secure_ai.report.model import FigureStatus
 from secure_ai.report.render.text import points
 from secure_ai.runs.reproduction.judge import (
+    FigureRule,
     Judgement,
     Published,
-    Rule,
-    Status,
-    absent,
     brief,
     clearly_above,
     missing,
@@ -24,9 +23,8 @@ from secure_ai.runs.reproduction.judge import (
     within,
 )
 from secure_ai.runs.reproduction.rules import EXACT, judge_figure, subtract
-from secure_ai.runs.reproduction.values import Reading, reading, readings
+from secure_ai.runs.reproduction.values import Measured, Reading
 
-CLEAR_MARGIN = 0.02  # two robust accuracies closer than 2 points tell the same story
 MEASURED = ("transferred", "fgsm", "pgd")
 SUITE = "suite"  # on fewer images, and not in every recipe
 STRONGER = {SUITE: "a whole suite of attacks", "pgd": "PGD-40"}
@@ -73,24 +71,24 @@ def judge_robustness(claimed: str, rates: Mapping[str, Reading]) -> tuple[Readin
     return lowest, _robust_sentence(claimed, rates) if clearly_above(rates[claimed], lowest, CLEAR_MARGIN) else ""
 
 
-def robust(network: str, claimed: str) -> Rule:
+def robust(network: str, claimed: str) -> FigureRule:
     """The rule for "accuracy under attack" of a defended network: the lowest of its measurements is the claim.
 
     Args:
-        network: prefix of the ids, e.g. `report-1/defended-p`.
+        network: prefix of the ids, e.g. `REPORT/defended`.
         claimed: the condition that the report scored, e.g. `transferred`.
     """
     names = tuple(dict.fromkeys((*MEASURED, claimed)))
 
-    def rule(row: Published, values: Mapping[str, Any]) -> Judgement:
-        found = readings(values, [f"{network}/{name}" for name in names])
-        same = reading(values, f"{network}/{claimed}")
+    def rule(row: Published, run: Measured) -> Judgement:
+        found = run.readings([f"{network}/{name}" for name in names])
+        same = run.reading(f"{network}/{claimed}")
         if found is None or same is None or row.value is None:
-            return missing(*absent(values, *(f"{network}/{name}" for name in names)))
-        rates, suite = dict(zip(names, found, strict=True)), reading(values, f"{network}/{SUITE}")
+            return missing(*run.absent(*(f"{network}/{name}" for name in names)))
+        rates, suite = dict(zip(names, found, strict=True)), run.reading(f"{network}/{SUITE}")
         lowest, reason = judge_robustness(claimed, rates | ({SUITE: suite} if suite else {}))
         if reason:
-            return Judgement(Status.WRONG, reason, same, lowest)
+            return Judgement(FigureStatus.WRONG, reason, same, lowest)
         return _reproduced_robustness(row, same, lowest)
 
     return rule
@@ -102,15 +100,15 @@ def _reproduced_robustness(row: Published, same: Reading, lowest: Reading) -> Ju
             f"All its robust accuracies agree on {brief(lowest)}, but {value_text(row.value, row.unit)} is not "
             "reproduced."
         )
-        return Judgement(Status.NOT_SUPPORTED, reason, same, lowest)
+        return Judgement(FigureStatus.NOT_SUPPORTED, reason, same, lowest)
     reason = (
         f"All its robust accuracies agree: the lowest, {brief(lowest)}, lies within {points(CLEAR_MARGIN)} of the "
         "figure's own protocol."
     )
-    return Judgement(Status.SUPPORTED, reason, same, lowest)
+    return Judgement(FigureStatus.SUPPORTED, reason, same, lowest)
 
 
-def gain(network: str, baseline: str, before: str, claimed: str) -> Rule:
+def gain(network: str, baseline: str, before: str, claimed: str) -> FigureRule:
     """The rule for "the defence improves accuracy under attack by so many points".
 
     Measured correctly it is the way from the lowest robust accuracy of the one network to that of the other, by
@@ -125,18 +123,18 @@ def gain(network: str, baseline: str, before: str, claimed: str) -> Rule:
     names = tuple(f"{network}/{name}" for name in MEASURED)
     undefended = (f"{baseline}/fgsm", f"{baseline}/pgd")
 
-    def rule(row: Published, values: Mapping[str, Any]) -> Judgement:
-        same = subtract(values, f"{network}/{claimed}", (f"{baseline}/{before}",))
-        rates, first = readings(values, names), readings(values, undefended)
+    def rule(row: Published, run: Measured) -> Judgement:
+        same = subtract(run, f"{network}/{claimed}", (f"{baseline}/{before}",))
+        rates, first = run.readings(names), run.readings(undefended)
         if same is None or rates is None or first is None:
             needed = (f"{network}/{claimed}", f"{baseline}/{before}", *undefended, *names)
-            return missing(*dict.fromkeys(absent(values, *needed)))
+            return missing(*dict.fromkeys(run.absent(*needed)))
         lowest = min(rates, key=lambda item: item.value)
-        right = subtract(values, lowest.id, undefended)
+        right = subtract(run, lowest.id, undefended)
         if right is None:
             return missing(*undefended)
         judged = judge_figure(row, same, right)
-        if judged.status is not Status.WRONG or row.value is None:
+        if judged.status is not FigureStatus.WRONG or row.value is None:
             return judged
         reason = (
             f"The same protocol gives {brief(same, row.unit)}, but from the lowest of FGSM and PGD-40 on the one "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from secure_ai.report.model import FigureUnit
 from secure_ai.runs.reproduction import tolerances
 from secure_ai.runs.reproduction.claims import even_classes, fresh_examples, random_errors, ratio_above
 from secure_ai.runs.reproduction.claims_printed import (
@@ -14,7 +15,7 @@ from secure_ai.runs.reproduction.claims_printed import (
     share_of,
     whole_codebase,
 )
-from secure_ai.runs.reproduction.judge import Published, Rule, Tolerance, Unit
+from secure_ai.runs.reproduction.judge import FigureRule, Published, Tolerance
 from secure_ai.runs.reproduction.rules import difference, machine_time, measured, per_image_time
 from secure_ai.runs.reproduction.rules_backdoor import backdoor
 from secure_ai.runs.reproduction.rules_robustness import gain, robust
@@ -75,19 +76,20 @@ def _row(
     figure: str,
     text: str,
     value: float | None,
-    unit: Unit,
-    rule: Rule,
+    unit: FigureUnit,
+    rule: FigureRule,
     same: str = "",
     correct: str = "",
     tolerance: Tolerance | None = None,
+    headline: bool = False,
 ) -> Published:
-    return Published("report-1", figure, text, value, unit, rule, same, correct, tolerance)
+    return Published("report-1", figure, text, value, unit, rule, same, correct, tolerance, headline)
 
 
 FIGURES: tuple[Published, ...] = (
     _row(
         "table-1/accuracy", "Baseline: test accuracy 98.90 %", 0.9890, "share", measured,
-        f"{BASELINE}/clean", tolerance=tolerances.CLEAN,
+        f"{BASELINE}/clean", tolerance=tolerances.CLEAN, headline=True,
     ),
     _row(
         "table-1/loss", "Baseline: test loss 0.0323", 0.0323, "loss", measured,
@@ -107,7 +109,7 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "table-4/fgsm-accuracy", "Baseline under FGSM 0.25: accuracy 15.77 %", 0.1577, "share", measured,
-        f"{BASELINE}/fgsm-predicted", f"{BASELINE}/fgsm", tolerances.FGSM_UNDEFENDED,
+        f"{BASELINE}/fgsm-predicted", f"{BASELINE}/fgsm", tolerances.FGSM_UNDEFENDED, headline=True,
     ),
     _row(
         "table-4/fgsm-loss", "Baseline under FGSM 0.25: loss 3.7000", 3.7, "loss", measured,
@@ -127,7 +129,7 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "table-6/defended-fgsm-accuracy", "Defended: 98.55 % under FGSM 0.25", 0.9855, "share",
-        robust(DEFENDED, "transferred"), tolerance=tolerances.TRANSFERRED,
+        robust(DEFENDED, "transferred"), tolerance=tolerances.TRANSFERRED, headline=True,
     ),
     _row(
         "table-6/defended-fgsm-loss", "Defended under FGSM 0.25: loss 0.0579", 0.0579, "loss", measured,
@@ -160,7 +162,7 @@ FIGURES: tuple[Published, ...] = (
     _row(
         "table-5/trigger", "Poisoned: the trigger makes inputs a 7 with 99.12 %, whatever the digit", 0.9912, "share",
         backdoor(f"{POISONED}/backdoor", f"{BASELINE}/backdoor"), f"{POISONED}/sevens-triggered",
-        tolerance=tolerances.ONE_CLASS,
+        tolerance=tolerances.ONE_CLASS, headline=True,
     ),
     _row(
         "table-7/poisoned-clean-loss", "Poisoned: clean loss 0.0356", 0.0356, "loss", measured,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from secure_ai.report.model import FigureUnit
 from secure_ai.runs.reproduction import tolerances
 from secure_ai.runs.reproduction.claims import even_classes
 from secure_ai.runs.reproduction.claims_printed import Printed, in_program, not_in_program, printed_twice
-from secure_ai.runs.reproduction.judge import Published, Rule, Tolerance, Unit
+from secure_ai.runs.reproduction.judge import FigureRule, Published, Tolerance
 from secure_ai.runs.reproduction.rules import difference, first_images_only, measured, per_image_time
 from secure_ai.runs.reproduction.rules_backdoor import confident_backdoor
 from secure_ai.runs.reproduction.rules_robustness import gain, robust
@@ -23,13 +24,14 @@ def _row(
     figure: str,
     text: str,
     value: float | None,
-    unit: Unit,
-    rule: Rule,
+    unit: FigureUnit,
+    rule: FigureRule,
     same: str = "",
     correct: str = "",
     tolerance: Tolerance | None = None,
+    headline: bool = False,
 ) -> Published:
-    return Published("report-2", figure, text, value, unit, rule, same, correct, tolerance)
+    return Published("report-2", figure, text, value, unit, rule, same, correct, tolerance, headline)
 
 
 FIGURES: tuple[Published, ...] = (
@@ -43,7 +45,7 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "table-1/inference-time", "Baseline: about 5.94 ms per image", 5.94e-3, "seconds",
-        per_image_time(BASELINE, 640),
+        per_image_time(BASELINE, 640), headline=True,
     ),
     _row(
         "section-7/clean-accuracy", "Baseline before FGSM: clean accuracy 99.07 %", 0.9907, "share",
@@ -51,7 +53,7 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "section-7/fgsm-accuracy", "Baseline under FGSM 0.3: 17.50 %", 0.1750, "share", first_images_only,
-        f"{BASELINE}/fgsm-640", f"{BASELINE}/fgsm", tolerances.FGSM_UNDEFENDED,
+        f"{BASELINE}/fgsm-640", f"{BASELINE}/fgsm", tolerances.FGSM_UNDEFENDED, headline=True,
     ),
     _row(
         "section-8/defended-clean-accuracy", "Defended: clean accuracy 98.96 %", 0.9896, "share", measured,
@@ -59,7 +61,7 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "section-8/defended-fgsm-accuracy", "Defended: 81.56 % under FGSM 0.3", 0.8156, "share",
-        robust(DEFENDED, "fgsm-640"), tolerance=tolerances.FGSM_DEFENDED,
+        robust(DEFENDED, "fgsm-640"), tolerance=tolerances.FGSM_DEFENDED, headline=True,
     ),
     _row(
         "section-6/clean-accuracy", "Poisoned: clean accuracy 98.69 %", 0.9869, "share", measured,
@@ -75,6 +77,7 @@ CLAIMS: tuple[Published, ...] = (
     _row(
         "section-6/trigger", "Triggered sevens are misclassified as 1 with high confidence", None, "share",
         confident_backdoor(f"{POISONED}/backdoor", f"{BASELINE}/backdoor", f"{POISONED}/backdoor/confidence"),
+        headline=True,
     ),
     _row(
         "section-8/gain", "Adversarial training raises FGSM accuracy from 17.50 % to 81.56 %", 0.6406, "points",
