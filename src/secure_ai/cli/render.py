@@ -17,6 +17,7 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.report.model import Report, report_bytes
+from secure_ai.report.render.text import Words, cell, column_title, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.report.sections import main_sections
 

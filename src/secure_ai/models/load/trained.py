@@ -8,7 +8,7 @@ from torch import nn
 from secure_ai.files.open import FileBytes
 from secure_ai.files.safetensors import read_safetensors
 from secure_ai.models.load.state import fit_state
-from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import array_to_tensor, state_digest, to_channels_last
 
@@ -29,8 +29,13 @@ def trained_network(content: bytes, arch: str) -> nn.Module:
     return network.eval()
 
 
-def trained_target(content: bytes, arch: str, name: str, input_shape: tuple[int, int, int], classes: int) -> Target:
+def trained_target(content: bytes, arch: str, name: str) -> Target:
     """The network as something to attack, weights laid out for speed; raises as `trained_network` does."""
-    network = to_channels_last(trained_network(content, arch))
-    digest = state_digest(network.state_dict())
-    return Target(network, name=name, digest=digest, input_shape=input_shape, num_classes=classes)
+    network, entry = to_channels_last(trained_network(content, arch)), NETWORKS[arch]
+    return Target(
+        network,
+        name=name,
+        digest=state_digest(network.state_dict()),
+        input_shape=entry.input_shape,
+        num_classes=entry.num_classes,
+    )

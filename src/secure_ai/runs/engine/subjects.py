@@ -85,8 +85,7 @@ class TrainedSubject(_Base):
 
     @cached_property
     def _target(self) -> Target:
-        shape = tuple(self.facts["input_shape"])
-        return trained_target(self.artifact, self.network.arch, self.id, shape, int(self.facts["classes"]))
+        return trained_target(self.artifact, self.network.arch, self.id)
 
     def target(self) -> Target:
         """It as something to attack."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.result import Replay, Result
+from secure_ai.core.result import Replay, Result, merged
 from secure_ai.core.results import Measurement
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
@@ -43,6 +43,15 @@ class AttackSettings(Settings):
     def budget(self) -> PerturbationBudget:
         """Norm and eps as one value."""
         return PerturbationBudget(self.norm, self.eps)
+
+
+class WhiteBoxSettings(Settings):
+    """Single attacks, each by itself, on all test images or on a sample of `n`."""
+
+    attacks: tuple[str, ...]
+    norm: Norm
+    eps: float
+    n: int | None = None
 
 
 def sample(dataset: Dataset, n: int | None, seed: int) -> Dataset:
@@ -151,12 +160,17 @@ def _text(plan: AttackPlan) -> str:
     return ":".join([plan.name, *(f"{key}={value}" for key, value in settings.items())])
 
 
-def single_attack(subject: Subject, settings: AttackSettings, context: Context) -> Result:
-    """One attack on the network itself, true labels, without probes: alone it is never reliable."""
+def white_box(subject: Subject, settings: WhiteBoxSettings, context: Context) -> Result:
+    """Single attacks on the network itself, true labels, without probes: alone none is ever reliable."""
     data = sample(context.data("test"), settings.n, context.seed)
-    found = judged_single(subject, data, settings, context)
-    name = settings.attack.partition(":")[0]
-    return _result(subject, name, found, f"white-box {settings.attack} on this network, true labels", data)
+    found = []
+    for attack in settings.attacks:
+        own = AttackSettings(attack=attack, norm=settings.norm, eps=settings.eps)
+        protocol = f"white-box {attack} on this network, true labels"
+        found.append(
+            _result(subject, attack.partition(":")[0], judged_single(subject, data, own, context), protocol, data)
+        )
+    return merged(found)
 
 
 def suite(subject: Subject, settings: AttackSettings, context: Context) -> Result:
@@ -186,14 +200,16 @@ def suite_passes(settings: AttackSettings, n: int, holds: float) -> Passes:
     return Passes(spent, spent)
 
 
-def single_row(settings: AttackSettings) -> Measure[AttackSettings]:
-    """The row for one attack; its id is the attack's name."""
+def white_box_row(settings: WhiteBoxSettings) -> Measure[WhiteBoxSettings]:
+    """The row for single attacks; each measurement's condition is its attack's name."""
     return Measure(
-        id=settings.attack.partition(":")[0],
-        function=single_attack,
+        id="white-box",
+        function=white_box,
         settings=settings,
         needs=frozenset({"test", "gradients"}),
-        passes=suite_passes,
+        passes=lambda own, n, holds: suite_passes(
+            AttackSettings(attack=",".join(own.attacks), norm=own.norm, eps=own.eps, n=own.n), n, holds
+        ),
     )
 
 

@@ -277,7 +277,7 @@ def _target(
         if entry.arch not in NETWORKS:
             raise FormatError("the run does not say how the network is built", where=f"report.json: {identifier}")
         content = folder.file(entry.file)
-        return trained_target(content, entry.arch, identifier, dataset.input_shape, dataset.classes)
+        return trained_target(content, entry.arch, identifier)
     if identifier != SUBJECT:
         raise ReplayError("the run does not hold that network", where=identifier, expected=SUBJECT)
     recorded = _recorded(folder.run.get("user_model"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from secure_ai.runs.cases.case import Case
-from secure_ai.runs.cases.report_1.figures import FIGURES
+from secure_ai.runs.cases.report_1.figures import CLAIMS, FIGURES
 from secure_ai.runs.cases.report_1.files import CHARTS, files
 from secure_ai.runs.cases.report_1.threats import ROWS
 from secure_ai.runs.engine.measure import Joint, Network
@@ -36,7 +36,7 @@ CASE = Case(
         "adversarial_examples_report_1",
         "Adversarial examples for report 1's networks; prediction and confidence below",
     ),
-    figures=FIGURES,
+    figures=(*FIGURES, *CLAIMS),
     threats=ROWS,
     charts=CHARTS,
     files=files,

@@ -27,7 +27,7 @@ from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.keras_export import keras_row
-from secure_ai.runs.stages.robust import AttackSettings, single_row, suite_row
+from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
 from secure_ai.runs.stages.training import STATE_NAME, trained
 from secure_ai.runs.stages.triggers import POISONING, TriggerSettings, backdoor_row, target_class_row
 
@@ -162,7 +162,8 @@ def _poisoned(
 def networks(recipe: Recipe) -> tuple[Network, ...]:
     """Baseline, both versions of the defence, the report's poisoning, and a backdoor that works."""
     own = recipe.report_1
-    attacked = (*_single_attacks(own), *_suite(recipe))
+    attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
+    attacked = (white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)), *_suite(recipe))
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
@@ -249,13 +250,6 @@ def joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
 def _patch(own: Report1Section, place: str) -> str:
     """Bottom-right the network sees 2 x 2 pixels of it: unpadded layers drop the last rows. Top-left it sees all."""
     return f"patch:size={own.patch_size}:place={place}:value={own.patch_value:g}"
-
-
-def _single_attacks(own: Report1Section) -> tuple[Measure[AttackSettings], ...]:
-    return tuple(
-        single_row(AttackSettings(attack=attack, norm="linf", eps=own.eps))
-        for attack in ("fgsm", f"pgd:steps={own.pgd_steps}")
-    )
 
 
 def _suite(recipe: Recipe) -> tuple[Measure[AttackSettings], ...]:

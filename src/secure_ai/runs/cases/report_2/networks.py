@@ -14,7 +14,7 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import plant
-from secure_ai.runs.cases.report_2.settings import Mode, Report2Section
+from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.engine.measure import Context, Make, Measure, Network, Passes, Settings
 from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.engine.subject import Subject
@@ -22,7 +22,7 @@ from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_reported, transferred_from_twin
-from secure_ai.runs.stages.robust import AttackSettings, single_row, suite_row
+from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
 from secure_ai.runs.stages.training import trained
 from secure_ai.runs.stages.triggers import POISONING, PartlySettings, TriggerSettings, backdoor_row, partly_row
 
@@ -128,7 +128,8 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
 
 def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     own = recipe.report_2
-    attacked = (*_single_attacks(own), *_suite(recipe))
+    attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
+    attacked = (white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)), *_suite(recipe))
     trigger = TriggerSettings(
         trigger=f"patch:size={own.patch_size}:place=bottom-right:value=1",
         target_label=own.target_label,
@@ -172,13 +173,6 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
             measures=(CLEAN, first, transferred_from_twin(FgsmSettings(eps=own.eps)), *attacked), holds=0.1,
         ),
     )  # fmt: skip
-
-
-def _single_attacks(own: Report2Section) -> tuple[Measure[AttackSettings], ...]:
-    return tuple(
-        single_row(AttackSettings(attack=attack, norm="linf", eps=own.eps))
-        for attack in ("fgsm", f"pgd:steps={own.pgd_steps}")
-    )
 
 
 def _suite(recipe: Recipe) -> tuple[Measure[Any], ...]:
