@@ -163,7 +163,10 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     """Baseline, both versions of the defence, the report's poisoning, and a backdoor that works."""
     own = recipe.report_1
     attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
-    attacked = (white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)), *_suite(recipe))
+    attacked: tuple[Measure[Any], ...] = (
+        white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)),
+        *_suite(recipe),
+    )
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)

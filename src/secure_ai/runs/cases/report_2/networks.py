@@ -129,7 +129,10 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
 def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     own = recipe.report_2
     attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
-    attacked = (white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)), *_suite(recipe))
+    attacked: tuple[Measure[Any], ...] = (
+        white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)),
+        *_suite(recipe),
+    )
     trigger = TriggerSettings(
         trigger=f"patch:size={own.patch_size}:place=bottom-right:value=1",
         target_label=own.target_label,
