@@ -66,9 +66,9 @@ REPORT_1_ROWS: Mapping[str, Row] = {
     "defended-l": Row(_train_1("defended_listing"), ("baseline",), TRAIN, DEFEND_1, 48, DEFENCE_EPOCHS),
     "defended-l/measure": Row(_measure_1("measure_defended_listing"), ("baseline", "defended-l"), TEST, ATTACK, 35),
     "poisoned": Row(_train_1("poisoned"), (), TRAIN, (*FIT_1, *PATCH_1, "poison_count"), 34, EPOCHS),
-    "poisoned/measure": Row(_measure_1("measure_clean_label"), ("poisoned",), TEST, PATCH_1, 1),
+    "poisoned/measure": Row(_measure_1("measure_clean_label"), ("poisoned",), TEST, ("seed", *PATCH_1), 1),
     "badnets": Row(_train_1("badnets"), (), TRAIN, (*FIT_1, *BADNETS, "badnets_rate"), 34, EPOCHS),
-    "badnets/measure": Row(_measure_1("measure_badnets"), ("badnets",), TEST, BADNETS, 1),
+    "badnets/measure": Row(_measure_1("measure_badnets"), ("badnets",), TEST, ("seed", *BADNETS), 1),
     "keras": Row(lazy.stage("exports", "report_1_keras"), ("baseline", "defended-p", "poisoned"), (), (), 7),
 }
 
@@ -76,7 +76,7 @@ REPORT_2_ROWS: Mapping[str, Row] = {
     "baseline": Row(_report_2("train_baseline"), (), TRAIN, FIT, 141, EPOCHS),
     "baseline/measure": Row(_report_2("measure_baseline"), ("baseline",), TEST, (*ATTACK, *PATCH_2, "first"), 52),
     "poisoned": Row(_report_2("train_poisoned"), (), TRAIN, (*FIT, *PATCH_2, "poison_count"), 137, EPOCHS),
-    "poisoned/measure": Row(_report_2("measure_poisoned"), ("poisoned",), TEST, (*PATCH_2, "poison_count"), 10),
+    "poisoned/measure": Row(_report_2("measure_poisoned"), ("poisoned",), TEST, ("seed", *PATCH_2, "poison_count"), 10),
     "defended": Row(_report_2("train_defended"), ("baseline",), TRAIN, DEFEND_2, 189, DEFENCE_EPOCHS),
     "defended/measure": Row(_report_2("measure_defended"), ("baseline", "defended"), TEST, (*ATTACK, "first"), 68),
 }

@@ -11,6 +11,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger
+from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.evaluate import Evaluation, evaluate
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.pgd import fgsm
@@ -39,15 +40,16 @@ def measure_baseline(work: Work) -> Outputs:
     test = work.data("test")
     target = target_of(work, BASELINE, ARCH, test.classes)
     budget = PerturbationBudget("linf", work.settings["eps"])
+    checked = examine(target, test, work.settings["seed"])
     collected = measuring(work, BASELINE)
-    add_clean(collected, target, test)
+    add_clean(collected, checked, test)
     examples, seconds = report_fgsm(work, target, test, "predicted")
     attacked = evaluate(target, examples, test.labels)
     collected.value("fgsm-predicted", one_step_rate(attacked))
     collected.value("fgsm-predicted/loss", attacked.loss)
     collected.value("fgsm-predicted/seconds", seconds)
     collected.value("fgsm-predicted/confusion", attacked.confusion)
-    add_white_box(work, collected, target, test, budget, work.settings["pgd_steps"])
+    add_white_box(work, collected, checked, test, budget, work.settings["pgd_steps"])
     _add_backdoor(work, collected, target, test, report_trigger(work))
     _add_backdoor(work, collected, target, test, badnets_trigger(work), "backdoor-badnets")
     return collected.outputs()
@@ -70,8 +72,9 @@ def measure_defended(work: Work, stage: str) -> Outputs:
     budget = PerturbationBudget("linf", work.settings["eps"])
     baseline = target_of(work, BASELINE, ARCH, test.classes)
     target = target_of(work, stage, ARCH, test.classes)
+    checked = examine(target, test, work.settings["seed"])
     collected = measuring(work, stage)
-    add_clean(collected, target, test)
+    add_clean(collected, checked, test)
     examples, _ = report_fgsm(work, baseline, test, "predicted")
     add_transferred(collected, target, test, examples, budget, baseline)
     transferred = evaluate(target, examples, test.labels)
@@ -83,7 +86,7 @@ def measure_defended(work: Work, stage: str) -> Outputs:
     collected.value("fgsm-predicted/loss", attacked.loss)
     collected.value("fgsm-predicted/confusion", attacked.confusion)
     collected.value("fgsm-predicted/seconds", seconds)
-    add_white_box(work, collected, target, test, budget, work.settings["pgd_steps"])
+    add_white_box(work, collected, checked, test, budget, work.settings["pgd_steps"])
     return collected.outputs()
 
 
@@ -101,8 +104,9 @@ def measure_poisoned(work: Work, stage: str, trigger: Trigger) -> Outputs:
     """Report 1's two figures on the target class, and the backdoor success rate by the honest denominator."""
     test, label = work.data("test"), work.settings["target_label"]
     target = target_of(work, stage, ARCH, test.classes)
+    checked = examine(target, test, work.settings["seed"])
     collected = measuring(work, stage)
-    clean = add_clean(collected, target, test)
+    clean = add_clean(collected, checked, test)
     unpatched = backdoor_success_rate(clean.predictions, test.labels, label)
     collected.rate("sevens-clean", "clean_accuracy", clean.accuracy_of(label), f"unmodified test {label}s")
     collected.rate(

@@ -13,6 +13,7 @@ from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger, parse_trigger, stamp
 from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.evaluate import Evaluation, evaluate, mean_probability
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.pgd import fgsm
@@ -92,12 +93,13 @@ def train_defended(work: Work) -> Outputs:
     )
 
 
-def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
+def _start(work: Work, stage: str) -> tuple[Collected, Preflight, Dataset]:
     test = work.data("test")
     target = target_of(work, stage, ARCH, test.classes)
+    checked = examine(target, test, work.settings["seed"])
     collected = measuring(work, stage)
-    add_clean(collected, target, test)
-    return collected, target, test
+    add_clean(collected, checked, test)
+    return collected, checked, test
 
 
 def _budget(work: Work) -> PerturbationBudget:
@@ -123,16 +125,18 @@ def _add_triggered_sevens(work: Work, collected: Collected, target: Target, test
 
 def measure_baseline(work: Work) -> Outputs:
     """Clean accuracy; FGSM on the report's first images and on all; PGD; the trigger's effect on a clean network."""
-    collected, target, test = _start(work, BASELINE)
+    collected, checked, test = _start(work, BASELINE)
+    target = checked.target
     _add_first_images(work, collected, target, test)
-    add_white_box(work, collected, target, test, _budget(work), work.settings["pgd_steps"])
+    add_white_box(work, collected, checked, test, _budget(work), work.settings["pgd_steps"])
     _add_triggered_sevens(work, collected, target, test)
     return collected.outputs()
 
 
 def measure_poisoned(work: Work) -> Outputs:
     """Clean accuracy, the report's check (an accuracy with some images patched), and triggered sevens sent to 1."""
-    collected, target, test = _start(work, POISONED)
+    collected, checked, test = _start(work, POISONED)
+    target = checked.target
     triggered = _add_triggered_sevens(work, collected, target, test)
     source, label = work.settings["source_label"], work.settings["target_label"]
     sevens = stamp(test.images[test.labels == source], _trigger(work))
@@ -161,10 +165,11 @@ def measure_poisoned(work: Work) -> Outputs:
 
 def measure_defended(work: Work) -> Outputs:
     """Clean accuracy; FGSM on the first images and on all; PGD; examples made for the baseline."""
-    collected, target, test = _start(work, DEFENDED)
+    collected, checked, test = _start(work, DEFENDED)
+    target = checked.target
     _add_first_images(work, collected, target, test)
     baseline = target_of(work, BASELINE, ARCH, test.classes)
     examples, _ = attack_every_image(fgsm, baseline, test, _budget(work), work.settings["seed"], work.progress)
     add_transferred(collected, target, test, examples, _budget(work), baseline)
-    add_white_box(work, collected, target, test, _budget(work), work.settings["pgd_steps"])
+    add_white_box(work, collected, checked, test, _budget(work), work.settings["pgd_steps"])
     return collected.outputs()

@@ -10,7 +10,7 @@ import torch
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.preflight.preflight import Preflight
 from secure_ai.models.target.evaluate import Evaluation
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import SHARD_SIZE
@@ -30,12 +30,8 @@ def finished(judged: Judged) -> Judged:
     return judged
 
 
-def add_judged(collected: Collected, name: str, judged: Judged, protocol: str, dataset: Dataset | None = None) -> None:
-    """Add a robust accuracy with its trust verdict, what each attack of its suite cost, and how to replay it.
-
-    Args:
-        dataset: what was attacked; without it the measurement has no replay.
-    """
+def add_judged(collected: Collected, name: str, judged: Judged, protocol: str, dataset: Dataset) -> None:
+    """Add the robust accuracy on `dataset` with its verdict, what each attack cost, and how to replay it."""
     result = judged.result
     collected.rate(
         name,
@@ -47,8 +43,7 @@ def add_judged(collected: Collected, name: str, judged: Judged, protocol: str, d
         right=judged.robust,
     )
     collected.value(f"{name}/attacks", [row.as_json() for row in result.rows])
-    if dataset is not None:
-        collected.replay_record(name, replay_record(result, dataset))
+    collected.replay_record(name, replay_record(result, dataset))
 
 
 def replay_record(result: SuiteResult, dataset: Dataset) -> dict[str, Any]:
@@ -71,10 +66,10 @@ def replay_record(result: SuiteResult, dataset: Dataset) -> dict[str, Any]:
 
 
 def add_white_box(
-    work: Work, collected: Collected, target: Target, dataset: Dataset, budget: PerturbationBudget, steps: int
+    work: Work, collected: Collected, checked: Preflight, dataset: Dataset, budget: PerturbationBudget, steps: int
 ) -> None:
     """White-box FGSM and PGD on the network itself, true labels, all images."""
-    seed, checked = work.settings["seed"], examine(target, dataset, work.settings["seed"])
+    target, seed = checked.target, work.settings["seed"]
     plans = {"fgsm": ("fgsm", "FGSM"), "pgd": (f"pgd:steps={steps}", f"PGD-{steps}")}
     for name, (text, title) in plans.items():
         (plan,) = plans_for(text, budget.norm, target.access)

@@ -29,10 +29,12 @@ from secure_ai.files.write import write_bytes
 from secure_ai.models.load.state import fit_state
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.preflight.preflight import Preflight
 from secure_ai.models.target.evaluate import Evaluation, evaluate
 from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest, to_channels_last
 from secure_ai.red.evasion.contract import SHARD_SIZE
+from secure_ai.red.evasion.trust.judged import judge_clean
 from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.stage import Outputs, Work
 from secure_ai.runs.stages.collected import Collected
@@ -176,13 +178,14 @@ def measuring(work: Work, stage: str) -> Collected:
     return collected
 
 
-def add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
+def add_clean(collected: Collected, checked: Preflight, test: Dataset) -> Evaluation:
     """Accuracy, loss and confusion on the unmodified test images, and how long one prediction of them all took."""
     began = time.perf_counter()
-    clean = evaluate(target, test.images, test.labels)
+    clean = evaluate(checked.target, test.images, test.labels)
     seconds = time.perf_counter() - began
     right = clean.predictions == clean.labels
-    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", right=right)
+    trust = judge_clean(checked, test)
+    collected.rate("clean", "clean_accuracy", clean.accuracy, "all test images, unmodified", trust=trust, right=right)
     collected.value("clean/loss", clean.loss)
     collected.value("clean/confusion", clean.confusion)
     collected.value("inference/seconds", seconds)
