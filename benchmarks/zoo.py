@@ -75,10 +75,12 @@ def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite:
     return run_suite(checked.target, images, labels, budget=budget, attacks=plans, seed=SEED, keep_examples=True)
 
 
-def attacked(network: nn.Module, name: str, dataset: Dataset, eps: float) -> tuple[SuiteResult, Trust]:
+def attacked(
+    network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str = SUITE
+) -> tuple[SuiteResult, Trust]:
     """The suite and its verdict, as the command makes them."""
     budget, target = PerturbationBudget("linf", eps), target_of(network, name, dataset)
-    judged = judge_network(target, dataset, budget, parse_attacks(SUITE), SEED)
+    judged = judge_network(target, dataset, budget, parse_attacks(suite), SEED)
     return judged.result, judged.trust
 
 

@@ -7,6 +7,7 @@ import time
 from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredQuantity
 from secure_ai.models.target.evaluate import evaluate
+from secure_ai.red.evasion.trust.judged import judge_clean
 from secure_ai.runs.engine.measure import Context, Measure, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import confusion_entry, per_sample, quantity_entry, rate_entry
@@ -16,13 +17,15 @@ CONDITION = "clean"
 
 def clean(subject: Subject, settings: Settings, context: Context) -> Result:
     """One prediction of every test image, timed."""
-    test, target = context.data("test"), subject.target()
+    test = context.data("test")
+    checked = subject.checked(test)
     began = time.perf_counter()
-    found = evaluate(target, test.images, test.labels)
+    found = evaluate(checked.target, test.images, test.labels)
     seconds = time.perf_counter() - began
     accuracy = rate_entry(
-        subject.id, CONDITION, "clean_accuracy", found.accuracy, "all test images, unmodified", data=test
-    )
+        subject.id, CONDITION, "clean_accuracy", found.accuracy, "all test images, unmodified", data=test,
+        trust=judge_clean(checked, test),
+    )  # fmt: skip
     return Result(
         measurements=(accuracy,),
         quantities=(
