@@ -121,7 +121,7 @@ def run_command(arguments: list[str]) -> int:
         _discard_stdout()
         message = "the output cannot be written"
         return _refuse(_error("E_ENVIRONMENT", message, "stdout", str(error.strerror)), False, EXIT_INCONCLUSIVE)
-    except Exception as error:  # whatever it is, it must not end as `findings`
+    except Exception as error:  # noqa: BLE001  # a bug, and whatever it is, it must not end as `findings`
         return _bug(error, as_json)
     finally:
         signal.signal(signal.SIGTERM, previous)

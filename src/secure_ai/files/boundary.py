@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from secure_ai.core.errors import SecureAIError
-from secure_ai.files.open import FileBytes
+from secure_ai.files.open import MIB, FileBytes
 
+_FLOOR_BYTES = 1 * MIB
+_MAX_GROWTH, _GROWTH_BYTES = 16, 1024 * MIB
 P = ParamSpec("P")
 R = TypeVar("R")
 # What the parser, NumPy and the libraries raise where a file asks for the impossible. Others are bugs of this program.
@@ -39,3 +41,11 @@ def refuses_with(
 def fits_numpy(shape: Sequence[int], itemsize: int) -> bool:
     """Whether NumPy can hold an array of this shape: it multiplies the sizes that are not 0, in 63 bits."""
     return math.prod(size for size in shape if size) * itemsize < 1 << 63
+
+
+def most_tensor_bytes(file_bytes: int) -> int:
+    """What all tensors of a file may need together: layers that share weights are stored once and loaded several times.
+
+    16 times the file up to 1 GiB, twice a larger one.
+    """
+    return max(_FLOOR_BYTES, 2 * file_bytes, min(_MAX_GROWTH * file_bytes, _GROWTH_BYTES))

@@ -19,7 +19,7 @@ import numpy as np
 
 from secure_ai.core.errors import FormatError, NonFiniteError, SizeLimitError
 from secure_ai.files.archive import ZipLimits, ZipMember, member_bytes, read_directory
-from secure_ai.files.boundary import fits_numpy, refuses_with
+from secure_ai.files.boundary import refuses_with
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.pt2_graph import EXPORT_HINT, SCALAR_TYPES, Graph, parse_graph
