@@ -6,8 +6,10 @@ import builtins
 import collections
 import io
 import pickle
+import random
 import struct
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,9 +18,10 @@ from typing import Any
 import pytest
 import torch
 
+from secure_ai.core.errors import PickleRefusedError
 from secure_ai.files.open import FileBytes
-from secure_ai.files.pickles import judge_state_dict_pickle
-from secure_ai.files.torch_zip import judge_torch_zip
+from secure_ai.files.pickles import MAX_VIOLATIONS, judge_state_dict_pickle, scan
+from secure_ai.files.torch_zip import judge_torch_zip, read_torch_state
 
 OPEN, CLOSE = b"\x80\x02", b"."
 
@@ -323,3 +326,114 @@ def test_what_torch_saves_is_accepted(value: Any) -> None:
     judged = judge_torch_zip(FileBytes("m.pt", saved(value)))
     inner = value.get("model", value.get("state_dict", value))
     assert {name: view.shape for name, view in judged.tensors.items()} == {n: tuple(t.shape) for n, t in inner.items()}
+
+
+# --- amplification: limits before work, in one pass ------------------------------------------------------------------
+
+
+def number(value: int) -> bytes:
+    return b"\x8a\x09" + value.to_bytes(9, "little", signed=True)
+
+
+def pickle_of(tensors: Mapping[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]]) -> bytes:
+    """A state dict; a tensor is (key of its storage, elements there, shape, stride)."""
+    parts = [OPEN, b"}"]
+    for entry, (key, count, shape, stride) in tensors.items():
+        sizes = b"".join(b"(" + b"".join(map(number, part)) + b"t" for part in (shape, stride))
+        parts += [text(entry), name("torch._utils", "_rebuild_tensor_v2"), b"(", b"(", text("storage")]
+        parts += [name("torch", "FloatStorage"), text(str(key)), text("cpu"), number(count), b"tQ", b"K\0", sizes]
+        parts += [b"\x89", HOOKS, b"tRs"]
+    return b"".join([*parts, CLOSE])
+
+
+def file_of(tensors: Mapping[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]]) -> FileBytes:
+    storages = {key: count for key, count, _, _ in tensors.values()}
+    members = {f"archive/data/{key}": bytes(4 * count) for key, count in storages.items()}
+    known = {"archive/version": b"3\n", "archive/byteorder": b"little"}
+    return FileBytes("m.pt", zipped({"archive/data.pkl": pickle_of(tensors), **known, **members}))
+
+
+AMPLIFIED: dict[str, tuple[str, Mapping[str, tuple[int, int, tuple[int, ...], tuple[int, ...]]]]] = {
+    "stride-0": ("E_SIZE_LIMIT", {"w": (0, 2, (3,), (0,))}),
+    "windows": ("E_SIZE_LIMIT", {"w": (0, 1000, (500, 500), (1, 1))}),
+    "one-storage-1000-times": ("E_SIZE_LIMIT", {f"w{i}": (0, 50_000, (50_000,), (1,)) for i in range(1000)}),
+    "shape-beyond-63-bits": ("E_PICKLE", {"w": (0, 2, (0, 1 << 47, 1 << 47), (0, 0, 0))}),
+    "4097-tensors": ("E_PICKLE", {f"w{i}": (0, 1, (1,), (1,)) for i in range(4097)}),
+    "4096-storages-one-of-them-short": ("E_PICKLE", {f"w{i}": (i, 1, (1 + (i == 4095),), (1,)) for i in range(4096)}),
+}
+
+
+@pytest.mark.parametrize(("code", "tensors"), AMPLIFIED.values(), ids=AMPLIFIED.keys())
+def test_what_makes_much_out_of_little_is_refused(refused: Callable[..., Any], code: str, tensors: Any) -> None:
+    file = file_of(tensors)
+    started = time.process_time()
+    refused(code, lambda: read_torch_state(file))
+    assert time.process_time() - started < 3
+
+
+def test_4096_tensors_of_4096_storages_are_read_in_one_pass() -> None:
+    file = file_of({f"w{i}": (i, 2, (2,), (1,)) for i in range(4096)})
+    started = time.process_time()
+    assert len(read_torch_state(file)) == 4096
+    assert time.process_time() - started < 3
+
+
+# --- a scan lists everything, a loader refuses on the first -----------------------------------------------------------
+
+
+def test_a_scan_of_a_sound_pickle_finds_nothing() -> None:
+    assert scan(PKL) == ()
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (
+            state(name("os", "system") + text("x") + b"\x85R", name("builtins", "eval") + b")R"),
+            [("global", "os.system"), ("call", "os.system"), ("global", "builtins.eval"), ("call", "builtins.eval"),
+             ("key", "w")],
+        ),
+        (OPEN + b"(" + name("os", "system") + b"o0" + name("posix", "system") + b")\x81" + CLOSE,
+         [("global", "os.system"), ("opcode", "OBJ"), ("opcode", "POP"), ("global", "posix.system"),
+          ("opcode", "NEWOBJ")]),
+        (state(tensor(offset=b"K\1")) + b"junk", [("tensor", "element 6"), ("cut", "b'junk'")]),
+        (OPEN + b"}(" + text("a") + b"N" + text("../b") + b"Nu" + CLOSE, [("state-dict", "NoneType")] * 2),
+        (b"cos\nsystem\n(S'x'\ntR.",
+         [("opcode", "GLOBAL"), ("global", "os.system"), ("opcode", "STRING"), ("call", "os.system")]),
+    ],
+    ids=["calls", "opcodes", "tail", "entries", "protocol-0"],
+)  # fmt: skip
+def test_a_scan_lists_every_violation_and_the_loader_names_the_first(
+    content: bytes, found: list[tuple[str, str]]
+) -> None:
+    violations = scan(content)
+    assert [(violation.rule, violation.got) for violation in violations] == found
+    with pytest.raises(PickleRefusedError) as caught:
+        judge_state_dict_pickle(content, where="data.pkl")
+    first = violations[0]
+    assert (caught.value.message, caught.value.expected, caught.value.got) == (first.what, first.expected, first.got)
+    assert caught.value.where == f"data.pkl {first.place}"
+
+
+def test_a_scan_of_many_violations_ends() -> None:
+    assert len(scan(OPEN + name("os", "system") * 5000 + CLOSE)) == MAX_VIOLATIONS
+
+
+@pytest.mark.parametrize("content", PICKLE_ROWS.values(), ids=PICKLE_ROWS.keys())
+def test_a_scan_finds_what_the_loader_refuses(content: bytes) -> None:
+    assert scan(content)
+
+
+def test_a_scan_survives_random_changes() -> None:
+    chance = random.Random(0)
+    for _ in range(2000):
+        content = bytearray(PKL)
+        for _ in range(chance.randrange(1, 5)):
+            content[chance.randrange(2, len(content))] = chance.randrange(256)
+        violations = scan(bytes(content))
+        try:
+            judge_state_dict_pickle(bytes(content), where="data.pkl")
+        except PickleRefusedError:
+            assert violations
+        else:
+            assert not violations

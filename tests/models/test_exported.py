@@ -151,8 +151,8 @@ def test_the_good_file_survives_its_repacking_and_the_sample_inputs_are_never_op
         (in_node(0, target="torch.ops.aten.from_file.default"), "not allowed"),
         (in_node(0, target="_operator.attrgetter"), "not allowed"),
         (in_node(0, target=["torch.ops.aten.relu.default"]), "not allowed"),
-        (in_node(3, inputs=[{"name": "self", "arg": {"as_graph": {}}, "kind": 1}]), "unknown kind"),
-        (in_node(3, inputs=[{"name": "self", "arg": {"as_tensor": {"name": "nobody"}}, "kind": 1}]), "no earlier"),
+        (in_node(5, inputs=[{"name": "self", "arg": {"as_graph": {}}, "kind": 1}]), "another kind"),
+        (in_node(5, inputs=[{"name": "self", "arg": {"as_tensor": {"name": "nobody"}}, "kind": 1}]), "no earlier"),
         (in_graph(lambda m: m["graph"].update(nodes=[{}] * 30_000)), "too long"),
         (in_graph(lambda m: m["signature"]["input_specs"].append({"custom_obj": {"arg": {}}})), "no tensor"),
         (in_graph(lambda m: m["signature"]["output_specs"].append({"buffer_mutation": {"arg": {}}})), "own state"),
@@ -216,6 +216,8 @@ def test_a_graph_of_absurd_size_is_refused_before_it_is_run(tmp_path: Path) -> N
 
 def test_a_graph_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "misfit.pt2"
-    path.write_bytes(changed(in_node(-1, target="torch.ops.aten.linear.default")).content)
+    given = {"input": "dropout", "weight": "p_body_0_weight"}
+    inputs = [{"name": name, "arg": {"as_tensor": {"name": value}}} for name, value in given.items()]
+    path.write_bytes(changed(in_node(-2, inputs=inputs)).content)
     with pytest.raises(SecureAIError, match="does not run"):
         load_model(path)

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from secure_ai.core.errors import ConfigError
-from secure_ai.runs.recipe.config import Change, parse_change, surroundings
+from secure_ai.runs.recipe.config import Change, parse_change, parse_toml, surroundings
 from secure_ai.runs.recipe.origins import Origin
 from secure_ai.runs.recipe.recipe import load_recipe
 
@@ -52,3 +53,22 @@ def test_an_error_names_source_key_and_nearest(
     with pytest.raises(ConfigError) as caught:
         load_recipe("quick", surroundings(environment, tmp_path).changes)
     assert all(word in str(caught.value) for word in words)
+
+
+DEEP = "[a]\n" + "\n".join(f"[a{'.b' * depth}]" for depth in range(1, 20))
+
+
+@pytest.mark.parametrize(
+    "text", [".".join("a" * 200_000) + " = 1", '"\u2028".' * 20_000 + "a = 1", "x = " + "[" * 90 + "]" * 90, DEEP],
+    ids=["dotted", "quoted", "lists", "sections"],
+)  # fmt: skip
+def test_toml_that_would_cost_more_than_its_size_is_refused(text: str) -> None:
+    started = time.process_time()
+    with pytest.raises(ConfigError):
+        parse_toml(text, "r.toml")
+    assert time.process_time() - started < 1
+
+
+def test_dots_of_a_usual_recipe_are_fine() -> None:
+    numbers = ", ".join(f"{n / 7:.3f}" for n in range(50))
+    assert len(parse_toml(f"assess.curve = [{numbers}]", "r.toml")["assess"]["curve"]) == 50

@@ -101,3 +101,22 @@ def test_a_recipe_that_the_project_file_names_is_held_to_the_same(tmp_path: Path
     assert caught.value.got == "/etc/hostname"
     (tmp_path / "r.toml").write_text(head + '[data]\ntest = "x.npz"\n')
     assert surroundings({}, tmp_path).options == {"recipe": "r.toml"}
+
+
+@pytest.mark.parametrize("key", sorted(CODE_KEYS))
+def test_a_section_in_one_value_names_no_code_either(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    with pytest.raises(ConfigError) as caught:
+        surroundings({f"SECURE_AI_{section}".upper(): f'{{{name} = "{CODE}"}}'}, tmp_path)
+    assert caught.value.got == CODE
+    kept = surroundings({f"SECURE_AI_{section}".upper(): f'{{{name} = "report1-cnn"}}'}, tmp_path)
+    assert load_recipe("assess", kept.changes).assess.surrogate_arch == "report1-cnn"
+
+
+@pytest.mark.parametrize("key", sorted(key for key in PATH_KEYS | ATTACK_KEYS if "." in key))
+def test_a_section_in_one_value_names_no_path_outside_either(tmp_path: Path, key: str) -> None:
+    section, name = key.split(".")
+    value = "examples:../x.npz" if key in ATTACK_KEYS else "../x.npz"
+    with pytest.raises(ConfigError) as caught:
+        refuse_named(section, {name: value}, Origin.PROJECT, "secure-ai.toml", tmp_path)
+    assert caught.value.got == "../x.npz"

@@ -49,7 +49,6 @@ OWN_PACKAGE = (
         "B403", "data/mnist_pickle.py", "a subclass that admits only numpy's array reconstruction, after the digest"
     ),
     Triage("B403", "files/pickle_ops.py", _NO_LOAD + "pickletools reads opcodes and runs none"),
-    Triage("B403", "models/load/loader_child.py", _NO_LOAD + "only the name of its exception is used"),
     Triage("B403", "runs/stages/refusals.py", _NO_LOAD + "pickles are written here that must be refused"),
     Triage("B404", "*.py", _FIXED_LIST),
     Triage("B603", "*.py", _FIXED_LIST),

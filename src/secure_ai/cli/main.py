@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
@@ -16,6 +17,7 @@ from cyclopts import App, CycloptsError
 import secure_ai
 from secure_ai.core.errors import (
     EXIT_BAD_INPUT,
+    EXIT_BUG,
     EXIT_INCONCLUSIVE,
     EXIT_INTERRUPTED,
     EXIT_OK,
@@ -49,6 +51,7 @@ GROUPS = {
 }
 
 
+MAX_TRACE_CHARACTERS = 1000
 STDOUT_FAILURES = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 
 
@@ -82,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run_command(arguments: list[str]) -> int:
-    """The exit code of one command line. A bug keeps its traceback: only named errors are caught."""
+    """The exit code of one command line. A bug ends with its traceback and a code that stands for nothing else."""
     if sys.stdout is None:  # started with a closed stdout
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # for the whole process
     previous = signal.signal(signal.SIGTERM, _on_sigterm)
@@ -114,12 +117,22 @@ def run_command(arguments: list[str]) -> int:
         return EXIT_OK
     except OSError as error:
         if error.errno not in STDOUT_FAILURES:
-            raise
+            return _bug(error, as_json)
         _discard_stdout()
         message = "the output cannot be written"
         return _refuse(_error("E_ENVIRONMENT", message, "stdout", str(error.strerror)), False, EXIT_INCONCLUSIVE)
+    except Exception as error:  # noqa: BLE001  # a bug, and whatever it is, it must not end as `findings`
+        return _bug(error, as_json)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _bug(error: Exception, as_json: bool) -> int:
+    """The traceback on stderr, line by line: what a hostile file put into a message is shown escaped."""
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        print(printable(line, MAX_TRACE_CHARACTERS), file=sys.stderr)
+    message = f"a bug of secure-ai: {printable(type(error).__name__)}"
+    return _refuse(_error("E_BUG", message, hint="please report the traceback on stderr"), as_json, EXIT_BUG)
 
 
 def _discard_stdout() -> None:

@@ -1,7 +1,8 @@
 """Every error a user can meet: one class a code, each with its exit code.
 
 An error says where, what was expected, what was got and what to do. Codes are stable: scripts match on them. The exit
-codes are those of the command line (0 done, 1 findings, 2 bad input, 3 inconclusive, 4 verification failed).
+codes are those of the command line (0 done, 1 findings, 2 bad input, 3 inconclusive, 4 verification failed, 70 a bug of
+this program: an exception that is no SecureAIError).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ EXIT_FINDINGS = 1
 EXIT_BAD_INPUT = 2
 EXIT_INCONCLUSIVE = 3
 EXIT_VERIFICATION_FAILED = 4
+EXIT_BUG = 70  # EX_SOFTWARE of sysexits.h
 EXIT_INTERRUPTED = 130
 EXIT_TERMINATED = 143
 

@@ -25,6 +25,7 @@ from secure_ai.core.errors import (
     SizeLimitError,
 )
 from secure_ai.data.dataset import MAX_DATA_BYTES, Images, Labels
+from secure_ai.files.boundary import refuses_with
 from secure_ai.files.gz import gunzip, gunzip_head, is_gzip
 from secure_ai.files.open import FileBytes
 
@@ -57,6 +58,7 @@ class _Header:
         return self.size + math.prod(self.shape) * np.dtype(TYPE_CODES[self.type_code]).itemsize
 
 
+@refuses_with(IdxLengthError)
 def read_idx_images(file: FileBytes, *, size: tuple[int, int] | None = None) -> Images:
     """Images of an IDX file.
 
@@ -95,6 +97,7 @@ def _to_float32(pixels: Images, where: str) -> Images:
     return pixels.astype(np.float32)
 
 
+@refuses_with(IdxLengthError)
 def read_idx_labels(file: FileBytes, *, classes: int | None = None) -> Labels:
     """Labels of an IDX file, plain or gzipped.
 

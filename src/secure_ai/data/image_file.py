@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_ai.core.errors import FormatError, ImageError, SizeLimitError
+from secure_ai.files.boundary import refuses_with
 from secure_ai.files.open import MIB, FileBytes
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class DecodedImage:
     unused: tuple[str, ...]
 
 
+@refuses_with(ImageError)
 def decode_image(file: FileBytes) -> DecodedImage:
     """The pixels of a PNG or JPEG file, told by content.
 

@@ -16,6 +16,7 @@ import zlib
 from dataclasses import dataclass, replace
 
 from secure_ai.core.errors import ZipError
+from secure_ai.files.boundary import refuses_with
 from secure_ai.files.open import MIB, FileBytes
 
 _END = struct.Struct("<4s4H2LH")
@@ -67,6 +68,7 @@ def read_zip(file: FileBytes, *, limits: ZipLimits) -> dict[str, bytes]:
     return {member.name: member_bytes(file, member) for member in read_directory(file, limits=limits)}
 
 
+@refuses_with(ZipError)
 def read_directory(file: FileBytes, *, limits: ZipLimits) -> tuple[ZipMember, ...]:
     """The members, after every check that needs no decompression.
 

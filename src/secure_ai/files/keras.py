@@ -20,6 +20,7 @@ import numpy as np
 
 from secure_ai.core.errors import FormatError, JsonError, KerasFormatError
 from secure_ai.files.archive import ZipLimits, read_zip
+from secure_ai.files.boundary import refuses_with
 from secure_ai.files.hdf5 import read_hdf5
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.keras_layers import LAYERS, LayerPlan, Settings, Shape
@@ -75,6 +76,7 @@ class KerasModel:
     notes: tuple[str, ...] = ()
 
 
+@refuses_with(KerasFormatError)
 def read_keras(file: FileBytes) -> KerasModel:
     """The network in a `.keras` file.
 

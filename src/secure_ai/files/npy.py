@@ -26,6 +26,7 @@ import numpy as np
 
 from secure_ai.core.errors import DataKeysError, EmptyDataError, NpyError, NpyObjectError, NpyTrailError, SizeLimitError
 from secure_ai.files.archive import ZipLimits, read_zip
+from secure_ai.files.boundary import refuses_with
 from secure_ai.files.open import MIB, FileBytes
 
 _MAGIC = b"\x93NUMPY"
@@ -162,6 +163,7 @@ def _compare_with_bytes(header: NpyHeader, content_bytes: int, where: str, limit
         raise NpyError("the array is cut", where=where, expected=f"{expected} bytes", got=got)
 
 
+@refuses_with(NpyError)
 def read_npz(file: FileBytes, *, limits: NpyLimits, names: Collection[str] | None = None) -> dict[str, Array]:
     """The arrays of an NPZ archive by name (without `.npy`).
 

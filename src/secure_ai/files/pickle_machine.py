@@ -2,17 +2,20 @@
 
 Nothing that a pickle names is imported. What may be named is a short allow-list (deny-lists miss most of what can be
 named), and what may be done with each name is fixed too: anything else, or anything that cannot be resolved, is refused
-with the global and the byte. Sources: `pickletools` (opcodes), `torch.serialization`, `torch._utils`.
+with the global and the byte. After a violation the machine goes on with a value that stands for anything, so that a
+scan can list the later ones. Sources: `pickletools` (opcodes), `torch.serialization`, `torch._utils`.
 """
 
 from __future__ import annotations
 
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from secure_ai.core.errors import PickleRefusedError
-from secure_ai.files.pickle_ops import Operation
+from secure_ai.files.boundary import fits_numpy
+from secure_ai.files.pickle_ops import ALLOWED, Operation
+from secure_ai.files.violation import ViolatedError, Violation
 
 # Storage class -> NumPy type of its elements; bfloat16 is read as its bits.
 STORAGES = {
@@ -70,7 +73,12 @@ class _Mark:
     """Where a TUPLE, SETITEMS or APPENDS begins."""
 
 
+class _Unknown:
+    """What an operation that broke a rule leaves; later operations may do anything with it."""
+
+
 _MARK = _Mark()
+_UNKNOWN = _Unknown()
 
 
 def kind_of(value: Any) -> str:
@@ -82,34 +90,48 @@ def kind_of(value: Any) -> str:
 class Machine:
     """The unpickler's stack and memo, with values that stand for objects. `step` runs one opcode."""
 
-    def __init__(self, where: str) -> None:
+    def __init__(self) -> None:
+        self.violations: list[Violation] = []
         self.protocol = -1
         self.storages: dict[str, Storage] = {}
         self.result: Any = None
-        self._where = where
         self._offset = 0
         self._stack: list[Any] = []
         self._memo: list[Any] = []
 
     def step(self, operation: Operation) -> None:
-        """Run one opcode. Raises PickleRefusedError."""
+        """Run one opcode; what it breaks is added to `violations`."""
         self._offset = operation.offset
         if (operation.name == "PROTO") != (operation.offset == 0):
-            self._refuse("PROTO must stand first, and only there", got=operation.name)
-        _STEPS[operation.name](self, operation.argument)
+            what = "PROTO must stand first, and only there"
+            self.violations.append(Violation(f"byte {self._offset}", "opcode", what, got=operation.name))
+        try:
+            if operation.name not in ALLOWED:
+                self._foreign(operation.name)
+            _STEPS[operation.name](self, operation.argument)
+        except ViolatedError as violated:
+            self.violations.append(violated.violation)
+            if operation.name in _LEAVES_ONE:
+                self._stack.append(_UNKNOWN)
 
-    def _refuse(self, message: str, *, expected: object = "", got: object = "") -> NoReturn:
-        raise PickleRefusedError(
-            message,
-            where=f"{self._where} byte {self._offset}",
-            expected=expected,
-            got=got,
-            hint="save plain tensors: torch.save(model.state_dict(), ...), or safetensors",
-        )
+    def _refuse(self, rule: str, what: str, *, expected: object = "", got: object = "") -> NoReturn:
+        raise ViolatedError(f"byte {self._offset}", rule, what, expected, got)
+
+    def _foreign(self, name: str) -> NoReturn:
+        """An opcode outside the list: takes and leaves as many values as it would."""
+        opcode = _OPCODES[name]
+        takes = opcode.stack_before
+        if pickletools.markobject in takes:
+            self._pop_to_mark()
+            takes = takes[: takes.index(pickletools.markobject)]
+        for _ in takes:
+            self._pop()
+        self._stack += [_UNKNOWN] * len(opcode.stack_after)
+        self._refuse("opcode", "an opcode that no state dict needs", expected="plain tensors", got=name)
 
     def _pop(self) -> Any:
         if not self._stack or self._stack[-1] is _MARK:
-            self._refuse("an opcode takes a value that is not there")
+            self._refuse("stack", "an opcode takes a value that is not there")
         return self._stack.pop()
 
     def _pop_to_mark(self) -> list[Any]:
@@ -118,11 +140,11 @@ class Machine:
                 items = self._stack[index + 1 :]
                 del self._stack[index:]
                 return items
-        self._refuse("an opcode looks for a MARK that is not there")
+        self._refuse("stack", "an opcode looks for a MARK that is not there")
 
     def _proto(self, version: int) -> None:
         if version not in (2, 3, 4, 5):
-            self._refuse("unknown pickle protocol", expected="2 to 5", got=version)
+            self._refuse("protocol", "unknown pickle protocol", expected="2 to 5", got=version)
         self.protocol = version
 
     def _ignore(self, _: Any) -> None:
@@ -137,12 +159,12 @@ class Machine:
 
     def _put(self, index: int | None) -> None:
         if index is not None and index != len(self._memo):
-            self._refuse("the memo is filled out of order", expected=len(self._memo), got=index)
+            self._refuse("memo", "the memo is filled out of order", expected=len(self._memo), got=index)
         self._memo.append(self._top())
 
     def _get(self, index: int) -> None:
         if index >= len(self._memo):
-            self._refuse("a memo entry that is not there", expected=f"< {len(self._memo)}", got=index)
+            self._refuse("memo", "a memo entry that is not there", expected=f"< {len(self._memo)}", got=index)
         self._stack.append(self._memo[index])
 
     def _top(self) -> Any:
@@ -152,8 +174,10 @@ class Machine:
 
     def _append(self, items: list[Any]) -> None:
         target = self._top()
+        if target is _UNKNOWN:
+            return
         if not isinstance(target, list):
-            self._refuse("APPEND to something else than a list", got=kind_of(target))
+            self._refuse("container", "APPEND to something else than a list", got=kind_of(target))
         target.extend(items)
 
     def _append_one(self, _: Any) -> None:
@@ -164,11 +188,14 @@ class Machine:
 
     def _set_items(self, items: list[Any]) -> None:
         target = self._top()
+        if target is _UNKNOWN:
+            return
         if not isinstance(target, DictValue) or len(items) % 2:
-            self._refuse("SETITEMS on something else than a dict", got=kind_of(target))
+            self._refuse("container", "SETITEMS on something else than a dict", got=kind_of(target))
         for key, value in zip(items[::2], items[1::2], strict=True):
             if not isinstance(key, (str, int)) or key in target.entries:
                 self._refuse(
+                    "key",
                     "a key that is not text or a number, or stands twice",
                     got=key if isinstance(key, str) else kind_of(key),
                 )
@@ -185,33 +212,45 @@ class Machine:
         module, name = names
         full = f"{module}.{name}"
         if full not in _NAMES or "." in name:  # a dot in the name would fetch an attribute of an attribute
-            self._refuse("the pickle asks for a global that no state dict needs", expected="plain tensors", got=full)
+            self._stack.append(_Global(full))  # so that a scan can tell what is called
+            self._refuse(
+                "global", "the pickle asks for a global that no state dict needs", expected="plain tensors", got=full
+            )
         self._stack.append(_Global(full))
 
     def _name_stack_global(self, _: Any) -> None:
         name, module = self._pop(), self._pop()
         if not isinstance(module, str) or not isinstance(name, str):
-            self._refuse("STACK_GLOBAL takes names that are not text", got=f"{kind_of(module)}, {kind_of(name)}")
+            self._stack.append(_UNKNOWN)
+            self._refuse(
+                "global", "STACK_GLOBAL takes names that are not text", got=f"{kind_of(module)}, {kind_of(name)}"
+            )
         self._name_global((module, name))
 
     def _inst(self, names: tuple[str, str]) -> None:
-        self._refuse("the pickle builds an instance", expected="plain tensors", got=".".join(names))
+        self._pop_to_mark()
+        self._refuse("global", "the pickle builds an instance", expected="plain tensors", got=".".join(names))
 
     def _persistent(self, _: Any) -> None:
         match self._pop():
             case ("storage", _Global(name=kind), str(key), str(), int(count)) if kind in STORAGES and _is_size(count):
                 storage = self.storages.setdefault(key, Storage(key, kind, count))
                 if not (key.isascii() and key.isdigit() and len(key) <= 9) or storage != Storage(key, kind, count):
-                    self._refuse("a storage's key is no number, or means two storages", got=key)
+                    self._refuse("storage", "a storage's key is no number, or means two storages", got=key)
                 self._stack.append(storage)
             case _:
-                self._refuse("a persistent id that is not a storage", expected="('storage', class, key, place, count)")
+                self._refuse(
+                    "storage", "a persistent id that is not a storage", expected="('storage', class, key, place, count)"
+                )
 
     def _reduce(self, _: Any) -> None:
         arguments, function = self._pop(), self._pop()
+        if function is _UNKNOWN:
+            self._stack.append(_UNKNOWN)
+            return
         if not isinstance(function, _Global) or function.name not in _CALLABLE or not isinstance(arguments, tuple):
             got = function.name if isinstance(function, _Global) else kind_of(function)
-            self._refuse("REDUCE calls something else than a tensor's builder", got=got)
+            self._refuse("call", "REDUCE calls something else than a tensor's builder", got=got)
         match function.name, arguments:
             case (name, ()) if name == _ORDERED_DICT:
                 self._stack.append(DictValue())
@@ -223,32 +262,41 @@ class Machine:
             case (name, (TensorView() as view, bool(), DictValue(entries=hooks))) if name == _PARAMETER and not hooks:
                 self._stack.append(view)
             case _:
-                self._refuse("a builder with unknown arguments", got=function.name)
+                self._refuse("call", "a builder with unknown arguments", got=function.name)
 
     def _view(self, storage: Storage, offset: int, shape: tuple[Any, ...], stride: tuple[Any, ...]) -> TensorView:
         sizes = (offset, *shape, *stride)
         if len(shape) != len(stride) or len(shape) > _MAX_DIMENSIONS or not all(_is_size(size) for size in sizes):
-            self._refuse("a tensor's shape, stride or offset", expected="sizes", got=f"{len(shape)} dimensions")
+            self._refuse(
+                "tensor", "a tensor's shape, stride or offset", expected="sizes", got=f"{len(shape)} dimensions"
+            )
+        if not fits_numpy(shape, 8):
+            self._refuse("tensor", "an impossible shape", expected="less than 2**63 bytes", got=shape)
         last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         if 0 not in shape and last >= storage.count:
             expected = f"{storage.count} elements"
-            self._refuse("a tensor reaches beyond its storage", expected=expected, got=f"element {last}")
+            self._refuse("tensor", "a tensor reaches beyond its storage", expected=expected, got=f"element {last}")
         return TensorView(storage, offset, shape, stride)
 
     def _build(self, _: Any) -> None:
         state, target = self._pop(), self._pop()
+        if target is _UNKNOWN:
+            self._stack.append(_UNKNOWN)
+            return
         if (
             not isinstance(target, DictValue)
             or not isinstance(state, DictValue)
             or state.entries.keys() - {"_metadata"}
         ):
-            self._refuse("BUILD sets attributes", expected="only _metadata of a state dict", got=kind_of(target))
+            self._refuse(
+                "attributes", "BUILD sets attributes", expected="only _metadata of a state dict", got=kind_of(target)
+            )
         self._stack.append(target)
 
     def _stop(self, _: Any) -> None:
         self.result = self._pop()
         if self._stack:
-            self._refuse("values are left on the stack at STOP", expected="one", got=len(self._stack) + 1)
+            self._refuse("stack", "values are left on the stack at STOP", expected="one", got=len(self._stack) + 1)
 
 
 def _is_size(value: Any) -> bool:
@@ -263,6 +311,9 @@ def _tuple(count: int | None) -> Callable[[Machine, Any], None]:
     return lambda machine, _: machine._tuple_of(count)
 
 
+_OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
+# Opcodes that take all their operands before they can break a rule, and then leave one value.
+_LEAVES_ONE = frozenset(("REDUCE", "BUILD", "BINPERSID", "BINGET", "LONG_BINGET", "INST", "TUPLE"))
 _STEPS: dict[str, Callable[[Machine, Any], None]] = {
     "PROTO": Machine._proto,
     "FRAME": Machine._ignore,

@@ -11,16 +11,16 @@ import struct
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from secure_ai.core.errors import PickleRefusedError
 from secure_ai.files.open import MIB
+from secure_ai.files.violation import ViolatedError
 
 MAX_PICKLE_BYTES = 16 * MIB
 MAX_OPCODES = 200_000  # 4,096 tensors need 130,000
 _MAX_NAME_BYTES = 512
 
 # Opcode -> how its argument is written: nothing, a number of N bytes, a length of N bytes and then text or an integer,
-# or two lines (module, name). Every other opcode is refused by name.
-_ARGUMENTS: dict[str, str] = {
+# or two lines (module, name).
+ALLOWED: dict[str, str] = {
     "PROTO": "u1",
     "FRAME": "u8",
     "STOP": "",
@@ -58,6 +58,13 @@ _ARGUMENTS: dict[str, str] = {
     "BUILD": "",
     "BINPERSID": "",
 }
+# The others, so that a scan can tell what stands behind them.
+_ARGUMENTS = ALLOWED | {
+    **dict.fromkeys(("INT", "LONG", "FLOAT", "STRING", "UNICODE", "PERSID", "GET", "PUT"), "line"),
+    **{"LONG4": "bytes4", "BINSTRING": "bytes4", "SHORT_BINSTRING": "bytes1", "BINBYTES": "bytes4"},
+    **{"SHORT_BINBYTES": "bytes1", "BINBYTES8": "bytes8", "BYTEARRAY8": "bytes8", "BINUNICODE8": "bytes8"},
+    **{"EXT1": "u1", "EXT2": "u2", "EXT4": "u4"},
+}
 _CODES = {ord(opcode.code): opcode.name for opcode in pickletools.opcodes}
 _NUMBERS = {
     "u1": struct.Struct("<B"),
@@ -77,66 +84,70 @@ class Operation(NamedTuple):
     offset: int
 
 
-def read_operations(content: bytes, *, where: str) -> Iterator[Operation]:
-    """Yield every opcode up to STOP, which must be the last byte.
+def read_operations(content: bytes) -> Iterator[Operation]:
+    """Yield every opcode up to STOP, which must be the last byte; those outside `ALLOWED` too.
 
     Raises:
-        PickleRefusedError: an opcode outside the table above, a cut argument, anything behind STOP, or a limit.
+        ViolatedError: a byte that is no opcode, a cut argument, anything behind STOP, or a limit.
     """
     if len(content) > MAX_PICKLE_BYTES:
-        raise _refuse("the pickle is too large", where, 0, expected=f"<= {MAX_PICKLE_BYTES} bytes", got=len(content))
+        raise _violated("limit", "the pickle is too large", 0, f"<= {MAX_PICKLE_BYTES} bytes", len(content))
     position = 0
     for _ in range(MAX_OPCODES):
         if position >= len(content):
-            raise _refuse("the pickle ends without STOP", where, position)
-        name = _CODES.get(content[position], f"{content[position]:#04x}")
-        if name not in _ARGUMENTS:
-            raise _refuse("an opcode that no state dict needs", where, position, expected="plain tensors", got=name)
-        argument, end = _argument(_ARGUMENTS[name], content, position + 1, where)
+            raise _violated("cut", "the pickle ends without STOP", position)
+        name = _CODES.get(content[position], "")
+        if not name:
+            raise _violated("opcode", "a byte that is no opcode", position, got=f"{content[position]:#04x}")
+        argument, end = _argument(_ARGUMENTS.get(name, ""), content, position + 1)
         yield Operation(name, argument, position)
         position = end
         if name == "STOP":
             if position != len(content):
-                raise _refuse("bytes behind STOP", where, position, expected="the end", got=content[position:][:16])
+                raise _violated("cut", "bytes behind STOP", position, "the end", content[position : position + 16])
             return
-    raise _refuse("too many opcodes", where, position, expected=f"<= {MAX_OPCODES}")
+    raise _violated("limit", "too many opcodes", position, f"<= {MAX_OPCODES}")
 
 
-def _refuse(message: str, where: str, offset: int, *, expected: Any = "", got: Any = "") -> PickleRefusedError:
-    return PickleRefusedError(message, where=f"{where} byte {offset}", expected=expected, got=got)
+def _violated(rule: str, what: str, offset: int, expected: Any = "", got: Any = "") -> ViolatedError:
+    return ViolatedError(f"byte {offset}", rule, what, expected, got)
 
 
-def _argument(kind: str, content: bytes, position: int, where: str) -> tuple[Any, int]:
+def _argument(kind: str, content: bytes, position: int) -> tuple[Any, int]:
     if not kind:
         return None, position
     if kind in _NUMBERS:
         layout = _NUMBERS[kind]
-        return layout.unpack(_take(content, position, layout.size, where))[0], position + layout.size
+        return layout.unpack(_take(content, position, layout.size))[0], position + layout.size
     if kind == "lines":
-        module, middle = _line(content, position, where)
-        name, end = _line(content, middle, where)
+        module, middle = _line(content, position)
+        name, end = _line(content, middle)
         return (module, name), end
+    if kind == "line":
+        return _line(content, position)
     width = int(kind[-1])
-    length = int.from_bytes(_take(content, position, width, where), "little")
-    raw = _take(content, position + width, length, where)
+    length = int.from_bytes(_take(content, position, width), "little")
+    raw = _take(content, position + width, length)
     end = position + width + length
     if kind.startswith("long"):
         return int.from_bytes(raw, "little", signed=True), end
+    if kind.startswith("bytes"):
+        return raw, end
     try:
         return raw.decode("utf-8"), end
     except UnicodeDecodeError:
-        raise _refuse("text is not UTF-8", where, position) from None
+        raise _violated("text", "text is not UTF-8", position) from None
 
 
-def _take(content: bytes, position: int, count: int, where: str) -> bytes:
+def _take(content: bytes, position: int, count: int) -> bytes:
     taken = content[position : position + count]
     if len(taken) != count:
-        raise _refuse("the pickle is cut", where, position, expected=f"{count} bytes", got=len(taken))
+        raise _violated("cut", "the pickle is cut", position, f"{count} bytes", len(taken))
     return taken
 
 
-def _line(content: bytes, position: int, where: str) -> tuple[str, int]:
+def _line(content: bytes, position: int) -> tuple[str, int]:
     end = content.find(b"\n", position, position + _MAX_NAME_BYTES)
     if end < 0:
-        raise _refuse("a name without an end", where, position, expected=f"<= {_MAX_NAME_BYTES} bytes")
+        raise _violated("cut", "a name without an end", position, f"<= {_MAX_NAME_BYTES} bytes")
     return content[position:end].decode("latin-1"), end + 1

@@ -19,20 +19,22 @@ import numpy as np
 
 from secure_ai.core.errors import FormatError, NonFiniteError, SizeLimitError
 from secure_ai.files.archive import ZipLimits, ZipMember, member_bytes, read_directory
+from secure_ai.files.boundary import fits_numpy, most_tensor_bytes, refuses_with
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, FileBytes
-from secure_ai.files.pt2_graph import EXPORT_HINT, SCALAR_TYPES, Graph, parse_graph
+from secure_ai.files.pt2_arguments import EXPORT_HINT, SCALAR_TYPES
+from secure_ai.files.pt2_graph import Graph, parse_graph
 
 _LIMITS = ZipLimits(max_members=16_384, max_total_bytes=4096 * MIB)
-_MAX_GRAPH_BYTES = 64 * MIB
-_MAX_GROWTH = 100
-_FLOOR_BYTES = 1 * MIB
+_MAX_JSON_BYTES = 8 * MIB  # of one text; a node needs 1 to 4 kB
 _PARTS = re.compile(
     r"data/(weights/weight_\d+|weights/model_weights_config\.json|constants/tensor_\d+"
     r"|constants/model_constants_config\.json|sample_inputs/model\.pt)"
     r"|models/model\.json|archive_format|archive_version|byteorder|version"
     r"|\.data/(version|serialization_id)|\.format_version|\.storage_alignment"
 )
+_VALUES = re.compile(r"(weight|tensor)_\d+")
+_SMALL_BYTES = 64 * 1024  # a tensor this small may repeat its values: expanded constants
 _SAYS = {"archive_format": b"pt2", "archive_version": b"0", "byteorder": b"little"}
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,6 +49,7 @@ class ExportedProgram:
     parameters: frozenset[str]
 
 
+@refuses_with(FormatError)
 def read_pt2(file: FileBytes) -> ExportedProgram:
     """The program of a `.pt2` file.
 
@@ -59,24 +62,23 @@ def read_pt2(file: FileBytes) -> ExportedProgram:
     """
     members = _members(file)
     graph = parse_graph(_json(file, members, "models/model.json"), where=f"{file.name}: models/model.json")
+    used = set(graph.states.values())
+    weights = _Weights(file, members)
     arrays: dict[str, Array] = {}
     parameters: set[str] = set()
-    budget = [max(_FLOOR_BYTES, _MAX_GROWTH * len(file.content))]
     for folder, config in (("weights", "model_weights_config.json"), ("constants", "model_constants_config.json")):
         entries = _json(file, members, f"data/{folder}/{config}")
         table = entries.get("config") if isinstance(entries, dict) else None
         if not isinstance(table, dict):
             raise _refusal(f"{config} has no table", file.name)
-        for name, payload in table.items():
-            arrays[name] = _tensor(file, members, folder, name, payload, budget)
-            if payload.get("is_param") is True:
+        for name in (name for name in table if name in used):
+            arrays[name] = weights.read(folder, name, table[name])
+            if table[name].get("is_param") is True:
                 parameters.add(name)
-    missing = sorted(set(graph.states.values()) - arrays.keys())
+    missing = sorted(used - arrays.keys())
     if missing:
         raise _refusal("weights are missing", file.name, got=", ".join(missing[:4]))
-    used = set(graph.states.values())
-    kept = {name: array for name, array in arrays.items() if name in used}
-    return ExportedProgram(graph, kept, frozenset(parameters & used))
+    return ExportedProgram(graph, arrays, frozenset(parameters))
 
 
 def _refusal(message: str, where: str, *, expected: object = "", got: object = "") -> FormatError:
@@ -102,39 +104,57 @@ def _members(file: FileBytes) -> dict[str, ZipMember]:
 def _json(file: FileBytes, members: Mapping[str, ZipMember], part: str) -> Any:
     if part not in members:
         raise _refusal("a part is missing", file.name, expected=part)
-    return parse_json(member_bytes(file, members[part]), where=f"{file.name}: {part}", max_bytes=_MAX_GRAPH_BYTES)
+    where = f"{file.name}: {part}"
+    if members[part].bytes > _MAX_JSON_BYTES:  # before it is inflated
+        raise _refusal("the JSON text is too large", where, expected=f"<= {_MAX_JSON_BYTES}", got=members[part].bytes)
+    return parse_json(member_bytes(file, members[part]), where=where, max_bytes=_MAX_JSON_BYTES)
 
 
-def _tensor(
-    file: FileBytes, members: Mapping[str, ZipMember], folder: str, name: str, payload: Any, budget: list[int]
-) -> Array:
-    where = f"{file.name}: {name}"
-    if not isinstance(payload, dict) or payload.get("use_pickle") is not False:
-        raise _refusal("a weight or constant that is pickled", where, expected="raw values")
-    meta, path = payload.get("tensor_meta"), payload.get("path_name")
-    part = f"data/{folder}/{path}"
-    if not isinstance(meta, dict) or part not in members or not re.fullmatch(r"(weight|tensor)_\d+", str(path)):
-        raise _refusal("a weight without its values", where, got=path)
-    if not isinstance(meta.get("dtype"), int) or meta["dtype"] not in SCALAR_TYPES:
-        raise _refusal("an unsupported type", where, expected=", ".join(SCALAR_TYPES.values()), got=meta.get("dtype"))
-    sizes, strides = (_numbers(meta.get(key), where) for key in ("sizes", "strides"))
-    (offset,) = _numbers([meta.get("storage_offset")], where)
-    dtype = np.dtype(SCALAR_TYPES[meta["dtype"]])
-    budget[0] -= math.prod(sizes) * dtype.itemsize
-    if budget[0] < 0:
-        raise SizeLimitError("the tensors are far larger than the file", where=where)
-    content = member_bytes(file, members[part])
-    if len(sizes) != len(strides) or len(content) % dtype.itemsize:
-        raise _refusal("a weight whose sizes and values do not agree", where, got=f"{sizes} in {len(content)} bytes")
-    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
-    if last >= len(content) // dtype.itemsize > 0:
-        raise _refusal("a weight reaches beyond its values", where, got=f"{sizes} in {len(content)} bytes")
-    return _viewed(content, dtype, sizes, strides, offset, where)
+class _Weights:
+    """The tensors of a file: each member is read once, and all of them share one budget of bytes."""
+
+    def __init__(self, file: FileBytes, members: Mapping[str, ZipMember]) -> None:
+        self._file = file
+        self._members = members
+        self._left = most_tensor_bytes(len(file.content))
+        self._contents: dict[str, bytes] = {}
+
+    def read(self, folder: str, name: str, payload: Any) -> Array:
+        """The tensor that an entry of the table describes."""
+        where = f"{self._file.name}: {name}"
+        if not isinstance(payload, dict) or payload.get("use_pickle") is not False:
+            raise _refusal("a weight or constant that is pickled", where, expected="raw values")
+        meta, path = payload.get("tensor_meta"), payload.get("path_name")
+        part = f"data/{folder}/{path}"
+        if not isinstance(meta, dict) or part not in self._members or not _VALUES.fullmatch(str(path)):
+            raise _refusal("a weight without its values", where, got=path)
+        if type(meta.get("dtype")) is not int or meta["dtype"] not in SCALAR_TYPES:
+            expected = ", ".join(SCALAR_TYPES.values())
+            raise _refusal("an unsupported type", where, expected=expected, got=meta.get("dtype"))
+        sizes, strides = (_numbers(meta.get(key), where) for key in ("sizes", "strides"))
+        (offset,) = _numbers([meta.get("storage_offset")], where)
+        dtype = np.dtype(SCALAR_TYPES[meta["dtype"]])
+        self._pay(sizes, strides, dtype.itemsize, self._members[part].bytes, where)
+        if part not in self._contents:
+            self._contents[part] = member_bytes(self._file, self._members[part])
+        return _viewed(self._contents[part], dtype, sizes, strides, offset, where)
+
+    def _pay(self, sizes: list[int], strides: list[int], itemsize: int, stored: int, where: str) -> None:
+        """Refuse a tensor before its values are read."""
+        got = f"{sizes} in {stored} bytes"
+        if len(sizes) != len(strides) or stored % itemsize or not fits_numpy(sizes, itemsize):
+            raise _refusal("a weight whose sizes and values do not agree", where, got=got)
+        self._left -= math.prod(sizes) * itemsize
+        if self._left < 0 or math.prod(sizes) * itemsize > max(stored, _SMALL_BYTES):
+            raise SizeLimitError("the tensors are far larger than the file", where=where, got=got)
 
 
 def _viewed(
     content: bytes, dtype: np.dtype[Any], sizes: list[int], strides: list[int], offset: int, where: str
 ) -> Array:
+    last = offset + sum((size - 1) * stride for size, stride in zip(sizes, strides, strict=True))
+    if last >= len(content) // dtype.itemsize > 0:
+        raise _refusal("a weight reaches beyond its values", where, got=f"{sizes} in {len(content)} bytes")
     if math.prod(sizes) == 0 or not content:
         if math.prod(sizes):
             raise _refusal("a weight without its values", where, got="0 bytes")

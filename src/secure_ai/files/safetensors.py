@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.errors import JsonError, NonFiniteError, SafetensorsError
+from secure_ai.files.boundary import fits_numpy, refuses_with
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, FileBytes
 
@@ -60,6 +61,7 @@ class _Entry:
     end: int
 
 
+@refuses_with(SafetensorsError)
 def read_safetensors(file: FileBytes) -> SafetensorsContent:
     """Every tensor of a file; BF16 becomes float32.
 
@@ -113,7 +115,10 @@ def _entry(name: str, value: Any, where: str) -> _Entry:
     if not _sizes(shape) or len(shape) > MAX_DIMENSIONS or not _sizes(offsets) or len(offsets) != 2:
         raise SafetensorsError("shape or data_offsets are not sizes", where=where, got=f"{shape} {offsets}")
     start, end = offsets
-    expected = math.prod(shape) * np.dtype(_DTYPES[dtype]).itemsize
+    itemsize = np.dtype(_DTYPES[dtype]).itemsize
+    if not fits_numpy(shape, itemsize):
+        raise SafetensorsError("an impossible shape", where=where, expected="less than 2**63 bytes", got=shape)
+    expected = math.prod(shape) * itemsize
     if end - start != expected:
         raise SafetensorsError("shape and bytes disagree", where=where, expected=f"{expected} bytes", got=end - start)
     return _Entry(name, dtype, tuple(shape), start, end)

@@ -1,7 +1,7 @@
 """State dicts as `torch.save` writes them: a ZIP of raw storages and one pickle that says how tensors lie in them.
 
-Everything is decided before torch sees a byte: the archive by `archive`, the pickle by `pickles`, the storages against
-what the pickle says of them. Then torch reads the file in the loader child, and its answer must be what was judged.
+torch has no part in this: the archive is judged by `archive`, the pickle by `pickles`, the storages against what the
+pickle says of them, and every tensor is then a view of a storage's bytes.
 
 TorchScript (`code/`), exported programs (`.pt2`) and the formats before torch 1.6 are refused.
 """
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.errors import (
-    ChildFailedError,
     FormatError,
     NonFiniteError,
     PickleRefusedError,
@@ -23,20 +22,13 @@ from secure_ai.core.errors import (
     ZipError,
 )
 from secure_ai.files.archive import ZipLimits, ZipMember, member_bytes, read_directory
+from secure_ai.files.boundary import most_tensor_bytes, refuses_with
 from secure_ai.files.open import MIB, FileBytes
-from secure_ai.files.pickle_machine import STORAGES
+from secure_ai.files.pickle_machine import STORAGES, TensorView
 from secure_ai.files.pickles import StateDictPickle, judge_state_dict_pickle
-from secure_ai.files.safetensors import read_safetensors
-from secure_ai.files.sandbox import run_child
 from secure_ai.files.sniff import Format, sniff
 
 _LIMITS = ZipLimits(max_members=16_384, max_total_bytes=4096 * MIB)
-_CHILD = "secure_ai.models.load.loader_child"
-_TIMEOUT_S = 120.0
-# Address space, not memory: a CUDA build of torch maps several GiB of libraries before it reads anything.
-_CHILD_BASE_BYTES = 16 * 1024 * MIB
-_MAX_GROWTH = 100
-_FLOOR_BYTES = 1 * MIB
 _HINT = "save model.state_dict() with torch.save, or better as safetensors"
 # Small members besides the pickle and the storages, with what they may hold.
 _KNOWN = {
@@ -55,10 +47,12 @@ _FOREIGN = (
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
+@refuses_with(PickleRefusedError)
 def read_torch_state(file: FileBytes) -> dict[str, Array]:
-    """The tensors of a state dict by name; bfloat16 becomes float32.
+    """The tensors of a state dict by name, read-only, C order; bfloat16 becomes float32.
 
-    A checkpoint dict whose tensors stand under `state_dict` or `model` gives those and nothing else.
+    A checkpoint dict whose tensors stand under `state_dict` or `model` gives those and nothing else. Tensors that are
+    the same view of the same storage share one array.
 
     Raises:
         FormatError: another format, TorchScript or an exported program.
@@ -66,32 +60,33 @@ def read_torch_state(file: FileBytes) -> dict[str, Array]:
         PickleRefusedError: the pickle asks for more than named tensors, or its storages are not as it says.
         NonFiniteError: NaN or infinity among the weights.
         SizeLimitError: the tensors are far larger than the file.
-        ChildFailedError: torch's reader died, or read something else than was judged.
     """
-    judged = judge_torch_zip(file)
-    size = len(file.content)
-    expected = {name: _dtype_and_shape(view.storage.kind, view.shape) for name, view in judged.tensors.items()}
-    answer_bytes = 2 * MIB + sum(np.dtype(dtype).itemsize * math.prod(shape) for dtype, shape in expected.values())
-    answer = run_child(
-        _CHILD,
-        file.content,
-        timeout_s=_TIMEOUT_S,
-        max_answer_bytes=answer_bytes,
-        max_memory_bytes=_CHILD_BASE_BYTES + 4 * size + 4 * answer_bytes,
-    )
-    tensors = read_safetensors(FileBytes(file.name, answer)).tensors
-    got = {name: (array.dtype.str, array.shape) for name, array in tensors.items()}
-    if got != expected:
-        raise ChildFailedError("torch read something else than was judged", where=file.name)
-    return {name: tensors[name] for name in expected}
+    judged, storages = _judged(file)
+    views: dict[TensorView, Array] = {}
+    for view in judged.tensors.values():
+        if view not in views:
+            views[view] = _tensor(view, storages[view.storage.key])
+    return {name: views[view] for name, view in judged.tensors.items()}
 
 
-def _dtype_and_shape(kind: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    return ("<f4" if kind == "torch.BFloat16Storage" else STORAGES[kind]), shape
+def _tensor(view: TensorView, values: Array) -> Array:
+    if 0 in view.shape:
+        return np.zeros(view.shape, values.dtype)
+    strides = [step * values.itemsize for step in view.stride]
+    strided = np.lib.stride_tricks.as_strided(values[view.offset :], view.shape, strides, writeable=False)
+    array: Array = np.require(strided, requirements=["C"])
+    array.flags.writeable = False
+    return array
 
 
+@refuses_with(PickleRefusedError)
 def judge_torch_zip(file: FileBytes) -> StateDictPickle:
-    """Every check that needs no torch; raises what `read_torch_state` raises, but ChildFailedError."""
+    """Every check of `read_torch_state`; raises the same."""
+    return _judged(file)[0]
+
+
+def _judged(file: FileBytes) -> tuple[StateDictPickle, dict[str, Array]]:
+    """The pickle, and the values of every storage by key."""
     _refuse_other_formats(file)
     members = _members_by_part(file, read_directory(file, limits=_LIMITS))
     if "data.pkl" not in members:
@@ -104,9 +99,8 @@ def judge_torch_zip(file: FileBytes) -> StateDictPickle:
     if judged.protocol != 2:
         expected = "2, torch.save's own"
         raise PickleRefusedError("the pickle protocol", where=file.name, expected=expected, got=judged.protocol)
-    _check_storages(file, judged, members)
     _refuse_growth(file, judged)
-    return judged
+    return judged, _storages(file, judged, members)
 
 
 def _refuse_other_formats(file: FileBytes) -> None:
@@ -140,24 +134,28 @@ def _members_by_part(file: FileBytes, members: tuple[ZipMember, ...]) -> dict[st
     return parts
 
 
-def _check_storages(file: FileBytes, judged: StateDictPickle, members: Mapping[str, ZipMember]) -> None:
+def _storages(file: FileBytes, judged: StateDictPickle, members: Mapping[str, ZipMember]) -> dict[str, Array]:
     present = {part.removeprefix("data/") for part in members if part.startswith("data/")}
     if present != judged.storages.keys():
         odd = sorted(present ^ judged.storages.keys())[:3]
         raise PickleRefusedError("the archive's storages are not those of the pickle", where=file.name, got=odd)
+    names: dict[str, list[str]] = {}
+    for name, view in judged.tensors.items():
+        names.setdefault(view.storage.key, []).append(name)
+    storages: dict[str, Array] = {}
     for key, storage in judged.storages.items():
-        tensors = [name for name, view in judged.tensors.items() if view.storage is storage]
-        where = f"{file.name}: data/{key}" + (f" ({', '.join(tensors[:3])})" if tensors else "")
+        where = f"{file.name}: data/{key}" + (f" ({', '.join(names[key][:3])})" if key in names else "")
         dtype = np.dtype(STORAGES[storage.kind])
         if members[f"data/{key}"].bytes != storage.count * dtype.itemsize:
             expected = f"{storage.count} elements of {dtype.itemsize} bytes"
             got = f"{members[f'data/{key}'].bytes} bytes"
             raise PickleRefusedError("a storage's size", where=where, expected=expected, got=got)
-        _refuse_bad_values(member_bytes(file, members[f"data/{key}"]), storage.kind, where)
+        storages[key] = _values(member_bytes(file, members[f"data/{key}"]), storage.kind, where)
+    return storages
 
 
-def _refuse_bad_values(content: bytes, kind: str, where: str) -> None:
-    values = np.frombuffer(content, np.dtype(STORAGES[kind]))
+def _values(content: bytes, kind: str, where: str) -> Array:
+    values: Array = np.frombuffer(content, np.dtype(STORAGES[kind]))
     if kind == "torch.BFloat16Storage":
         finite = bool(((values & 0x7F80) != 0x7F80).all())  # an exponent of ones is infinity or NaN
     elif values.dtype.kind == "f":
@@ -166,14 +164,19 @@ def _refuse_bad_values(content: bytes, kind: str, where: str) -> None:
         finite = values.dtype.kind != "b" or not content.strip(b"\0\1")
     if not finite:
         raise NonFiniteError("NaN, infinity, or a truth value that is neither", where=where, expected="finite weights")
+    return (values.astype("<u4") << 16).view("<f4") if kind == "torch.BFloat16Storage" else values
 
 
 def _refuse_growth(file: FileBytes, judged: StateDictPickle) -> None:
-    """A stride of 0 makes a tensor of any size out of one element."""
-    total = sum(
-        math.prod(view.shape) * np.dtype(STORAGES[view.storage.kind]).itemsize for view in judged.tensors.values()
-    )
-    most = max(_FLOOR_BYTES, _MAX_GROWTH * len(file.content))
+    """A stride of 0, windows that overlap and many names for one storage make much out of little."""
+    total = 0
+    for name, view in judged.tensors.items():
+        if math.prod(view.shape) > view.storage.count:
+            expected = f"at most the {view.storage.count} elements of its storage"
+            where = f"{file.name} {name}"
+            raise SizeLimitError("a tensor repeats elements", where=where, expected=expected, got=view.shape)
+        total += math.prod(view.shape) * np.dtype(STORAGES[view.storage.kind]).itemsize
+    most = most_tensor_bytes(len(file.content))
     if total > most:
         raise SizeLimitError(
             "the tensors are far larger than the file", where=file.name, expected=f"<= {most}", got=total

@@ -15,14 +15,14 @@ from torch import Tensor, nn
 
 from secure_ai.core.errors import FormatError
 from secure_ai.files.pt2 import ExportedProgram
-from secure_ai.files.pt2_graph import EXPORT_HINT, Graph, Ref, TypeName
+from secure_ai.files.pt2_arguments import EXPORT_HINT, Ref, TypeName
+from secure_ai.files.pt2_graph import Graph
+from secure_ai.models.load.exported_budget import Budget
 from secure_ai.models.tensors import array_to_tensor
 
-MAX_VALUES = 1 << 26  # of one intermediate result for one image: 256 MiB in float32
-
 # What torch and Python raise where the operations of a foreign graph do not fit together.
-_MISFITS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
-_SKIPPED = frozenset({"aten._assert_scalar.default", "aten.sym_constrain_range_for_size.default"})
+_MISFITS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+_WHOLE = 1 << 63  # numbers of a graph stay below
 _PLAIN: dict[str, Callable[..., Any]] = {
     # a last softmax is recognised by torch's own function, so that its input can serve as logits
     "aten.softmax.int": lambda self, dim, dtype=None: torch.softmax(self, dim, dtype=dtype),
@@ -41,7 +41,10 @@ class ExportedNetwork(nn.Module):
     def __init__(self, program: ExportedProgram) -> None:
         super().__init__()
         self._graph: Graph = program.graph
-        self._calls = tuple((node, _function(node.operation)) for node in program.graph.nodes)
+        self._calls = tuple(
+            (node, _function(node.operation), dying)
+            for node, dying in zip(program.graph.nodes, _last_uses(program.graph), strict=True)
+        )
         for name, array in program.arrays.items():
             tensor = array_to_tensor(array)
             _put(self, name, nn.Parameter(tensor) if name in program.parameters and array.dtype.kind == "f" else tensor)
@@ -61,33 +64,29 @@ class ExportedNetwork(nn.Module):
             parts.append(self._walk(filled, states)[: len(part)])
         return torch.cat(parts)
 
-    def trial(self, batch: int, watch: Callable[[str, Any], None]) -> Any:
-        """The answer's shape for that many images, on shapes alone: nothing is allocated or computed.
-
-        Args:
-            watch: called with every operation and its result, whose values do not exist.
-        """
+    def trial(self, budget: Budget) -> Any:
+        """The answer's shape for the budget's images, on shapes alone: nothing is allocated or computed."""
         states = {name: state.to("meta") for name, state in _states(self, self._graph.states).items()}
-        return self._walk(torch.empty((batch, *self._graph.image_shape), device="meta"), states, watch)
+        return self._walk(torch.empty((budget.batch, *self._graph.image_shape), device="meta"), states, budget)
 
-    def _walk(
-        self,
-        x: Tensor,
-        states: Mapping[str, Tensor],
-        watch: Callable[[str, Any], None] = lambda operation, result: None,
-    ) -> Any:
+    def _walk(self, x: Tensor, states: Mapping[str, Tensor], budget: Budget | None = None) -> Any:
         values: dict[str, Any] = {**states, self._graph.image: x}
-        for node, function in self._calls:
-            if node.operation in _SKIPPED:
-                continue
+        for node, function, dying in self._calls:
             arguments = {name: _resolved(value, values) for name, value in node.arguments.items()}
-            numbers = node.operation.startswith("_operator.")
-            result = function(*arguments.values()) if numbers else function(**arguments)
-            watch(node.operation, result)
+            if node.operation.startswith("_operator."):
+                result = _number(function(*arguments.values()))
+            elif budget is None:
+                result = function(**arguments)
+            else:
+                budget.before(node.operation, arguments)
+                result = function(**arguments)
+                budget.after(node.operation, arguments, result)
             if node.several:
                 values.update(zip(node.outputs, result, strict=True))
             elif node.outputs:
                 values[node.outputs[0]] = result
+            for name in dying:
+                del values[name]
         return values[self._graph.answer]
 
 
@@ -95,12 +94,12 @@ def network_from_exported(program: ExportedProgram, *, where: str) -> tuple[nn.M
     """The network and the number of its classes, after a trial on shapes alone, which allocates nothing.
 
     Raises:
-        FormatError: the graph does not run, answers something else than (N, K), or needs absurd memory on the way.
+        FormatError: the graph does not run, answers something else than (N, K), or costs more than a `Budget`.
     """
     try:
         network = ExportedNetwork(program)
         batch = program.graph.batch or 2
-        answer = network.trial(batch, lambda operation, result: _refuse_large(operation, result, batch, where))
+        answer = network.trial(Budget(batch, program.graph.batch is not None, where))
     except _MISFITS as error:
         got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
         raise FormatError("the graph does not run", where=where, got=got, hint=EXPORT_HINT) from None
@@ -121,13 +120,27 @@ def batch_note(program: ExportedProgram) -> str:
     )
 
 
-def _refuse_large(operation: str, result: Any, batch: int, where: str) -> None:
-    for tensor in result if isinstance(result, (tuple, list)) else (result,):
-        if isinstance(tensor, Tensor) and tensor.numel() > MAX_VALUES * batch:
-            expected = f"at most {MAX_VALUES} values an image"
-            raise FormatError(
-                f"{operation} needs absurd memory", where=where, expected=expected, got=tuple(tensor.shape)
-            )
+def _last_uses(graph: Graph) -> list[tuple[str, ...]]:
+    """For every operation the values that none needs behind it."""
+    needed = {graph.answer}
+    dying: list[tuple[str, ...]] = []
+    for node in reversed(graph.nodes):
+        names = {*_names(tuple(node.arguments.values())), *node.outputs}
+        dying.append(tuple(sorted(names - needed)))
+        needed |= names
+    return dying[::-1]
+
+
+def _names(value: Any) -> list[str]:
+    if isinstance(value, tuple):
+        return [name for entry in value for name in _names(entry)]
+    return [value.name] if isinstance(value, Ref) else []
+
+
+def _number(value: Any) -> Any:
+    if not -_WHOLE <= value < _WHOLE:
+        raise OverflowError("a whole number beyond 64 bits")
+    return value
 
 
 def _function(operation: str) -> Callable[..., Any]:

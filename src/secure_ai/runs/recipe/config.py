@@ -18,7 +18,9 @@ from secure_ai.runs.recipe.origins import Origin, refuse_named
 PROJECT_FILE = "secure-ai.toml"
 PREFIX = "SECURE_AI_"
 OPTIONS = ("recipe", "out")  # of `run` itself: they are not keys of a recipe
-MAX_CONFIG_BYTES = 1024 * 1024
+MAX_CONFIG_BYTES = 64 * 1024  # the built-in recipes have 3 kB
+MAX_DOTS_A_LINE = 100  # `tomllib` needs quadratic time for a dotted key of many parts
+MAX_TOML_DEPTH = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +96,35 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 def parse_toml(text: str, where: str) -> dict[str, Any]:
     """TOML text as a dictionary. Raises ConfigError."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.count(".") > MAX_DOTS_A_LINE:
+            raise ConfigError("too many dots", where=f"{where} line {number}", expected=f"<= {MAX_DOTS_A_LINE} a line")
     try:
-        return tomllib.loads(text)
+        content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a plain ValueError
         raise ConfigError("not valid TOML", where=where, got=error) from None
+    _refuse_deep(content, where)
+    return content
+
+
+def _refuse_deep(content: dict[str, Any], where: str) -> None:
+    level: list[Any] = [content]
+    for _ in range(MAX_TOML_DEPTH):
+        level = [
+            inner
+            for value in level
+            for inner in (value.values() if isinstance(value, dict) else value)
+            if isinstance(inner, (dict, list))
+        ]
+        if not level:
+            return
+    raise ConfigError("nested too deep", where=where, expected=f"<= {MAX_TOML_DEPTH} levels")
 
 
 def _value(text: str) -> Any:
     try:
-        content = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
+        content = parse_toml(f"value = {text}", "value")
+    except ConfigError:
         return text
     return content["value"] if content.keys() == {"value"} else text
 

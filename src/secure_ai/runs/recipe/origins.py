@@ -8,6 +8,7 @@ replace files elsewhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,12 @@ def refuse_named(key: str, value: Any, origin: Origin, source: str, folder: Path
     Raises:
         ConfigError: code from anywhere but a flag, or a project file's path that leaves `folder`, links followed.
     """
-    if origin is Origin.FLAG or not isinstance(value, str):
+    if origin is Origin.FLAG:
+        return
+    if isinstance(value, Mapping):  # a whole section in one value: SECURE_AI_ASSESS='{surrogate_arch = "x.py:make"}'
+        for name, inner in value.items():
+            refuse_named(f"{key}.{name}", inner, origin, source, folder)
+    if not isinstance(value, str):
         return
     if key in CODE_KEYS and value not in BUILT_IN:
         raise ConfigError(

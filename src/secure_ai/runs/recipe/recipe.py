@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from secure_ai.core.errors import ConfigError
 from secure_ai.runs.cases.report_1.settings import Report1Section
 from secure_ai.runs.cases.report_2.settings import Report2Section
-from secure_ai.runs.recipe.config import Change, flatten, parse_change, parse_toml, read_toml
+from secure_ai.runs.recipe.config import MAX_TOML_DEPTH, Change, flatten, parse_change, parse_toml, read_toml
 from secure_ai.runs.recipe.origins import Origin, refuse_named
 from secure_ai.runs.recipe.section import Section
 
@@ -121,6 +121,8 @@ def load_recipe(name_or_file: str, changes: Sequence[Change | str] = ()) -> Reci
 
 def _apply(content: dict[str, Any], change: Change) -> None:
     path = change.key.split(".")
+    if len(path) > MAX_TOML_DEPTH:
+        raise ConfigError("nested too deep", where=change.source, expected=f"<= {MAX_TOML_DEPTH} parts", got=change.key)
     for name in path[:-1]:
         content = content.setdefault(name, {})
         if not isinstance(content, dict):
