@@ -22,6 +22,7 @@ from secure_ai.core.errors import (
     SizeLimitError,
     ZipError,
 )
+from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.archive import ZipLimits, ZipMember, member_bytes, read_directory
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.pickle_machine import STORAGES
@@ -55,7 +56,7 @@ _FOREIGN = (
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read_torch_state(file: FileBytes) -> dict[str, Array]:
+def read_torch_state(file: FileBytes, *, events: EventSink = ignore_event) -> dict[str, Array]:
     """The tensors of a state dict by name; bfloat16 becomes float32.
 
     A checkpoint dict whose tensors stand under `state_dict` or `model` gives those and nothing else.
@@ -78,8 +79,9 @@ def read_torch_state(file: FileBytes) -> dict[str, Array]:
         timeout_s=_TIMEOUT_S,
         max_answer_bytes=answer_bytes,
         max_memory_bytes=_CHILD_BASE_BYTES + 4 * size + 4 * answer_bytes,
+        events=events,
     )
-    tensors = read_safetensors(FileBytes(file.name, answer)).tensors
+    tensors = read_safetensors(FileBytes(file.name, answer.content)).tensors
     got = {name: (array.dtype.str, array.shape) for name, array in tensors.items()}
     if got != expected:
         raise ChildFailedError("torch read something else than was judged", where=file.name)

@@ -56,4 +56,4 @@ def _to_numpy(value: Any, name: str) -> np.ndarray[Any, np.dtype[Any]]:
 
 
 if __name__ == "__main__":
-    answer_request(load)
+    answer_request(load, imports=("safetensors",))
