@@ -48,7 +48,7 @@ ALLOWED = {
         "models/target/watch.py": "puts the global states back that a user's network may have moved",
         "red/evasion/attacks/art_adapter.py": "ART draws from global generators: seeded for it, then put back",
     },
-    "prints_outside_cli": {"files/sandbox.py": "the child's error goes to its parent over standard error"},
+    "prints_outside_cli": {"files/sandbox/child.py": "the child's error goes to its parent over standard error"},
 }
 
 

@@ -38,32 +38,29 @@ def test_with_the_switch_code_runs_in_the_child_only(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [], "the payload ran in this process"
 
 
-def child(path: Path, digest: str) -> dict[str, object]:
-    request = json.dumps({"path": str(path), "sha256": digest}).encode()
+def child(content: bytes, digest: str) -> dict[str, object]:
     answer = run_child(
         "secure_ai.audit.cache_demo_child",
-        request,
+        digest.encode() + content,
         timeout_s=20,
         max_answer_bytes=4096,
         max_memory_bytes=1024 * MIB,
         max_file_bytes=4096,
     )
-    content: dict[str, object] = json.loads(answer)
-    return content
+    said: dict[str, object] = json.loads(answer.content)
+    return said
 
 
 def test_the_child_refuses_any_other_file(tmp_path: Path) -> None:
-    hostile = tmp_path / "cache.pkl"
-    hostile.write_bytes(pickle.dumps(_Touch(str(tmp_path / "ran"))))
+    hostile = pickle.dumps(_Touch(str(tmp_path / "ran")))
     with pytest.raises(DigestMismatchError):
         child(hostile, hashlib.sha256(b"another file").hexdigest())
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_harmless_pickle_shows_no_code(tmp_path: Path) -> None:
-    harmless = tmp_path / "cache.pkl"
-    harmless.write_bytes(pickle.dumps({"clean_accuracy": 0.989}))
-    answer = child(harmless, hashlib.sha256(harmless.read_bytes()).hexdigest())
+def test_a_harmless_pickle_shows_no_code() -> None:
+    harmless = pickle.dumps({"clean_accuracy": 0.989})
+    answer = child(harmless, hashlib.sha256(harmless).hexdigest())
     assert answer == {"unpickled": True, "code_ran": False, "canary": ""}
 
 

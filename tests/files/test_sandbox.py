@@ -15,8 +15,7 @@ from typing import Any
 import pytest
 
 from secure_ai.core.errors import ChildFailedError, EnvironmentFailedError, PickleRefusedError, SafetensorsError
-from secure_ai.files import sandbox
-from secure_ai.files.sandbox import run_child
+from secure_ai.files.sandbox import launch, run_child
 
 MIB = 1024 * 1024
 MODULE = "secure_ai.files.any"
@@ -28,8 +27,9 @@ PYTHON = sys.executable
 STAND_IN = """#!{python} -IB
 import json, os, signal, subprocess, sys, time
 from secure_ai.core.errors import *
-from secure_ai.files.sandbox import answer_request, limit_self
-memory, cpu, file_bytes, parent = map(int, sys.argv[-4:])
+from secure_ai.files.sandbox import answer_request
+from secure_ai.files.sandbox.limits import limit_self
+memory, cpu, file_bytes, parent = map(int, sys.argv[-5:-1])
 limit_self(max_memory_bytes=memory, cpu_seconds=cpu, max_file_bytes=file_bytes, parent=parent)
 {body}
 """
@@ -45,7 +45,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Child:
         script.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(script))
         options = {"timeout_s": 20.0, "max_answer_bytes": MIB, "max_memory_bytes": 1024 * MIB, **changes}
-        return run_child(MODULE, request, **options)
+        return run_child(MODULE, request, **options).content
 
     return run
 
@@ -105,10 +105,10 @@ def test_a_refusal_in_the_child_is_raised_again_with_its_class_and_text(child: C
 
 def test_only_text_of_a_known_code_comes_out_of_an_error() -> None:
     said = {"code": "E_SAFETENSORS", "message": "x" * 5000, "where": ["a"], "hint": None}
-    error = sandbox._error_of(bytearray(b"noise\n" + json.dumps(said).encode() + b"\n"), MODULE)
+    error = launch._error_of(bytearray(b"noise\n" + json.dumps(said).encode() + b"\n"), MODULE)
     assert type(error) is SafetensorsError
     assert len(error.message) <= 300
-    deep = sandbox._error_of(bytearray(b'{"code":' + b"[" * 5000 + b"\n"), MODULE)
+    deep = launch._error_of(bytearray(b'{"code":' + b"[" * 5000 + b"\n"), MODULE)
     assert type(deep) is ChildFailedError
 
 

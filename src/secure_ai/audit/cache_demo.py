@@ -86,7 +86,7 @@ def demonstrate_cache(*, allow_unsafe: bool, events: EventSink = ignore_event) -
             "json_round_trip": load_cache_json_safe(folder / "cache.json") == _CACHE,
             "json_refuses_pickle": _refused(folder / "cache.pkl"),
             "sha256": digest,
-            **(_unpickle_in_child(folder / "cache.pkl", digest) if allow_unsafe else _NOTHING_RAN),
+            **(_unpickle_in_child(hostile, digest) if allow_unsafe else _NOTHING_RAN),
         }
     events("cache_demo", facts)
     return Demonstration(facts, (_finding(digest),) if facts["code_ran"] else ())
@@ -103,30 +103,28 @@ def _refused(path: Path) -> bool:
     return False
 
 
-def _unpickle_in_child(path: Path, digest: str) -> dict[str, Any]:
-    request = json.dumps({"path": str(path), "sha256": digest}).encode()
+def _unpickle_in_child(content: bytes, digest: str) -> dict[str, Any]:
     answer = run_child(
         _CHILD,
-        request,
+        digest.encode() + content,
         timeout_s=_TIMEOUT_SECONDS,
         max_answer_bytes=4096,
         max_memory_bytes=1024 * MIB,
         max_file_bytes=4096,
     )
-    content = parse_json(answer, where="cache demonstration")
-    if not isinstance(content, dict) or set(content) != {"unpickled", "code_ran", "canary"}:
+    said = parse_json(answer.content, where="cache demonstration")
+    if not isinstance(said, dict) or set(said) != {"unpickled", "code_ran", "canary"}:
         raise ChildFailedError("the child answered in another form", where=_CHILD)
+    return said
+
+
+def checked_bytes(request: bytes) -> bytes:
+    """The pickle in a child's request, if it has the digest before it. Raises DigestMismatchError."""
+    digest, content = request[:64].decode("ascii", "replace"), request[64:]
+    got = hashlib.sha256(content).hexdigest()
+    if got != digest:
+        raise DigestMismatchError("not the file that was just written", where="request", expected=digest, got=got)
     return content
-
-
-def checked_bytes(path: Path, digest: str) -> bytes:
-    """The bytes of the file that was just written, and no others. Raises DigestMismatchError."""
-    file = read_file(path, max_bytes=_MAX_CACHE_BYTES)
-    if file.sha256 != digest:
-        raise DigestMismatchError(
-            "not the file that was just written", where=file.name, expected=digest, got=file.sha256
-        )
-    return file.content
 
 
 def _finding(digest: str) -> Finding:

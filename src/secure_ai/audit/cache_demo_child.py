@@ -10,18 +10,16 @@ import pickle
 from pathlib import Path
 
 from secure_ai.audit.cache_demo import CANARY_NAME, checked_bytes
-from secure_ai.files.jsons import parse_json
 from secure_ai.files.sandbox import answer_request
 
 
 def unpickle(request: bytes) -> bytes:
-    """Load the pickle that the request names, and tell whether a canary appeared in this folder.
+    """Load the pickle that the request holds, and tell whether a canary appeared in this folder.
 
     Raises:
         DigestMismatchError: the file is not the one that was announced; nothing is unpickled.
     """
-    wanted = parse_json(request, where="request")
-    content = checked_bytes(Path(wanted["path"]), wanted["sha256"])
+    content = checked_bytes(request)
     canary = Path(CANARY_NAME)
     before = canary.exists()
     pickle.loads(content)  # noqa: S301  # this is what the demonstration shows

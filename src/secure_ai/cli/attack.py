@@ -12,6 +12,7 @@ from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
 from secure_ai.core.findings import gate
+from secure_ai.files.sandbox import sandbox_required
 from secure_ai.runs.recipe import defaults
 
 
@@ -44,7 +45,11 @@ def attack(
             It is fed as the model is.
         surrogate_arch: The surrogate's architecture, as --arch.
     """
-    with stdout_is_for_json(common.json), watch_steps(common.quiet or common.json, "attacking") as progress:
+    with (
+        sandbox_required(model.require_sandbox),
+        stdout_is_for_json(common.json),
+        watch_steps(common.quiet or common.json, "attacking") as progress,
+    ):
         report = secure_ai.attack(
             model.spec(),
             data.source,

@@ -26,6 +26,7 @@ from secure_ai.core.errors import (
     printable,
 )
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.files.sandbox.linux import protect_this_process
 
 # name -> (where, help); "group name" makes a sub-command
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -80,7 +81,8 @@ def build_app() -> App:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Parse, call, render, and exit with the code that `core.errors` lists."""
+    """Parse, call, render, and exit with the code that `core.errors` lists. For a process of its own only."""
+    protect_this_process()  # so that no process of the same user reads this one's memory; a library must not do it
     sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
 
 

@@ -25,6 +25,8 @@ class ModelOptions:
         mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
         std: Per-channel standard deviation it expects divided by.
         value_range: What black and white are scaled to first, e.g. 0,255; 1,0 inverts.
+        require_sandbox: Read no file where this machine cannot confine the process that reads it: exit 3. See
+            docs/sandbox.md.
     """
 
     model: str | None = None
@@ -33,6 +35,7 @@ class ModelOptions:
     mean: str = ""
     std: str = ""
     value_range: Annotated[str, Parameter(name="--range")] = "0,1"
+    require_sandbox: Annotated[bool, Parameter(negative="")] = False
 
     def spec(self) -> ModelSpec:
         """The checked value. Raises UsageError."""

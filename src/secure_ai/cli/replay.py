@@ -11,6 +11,7 @@ import secure_ai
 from secure_ai.cli.options import CommonOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_replay, stdout_is_for_json
+from secure_ai.files.sandbox import sandbox_required
 
 
 def replay(
@@ -38,7 +39,11 @@ def replay(
         data: Where the images are, if not where the run had them.
         out: Save the example as .npz, or a picture of it as .png.
     """
-    with stdout_is_for_json(common.json), watch_steps(common.quiet or common.json, "replaying") as progress:
+    with (
+        sandbox_required(model.require_sandbox),
+        stdout_is_for_json(common.json),
+        watch_steps(common.quiet or common.json, "replaying") as progress,
+    ):
         found = secure_ai.replay(
             run,
             finding,

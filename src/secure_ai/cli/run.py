@@ -12,6 +12,7 @@ from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, pars
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
+from secure_ai.files.sandbox import sandbox_required
 from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change, parse_change, surroundings
@@ -97,18 +98,23 @@ def run(
         *(parse_change(text) for text in changes or []),
     ]
     if dry_run:
-        plan = verb.forecast(
-            recipe,
-            model=spec,
-            data=data,
-            mode=mode,
-            changes=every,
-            seed=common.seed,
-            precision=common.precision,
-        )
+        with sandbox_required(model.require_sandbox):
+            plan = verb.forecast(
+                recipe,
+                model=spec,
+                data=data,
+                mode=mode,
+                changes=every,
+                seed=common.seed,
+                precision=common.precision,
+            )
         print_forecast(plan, as_json=common.json)
         return 0
-    with stdout_is_for_json(common.json), watch_run(common.quiet or common.json) as watcher:
+    with (
+        sandbox_required(model.require_sandbox),
+        stdout_is_for_json(common.json),
+        watch_run(common.quiet or common.json) as watcher,
+    ):
         result = verb.run(
             recipe,
             model=spec,

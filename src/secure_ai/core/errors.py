@@ -352,6 +352,13 @@ class ChildFailedError(SecureAIError):
     exit_code = EXIT_INCONCLUSIVE
 
 
+class SandboxError(SecureAIError):
+    """A child that this machine cannot confine, where confinement is required."""
+
+    code = "E_SANDBOX"
+    exit_code = EXIT_INCONCLUSIVE
+
+
 class ReplayError(SecureAIError):
     """Something that a run recorded cannot be made again from what it left."""
 

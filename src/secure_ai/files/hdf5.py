@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.errors import ChildFailedError, KerasFormatError
+from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
@@ -35,11 +36,14 @@ _CHILD_BASE_BYTES = 2048 * MIB
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def read_hdf5(content: bytes, expected: Mapping[str, tuple[int, ...]], *, where: str) -> dict[str, Array]:
+def read_hdf5(
+    content: bytes, expected: Mapping[str, tuple[int, ...]], *, where: str, events: EventSink = ignore_event
+) -> dict[str, Array]:
     """The datasets named in `expected`, by path, read in a child process.
 
     Args:
         expected: path to shape. Below `layers/` there must be no dataset besides these.
+        events: told `child_confined`.
 
     Raises:
         KerasFormatError: the file is malformed, holds what is refused, or lacks a dataset of this shape.
@@ -58,12 +62,13 @@ def read_hdf5(content: bytes, expected: Mapping[str, tuple[int, ...]], *, where:
             timeout_s=_TIMEOUT_S,
             max_answer_bytes=answer_bytes,
             max_memory_bytes=_CHILD_BASE_BYTES + 4 * len(content) + 4 * answer_bytes,
+            events=events,
         )
     except ChildFailedError as error:
         raise KerasFormatError("the HDF5 library fails on this file", where=where, got=error.got) from None
     if not expected:
         return {}
-    arrays = read_safetensors(FileBytes(where, answer)).tensors
+    arrays = read_safetensors(FileBytes(where, answer.content)).tensors
     return {path: arrays[f"w{index}"] for index, path in enumerate(expected)}
 
 
@@ -171,4 +176,4 @@ def _checked_shape(dataset: Any, file_bytes: int, path: str, where: str) -> tupl
 
 
 if __name__ == "__main__":
-    answer_request(_answer)
+    answer_request(_answer, imports=("h5py", "safetensors"))

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.errors import FormatError, JsonError, KerasFormatError
+from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.archive import ZipLimits, read_zip
 from secure_ai.files.boundary import refuses_with
 from secure_ai.files.hdf5 import read_hdf5
@@ -77,7 +78,7 @@ class KerasModel:
 
 
 @refuses_with(KerasFormatError)
-def read_keras(file: FileBytes) -> KerasModel:
+def read_keras(file: FileBytes, *, events: EventSink = ignore_event) -> KerasModel:
     """The network in a `.keras` file.
 
     Raises:
@@ -92,7 +93,7 @@ def read_keras(file: FileBytes) -> KerasModel:
     input_shape, planned = _plan(_layers(_json(members["config.json"], where), where), where)
     paths = _weight_paths(planned)
     expected = {path: shape for parts in paths for path, shape in parts}
-    arrays = read_hdf5(members["model.weights.h5"], expected, where=f"{file.name}: model.weights.h5")
+    arrays = read_hdf5(members["model.weights.h5"], expected, where=f"{file.name}: model.weights.h5", events=events)
     layers = tuple(
         KerasLayer(kind, name, plan.config, tuple(arrays[path] for path, _ in parts), plan.output_shape)
         for (kind, name, plan), parts in zip(planned, paths, strict=True)

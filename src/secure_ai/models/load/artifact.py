@@ -74,7 +74,7 @@ def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_ev
     """Read a model file once and take its weights out, its format told by its content.
 
     Args:
-        events: told `model_read` or `model_refused`.
+        events: told `model_read` or `model_refused`, and `child_confined` where a child reads the file.
 
     Raises:
         FormatError: not safetensors, a torch state dict, `.keras` or `.pt2`.
@@ -82,7 +82,7 @@ def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_ev
     """
     try:
         file = read_file(path, max_bytes=MAX_MODEL_BYTES)
-        artifact = _parse(file)
+        artifact = _parse(file, events)
     except SecureAIError as error:
         events("model_refused", {"name": os.path.basename(os.fspath(path)), "code": error.code})
         raise
@@ -90,7 +90,7 @@ def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_ev
     return artifact
 
 
-def _parse(file: FileBytes) -> Artifact:
+def _parse(file: FileBytes, events: EventSink) -> Artifact:
     found = sniff(file.content)
     if found is Format.SAFETENSORS:
         content = read_safetensors(file)
@@ -100,7 +100,7 @@ def _parse(file: FileBytes) -> Artifact:
     if found in (Format.TORCH_ZIP, Format.PICKLE):  # a bare pickle is refused there, with the right advice
         return Artifact(name=file.name, format=found, sha256=file.sha256, arrays=read_torch_state(file))
     if found in (Format.KERAS, Format.HDF5):  # the same for Keras's older format
-        return Artifact(name=file.name, format=found, sha256=file.sha256, keras=read_keras(file))
+        return Artifact(name=file.name, format=found, sha256=file.sha256, keras=read_keras(file, events=events))
     if found is Format.PT2:
         return Artifact(name=file.name, format=found, sha256=file.sha256, exported=read_pt2(file))
     raise FormatError(

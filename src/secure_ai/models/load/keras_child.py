@@ -1,7 +1,7 @@
 """The child that writes `.keras` files: weights come in as safetensors, files go out as safetensors.
 
-Keras reads its backend from the environment when it is imported and writes a configuration file into its home, so both
-are set here first, and the home is a temporary folder.
+Keras reads its backend from the environment when it is imported, and opens system libraries: it is imported before the
+child is confined. Its configuration file goes into the child's home, which is its private folder.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ def answer(request: bytes) -> bytes:
     content = read_safetensors(FileBytes("request", request))
     archs: list[str] = json.loads(content.metadata["archs"])
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"KERAS_HOME": folder, "KERAS_BACKEND": "torch"}
         files: dict[str, Array] = {}
         for index, arch in enumerate(archs):
             path = Path(folder) / f"{index}.keras"
@@ -53,4 +52,5 @@ def keras_model(arch: str) -> Any:
 
 
 if __name__ == "__main__":
-    answer_request(answer)
+    os.environ["KERAS_BACKEND"] = "torch"
+    answer_request(answer, imports=("keras", "safetensors"))

@@ -122,7 +122,7 @@ def keras_files(models: Mapping[str, tuple[str, Mapping[str, Tensor]]]) -> dict[
         max_memory_bytes=CHILD_MEMORY_BYTES,
         max_file_bytes=MAX_KERAS_FILE_BYTES,
     )
-    files = read_safetensors(FileBytes("answer of the Keras child", answer)).tensors
+    files = read_safetensors(FileBytes("answer of the Keras child", answer.content)).tensors
     if files.keys() != {str(index) for index in range(len(models))}:
         raise ChildFailedError("the Keras child answered other files", expected=len(models), got=sorted(files))
     return {name: files[str(index)].tobytes() for index, name in enumerate(models)}

@@ -1,43 +1,76 @@
-"""Work that needs heavy or fragile libraries on foreign bytes runs in a child process with limits, and dies alone.
+"""Work that needs heavy or fragile libraries on foreign bytes runs in a child process, confined, and dies alone.
 
 The child gets bytes on its standard input and answers bytes on its standard output; nothing it says is unpickled. It
 runs isolated (`python -I`: no PYTHON* variables, no current folder on the path), with limits on memory, processor time,
 file size and open files, in an empty temporary folder, and is killed with its whole process group when the time is up,
-when it answers too much, or when its parent dies.
+when it answers too much, or when its parent dies. Before it reads its request it gives up what `confine` lists, and
+says first what the machine could not take from it.
 
 The child is started as `python -m secure_ai.files.sandbox MODULE ...`, which sets the limits and then runs MODULE.
-Linux only: the limits, and the signal on the parent's death (prctl(2)), are the kernel's.
+Linux only: limits, confinement and the signal on the parent's death are the kernel's.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import json
 import os
-import resource
-import runpy
 import selectors
 import signal
 import subprocess  # starts only this Python, with a fixed list of arguments
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
-from secure_ai.core.errors import EXIT_BAD_INPUT, ChildFailedError, EnvironmentFailedError, JsonError, SecureAIError
+from secure_ai.core.errors import (
+    EXIT_BAD_INPUT,
+    ChildFailedError,
+    EnvironmentFailedError,
+    JsonError,
+    SandboxError,
+    SecureAIError,
+)
+from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.jsons import parse_json
+from secure_ai.files.sandbox.child import ALLOW, ANSWER_MAGIC, REQUIRE
+from secure_ai.files.sandbox.confine import Confinement, confinement_from
 
 _PACKAGE = "secure_ai."
-_ANSWER_MAGIC = b"SECURE-AI-ANSWER"
-_HEAD_BYTES = len(_ANSWER_MAGIC) + 8
+_HEAD_BYTES = len(ANSWER_MAGIC) + 8
+_MAX_CONFINEMENT_BYTES = 4096
 _MAX_STDERR_BYTES = 64 * 1024
-_MAX_OPEN_FILES = 256
 _CHUNK_BYTES = 1024 * 1024
-_PR_SET_PDEATHSIG = 1
 _POLL_S = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class ChildAnswer:
+    """What a child answered, and what confined it while it read its request."""
+
+    content: bytes
+    confinement: Confinement
+
+
+class _Policy:
+    """Whether every child of this process must be confined.
+
+    Of the process and not an argument that is passed on: a reader that forgets to pass it on would fail open.
+    """
+
+    required = False
+
+
+@contextlib.contextmanager
+def sandbox_required(required: bool = True) -> Iterator[None]:
+    """Within it, a child that the machine cannot confine reads nothing and raises SandboxError, in every thread."""
+    before = _Policy.required
+    _Policy.required = before or required
+    try:
+        yield
+    finally:
+        _Policy.required = before
 
 
 @dataclass(slots=True)
@@ -56,7 +89,9 @@ def run_child(
     max_answer_bytes: int,
     max_memory_bytes: int,
     max_file_bytes: int = 0,
-) -> bytes:
+    require: bool = False,
+    events: EventSink = ignore_event,
+) -> ChildAnswer:
     """Run `python -m module` of this package on `request`; the module answers through `answer_request`.
 
     Args:
@@ -65,16 +100,21 @@ def run_child(
         max_answer_bytes: a longer answer is refused while it is read.
         max_memory_bytes: limit on the child's address space.
         max_file_bytes: limit on the size of any file the child writes; 0: it writes none.
+        require: refuse to read the request where a layer of the confinement is missing; see also `sandbox_required`.
+        events: told `child_confined` with the module and the confinement.
 
     Raises:
+        SandboxError: a layer is missing, and `require` or `sandbox_required` is set.
         SecureAIError: the one that the child's work raised, by its code.
         ChildFailedError: it died, timed out, answered too much, or out of form.
         EnvironmentFailedError: the child could not be started.
     """
     if not module.startswith(_PACKAGE):
         raise ChildFailedError("not a module of this package", where=module, expected=_PACKAGE)
+    require = require or _Policy.required
     limits = [str(max_memory_bytes), str(int(timeout_s) + 1), str(max_file_bytes), str(os.getpid())]
-    command = [sys.executable, "-I", "-B", "-X", "utf8", "-m", "secure_ai.files.sandbox", module, *limits]
+    words = [module, *limits, REQUIRE if require else ALLOW]
+    command = [sys.executable, "-I", "-B", "-X", "utf8", "-m", "secure_ai.files.sandbox", *words]
     try:
         with tempfile.TemporaryDirectory(prefix="secure-ai-child-") as folder, _request_file(request) as stdin:
             process = subprocess.Popen(
@@ -87,12 +127,21 @@ def run_child(
                 start_new_session=True,
             )
             try:
-                streams = _listen(process, module, time.monotonic() + timeout_s, max_answer_bytes + _HEAD_BYTES)
+                most = max_answer_bytes + _HEAD_BYTES + _MAX_CONFINEMENT_BYTES
+                streams = _listen(process, module, time.monotonic() + timeout_s, most)
             finally:
                 _kill_group(process)
     except OSError as error:
         raise EnvironmentFailedError("the child cannot be started", where=module, got=error.strerror) from None
-    return _judge(module, process.returncode, streams)
+    confinement = _take_confinement(streams.answer)
+    if confinement is not None:
+        events("child_confined", {"module": module, "confinement": confinement.as_json()})
+    content = _judge(module, process.returncode, streams, max_answer_bytes)
+    if confinement is None:
+        raise ChildFailedError("the child does not say how it is confined", where=module)
+    if require and confinement.missing:
+        raise SandboxError("the child was not confined", where=module, got="; ".join(confinement.missing))
+    return ChildAnswer(content, confinement)
 
 
 def _environment(folder: str) -> dict[str, str]:
@@ -157,7 +206,20 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
             pipe.close()
 
 
-def _judge(module: str, status: int, streams: _Streams) -> bytes:
+def _take_confinement(answer: bytearray) -> Confinement | None:
+    """Cut what `answer_request` says first off the answer. It was said before the request was read."""
+    end = 4 + int.from_bytes(answer[:4], "little")
+    if not 4 < end <= min(len(answer), _MAX_CONFINEMENT_BYTES):
+        return None
+    try:
+        confinement = confinement_from(parse_json(bytes(answer[4:end]), where="confinement", max_depth=3))
+    except JsonError:
+        return None
+    del answer[:end]
+    return confinement
+
+
+def _judge(module: str, status: int, streams: _Streams, max_bytes: int) -> bytes:
     if status == EXIT_BAD_INPUT:
         raise _error_of(streams.errors, module)
     if status != 0:
@@ -165,7 +227,9 @@ def _judge(module: str, status: int, streams: _Streams) -> bytes:
         reason = f"signal {-status}" if status < 0 else f"status {status}: {last}"
         raise ChildFailedError("the child failed", where=module, expected="status 0", got=reason)
     head, answer = streams.answer[:_HEAD_BYTES], bytes(streams.answer[_HEAD_BYTES:])
-    if head != _ANSWER_MAGIC + len(answer).to_bytes(8, "little"):
+    if len(answer) > max_bytes:
+        raise ChildFailedError("the child answers too much", where=module, expected=f"<= {max_bytes} bytes")
+    if head != ANSWER_MAGIC + len(answer).to_bytes(8, "little"):
         raise ChildFailedError("the child's answer is cut or out of form", where=module, got=f"{len(answer)} bytes")
     return answer
 
@@ -182,55 +246,3 @@ def _error_of(errors: bytearray, module: str) -> SecureAIError:
         return ChildFailedError("the child failed", where=module, got=line[:200].decode("utf-8", "replace"))
     parts = {name: said.get(name, "") for name in ("where", "expected", "got", "hint")}
     return classes[said["code"]](str(said.get("message", "")), **parts)
-
-
-def answer_request(function: Callable[[bytes], bytes]) -> None:
-    """In the child: read the request, answer `function(request)`, exit.
-
-    A SecureAIError is reported to the parent, which raises it again; anything else ends the child with its traceback.
-    What the function prints goes to standard error and never into the answer.
-    """
-    answer_descriptor = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        answer = function(sys.stdin.buffer.read())
-    except SecureAIError as error:
-        sys.stdout.flush()  # to standard error, so that the error is the last line there
-        sys.stderr.write("\n" + json.dumps(error.as_json()) + "\n")
-        sys.stderr.flush()
-        os._exit(EXIT_BAD_INPUT)
-    with os.fdopen(answer_descriptor, "wb") as stream:
-        stream.write(_ANSWER_MAGIC + len(answer).to_bytes(8, "little"))
-        stream.write(answer)
-
-
-def limit_self(*, max_memory_bytes: int, cpu_seconds: int, max_file_bytes: int, parent: int) -> None:
-    """In the child: set every limit for good, and die with the parent.
-
-    Raises:
-        ChildFailedError: the parent is dead already.
-    """
-    for kind, value in (
-        (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_AS, max_memory_bytes),
-        (resource.RLIMIT_CPU, cpu_seconds),
-        (resource.RLIMIT_FSIZE, max_file_bytes),
-        (resource.RLIMIT_NOFILE, _MAX_OPEN_FILES),
-    ):
-        hard = resource.getrlimit(kind)[1]
-        most = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (most, most))
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise ChildFailedError("prctl(PR_SET_PDEATHSIG) is refused", where="sandbox", got=f"errno {ctypes.get_errno()}")
-    if os.getppid() != parent:
-        raise ChildFailedError("the parent is gone", where="sandbox", expected=parent, got=os.getppid())
-
-
-def _main() -> None:
-    module, memory, cpu, file_bytes, parent = sys.argv[1:]
-    limit_self(max_memory_bytes=int(memory), cpu_seconds=int(cpu), max_file_bytes=int(file_bytes), parent=int(parent))
-    runpy.run_module(module, run_name="__main__")
-
-
-if __name__ == "__main__":
-    _main()
