@@ -104,6 +104,7 @@ def test_who_fell_at_a_smaller_eps_has_fallen_at_a_larger_one(target: Target, da
     assert not point.robust[fallen].any()
     assert point.robust_accuracy.successes == int(judged.result.robust.sum()) - 2 == int(point.robust.sum())
     assert point.result.robust_accuracy.successes == int(judged.result.robust.sum())
+    assert point.probes == judged.probes  # an empty hand spares nothing
     assert "monotone-in-eps" in ids(point.trust)
     assert "monotone-in-eps" not in ids(judged.trust)
     nobody = np.zeros(N, dtype=bool)

@@ -103,7 +103,7 @@ def judge_network(
         attacks: in the order to be run; they may still lack what `borrowed` holds.
         checked: preflight's result where it was made before: its target is attacked. None: it is made here.
         probes: made before, by `probe_network` or another point of the same curve; only those that ask about the
-            images that this suite leaves are made then. None: all are made here.
+            images that this suite leaves are made then. None, or empty: all are made here, so that none can be spared.
         borrowed: the surrogate of `transfer` and the files of `examples`.
         standing: (N,) bool, who was right at every smaller eps of a curve. Who was not counts as broken here, and
             `monotone-in-eps` is asked.
@@ -132,9 +132,9 @@ def judge_network(
     law = () if standing is None else (monotone_check(standing, result.robust),)
 
     def ask() -> tuple[Check, ...]:
-        if probes is None:
-            return _probes(checked, data, budget, plans, seed, robust)
-        return (*probes, *_survivor_probes(checked, data, budget, seed, robust))
+        if probes:
+            return (*probes, *_survivor_probes(checked, data, budget, seed, robust))
+        return _probes(checked, data, budget, plans, seed, robust)
 
     return _verdict(checked, data, result, robust, law, ask)
 
