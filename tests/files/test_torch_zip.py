@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_torchs_advice_to_load_with_weaker_settings_is_not_passed_on() -> None:
 def test_an_answer_that_is_not_what_was_judged_is_refused(
     monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(torch_zip, "run_child", lambda *_, **__: safetensors_bytes(answer, {}))
+    monkeypatch.setattr(torch_zip, "run_child", lambda *_, **__: SimpleNamespace(content=safetensors_bytes(answer, {})))
     with pytest.raises(ChildFailedError, match="judged"):
         read_torch_state(FileBytes("m.pt", saved({"w": torch.ones(2)})))
 
