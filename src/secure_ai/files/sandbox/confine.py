@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import site
 import sys
-import sysconfig
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +92,9 @@ def confine(private: Path) -> Confinement:
 
 def readable_paths() -> list[Path]:
     """What a child may read: code and the processor's description, and nobody's data."""
-    own = sysconfig.get_paths()
-    python = [own["stdlib"], own["platstdlib"], *site.getsitepackages(), os.path.dirname(secure_ai.__file__)]
+    python = [os.path.dirname(os.__file__), *site.getsitepackages(), os.path.dirname(secure_ai.__file__)]
     # A module that is imported late opens the C libraries it needs; torch chooses its kernels by the processor.
-    return [Path(path) for path in dict.fromkeys([*python, f"{sys.base_prefix}/lib", *_SYSTEM])]
+    return [Path(path) for path in (*python, f"{sys.base_prefix}/lib", *_SYSTEM)]
 
 
 def _unless_alone() -> str:

@@ -35,7 +35,7 @@ def restrict_files(*, readable: Iterable[Path], private: Path) -> int:
     No program can be run, no TCP used (from ABI 4), no process outside signalled (from ABI 6).
 
     Args:
-        readable: files, and folders beneath which files may be read; those that do not exist are left out.
+        readable: files, and folders beneath which files may be read; those that cannot be opened are left out.
         private: the folder beneath which files may be read, written, made and removed.
 
     Returns:
@@ -52,7 +52,7 @@ def restrict_files(*, readable: Iterable[Path], private: Path) -> int:
     ruleset = system_call(CREATE_RULESET, buffer(attributes), len(attributes), 0)
     try:
         for path in readable:
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):  # not there, or not to be opened by this user: one rule less
                 _allow(ruleset, path, _READ if path.is_dir() else _READ_FILE)
         _allow(ruleset, private, _READ_WRITE & handled)
         system_call(RESTRICT_SELF, ruleset, 0)

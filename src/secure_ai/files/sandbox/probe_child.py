@@ -18,7 +18,7 @@ from secure_ai.files.jsons import parse_json
 from secure_ai.files.sandbox.child import answer_request
 
 SECRET, SPARE, NEW = "secret", "spare", "new"  # files of the probe's folder: there, there to be removed, not there
-_DENIED = (errno.EPERM, errno.EACCES, errno.ENOSYS)
+_DENIED = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EAGAIN)  # the last by a limit of no processes
 _PTRACE_SEIZE = 0x4206  # attaches without stopping; the kernel detaches when this process ends
 _ANY_PORT = 9
 
