@@ -108,10 +108,15 @@ def forecast_seconds(stages: Sequence[Stage]) -> float:
     return sum(stage.cost_seconds for stage in stages)
 
 
-def execute(stages: Sequence[Stage], execution: Execution, finished: Finished) -> None:
+def execute(
+    stages: Sequence[Stage], execution: Execution, finished: Finished, after: Callable[[], None] = lambda: None
+) -> None:
     """Run `stages` in order, updating `finished`.
 
     A stage that needs one that was skipped is skipped too. Past the deadline nothing more is started.
+
+    Args:
+        after: called after every stage that ran, so that what is known can be shown before the run ends.
 
     Raises:
         SecureAIError: a stage failed; KeyboardInterrupt: the user stopped it. `finished` then holds what was done.
@@ -136,6 +141,8 @@ def execute(stages: Sequence[Stage], execution: Execution, finished: Finished) -
         execution.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
         end = Notice("end", stage.id, done=record.seconds, total=stage.cost_seconds, reused=reused)
         execution.watcher(end)
+        if not reused:
+            after()
 
 
 def _skip(stage: Stage, reason: str, execution: Execution, finished: Finished) -> None:

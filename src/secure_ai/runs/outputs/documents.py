@@ -19,6 +19,7 @@ from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.render.threat_model import render_threat_model
 from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.outputs.assemble import assemble
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.outputs.pictures import pictures
 from secure_ai.runs.stages.training import MODEL_NAME
@@ -46,6 +47,11 @@ def write_documents(folder: Path, facts: RunFacts, report: Report, events: Event
         write_bytes(folder / name, content)
     events("run_reported", {"run": report.run.id, "complete": report.run.complete, "files": len(files)})
     write_bytes(folder / "run.json", _pretty(_run_json(facts, report, files, events)))
+
+
+def write_early_page(folder: Path, facts: RunFacts) -> None:
+    """Replace report.html by one of what is known so far; it says that the run is not complete."""
+    write_bytes(folder / "report.html", render_html(assemble(facts), pictures(facts)).encode())
 
 
 def _pretty(content: Any) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,9 +19,14 @@ from secure_ai.runs.engine.execute import Execution, Finished, execute, forecast
 from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 from secure_ai.runs.engine.store import Store
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.outputs.assemble import assemble
+from secure_ai.runs.outputs.documents import write_documents, write_early_page
+from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change
-from secure_ai.runs.recipe.prepare import prepare
+from secure_ai.runs.recipe.prepare import Prepared, prepare
+
+PAGE_SHARE = 0.05  # of a run's time spent on pages of what is known so far
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -80,10 +85,6 @@ def run(
         KeyboardInterrupt: stopped; a report marked incomplete is written.
     """
     prepared = prepare(recipe, model, data, mode, changes, seed, precision)
-    from secure_ai.runs.outputs.assemble import assemble
-    from secure_ai.runs.outputs.documents import write_documents
-    from secure_ai.runs.outputs.facts import RunFacts
-
     folder = make_folder(Path(out))
     with lock_folder(folder):
         remove_stale(folder)
@@ -103,35 +104,63 @@ def run(
             watcher=watcher,
             deadline=None if time_budget is None else began + time_budget,
         )
+        outputs = _Outputs(folder, prepared, execution, log, began)
         stages = prepared.plan.stages
         watcher(Notice("plan", "", done=len(stages), total=forecast_seconds(stages)))
-        finished = Finished()
-
-        def report(complete: bool) -> Report:
-            facts = RunFacts(
-                recipe=prepared.recipe,
-                plan=prepared.plan,
-                finished=finished,
-                execution=execution,
-                data=prepared.sets.loaded,
-                seconds=time.monotonic() - began,
-                complete=complete,
-                model=prepared.model,
-                command=prepared.command,
-            )
-            content = assemble(facts)
-            write_documents(folder, facts, content, log)
-            return content
-
         try:
-            execute(stages, execution, finished)
+            execute(stages, execution, outputs.finished, outputs.write_early)
         except (KeyboardInterrupt, SecureAIError) as error:
             tell("run_stopped", {"reason": type(error).__name__})
-            _report_what_there_is(report, tell)
+            outputs.write_what_there_is()
             raise
-        complete = not finished.skipped
-        content = report(complete)
-        return RunResult(content, folder, _exit_code(content, complete, fail_on), tuple(finished.reused))
+        complete = not outputs.finished.skipped
+        report = outputs.write(complete)
+        return RunResult(report, folder, _exit_code(report, complete, fail_on), tuple(outputs.finished.reused))
+
+
+class _Outputs:
+    """The report and files of one run: a first page early, all of them at the end."""
+
+    def __init__(self, folder: Path, prepared: Prepared, execution: Execution, log: EventLog, began: float) -> None:
+        self.finished = Finished()
+        self._folder, self._prepared, self._execution = folder, prepared, execution
+        self._log, self._began = log, began
+        self._next_page = began
+
+    def _facts(self, complete: bool) -> RunFacts:
+        return RunFacts(
+            recipe=self._prepared.recipe,
+            plan=self._prepared.plan,
+            finished=self.finished,
+            execution=self._execution,
+            data=self._prepared.sets.loaded,
+            seconds=time.monotonic() - self._began,
+            complete=complete,
+            model=self._prepared.model,
+            command=self._prepared.command,
+        )
+
+    def write(self, complete: bool) -> Report:
+        """Every file; returns the report."""
+        facts = self._facts(complete)
+        report = assemble(facts)
+        write_documents(self._folder, facts, report, self._log)
+        return report
+
+    def write_early(self) -> None:
+        """The page of what is known so far; seldom enough to cost little of the run."""
+        now = time.monotonic()
+        if now >= self._next_page:
+            write_early_page(self._folder, self._facts(complete=False))
+            took = time.monotonic() - now
+            self._next_page = now + took / PAGE_SHARE
+
+    def write_what_there_is(self) -> None:
+        """Every file after a stop. What stopped the run may stop this too, a full disk or a lost file."""
+        try:
+            self.write(complete=False)
+        except SecureAIError as error:  # the first error is the one to show
+            self._execution.events("report_failed", {"reason": error.code})
 
 
 def forecast(
@@ -169,14 +198,6 @@ def _forget(store: Path) -> None:
             "earlier results cannot be removed", where=store.name, expected="a folder that --fresh may empty",
             got=str(error.strerror or error), hint="remove it yourself, or name another --out",
         ) from error  # fmt: skip
-
-
-def _report_what_there_is(report: Callable[[bool], object], events: EventSink) -> None:
-    try:
-        report(False)
-    except SecureAIError as error:
-        # What stopped the run may stop its report too, a full disk or a lost file: the first error is the one to show.
-        events("report_failed", {"reason": error.code})
 
 
 def _exit_code(report: Report, complete: bool, fail_on: FailOn) -> int:
