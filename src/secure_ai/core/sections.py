@@ -9,6 +9,10 @@ from secure_ai.core.errors import FormatError
 from secure_ai.core.results import Choice, Quantity, Rate
 
 MAX_ROWS = 1000
+EXAMPLE_FIELDS = (
+    "clean", "x_adv", "index", "label", "clean_label", "clean_confidence", "adv_label", "adv_confidence"
+)  # fmt: skip
+"""Arrays of one row of a picture of the kind `examples`: images (M, C, H, W), the others (M,)."""
 
 
 @dataclass(frozen=True, slots=True)

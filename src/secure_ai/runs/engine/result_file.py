@@ -1,4 +1,4 @@
-"""A stage's `Result` as `result.json`, written and read back with its types."""
+"""The files that stages put out: `result.json`, written and read back with its types, arrays, and a network's files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ from secure_ai.core.result import Result
 
 RESULT_NAME = "result.json"
 ARRAYS_NAME = "arrays.npz"
+# of a trained network
+MODEL_NAME, STATE_NAME, HISTORY_NAME, FACTS_NAME = (
+    "model.safetensors",
+    "state.safetensors",
+    "history.json",
+    "facts.json",
+)
 
 _ADAPTER = TypeAdapter(Result)
 

@@ -14,13 +14,13 @@ from secure_ai.report.model import Data, Report, Run, Tool
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.engine.execute import code_digest, results_digest
+from secure_ai.runs.engine.result_file import FACTS_NAME
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.outputs.comparisons import comparisons
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import measured_in
-from secure_ai.runs.stages.training import FACTS_NAME
 from secure_ai.threats.register import Evidence, threat_rows
 
 ALWAYS_NOT_TESTED = (

@@ -19,10 +19,10 @@ from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.render.threat_model import render_threat_model
 from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.engine.result_file import MODEL_NAME
 from secure_ai.runs.outputs.assemble import assemble
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.outputs.pictures import pictures
-from secure_ai.runs.stages.training import MODEL_NAME
 
 MAX_RUN_JSON_BYTES = 16 * MIB
 KEPT = "files/"  # an output of a stage with this prefix is copied into the run's folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,8 +17,10 @@ from secure_ai.runs.engine.execute import Execution, Finished, results_digest
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, RESULT_NAME, read_result
 from secure_ai.runs.engine.store import key_of
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.recipe.plan import Plan
 from secure_ai.runs.recipe.recipe import Recipe
+
+if TYPE_CHECKING:
+    from secure_ai.runs.recipe.plan import Plan
 
 ARRAY_LIMITS = NpyLimits(max_array_bytes=256 * MIB, max_dimensions=4, max_members=4096)
 

@@ -12,14 +12,13 @@ import numpy as np
 
 from secure_ai.core.comparisons import Transfer
 from secure_ai.core.results import Measurement, rate
-from secure_ai.core.sections import Picture
+from secure_ai.core.sections import EXAMPLE_FIELDS, Picture
 from secure_ai.report.render import png
 from secure_ai.runs.cases.case import Chart
 from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.engine.result_file import HISTORY_NAME
 from secure_ai.runs.engine.store import Store, key_of
 from secure_ai.runs.outputs.facts import RunFacts
-from secure_ai.runs.stages.gallery import FIELDS
-from secure_ai.runs.stages.training import HISTORY_NAME
 
 MATRIX_NAMES = {"transfer/matrix": "transfer_matrix", "assess/transfer": "transfer_matrix_subject"}
 
@@ -109,7 +108,7 @@ def _examples(picture: Picture, arrays: Arrays) -> bytes:
     rows: list[tuple[str, np.ndarray]] = []
     captions: list[list[str]] = []
     for number, title in enumerate(picture.labels):
-        own = {name: arrays[f"{picture.id}-{number}-{name}"] for name in FIELDS}
+        own = {name: arrays[f"{picture.id}-{number}-{name}"] for name in EXAMPLE_FIELDS}
         rows += grid_rows(own["clean"], own["x_adv"], title)
         captions += [_captions(own, "clean"), [], _captions(own, "adv")]
     return png.image_grid_png(rows, picture.title, captions)

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from secure_ai.core.sections import Picture
+from secure_ai.core.sections import EXAMPLE_FIELDS, Picture
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import Target
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.suite.verify import checked_logits
 
 COLUMNS = 8
-FIELDS = ("clean", "x_adv", "index", "label", "clean_label", "clean_confidence", "adv_label", "adv_confidence")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Row:
-    """One row group of a picture: its title and its arrays by name of FIELDS."""
+    """One row group of a picture: its title and its arrays by name of EXAMPLE_FIELDS."""
 
     title: str
     arrays: Mapping[str, np.ndarray]
@@ -47,7 +46,7 @@ def gallery_row(title: str, target: Target, dataset: Dataset, chosen: np.ndarray
         clean.numpy(), examples, np.asarray(dataset.indices[chosen]), np.asarray(dataset.labels[chosen]),
         clean_label, clean_confidence, adv_label, adv_confidence,
     )  # fmt: skip
-    return Row(title, dict(zip(FIELDS, values, strict=True)))
+    return Row(title, dict(zip(EXAMPLE_FIELDS, values, strict=True)))
 
 
 def gallery(identifier: str, title: str, rows: Sequence[Row]) -> tuple[tuple[Picture, ...], dict[str, np.ndarray]]:

@@ -22,16 +22,17 @@ from secure_ai.models.load.store import model_bytes
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.measure import Context
-from secure_ai.runs.engine.result_file import RESULT_NAME, result_bytes
+from secure_ai.runs.engine.result_file import (
+    FACTS_NAME,
+    HISTORY_NAME,
+    MODEL_NAME,
+    RESULT_NAME,
+    STATE_NAME,
+    result_bytes,
+)
 from secure_ai.runs.engine.stage import Outputs
 
 MAX_STATE_BYTES = 256 * MIB
-MODEL_NAME, STATE_NAME, HISTORY_NAME, FACTS_NAME = (
-    "model.safetensors",
-    "state.safetensors",
-    "history.json",
-    "facts.json",
-)
 
 
 @dataclass(frozen=True, slots=True)

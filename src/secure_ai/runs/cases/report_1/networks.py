@@ -20,6 +20,7 @@ from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import LabelMode, Planted, Select, plant
 from secure_ai.runs.cases.report_1.settings import Report1Section
 from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes, Settings
+from secure_ai.runs.engine.result_file import STATE_NAME
 from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
@@ -28,7 +29,7 @@ from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.keras_export import keras_row
 from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
-from secure_ai.runs.stages.training import STATE_NAME, trained
+from secure_ai.runs.stages.training import trained
 from secure_ai.runs.stages.triggers import POISONING, TriggerSettings, backdoor_row, target_class_row
 
 ARCH = "report1-cnn"
