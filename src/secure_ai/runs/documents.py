@@ -13,7 +13,7 @@ from secure_ai.core.events import EventLog
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
-from secure_ai.files.write import make_folder, write_bytes
+from secure_ai.files.write import write_beneath
 from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.render.threat_model import render_threat_model
@@ -42,10 +42,9 @@ def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], ev
     }
     _remove_outdated(folder, files)
     for name, content in files.items():
-        make_folder((folder / name).parent)
-        write_bytes(folder / name, content)
+        write_beneath(folder, name, content)
     events("run_reported", {"run": report["run"]["id"], "complete": report["run"]["complete"], "files": len(files)})
-    write_bytes(folder / "run.json", _pretty(_run_json(facts, report, files, events)))
+    write_beneath(folder, "run.json", _pretty(_run_json(facts, report, files, events)))
 
 
 def _pretty(content: Any) -> bytes:

@@ -47,8 +47,8 @@ def render_sarif(report: Mapping[str, Any]) -> dict[str, Any]:
         "tool": {
             "driver": {
                 "name": report["tool"]["name"],
-                "version": report["tool"]["version"],
-                "semanticVersion": report["tool"]["version"],
+                "version": cell(report["tool"]["version"]),
+                "semanticVersion": cell(report["tool"]["version"]),
                 "rules": [_rule(name, [f for f in findings if f["id"] == name]) for name in identifiers],
             }
         },

@@ -36,7 +36,7 @@ def stages(seed: int, code_digest: str) -> list[Stage]:
 
 def code(work: Work) -> Outputs:
     """Bandit over the package as it is installed."""
-    audit = audit_code(PACKAGE, events=work.events, triage=OWN_PACKAGE)
+    audit = audit_code(PACKAGE, events=work.events, exclude=["__pycache__"], triage=OWN_PACKAGE)
     return {
         "result.json": json_bytes(_result(audit.findings, _facts(audit))),
         "bandit.json": audit.bandit_json,
