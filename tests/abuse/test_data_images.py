@@ -142,6 +142,13 @@ ROWS = [
     ("D089 PDF", b"%PDF-1.7\n", "E_FORMAT"),
     ("D089 XBM", b"#define a_width 8\n#define a_height 8\n", "E_FORMAT"),
     ("D089 BMP", saved(grey(), "BMP"), "E_FORMAT"),
+    ("a JPEG of a million segments", JPEG[:2] + b"\xff\xe1\x00\x02" * 1_000_000 + JPEG[2:], "E_SIZE_LIMIT"),
+    ("a PNG of a million chunks", png(4, 4, chunk(b"tEXt", b"") * 1_000_000), "E_SIZE_LIMIT"),
+    (
+        "a thousand texts",
+        png(4, 4, chunk(b"zTXt", b"C\0\0" + zlib.compress(bytes(1_000_000), 9)) * 1000),
+        "E_SIZE_LIMIT",
+    ),
     ("a JPEG of a thousand scans", JPEG[:-2] + b"\xff\xda\x00\x02" * 1000 + JPEG[-2:], "E_SIZE_LIMIT"),
 ]
 

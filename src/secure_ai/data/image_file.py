@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_BYTES = 16 * MIB
 MAX_PIXELS = 4_000_000
-MAX_TEXT_BYTES = MIB
+MAX_TEXT_BYTES = MIB  # of all texts of an image together
+MAX_PARTS = 10_000  # chunks of a PNG, segments of a JPEG; encoders write one for 8 KiB of pixels
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten; thousands make the decoder run for hours
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
@@ -79,8 +80,10 @@ def _strip_png(content: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
     """The PNG with only the chunks that make its pixels, and the names of the others."""
     kept = [PNG_SIGNATURE]
     names: list[bytes] = []
-    position = len(PNG_SIGNATURE)
+    position, text_bytes = len(PNG_SIGNATURE), 0
     while names[-1:] != [b"IEND"]:
+        if len(names) >= MAX_PARTS:
+            raise SizeLimitError("too many PNG chunks", where=where, expected=f"<= {MAX_PARTS}")
         end = position + 12 + int.from_bytes(content[position : position + 4], "big")
         chunk = content[position:end]
         if len(chunk) < 12 or end > len(content):
@@ -91,6 +94,8 @@ def _strip_png(content: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
         if (name == b"IHDR") != (not names):
             raise ImageError("the PNG header stands in the wrong place", where=f"{where}, byte {position}", got=name)
         _check_chunk(name, body, where)
+        if name == b"zTXt":
+            text_bytes += _text_bytes(body, MAX_TEXT_BYTES - text_bytes, where)
         names.append(name)
         if name in PIXEL_CHUNKS:
             kept.append(chunk)
@@ -104,8 +109,11 @@ def _strip_png(content: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
 
 def _jpeg_end(content: bytes, where: str) -> int:
     """Where the image ends, by a walk over its segments (ITU-T T.81, annex B), of which few may be scans."""
-    position, scans = 2, 0
+    position, scans, segments = 2, 0, 0
     while content[position : position + 2] != b"\xff\xd9":
+        segments += 1
+        if segments > MAX_PARTS:
+            raise SizeLimitError("too many JPEG segments", where=where, expected=f"<= {MAX_PARTS}")
         if content[position : position + 1] != b"\xff" or len(content) < position + 4:
             raise ImageError("the JPEG is damaged or cut off", where=f"{where}, byte {position}", got=len(content))
         marker = content[position + 1]
@@ -132,14 +140,18 @@ def _check_chunk(name: bytes, body: bytes, where: str) -> None:
             raise ImageError("16-bit images are not read", where=where, expected="at most 8 bits a channel")
     if name in ANIMATION_CHUNKS:
         raise ImageError("an animated PNG", where=where, expected="one frame", got=name)
-    if name == b"zTXt":
-        inflater = zlib.decompressobj()
-        try:
-            text = inflater.decompress(body.partition(b"\x00")[2][1:], MAX_TEXT_BYTES + 1)
-        except zlib.error as error:
-            raise ImageError("a PNG text is damaged", where=where, got=error) from None
-        if len(text) > MAX_TEXT_BYTES:
-            raise SizeLimitError("a PNG text inflates too far", where=where, expected=f"<= {MAX_TEXT_BYTES} bytes")
+
+
+def _text_bytes(body: bytes, most: int, where: str) -> int:
+    """How long the compressed text is; it must not be longer than `most`."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(body.partition(b"\x00")[2][1:], most + 1)
+    except zlib.error as error:
+        raise ImageError("a PNG text is damaged", where=where, got=error) from None
+    if len(text) > most:
+        raise SizeLimitError("PNG texts inflate too far", where=where, expected=f"<= {MAX_TEXT_BYTES} bytes")
+    return len(text)
 
 
 def _check_size(width: int, height: int, where: str) -> None:
