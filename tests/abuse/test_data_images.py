@@ -16,6 +16,8 @@ from PIL import Image
 
 from secure_ai.core.errors import EXIT_BAD_INPUT, SecureAIError
 from secure_ai.data.folder import load_folder
+from secure_ai.data.image_file import decode_image
+from secure_ai.files.open import FileBytes
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PIXELS = np.arange(5 * 4 * 4, dtype=np.uint8).reshape(5, 4, 4)
@@ -44,6 +46,9 @@ def saved(image: Image.Image, form: str, **options: Any) -> bytes:
 
 def grey(number: int = 0) -> Image.Image:
     return Image.fromarray(PIXELS[number])
+
+
+JPEG = saved(grey(), "JPEG")
 
 
 def animation(form: str) -> bytes:
@@ -137,7 +142,14 @@ ROWS = [
     ("D089 PDF", b"%PDF-1.7\n", "E_FORMAT"),
     ("D089 XBM", b"#define a_width 8\n#define a_height 8\n", "E_FORMAT"),
     ("D089 BMP", saved(grey(), "BMP"), "E_FORMAT"),
-    ("a JPEG of a thousand scans", saved(grey(), "JPEG") + b"\xff\xda" * 1000, "E_SIZE_LIMIT"),
+    ("a JPEG of a million segments", JPEG[:2] + b"\xff\xe1\x00\x02" * 1_000_000 + JPEG[2:], "E_SIZE_LIMIT"),
+    ("a PNG of a million chunks", png(4, 4, chunk(b"tEXt", b"") * 1_000_000), "E_SIZE_LIMIT"),
+    (
+        "a thousand texts",
+        png(4, 4, chunk(b"zTXt", b"C\0\0" + zlib.compress(bytes(1_000_000), 9)) * 1000),
+        "E_SIZE_LIMIT",
+    ),
+    ("a JPEG of a thousand scans", JPEG[:-2] + b"\xff\xda\x00\x02" * 1000 + JPEG[-2:], "E_SIZE_LIMIT"),
 ]
 
 
@@ -147,13 +159,36 @@ def test_images(tmp_path: Path, content: bytes, code: str) -> None:
     assert "0.png" in error.where
 
 
-def test_d086_nothing_behind_a_jpeg_is_used(tmp_path: Path) -> None:
-    clean, polyglot = saved(grey(), "JPEG"), saved(grey(), "JPEG") + b"PK\x05\x06" + bytes(18)
-    for name, content in (("a", clean), ("b", polyglot)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "0.jpg").write_bytes(content)
-    data = load_folder(tmp_path)
-    assert (data.images[0] == data.images[1]).all()
+JPEG_ROWS = {
+    "no-end": JPEG[:-2],
+    "cut-segment": JPEG[:30],
+    "only-a-start": b"\xff\xd8\xff",
+    "segment-of-no-length": JPEG[:2] + b"\xff\xe1\x00\x00" * 10,
+}
+
+
+@pytest.mark.parametrize("content", JPEG_ROWS.values(), ids=JPEG_ROWS.keys())
+def test_a_jpeg_without_an_end_is_refused(tmp_path: Path, content: bytes) -> None:
+    refused(tmp_path, content, "E_IMAGE", "0.jpg")
+
+
+@pytest.mark.parametrize("behind", [b"PK\x05\x06" + bytes(18), JPEG, bytes(16)], ids=["zip", "jpeg", "zeros"])
+def test_d086_what_stands_behind_a_jpeg_is_cut_off_and_said(behind: bytes) -> None:
+    clean, polyglot = (decode_image(FileBytes("0.jpg", content)) for content in (JPEG, JPEG + behind))
+    assert (clean.pixels == polyglot.pixels).all()
+    assert (clean.unused, polyglot.unused) == ((), ("bytes behind the image",))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"progressive": True}, {"restart_marker_blocks": 1}, {"exif": b"Exif\0\0" + JPEG}, {"comment": b"\xff\xd9"}],
+    ids=["baseline", "progressive", "restarts", "thumbnail", "comment"],
+)
+def test_d086_what_encoders_write_is_accepted(tmp_path: Path, options: dict[str, Any]) -> None:
+    (tmp_path / "a").mkdir()
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    (tmp_path / "a" / "0.jpg").write_bytes(saved(Image.fromarray(noise), "JPEG", quality=100, **options))
+    assert load_folder(tmp_path).images.shape == (1, 3, 40, 40)
 
 
 def test_d088_exif_rotation_is_not_applied(tmp_path: Path) -> None:

@@ -322,3 +322,68 @@ def test_d038_a_layer_of_zeros_is_accepted_and_noted() -> None:
     model = read_keras(FileBytes("m.keras", member("model.weights.h5", weights(zero))))
     assert model.notes == ("every weight of layer dense is 0",)
     assert read_keras(FileBytes("m.keras", zipped(MEMBERS))).notes == ()
+
+
+# --- amplification ----------------------------------------------------------------------------------------------------
+
+
+def stack(*layers: tuple[str, dict[str, Any]], size: int = 224) -> bytes:
+    """The configuration of a network of these layers on size x size images."""
+    value = copy.deepcopy(CONFIG)
+    first = copy.deepcopy(LAYERS[0])
+    first["config"]["batch_shape"] = [None, size, size, 1]
+    known = {entry["class_name"]: entry for entry in LAYERS}
+    added = []
+    for index, (kind, settings) in enumerate(layers):
+        entry = copy.deepcopy(known[kind])
+        entry["config"] |= settings | {"name": f"layer{index}"}
+        added.append(entry)
+    value["config"]["layers"] = [first, *added]
+    return member("config.json", json.dumps(value).encode())
+
+
+WIDE = ("Conv2D", {"filters": 2000, "kernel_size": [1, 1], "strides": [1, 1], "padding": "same"})
+SLIM = ("Conv2D", {"filters": 64, "kernel_size": [1, 1], "strides": [1, 1], "padding": "same"})
+DEAR = ("Conv2D", {"filters": 40, "kernel_size": [101, 101], "strides": [1, 1], "padding": "same"})
+POOL = ("MaxPooling2D", {"pool_size": [1000, 1000], "strides": [1, 1], "padding": "same"})
+COSTLY = {
+    "one-layer": (stack(WIDE), "activations of one layer"),
+    "all-layers": (stack(*[SLIM] * 30), "activations"),
+    "multiply-adds": (stack(DEAR, DEAR, size=500), "multiply-adds"),
+    "pooling": (stack(POOL, size=1000), "multiply-adds"),
+}
+
+
+@pytest.mark.parametrize(("content", "what"), COSTLY.values(), ids=COSTLY.keys())
+def test_a_network_that_computes_too_much_is_refused_by_its_plan(
+    refused: Callable[..., Any], content: bytes, what: str
+) -> None:
+    error = refused(K, lambda: read_keras(FileBytes("m.keras", content)))
+    assert error.expected.endswith(f" {what}")
+
+
+def test_the_plan_of_a_usual_network_is_within_its_budgets(refused: Callable[..., Any]) -> None:
+    error = refused(K, lambda: read_keras(FileBytes("m.keras", stack(*[SLIM] * 10))))
+    assert "weights" in error.message, "only the weights are missing"
+
+
+UNWRITTEN: dict[str, dict[str, Any]] = {
+    "contiguous": {"fillvalue": 1.0},
+    "chunked": {"fillvalue": 1.0, "chunks": (100, 100)},
+    "compressed": {"fillvalue": 1.0, "chunks": (100, 100), "compression": "gzip"},
+}
+
+
+@pytest.mark.parametrize("options", UNWRITTEN.values(), ids=UNWRITTEN.keys())
+@pytest.mark.parametrize("written", [0, 100])
+def test_values_that_the_file_does_not_store_are_refused(
+    refused: Callable[..., Any], options: dict[str, Any], written: int
+) -> None:
+    def change(file: h5py.File) -> None:
+        made = file.create_dataset("layers/x/vars/0", (1000, 1000), "f4", **options)
+        if written and "chunks" in options:
+            made[:written, :written] = 1
+
+    content = weights(change)
+    error = refused(K, lambda: read_in_process(content, ALL_EXPECTED | {"layers/x/vars/0": (1000, 1000)}))
+    assert "stored" in error.expected

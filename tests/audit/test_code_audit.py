@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -199,7 +200,7 @@ def test_triage_explains_a_finding_and_keeps_it(tmp_path: Path) -> None:
 
 
 def test_every_finding_in_this_package_has_its_reason() -> None:
-    audit = audit_code(Path(secure_ai.__file__).parent, triage=OWN_PACKAGE)
+    audit = audit_code(Path(secure_ai.__file__).parent, exclude=["__pycache__"], triage=OWN_PACKAGE)
     assert audit.files > 50
     assert audit.skipped == ()
     assert audit.nosec == 0
@@ -208,3 +209,50 @@ def test_every_finding_in_this_package_has_its_reason() -> None:
     assert by_id(audit, "BANDIT-B301")[0].planted
     assert exceeds(audit.findings, "low")
     assert not exceeds(audit.findings, "high")
+    findings = [finding.as_json() for finding in audit.findings]
+    assert exceeds(findings, "low")
+    assert not exceeds(findings, "high")
+
+
+FOREIGN: dict[str, bytes] = {
+    "evil.pyc": b"\xa7\r\r\n", "lib/evil.so": b"\x7fELF", "evil.pth": b"import os; os.abort()\n", "run.sh": b"id\n",
+    "tool": b"#!/bin/sh\nid\n", "native": b"\x7fELF\2\1\1", "PACK.WHL": b"PK", "fast.pyx": b"def f(): pass\n",
+}  # fmt: skip
+
+
+def test_what_can_run_and_is_no_python_source_is_named_and_not_called_clean(tmp_path: Path) -> None:
+    audit = audit_code(write(tmp_path, {"ok.py": CLEAN, "readme.txt": "id", "data.bin": b"\x7fELF", **FOREIGN}))
+    assert (audit.outcome, audit.files) == (Outcome.FINDINGS, 1)
+    assert {item.location for item in audit.skipped} == set(FOREIGN)
+    assert all(finding.id == UNCHECKED_ID for finding in audit.findings)
+
+
+def test_many_files_of_one_kind_in_one_folder_are_one_entry(tmp_path: Path) -> None:
+    compiled = {f"pkg/__pycache__/m{i}.cpython-311.pyc": b"x" for i in range(50)}
+    (item,) = audit_code(write(tmp_path, {"a.py": CLEAN, **compiled})).skipped
+    assert item.location == "pkg/__pycache__"
+    assert "50 files" in item.reason
+
+
+def test_only_what_can_run_but_not_be_checked_is_not_checked(tmp_path: Path) -> None:
+    assert audit_code(write(tmp_path, {"evil.so": b"\x7fELF"})).outcome is Outcome.NOT_CHECKED
+
+
+def test_bandit_has_a_memory_limit_and_nothing_of_our_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bandit, "MAX_MEMORY_BYTES", 20 * 1024 * 1024)
+    with pytest.raises(ChildFailedError, match="Bandit failed"):
+        bandit.run_bandit({"a.py": b"x = 1\n"})
+    seen: list[Any] = []
+
+    def run(*_: Any, **options: Any) -> Any:
+        seen.append(options["env"])
+        return subprocess.CompletedProcess([], 2, b"", b"no")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    with pytest.raises(ChildFailedError):
+        bandit.run_bandit({"a.py": b"x = 1\n"})
+    assert len(seen) == 2
+    assert all(set(environment) == {"PATH", "LANG", "HOME", "TMPDIR"} for environment in seen)

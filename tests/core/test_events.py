@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -211,3 +212,40 @@ def test_one_value_has_one_spelling() -> None:
     assert canonical_json({"b": 1, "a": [1.5, None, True]}) == '{"a":[1.5,null,true],"b":1}'
     with pytest.raises(ValueError, match="Out of range"):
         canonical_json({"x": float("nan")})
+
+
+def line_of(text: str) -> str:
+    """The one record of a log, with another spelling of it and the digest of what it says."""
+    record = json.loads(text)
+    record.pop("digest", None)
+    digest = hashlib.sha256(json.dumps(record, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return text.replace('"DIGEST"', json.dumps(digest))
+
+
+HEAD = '"previous":"' + GENESIS + '","seq":1,"time":1.0}'
+SPELLINGS = {
+    "key-twice": '{"data":{},"digest":"DIGEST","kind":"FORGED","kind":"a",' + HEAD,
+    "spaces": '{"data": {},"digest":"DIGEST","kind":"a",' + HEAD,
+    "order": '{"digest":"DIGEST","data":{},"kind":"a",' + HEAD,
+    "escapes": '{"data":{},"digest":"DIGEST","kind":"\\u0061",' + HEAD,
+    "number": ('{"data":{},"digest":"DIGEST","kind":"a",' + HEAD).replace("1.0}", "1.00}"),
+    "true-for-1": ('{"data":{},"digest":"DIGEST","kind":"a",' + HEAD).replace('"seq":1,', '"seq":true,'),
+    "one-point-zero": ('{"data":{},"digest":"DIGEST","kind":"a",' + HEAD).replace('"seq":1,', '"seq":1.0,'),
+    "nan": ('{"data":{},"digest":"DIGEST","kind":"a",' + HEAD).replace("1.0}", "NaN}"),
+    "deep": '{"data":' + "[" * 100_000,
+    "carriage-return": '{"data":{},"digest":"DIGEST","kind":"a",' + HEAD + "\r",
+}
+
+
+@pytest.mark.parametrize("text", SPELLINGS.values(), ids=SPELLINGS.keys())
+def test_a_record_has_one_spelling(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text((line_of(text) if "DIGEST" in text and "NaN" not in text else text) + "\n")
+    with pytest.raises(LogError):
+        verify_log(path)
+
+
+def test_the_spelling_of_the_log_itself_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    path.write_text(line_of('{"data":{},"digest":"DIGEST","kind":"a",' + HEAD) + "\n")
+    assert verify_log(path).records == 1

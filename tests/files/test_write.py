@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from secure_ai.core.errors import EXIT_INCONCLUSIVE, EnvironmentFailedError, FileKindError, LockedError
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EnvironmentFailedError, FileKindError, LockedError, PathEscapeError
 from secure_ai.files import write
-from secure_ai.files.write import lock_folder, make_folder, remove_stale, write_bytes, write_json
+from secure_ai.files.write import lock_folder, make_folder, remove_stale, write_beneath, write_bytes, write_json
 
 
 def test_new_and_replaced_content_is_whole(tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_killed_write_leaves_the_old_file_and_a_stale_one_that_is_cleared(tmp_
     (tmp_path / "a").write_bytes(b"old")
     code = (
         "import os, signal, sys; from pathlib import Path; from secure_ai.files import write\n"
-        "write.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "write.os.replace = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write.write_bytes(Path(sys.argv[1]), b'new')"
     )
     process = child(code, str(tmp_path / "a"))
@@ -226,3 +226,39 @@ def test_a_lock_that_is_a_link_or_cannot_be_made_is_an_environment_error(tmp_pat
         pass
     with pytest.raises(EnvironmentFailedError), lock_folder(tmp_path / "missing"):
         pass
+
+
+@pytest.mark.parametrize("name", ["a", "inner/a", "inner/deep/a"])
+def test_beneath_makes_folders_and_replaces_files(tmp_path: Path, name: str) -> None:
+    write_beneath(tmp_path, name, b"old")
+    write_beneath(tmp_path, name, b"new", mode=0o600)
+    assert (tmp_path / name).read_bytes() == b"new"
+    assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["a"]
+
+
+@pytest.mark.parametrize("name", ["/a", "../a", "inner/../../a", "", "inner//a", "a\0b", "inner/"])
+def test_beneath_stays_beneath(tmp_path: Path, name: str) -> None:
+    with pytest.raises(PathEscapeError):
+        write_beneath(tmp_path, name, b"x")
+
+
+@pytest.mark.parametrize("name", ["link/a", "link/deep/a", "here", "file/a"])
+def test_beneath_follows_no_link(tmp_path: Path, name: str) -> None:
+    root, victim = tmp_path / "root", tmp_path / "victim"
+    root.mkdir()
+    victim.mkdir()
+    (root / "file").write_bytes(b"")
+    (victim / "a").write_bytes(b"kept")
+    (root / "link").symlink_to(victim)
+    (root / "here").symlink_to(victim / "a")
+    with pytest.raises(FileKindError):
+        write_beneath(root, name, b"x")
+    assert [(path.name, path.read_bytes()) for path in victim.iterdir()] == [("a", b"kept")]
+
+
+def test_beneath_takes_a_link_to_the_folder_itself(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    write_beneath(tmp_path / "link", "a", b"x")
+    assert (tmp_path / "real" / "a").read_bytes() == b"x"

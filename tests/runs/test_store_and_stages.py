@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from secure_ai.core.errors import DigestMismatchError, UsageError
+from secure_ai.core.errors import DigestMismatchError, FileKindError, UsageError
 from secure_ai.core.events import ignore_event
 from secure_ai.runs.engine.execute import Context, Finished, execute
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
@@ -206,3 +207,25 @@ def test_the_watcher_hears_start_progress_and_end(tmp_path: Path) -> None:
     execute([Stage(id="a", function=function, cost_seconds=5)], at, Finished())
     assert [notice.kind for notice in heard] == ["start", "progress", "end"]
     assert (heard[1].done, heard[1].total) == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["", "objects", "stages", "partial"])
+def test_a_store_with_a_link_in_it_is_refused_and_nothing_is_written_through(tmp_path: Path, name: str) -> None:
+    victim, folder = tmp_path / "victim", tmp_path / ".store"
+    victim.mkdir()
+    if name:
+        folder.mkdir()
+    (folder / name if name else folder).symlink_to(victim)
+    with pytest.raises(FileKindError):
+        Store(folder, ignore_event)
+    assert list(victim.iterdir()) == []
+
+
+def test_a_blob_is_not_written_through_a_link(tmp_path: Path) -> None:
+    store, victim = Store(tmp_path / ".store", ignore_event), tmp_path / "victim"
+    victim.mkdir()
+    digest = hashlib.sha256(b"x").hexdigest()
+    (tmp_path / ".store" / "objects" / digest[:2]).symlink_to(victim)
+    with pytest.raises(FileKindError):
+        store.put("stage", "0" * 64, {"a": b"x"}, 0.0)
+    assert list(victim.iterdir()) == []

@@ -6,6 +6,7 @@ The audited code decides nothing about its own audit: its `# nosec` comments are
 
 from __future__ import annotations
 
+import os
 import subprocess  # starts only this Python with Bandit, with a fixed list of arguments
 import sys
 import tempfile
@@ -21,6 +22,8 @@ from secure_ai.files.open import MIB
 
 TIMEOUT_SECONDS = 300.0
 MAX_REPORT_BYTES = 64 * MIB
+MAX_MEMORY_BYTES = 4096 * MIB  # of address space; Python's parser needs 200 MB for the largest source
+_CHILD = "secure_ai.audit.bandit_child"
 _EXIT_CODES = (0, 1)  # nothing found, something found
 
 
@@ -59,9 +62,14 @@ def run_bandit(sources: Mapping[str, bytes], *, timeout_s: float = TIMEOUT_SECON
 
 def _run(arguments: Sequence[str], form: str, folder: Path, timeout_s: float) -> bytes:
     output = folder.parent / f"report.{form}"  # not standard output: Bandit draws its progress there
-    command = [sys.executable, "-I", "-X", "utf8", "-m", "bandit", *arguments, "-f", form, "-o", str(output)]
+    limits = [str(MAX_MEMORY_BYTES), str(int(timeout_s) + 1)]
+    command = [sys.executable, "-I", "-B", "-X", "utf8", "-m", _CHILD, *limits]
+    command += [*arguments, "-f", form, "-o", str(output)]
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "HOME": str(folder.parent), "TMPDIR": str(folder.parent)}
     try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, timeout=timeout_s, check=False)
+        result = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, timeout=timeout_s, check=False
+        )
         report = output.read_bytes() if output.exists() else b""
     except subprocess.TimeoutExpired:
         raise ChildFailedError(

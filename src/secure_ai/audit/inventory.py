@@ -9,7 +9,7 @@ import fnmatch
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from secure_ai.core.errors import FileMissingError, SecureAIError, SizeLimitError, printable
@@ -20,7 +20,19 @@ MAX_FILE_BYTES = 2 * MIB  # Python's own parser needs about 100 times a source's
 MAX_TOTAL_BYTES = 128 * MIB
 SUFFIXES = (".py", ".pyw")
 NOTEBOOK = ".ipynb"
-_SHEBANG_BYTES = 128
+UNREADABLE = {  # what can run and is no Python source: named, so that it is not taken for checked
+    **dict.fromkeys((".pyc", ".pyo"), "compiled Python"),
+    **dict.fromkeys((".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".o"), "native code"),
+    **dict.fromkeys((".whl", ".egg", ".pyz", ".zip", ".tar", ".gz", ".jar"), "an archive"),
+    **dict.fromkeys((".sh", ".bash", ".zsh", ".fish", ".ps1", ".bat", ".cmd"), "a shell script"),
+    **dict.fromkeys(
+        (".c", ".cc", ".cpp", ".cu", ".h", ".pyx", ".pxd", ".rs", ".js", ".ts"), "code in another language"
+    ),
+    ".pth": "a path file (Python runs its import lines), or a model",
+}
+PYTHON = "Python"
+_HEAD_BYTES = 128
+_NATIVE = (b"\x7fELF", b"MZ", b"\xcf\xfa\xed\xfe", b"\xfe\xed\xfa\xcf", b"\xca\xfe\xba\xbe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +66,21 @@ class _Found:
 
     skipped: list[Skipped]
     excluded: list[str]
+    unreadable: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def not_python(self, name: str, kind: str) -> None:
+        """A file that can run and is no Python source; those of one kind in one folder become one entry."""
+        self.unreadable.setdefault((name.rpartition("/")[0], kind), []).append(name)
+
+    def all_skipped(self) -> tuple[Skipped, ...]:
+        for (folder, kind), names in self.unreadable.items():
+            if len(names) == 1:
+                self.skip(names[0], f"{kind} is not checked")
+            else:
+                self.skip(
+                    folder or ".", f"{kind} is not checked: {len(names)} files, {names[0].rpartition('/')[2]}, ..."
+                )
+        return tuple(self.skipped)
 
     def skip(self, name: str, reason: str) -> None:
         self.skipped.append(Skipped(printable(name), printable(reason)))
@@ -88,7 +115,7 @@ def take_inventory(path: Path, exclude: Sequence[str] = ()) -> Inventory:
             expected = f"<= {MAX_FILES} files and {MAX_TOTAL_BYTES} bytes"
             raise SizeLimitError("too much code for one audit", where=path, expected=expected, hint="audit its parts")
         sources[name] = content
-    return Inventory(sources, tuple(found.skipped), tuple(found.excluded))
+    return Inventory(sources, found.all_skipped(), tuple(found.excluded))
 
 
 def _names(root: Path, exclude: Sequence[str], found: _Found) -> Iterator[str]:
@@ -117,8 +144,9 @@ def _read(root: Path, name: str, found: _Found, *, named: bool) -> bytes | None:
         found.skip(name, "a link to a folder is not followed")
     elif place.suffix == NOTEBOOK:
         found.skip(name, "notebooks are not checked")
-    elif not (named or place.suffix in SUFFIXES or _is_script(place)):
-        return None
+    elif not (named or place.suffix in SUFFIXES) and (kind := _kind(place)) != PYTHON:
+        if kind:
+            found.not_python(name, kind)
     elif not name.isprintable():
         found.skip(name, "the name has unprintable characters")
     else:
@@ -129,13 +157,19 @@ def _read(root: Path, name: str, found: _Found, *, named: bool) -> bytes | None:
     return None
 
 
-def _is_script(place: Path) -> bool:
-    """Whether a file without a suffix starts with a Python shebang. A pipe or device is not opened."""
+def _kind(place: Path) -> str:
+    """What can run in a file not called `.py`: PYTHON, another kind, or nothing. No pipe or device is opened."""
+    if place.suffix.lower() in UNREADABLE:
+        return UNREADABLE[place.suffix.lower()]
     if place.suffix or place.is_symlink() or not place.is_file():
-        return False
+        return ""
     try:
         with place.open("rb") as stream:
-            first = stream.read(_SHEBANG_BYTES).split(b"\n")[0]
+            head = stream.read(_HEAD_BYTES)
     except OSError:
-        return False
-    return first.startswith(b"#!") and b"python" in first
+        return "a file that cannot be read"
+    if head.startswith(_NATIVE):
+        return "native code"
+    if head.startswith(b"#!"):
+        return PYTHON if b"python" in head.split(b"\n")[0] else "a script in another language"
+    return ""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from secure_ai.core.errors import printable
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome
@@ -26,6 +27,7 @@ if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.replay import Replayed
     from secure_ai.runs.verbs.run import Forecast, RunResult
 
+MAX_LINE_CHARACTERS = 10_000
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
 
 
@@ -55,9 +57,14 @@ def stdout_is_for_json(as_json: bool) -> Iterator[None]:
 
 
 def print_lines(lines: Sequence[str]) -> None:
-    """Plain lines on stdout."""
+    """Lines on stdout; what a terminal would obey is shown escaped."""
     for line in lines:
-        print(line)
+        print(printable(line, MAX_LINE_CHARACTERS))
+
+
+def print_document(text: str) -> None:
+    """A document of this program on stdout as it is: its renderer has escaped what came from outside."""
+    print(text)
 
 
 def _plain(text: object) -> str:
@@ -101,7 +108,7 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
         return
     report = result.report
     verdict, console = verdict_line(report), _console()
-    console.print(f"[bold]{escape(verdict)}[/bold]")
+    console.print(f"[bold]{_plain(verdict)}[/bold]")
     for model in report.models:
         if model.user_code:
             console.print(f"[yellow]the code of {_plain(model.arch)} ran in this process[/yellow]")
@@ -110,8 +117,8 @@ def print_run(result: RunResult, *, as_json: bool) -> None:
     print_sections(report)
     reused = f", {len(result.reused)} stages reused" if result.reused else ""
     console.print(f"{report.run.seconds:.1f} s{reused}")
-    console.print(f"[bold]{escape(verdict)}[/bold]")
-    console.print(f"report: {escape(str(result.folder / 'report.html'))}")
+    console.print(f"[bold]{_plain(verdict)}[/bold]")
+    console.print(f"report: {_plain(str(result.folder / 'report.html'))}")
 
 
 def print_forecast(forecast: Forecast, *, as_json: bool) -> None:
@@ -141,7 +148,7 @@ def print_attack(report: AttackReport) -> None:
     style = STYLES[trust.verdict.value]
     console = _console()
     console.print(
-        f"[bold]robust accuracy {escape(str(result.robust_accuracy))} under {escape(str(report.budget))}: "
+        f"[bold]robust accuracy {_plain(str(result.robust_accuracy))} under {_plain(str(report.budget))}: "
         f"[{style}]{trust.verdict.value}[/{style}][/bold]"
     )
     if not report.complete:
@@ -149,20 +156,20 @@ def print_attack(report: AttackReport) -> None:
         console.print(f"[red]incomplete: stopped before every {missing}[/red]")
     note = f" ({report.data.note})" if report.data.note else ""
     console.print(
-        f"model {escape(report.model.name)} {report.model.digest[:16]}, data {escape(report.data.name + note)}"
+        f"model {_plain(report.model.name)} {report.model.digest[:16]}, data {_plain(report.data.name + note)}"
     )
     if result.access != "gradients":
         console.print(f"[yellow]attacked by its {result.access} alone[/yellow]")
     for fix in report.fixes:
-        console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
+        console.print(f"[yellow]preflight: {_plain(fix)}[/yellow]")
     if report.surrogate is not None:
         passes = report.surrogate.passes
         console.print(
-            f"surrogate {escape(report.surrogate.name)} {report.surrogate.digest[:16]}: {passes.forward} forward and "
+            f"surrogate {_plain(report.surrogate.name)} {report.surrogate.digest[:16]}: {passes.forward} forward and "
             f"{passes.backward} backward passes of its own, beside the target's below"
         )
-    console.print(f"clean accuracy  {escape(str(result.clean_accuracy))}")
-    console.print(f"attack success  {escape(str(result.attack_success_rate))}")
+    console.print(f"clean accuracy  {_plain(str(result.clean_accuracy))}")
+    console.print(f"attack success  {_plain(str(result.attack_success_rate))}")
     rows = [
         (
             row.plan.short_text,
@@ -187,7 +194,7 @@ def print_checks(checks: Sequence[Check]) -> None:
     if rows:
         print_table("why that verdict", ("check", "outcome", "evidence"), rows)
     passed = [check.id for check in checks if check.outcome is CheckOutcome.PASS]
-    _console().print(f"{len(passed)} of {len(checks)} checks passed: {escape(', '.join(passed)) or 'none'}")
+    _console().print(f"{len(passed)} of {len(checks)} checks passed: {_plain(', '.join(passed)) or 'none'}")
 
 
 def print_replay(replay: Replayed) -> None:
@@ -196,7 +203,7 @@ def print_replay(replay: Replayed) -> None:
     style = "green" if replay.verdict == "same" else "red"
     count = sum(shard.n for shard in replay.shards)
     console.print(
-        f"[bold]replay of {escape(replay.measurement.id)}: [{style}]{replay.verdict}[/{style}][/bold] "
+        f"[bold]replay of {_plain(replay.measurement.id)}: [{style}]{replay.verdict}[/{style}][/bold] "
         f"({count} samples made again, {sum(shard.same for shard in replay.shards)} of {len(replay.shards)} shards the "
         "same bit for bit)"
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Literal
 
 from secure_ai.cli.options import CommonOptions, FailOptions
-from secure_ai.cli.render import print_lines
+from secure_ai.cli.render import print_document
 from secure_ai.report.render.verdict import gate_report
 from secure_ai.runs.verbs import report as verb
 
@@ -26,9 +27,11 @@ def report(
         format: html, md, json or sarif.
         out: Write here and not to the terminal.
     """
+    if not verb.is_verified(run):
+        print("not verified: there is no run.json beside report.json", file=sys.stderr)
     text = verb.render(run, "json" if common.json else format)
     if out is None:
-        print_lines([text])
+        print_document(text)
     else:
         verb.write_text(out, text)
     return gate_report(verb.read_report(run), fail.fail_on)

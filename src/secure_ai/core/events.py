@@ -72,14 +72,19 @@ def verify_log(path: Path) -> ChainState:
 
 
 def _next_state(state: ChainState, line: bytes, where: str) -> ChainState:
+    """Only the one spelling that `EventLog` writes: no key twice, no space, no number written in another way."""
     try:
         record = json.loads(line)
+        canonical = line == (canonical_json(record) + "\n").encode()
         digest = record.pop("digest")
         expected = {"seq": state.records + 1, "previous": state.digest}
         actual = {"seq": record["seq"], "previous": record["previous"]}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        own = _digest(record)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         raise LogError("a record is malformed", where=where, expected="one JSON object a line") from None
-    if not line.endswith(b"\n") or actual != expected or digest != _digest(record):
+    if not canonical:
+        raise LogError("a record is not written as this tool writes it", where=where, expected="canonical JSON")
+    if type(record["seq"]) is not int or actual != expected or digest != own:
         raise LogError("the chain is broken", where=where, expected=expected, got=actual | {"digest": digest})
     return ChainState(state.records + 1, digest)
 

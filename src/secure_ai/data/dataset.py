@@ -17,6 +17,7 @@ from secure_ai.core.errors import (
     PairCountError,
     PixelRangeError,
     ShapeError,
+    printable,
 )
 from secure_ai.core.results import Drawn
 
@@ -68,7 +69,8 @@ class Dataset:
     drawn: Drawn = "all"
 
     def __post_init__(self) -> None:
-        """Check every field and make the arrays read-only."""
+        """Check every field, make the arrays read-only and the name one printable line."""
+        object.__setattr__(self, "name", printable(self.name))
         _check_images(self.images, self.name)
         _check_labels(self.labels, self.classes, self.name)
         if len(self.images) != len(self.labels):

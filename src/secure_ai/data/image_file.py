@@ -8,6 +8,7 @@ EXIF orientation and colour profiles are not applied: the pixels are those that 
 from __future__ import annotations
 
 import io
+import re
 import struct
 import warnings
 import zlib
@@ -26,11 +27,13 @@ if TYPE_CHECKING:
 
 MAX_IMAGE_BYTES = 16 * MIB
 MAX_PIXELS = 4_000_000
-MAX_TEXT_BYTES = MIB
+MAX_TEXT_BYTES = MIB  # of all texts of an image together
+MAX_PARTS = 10_000  # chunks of a PNG, segments of a JPEG; encoders write one for 8 KiB of pixels
 MAX_JPEG_SCANS = 100  # a progressive JPEG has about ten; thousands make the decoder run for hours
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in the data of a scan these are no markers
 ANIMATION_CHUNKS = (b"acTL", b"fcTL", b"fdAT")
 
 # Pillow's mode -> (mode of the result, rule). Every other mode is refused: 16 and 32 bit, CMYK, YCbCr, LAB.
@@ -67,10 +70,9 @@ def decode_image(file: FileBytes) -> DecodedImage:
         content, unused = _strip_png(content, file.name)
         return _decode(content, "PNG", unused, file.name)
     if content.startswith(JPEG_SIGNATURE):
-        scans = content.count(b"\xff\xda")
-        if scans > MAX_JPEG_SCANS:
-            raise SizeLimitError("too many scans", where=file.name, expected=f"<= {MAX_JPEG_SCANS}", got=scans)
-        return _decode(content, "JPEG", (), file.name)
+        end = _jpeg_end(content, file.name)
+        behind = ("bytes behind the image",) if end < len(content) else ()  # cameras put previews there
+        return _decode(content[:end], "JPEG", behind, file.name)
     raise FormatError("not an image this tool reads", where=file.name, expected="PNG or JPEG", got=content[:8])
 
 
@@ -78,8 +80,10 @@ def _strip_png(content: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
     """The PNG with only the chunks that make its pixels, and the names of the others."""
     kept = [PNG_SIGNATURE]
     names: list[bytes] = []
-    position = len(PNG_SIGNATURE)
+    position, text_bytes = len(PNG_SIGNATURE), 0
     while names[-1:] != [b"IEND"]:
+        if len(names) >= MAX_PARTS:
+            raise SizeLimitError("too many PNG chunks", where=where, expected=f"<= {MAX_PARTS}")
         end = position + 12 + int.from_bytes(content[position : position + 4], "big")
         chunk = content[position:end]
         if len(chunk) < 12 or end > len(content):
@@ -90,6 +94,8 @@ def _strip_png(content: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
         if (name == b"IHDR") != (not names):
             raise ImageError("the PNG header stands in the wrong place", where=f"{where}, byte {position}", got=name)
         _check_chunk(name, body, where)
+        if name == b"zTXt":
+            text_bytes += _text_bytes(body, MAX_TEXT_BYTES - text_bytes, where)
         names.append(name)
         if name in PIXEL_CHUNKS:
             kept.append(chunk)
@@ -99,6 +105,29 @@ def _strip_png(content: bytes, where: str) -> tuple[bytes, tuple[str, ...]]:
         raise ImageError("bytes stand after the PNG", where=where, expected="nothing after IEND", got=got)
     unused = {name.decode("latin-1") for name in names if name not in PIXEL_CHUNKS}
     return b"".join(kept), tuple(sorted(unused))
+
+
+def _jpeg_end(content: bytes, where: str) -> int:
+    """Where the image ends, by a walk over its segments (ITU-T T.81, annex B), of which few may be scans."""
+    position, scans, segments = 2, 0, 0
+    while content[position : position + 2] != b"\xff\xd9":
+        segments += 1
+        if segments > MAX_PARTS:
+            raise SizeLimitError("too many JPEG segments", where=where, expected=f"<= {MAX_PARTS}")
+        if content[position : position + 1] != b"\xff" or len(content) < position + 4:
+            raise ImageError("the JPEG is damaged or cut off", where=f"{where}, byte {position}", got=len(content))
+        marker = content[position + 1]
+        if marker == 0xFF:  # a byte of filling
+            position += 1
+            continue
+        position += 2 + int.from_bytes(content[position + 2 : position + 4], "big")
+        if marker == 0xDA:
+            scans += 1
+            if scans > MAX_JPEG_SCANS:
+                raise SizeLimitError("too many scans", where=where, expected=f"<= {MAX_JPEG_SCANS}")
+            found = _JPEG_MARKER.search(content, position)
+            position = found.start() if found else len(content)
+    return position + 2
 
 
 def _check_chunk(name: bytes, body: bytes, where: str) -> None:
@@ -111,14 +140,18 @@ def _check_chunk(name: bytes, body: bytes, where: str) -> None:
             raise ImageError("16-bit images are not read", where=where, expected="at most 8 bits a channel")
     if name in ANIMATION_CHUNKS:
         raise ImageError("an animated PNG", where=where, expected="one frame", got=name)
-    if name == b"zTXt":
-        inflater = zlib.decompressobj()
-        try:
-            text = inflater.decompress(body.partition(b"\x00")[2][1:], MAX_TEXT_BYTES + 1)
-        except zlib.error as error:
-            raise ImageError("a PNG text is damaged", where=where, got=error) from None
-        if len(text) > MAX_TEXT_BYTES:
-            raise SizeLimitError("a PNG text inflates too far", where=where, expected=f"<= {MAX_TEXT_BYTES} bytes")
+
+
+def _text_bytes(body: bytes, most: int, where: str) -> int:
+    """How long the compressed text is; it must not be longer than `most`."""
+    inflater = zlib.decompressobj()
+    try:
+        text = inflater.decompress(body.partition(b"\x00")[2][1:], most + 1)
+    except zlib.error as error:
+        raise ImageError("a PNG text is damaged", where=where, got=error) from None
+    if len(text) > most:
+        raise SizeLimitError("PNG texts inflate too far", where=where, expected=f"<= {MAX_TEXT_BYTES} bytes")
+    return len(text)
 
 
 def _check_size(width: int, height: int, where: str) -> None:
@@ -141,7 +174,7 @@ def _decode(content: bytes, form: str, unused: tuple[str, ...], where: str) -> D
                 if frames != 1:
                     raise ImageError("several frames", where=where, expected="one", got=frames)
                 image.load()
-                found = unused or tuple(key for key in ("exif", "icc_profile") if key in image.info)
+                found = (*unused, *(key for key in ("exif", "icc_profile") if key in image.info))
                 return DecodedImage(_to_pixels(image, where), image.mode, found)
     except (
         OSError,

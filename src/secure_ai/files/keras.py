@@ -30,7 +30,9 @@ from secure_ai.files.sniff import Format, sniff
 
 MAX_LAYERS = 256
 MAX_PARAMETERS = 100_000_000
-MAX_ACTIVATIONS = 100_000_000
+MAX_ACTIVATIONS = 1 << 24  # of one layer for one image: 64 MiB; 512x512 pixels with 64 channels
+MAX_ALL_ACTIVATIONS = 1 << 26  # of all layers for one image; VGG-16 at 224 pixels has 15 million
+MAX_MULTIPLY_ADDS = 200 * 10**9  # for one image; VGG-19 at 224 pixels needs 20
 MAX_CONFIG_BYTES = 1 * MIB
 _LIMITS = ZipLimits(max_members=3)
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
@@ -167,7 +169,7 @@ def _class(layer: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
 def _plan(
     layers: list[tuple[str, dict[str, Any]]], where: str
 ) -> tuple[tuple[int, int, int], list[tuple[str, str, LayerPlan]]]:
-    """Input shape, then class, name and shapes of every further layer; the budget of parameters is checked here."""
+    """Input shape, then class, name and shapes of every further layer; the budgets are checked here."""
     names = [_name(config, where) for _, config in layers]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise KerasFormatError("two layers of one name", where=where, expected="unique names", got=repeated[0])
@@ -176,7 +178,7 @@ def _plan(
         raise KerasFormatError("the first layer, and only it, must be InputLayer", where=where, got=first[0])
     input_shape = _input_shape(first[1], [kind for kind, _ in rest], f"{where} {names[0]}")
     shape: Shape = input_shape
-    parameters = 0
+    parameters = activations = multiply_adds = 0
     planned: list[tuple[str, str, LayerPlan]] = []
     for (kind, config), name in zip(rest, names[1:], strict=True):
         settings = Settings(kind, config, f"{where} {name}")
@@ -184,9 +186,17 @@ def _plan(
         settings.finish()
         shape = plan.output_shape
         parameters += sum(math.prod(weights) for weights in plan.weight_shapes)
-        if parameters > MAX_PARAMETERS or math.prod(shape) > MAX_ACTIVATIONS:
-            limit = f"<= {MAX_PARAMETERS} parameters and {MAX_ACTIVATIONS} activations"
-            raise KerasFormatError("the network is too large", where=settings.where, expected=limit, got=parameters)
+        activations += math.prod(shape)
+        multiply_adds += math.prod(shape) * plan.per_output
+        for what, got, most in (
+            ("parameters", parameters, MAX_PARAMETERS),
+            ("activations of one layer", math.prod(shape), MAX_ACTIVATIONS),
+            ("activations", activations, MAX_ALL_ACTIVATIONS),
+            ("multiply-adds", multiply_adds, MAX_MULTIPLY_ADDS),
+        ):
+            if got > most:
+                expected = f"<= {most} {what}"
+                raise KerasFormatError("the network is too large", where=settings.where, expected=expected, got=got)
         planned.append((kind, name, plan))
     return input_shape, planned
 

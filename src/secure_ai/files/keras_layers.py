@@ -41,11 +41,13 @@ class LayerPlan:
         config: the settings that were read, under Keras's names; pairs as tuples.
         output_shape: without the batch.
         weight_shapes: in Keras's order.
+        per_output: multiply-adds, or values compared or added up, for one value of the result.
     """
 
     config: dict[str, Any]
     output_shape: Shape
     weight_shapes: tuple[Shape, ...] = ()
+    per_output: int = 1
 
 
 class Settings:
@@ -164,7 +166,7 @@ def _conv(settings: Settings, shape: Shape) -> LayerPlan:
     }
     weights: tuple[Shape, ...] = ((*kernel, channels, filters), (filters,))
     output = (*_window(tuple(sizes), kernel, strides, padding, settings), filters)
-    return LayerPlan(config, output, weights if use_bias else weights[:1])
+    return LayerPlan(config, output, weights if use_bias else weights[:1], math.prod(kernel) * channels)
 
 
 def _pool(settings: Settings, shape: Shape) -> LayerPlan:
@@ -172,7 +174,8 @@ def _pool(settings: Settings, shape: Shape) -> LayerPlan:
     window, strides = settings.pair("pool_size"), settings.pair("strides")
     padding = settings.text("padding", ("valid", "same"))
     config = {"pool_size": window, "strides": strides, "padding": padding}
-    return LayerPlan(config, (*_window(tuple(sizes), window, strides, padding, settings), channels))
+    output = (*_window(tuple(sizes), window, strides, padding, settings), channels)
+    return LayerPlan(config, output, (), math.prod(window))
 
 
 def _global_pool(settings: Settings, shape: Shape) -> LayerPlan:
@@ -194,7 +197,7 @@ def _dense(settings: Settings, shape: Shape) -> LayerPlan:
     units, use_bias = settings.size("units"), settings.flag("use_bias")
     config = {"units": units, "activation": settings.text("activation", ACTIVATIONS), "use_bias": use_bias}
     weights: tuple[Shape, ...] = ((*shape, units), (units,))
-    return LayerPlan(config, (units,), weights if use_bias else weights[:1])
+    return LayerPlan(config, (units,), weights if use_bias else weights[:1], shape[0])
 
 
 def _batch_norm(settings: Settings, shape: Shape) -> LayerPlan:

@@ -22,6 +22,7 @@ from secure_ai.core.errors import (
     PathEscapeError,
     SecureAIError,
     SizeLimitError,
+    printable,
 )
 
 MIB = 1024 * 1024
@@ -30,7 +31,7 @@ MAX_PATH_BYTES = 4096
 
 @dataclass(frozen=True)
 class FileBytes:
-    """A file's name (without folder) and the bytes that were read."""
+    """A file's name (without folder, unprintable characters escaped) and the bytes that were read."""
 
     name: str
     content: bytes
@@ -110,7 +111,7 @@ def _read(path: str, name: str, max_bytes: int, *, directory: int | None) -> Fil
         after = os.fstat(descriptor)
         if len(content) != before.st_size or (after.st_size, after.st_mtime_ns) != (before.st_size, before.st_mtime_ns):
             raise FileChangedError("the file changed while it was read", where=name, hint="read it again when at rest")
-        return FileBytes(name, content)
+        return FileBytes(printable(name), content)
     except OSError as error:
         raise FileUnreadableError("the file cannot be read", where=name, got=error.strerror) from None
     finally:

@@ -8,13 +8,12 @@ scan can list the later ones. Sources: `pickletools` (opcodes), `torch.serializa
 
 from __future__ import annotations
 
-import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from secure_ai.files.boundary import fits_numpy
-from secure_ai.files.pickle_ops import ALLOWED, Operation
+from secure_ai.files.pickle_ops import ALLOWED, EFFECTS, Operation
 from secure_ai.files.violation import ViolatedError, Violation
 
 # Storage class -> NumPy type of its elements; bfloat16 is read as its bits.
@@ -119,14 +118,12 @@ class Machine:
 
     def _foreign(self, name: str) -> NoReturn:
         """An opcode outside the list: takes and leaves as many values as it would."""
-        opcode = _OPCODES[name]
-        takes = opcode.stack_before
-        if pickletools.markobject in takes:
+        effect = EFFECTS[name]
+        if effect.to_mark:
             self._pop_to_mark()
-            takes = takes[: takes.index(pickletools.markobject)]
-        for _ in takes:
+        for _ in range(effect.takes):
             self._pop()
-        self._stack += [_UNKNOWN] * len(opcode.stack_after)
+        self._stack += [_UNKNOWN] * effect.leaves
         self._refuse("opcode", "an opcode that no state dict needs", expected="plain tensors", got=name)
 
     def _pop(self) -> Any:
@@ -311,7 +308,6 @@ def _tuple(count: int | None) -> Callable[[Machine, Any], None]:
     return lambda machine, _: machine._tuple_of(count)
 
 
-_OPCODES = {opcode.name: opcode for opcode in pickletools.opcodes}
 # Opcodes that take all their operands before they can break a rule, and then leave one value.
 _LEAVES_ONE = frozenset(("REDUCE", "BUILD", "BINPERSID", "BINGET", "LONG_BINGET", "INST", "TUPLE"))
 _STEPS: dict[str, Callable[[Machine, Any], None]] = {

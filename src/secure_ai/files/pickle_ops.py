@@ -84,6 +84,22 @@ class Operation(NamedTuple):
     offset: int
 
 
+class Effect(NamedTuple):
+    """What an opcode does to the stack: whether it takes all down to a MARK, how many more, how many it leaves."""
+
+    to_mark: bool
+    takes: int
+    leaves: int
+
+
+def _effect(before: list[Any], after: list[Any]) -> Effect:
+    to_mark = pickletools.markobject in before
+    return Effect(to_mark, before.index(pickletools.markobject) if to_mark else len(before), len(after))
+
+
+EFFECTS = {opcode.name: _effect(opcode.stack_before, opcode.stack_after) for opcode in pickletools.opcodes}
+
+
 def read_operations(content: bytes) -> Iterator[Operation]:
     """Yield every opcode up to STOP, which must be the last byte; those outside `ALLOWED` too.
 

@@ -48,8 +48,8 @@ def render_sarif(report: Report) -> dict[str, Any]:
         "tool": {
             "driver": {
                 "name": tool.name,
-                "version": tool.version,
-                "semanticVersion": tool.version,
+                "version": cell(tool.version),
+                "semanticVersion": cell(tool.version),
                 "rules": [_rule(name, [f for f in findings if f.id == name]) for name in identifiers],
             }
         },

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from secure_ai.core.errors import DigestMismatchError, FileMissingError, SecureAIError
+from secure_ai.core.errors import DigestMismatchError, FileKindError, FileMissingError, SecureAIError
 from secure_ai.core.events import EventSink, canonical_json
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
-from secure_ai.files.write import make_folder, write_bytes
+from secure_ai.files.write import make_folder, write_beneath
 
 MAX_BLOB_BYTES = 1024 * MIB
 MAX_RECORD_BYTES = 4 * MIB
@@ -39,22 +39,22 @@ class Store:
     def __init__(self, folder: Path, events: EventSink) -> None:
         self._folder = folder
         self._events = events
-        for name in ("objects", "stages", "partial"):
-            make_folder(folder / name)
+        for path in (folder, *(folder / name for name in ("objects", "stages", "partial"))):
+            if make_folder(path).is_symlink():
+                raise FileKindError("a link stands in the store", where=path.name, hint="remove it first")
 
     def put(self, stage: str, key: str, outputs: Mapping[str, bytes], seconds: float) -> Record:
         """Keep a stage's outputs; the record is written last, so that a kill in between leaves no half stage."""
         digests = {name: self._put_blob(content) for name, content in outputs.items()}
         record = {"stage": stage, "outputs": digests, "seconds": round(seconds, 3)}
-        write_bytes(self._folder / "stages" / f"{key}.json", canonical_json(record).encode(), mode=READ_ONLY)
+        write_beneath(self._folder, f"stages/{key}.json", canonical_json(record).encode(), mode=READ_ONLY)
         return Record(stage, digests, seconds)
 
     def _put_blob(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
-        folder = make_folder(self._folder / "objects" / digest[:2])
-        path = folder / digest
-        if not path.exists() or self._read(f"objects/{digest[:2]}/{digest}", MAX_BLOB_BYTES) != content:
-            write_bytes(path, content, mode=READ_ONLY)
+        name = f"objects/{digest[:2]}/{digest}"
+        if not (self._folder / name).exists() or self._read(name, MAX_BLOB_BYTES) != content:
+            write_beneath(self._folder, name, content, mode=READ_ONLY)
         return digest
 
     def find(self, key: str) -> Record | None:

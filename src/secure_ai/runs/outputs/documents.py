@@ -13,7 +13,7 @@ from secure_ai.core.events import EventLog
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
-from secure_ai.files.write import make_folder, write_bytes
+from secure_ai.files.write import write_beneath
 from secure_ai.report.model import Report, report_bytes
 from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
@@ -43,15 +43,14 @@ def write_documents(folder: Path, facts: RunFacts, report: Report, events: Event
     }
     _remove_outdated(folder, files)
     for name, content in files.items():
-        make_folder((folder / name).parent)
-        write_bytes(folder / name, content)
+        write_beneath(folder, name, content)
     events("run_reported", {"run": report.run.id, "complete": report.run.complete, "files": len(files)})
-    write_bytes(folder / "run.json", _pretty(_run_json(facts, report, files, events)))
+    write_beneath(folder, "run.json", _pretty(_run_json(facts, report, files, events)))
 
 
 def write_early_page(folder: Path, facts: RunFacts) -> None:
     """Replace report.html by one of what is known so far; it says that the run is not complete."""
-    write_bytes(folder / "report.html", render_html(assemble(facts), pictures(facts)).encode())
+    write_beneath(folder, "report.html", render_html(assemble(facts), pictures(facts)).encode())
 
 
 def _pretty(content: Any) -> bytes:

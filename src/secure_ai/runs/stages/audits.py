@@ -39,7 +39,7 @@ class CacheSettings(Settings):
 
 def code(subjects: Subjects, settings: SourceSettings, context: Context) -> Result:
     """Bandit over the package as it is installed."""
-    audit = audit_code(PACKAGE, events=context.events, triage=OWN_PACKAGE)
+    audit = audit_code(PACKAGE, events=context.events, exclude=["__pycache__"], triage=OWN_PACKAGE)
     context.keep("files/bandit.json", audit.bandit_json)
     context.keep("files/bandit.txt", audit.bandit_txt)
     outcomes = tuple(outcome.value for outcome in Outcome)

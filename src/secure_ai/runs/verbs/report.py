@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from secure_ai.core.errors import DigestMismatchError, FormatError
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
+from secure_ai.files.sniff import Format, sniff
 from secure_ai.files.write import write_bytes
 from secure_ai.report.consistency import refuse_inconsistent
 from secure_ai.report.model import MAX_REPORT_BYTES, Report, parse_report, report_bytes
@@ -43,6 +44,11 @@ def read_report(folder: Path) -> Report:
     return report
 
 
+def is_verified(folder: Path) -> bool:
+    """Whether `run.json` names the digest of the report in `folder`; without it any report is taken as it stands."""
+    return _recorded_digest(folder) is not None
+
+
 def _recorded_digest(folder: Path) -> str | None:
     """The digest of report.json by run.json; None where there is no run.json."""
     if not (folder / "run.json").exists():
@@ -55,11 +61,13 @@ def _recorded_digest(folder: Path) -> str | None:
 
 
 def _images(folder: Path) -> dict[str, bytes]:
-    names = sorted(path.name for path in (folder / "images").glob("*.png"))
-    return {
-        name.removesuffix(".png"): read_beneath(folder, f"images/{name}", max_bytes=MAX_IMAGE_BYTES).content
-        for name in names
-    }
+    images: dict[str, bytes] = {}
+    for name in sorted(path.name for path in (folder / "images").glob("*.png")):
+        content = read_beneath(folder, f"images/{name}", max_bytes=MAX_IMAGE_BYTES).content
+        if (found := sniff(content)) is not Format.PNG:
+            raise FormatError("not a picture of a run", where=f"images/{name}", expected="PNG", got=found)
+        images[name.removesuffix(".png")] = content
+    return images
 
 
 def render(folder: Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # as the option
