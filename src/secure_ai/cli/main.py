@@ -14,6 +14,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 import secure_ai
+from secure_ai.cli.process import prepare_process
 from secure_ai.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_INCONCLUSIVE,
@@ -78,6 +79,7 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Parse, call, render, and exit with the code that `core.errors` lists."""
+    prepare_process()
     sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
 
 

@@ -18,7 +18,7 @@ from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, Preflight, same_answers
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.access import plans_for
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.runs.engine.jsons import json_bytes
@@ -135,7 +135,7 @@ def _model_json(identifier: str, loaded: LoadedModel, checked: Preflight) -> dic
 
 
 def _galleries(
-    result: SuiteResult, target: Target, dataset: Dataset
+    result: SuiteResult, target: NetworkTarget, dataset: Dataset
 ) -> tuple[list[dict[str, Any]], dict[str, np.ndarray]]:
     """Examples of every attack that broke something; where none did, the strongest attempts."""
     groups = [

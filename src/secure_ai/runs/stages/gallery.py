@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.suite.verify import checked_logits
 
@@ -29,7 +29,7 @@ def spread_over_classes(labels: np.ndarray, allowed: np.ndarray, count: int = CO
 
 
 def gallery(
-    target: Target, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray, name: str, title: str
+    target: NetworkTarget, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray, name: str, title: str
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """One row group of a picture: what to write under it, and its images.
 
@@ -53,7 +53,7 @@ def gallery(
     return captions, {"clean": clean.numpy(), "x_adv": np.asarray(x_adv, dtype=np.float32)}
 
 
-def _answers(target: Target, images: torch.Tensor) -> list[dict[str, Any]]:
+def _answers(target: NetworkTarget, images: torch.Tensor) -> list[dict[str, Any]]:
     """Predicted class and its softmax probability, float32."""
     with target.attacked(), torch.no_grad():
         probabilities = checked_logits(target, images).softmax(dim=1)

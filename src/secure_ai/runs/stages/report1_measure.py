@@ -12,7 +12,7 @@ from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger
 from secure_ai.models.target.evaluate import Evaluation, evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.engine.stage import Outputs, Work
@@ -28,7 +28,7 @@ from secure_ai.runs.stages.steps import (
 )
 
 
-def report_fgsm(work: Work, target: Target, test: Dataset, labels: str) -> tuple[np.ndarray, float]:
+def report_fgsm(work: Work, target: NetworkTarget, test: Dataset, labels: str) -> tuple[np.ndarray, float]:
     """FGSM examples of every test image on `target`, as report 1 made them (`labels="predicted"`)."""
     budget = PerturbationBudget("linf", work.settings["eps"])
     return attack_every_image(fgsm, target, test, budget, work.settings["seed"], work.progress, labels=labels)
@@ -54,7 +54,7 @@ def measure_baseline(work: Work) -> Outputs:
 
 
 def _add_backdoor(
-    work: Work, collected: Collected, target: Target, test: Dataset, trigger: Trigger, name: str = "backdoor"
+    work: Work, collected: Collected, target: NetworkTarget, test: Dataset, trigger: Trigger, name: str = "backdoor"
 ) -> Evaluation:
     label = work.settings["target_label"]
     triggered = triggered_evaluation(target, test, trigger)

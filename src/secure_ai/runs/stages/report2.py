@@ -14,7 +14,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import Trigger, parse_trigger, stamp
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.target.evaluate import Evaluation, evaluate, mean_probability
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
 from secure_ai.runs.engine.jsons import json_bytes
@@ -92,7 +92,7 @@ def train_defended(work: Work) -> Outputs:
     )
 
 
-def _start(work: Work, stage: str) -> tuple[Collected, Target, Dataset]:
+def _start(work: Work, stage: str) -> tuple[Collected, NetworkTarget, Dataset]:
     test = work.data("test")
     target = target_of(work, stage, ARCH, test.classes)
     collected = measuring(work, stage)
@@ -104,7 +104,7 @@ def _budget(work: Work) -> PerturbationBudget:
     return PerturbationBudget("linf", work.settings["eps"])
 
 
-def _add_first_images(work: Work, collected: Collected, target: Target, test: Dataset) -> None:
+def _add_first_images(work: Work, collected: Collected, target: NetworkTarget, test: Dataset) -> None:
     """Report 2's own figure: FGSM with true labels on the first images only."""
     first = min(work.settings["first"], len(test))
     part = test.select(np.arange(first), "first N, not a random sample")
@@ -113,7 +113,7 @@ def _add_first_images(work: Work, collected: Collected, target: Target, test: Da
     collected.value("fgsm-640", one_step_rate(attacked))
 
 
-def _add_triggered_sevens(work: Work, collected: Collected, target: Target, test: Dataset) -> Evaluation:
+def _add_triggered_sevens(work: Work, collected: Collected, target: NetworkTarget, test: Dataset) -> Evaluation:
     source, label = work.settings["source_label"], work.settings["target_label"]
     triggered = triggered_evaluation(target, test, _trigger(work))
     success = backdoor_success_rate(triggered.predictions, test.labels, label, source)

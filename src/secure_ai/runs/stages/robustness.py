@@ -13,7 +13,7 @@ from secure_ai.core.results import rate
 from secure_ai.core.trust import Check, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import Evaluation
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import bind_borrowed
 from secure_ai.red.evasion.contract import SHARD_SIZE, Progress, ignore_progress
 from secure_ai.red.evasion.suite.access import plans_for
@@ -26,14 +26,14 @@ from secure_ai.runs.stages.collected import Collected
 
 
 def whole_suite(
-    target: Target,
+    target: NetworkTarget,
     dataset: Dataset,
     budget: PerturbationBudget,
     attacks: str,
     seed: int,
     progress: Progress = ignore_progress,
     *,
-    surrogate: Target | None = None,
+    surrogate: NetworkTarget | None = None,
     keep_examples: bool = False,
 ) -> SuiteResult:
     """The suite over every image. A stage keeps nothing partial: an interruption is raised again."""
@@ -99,7 +99,7 @@ def replay_record(result: SuiteResult, dataset: Dataset) -> dict[str, Any]:
 
 
 def add_white_box(
-    work: Work, collected: Collected, target: Target, dataset: Dataset, budget: PerturbationBudget, steps: int
+    work: Work, collected: Collected, target: NetworkTarget, dataset: Dataset, budget: PerturbationBudget, steps: int
 ) -> None:
     """White-box FGSM and PGD on the network itself, true labels, all images."""
     gradients = gradient_health(target, dataset.images, dataset.labels)
@@ -112,11 +112,11 @@ def add_white_box(
 
 def add_transferred(
     collected: Collected,
-    target: Target,
+    target: NetworkTarget,
     dataset: Dataset,
     examples: np.ndarray,
     budget: PerturbationBudget,
-    made_for: Target,
+    made_for: NetworkTarget,
 ) -> None:
     """Accuracy on FGSM examples made for another network: never a claim, and the trust verdict says so.
 

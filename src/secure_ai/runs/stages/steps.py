@@ -30,7 +30,7 @@ from secure_ai.models.load.state import fit_state
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.target.evaluate import Evaluation, evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import array_to_tensor, images_to_float, state_digest, to_channels_last
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.runs.engine.jsons import json_bytes
@@ -73,15 +73,15 @@ def network_from(content: bytes, arch: str) -> nn.Module:
     return network.eval()
 
 
-def target_of(work: Work, stage: str, arch: str, classes: int) -> Target:
+def target_of(work: Work, stage: str, arch: str, classes: int) -> NetworkTarget:
     """The network that a training stage put out, as a target named by that stage."""
     return built_in_target(work.inputs[stage]["model.safetensors"], arch, stage, classes)
 
 
-def built_in_target(content: bytes, arch: str, name: str, classes: int) -> Target:
+def built_in_target(content: bytes, arch: str, name: str, classes: int) -> NetworkTarget:
     """A built-in network with the weights of a safetensors file, as something to attack: weights laid out for speed."""
     network = to_channels_last(network_from(content, arch))
-    return Target(
+    return NetworkTarget(
         network,
         name=name,
         digest=state_digest(network.state_dict()),
@@ -145,7 +145,7 @@ def train_stage(
 
 def attack_every_image(
     attack: Callable[..., Tensor],
-    target: Target,
+    target: NetworkTarget,
     dataset: Dataset,
     budget: PerturbationBudget,
     seed: int,
@@ -174,7 +174,7 @@ def measuring(work: Work, stage: str) -> Collected:
     return collected
 
 
-def add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation:
+def add_clean(collected: Collected, target: NetworkTarget, test: Dataset) -> Evaluation:
     """Accuracy, loss and confusion on the unmodified test images, and how long one prediction of them all took."""
     began = time.perf_counter()
     clean = evaluate(target, test.images, test.labels)
@@ -188,6 +188,6 @@ def add_clean(collected: Collected, target: Target, test: Dataset) -> Evaluation
     return clean
 
 
-def triggered_evaluation(target: Target, dataset: Dataset, trigger: Trigger) -> Evaluation:
+def triggered_evaluation(target: NetworkTarget, dataset: Dataset, trigger: Trigger) -> Evaluation:
     """The evaluation with the trigger on every image and the true labels kept."""
     return evaluate(target, stamp(dataset.images, trigger), dataset.labels)

@@ -12,7 +12,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
 from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import transfer
 from secure_ai.red.evasion.suite.harness import score_examples
 from secure_ai.red.evasion.suite.result import ExamplesScore
@@ -54,7 +54,7 @@ class Matrix:
 
 
 def matrix(
-    targets: Mapping[str, Target],
+    targets: Mapping[str, NetworkTarget],
     dataset: Dataset,
     budget: PerturbationBudget,
     steps: int,
@@ -104,7 +104,7 @@ def matrix(
 
 
 def _score(
-    target: Target, examples: np.ndarray, labels: np.ndarray, own: ExamplesScore, clean_correct: np.ndarray
+    target: NetworkTarget, examples: np.ndarray, labels: np.ndarray, own: ExamplesScore, clean_correct: np.ndarray
 ) -> ExamplesScore:
     """Another network on examples that `own` has verified, without a second pass over the clean images."""
     predictions = evaluate(target, examples, labels).predictions
@@ -143,7 +143,7 @@ def _add_row(
 
 
 def _add_gallery(
-    found: Matrix, network: Target, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray, name: str
+    found: Matrix, network: NetworkTarget, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray, name: str
 ) -> None:
     number = len(found.content["galleries"])
     captions, arrays = gallery(network, dataset, chosen, x_adv, name, "examples made for this network")

@@ -25,8 +25,9 @@ from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable
 from secure_ai.models.load.store import LoadedModel, make_target
 from secure_ai.models.preflight.preflight import Preflight, preflight, same_answers
+from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.scorer import ScoreFunction
-from secure_ai.models.target.target import PassCounter, Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.attacks.transfer import bind_borrowed, example_files, names_transfer, refuse_unbound
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
@@ -68,7 +69,7 @@ class AttackReport:
     preflight: tuple[Check, ...]
     fixes: tuple[str, ...]
     seed: int
-    surrogate: Target | None = None
+    surrogate: NetworkTarget | None = None
     command: str = ""
 
     @property
@@ -244,7 +245,7 @@ def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None)
         )
 
 
-def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
+def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> NetworkTarget:
     """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
         return examined(spec, dataset, seed, batch_size, events)
@@ -255,14 +256,14 @@ def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int,
         ) from error  # fmt: skip
 
 
-def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
+def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> NetworkTarget:
     """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
     loaded = load_subject(spec, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size)
     return examine(target, dataset, seed).target
 
 
-def health_where_seen(target: Target, dataset: Dataset) -> GradientHealth | None:
+def health_where_seen(target: NetworkTarget, dataset: Dataset) -> GradientHealth | None:
     """`gradient_health` of a target that offers gradients."""
     return gradient_health(target, dataset.images, dataset.labels) if target.access == "gradients" else None
 
@@ -304,7 +305,7 @@ def random_sample_check(dataset: Dataset) -> Check:
 
 
 def probes(
-    target: Target,
+    target: NetworkTarget,
     dataset: Dataset,
     budget: PerturbationBudget,
     seed: int,
@@ -318,7 +319,7 @@ def probes(
 
 
 def survivor_probes(
-    target: Target, dataset: Dataset, budget: PerturbationBudget, seed: int, robust: np.ndarray
+    target: NetworkTarget, dataset: Dataset, budget: PerturbationBudget, seed: int, robust: np.ndarray
 ) -> tuple[Check, ...]:
     """What `probes` asks about the images that a suite left, for another budget; none without gradients."""
     if target.access != "gradients":
@@ -326,7 +327,7 @@ def survivor_probes(
     return diagnose_survivors(target, dataset.images, dataset.labels, budget, seed, robust=robust)
 
 
-def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
+def examine(target: NetworkTarget, dataset: Dataset, seed: int) -> Preflight:
     """Preflight on images from all over the data set."""
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), PREFLIGHT_POOL)).astype(np.int64)
     images = images_to_float(dataset.images[spread])
@@ -334,7 +335,7 @@ def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
     return preflight(target, images, labels, generator=generator(seed, "preflight"))
 
 
-def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> Target:
+def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> NetworkTarget:
     """The loaded network as a target that is fed as the user said."""
     return make_target(
         loaded,
