@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from secure_ai.core.machine import release_memory
+from secure_ai.cli.process import release_memory
 
 if TYPE_CHECKING:
     from pipeline import Bench
@@ -143,11 +143,11 @@ def _attacking(network: Any, dataset: Any) -> Callable[[], object]:
     """`fast` on images whose labels are the network's own answers."""
     from secure_ai.core.budget import PerturbationBudget
     from secure_ai.models.target.evaluate import evaluate
-    from secure_ai.models.target.target import Target
+    from secure_ai.models.target.target import NetworkTarget
     from secure_ai.red.evasion.suite.catalogue import parse_attacks
     from secure_ai.red.evasion.suite.harness import run_suite
 
-    target = Target(network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10)
+    target = NetworkTarget(network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10)
     y, budget = evaluate(target, dataset.images, dataset.labels).predictions, PerturbationBudget("linf", EPS)
     return lambda: run_suite(target, dataset.images, y, budget=budget, attacks=parse_attacks("fast", "linf"), seed=0)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.statistics import mcnemar_exact, wilson
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.art_adapter import silent
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
@@ -54,7 +54,7 @@ class Counted(nn.Module):
         self.backwarded += len(gradient)
 
 
-def peers_network(target: Target, *, our_compute: bool) -> nn.Module:
+def peers_network(target: NetworkTarget, *, our_compute: bool) -> nn.Module:
     """A copy as a peer's user would have it, or with what ours does to it: frozen and channels last."""
     network = _laid_out(copy.deepcopy(target.network).eval(), torch.contiguous_format)
     for parameter in network.parameters():
@@ -75,7 +75,7 @@ def predicted(network: nn.Module, x: Tensor) -> Tensor:
         return torch.cat([network(part).argmax(dim=1) for part in x.split(500)])
 
 
-def verified(judge: Target, x_adv: Tensor, x: Tensor, y: Tensor, budget: PerturbationBudget) -> np.ndarray:
+def verified(judge: NetworkTarget, x_adv: Tensor, x: Tensor, y: Tensor, budget: PerturbationBudget) -> np.ndarray:
     """Who stayed robust: only a misclassified image inside [0, 1] and the budget counts as broken."""
     within = measured_distance(x_adv, x, budget) <= allowed_distance(budget)
     within &= (
@@ -86,7 +86,7 @@ def verified(judge: Target, x_adv: Tensor, x: Tensor, y: Tensor, budget: Perturb
 
 
 def run_peer(
-    attack: PeerAttack, network: nn.Module, judge: Target, x: Tensor, y: Tensor, budget: PerturbationBudget,
+    attack: PeerAttack, network: nn.Module, judge: NetworkTarget, x: Tensor, y: Tensor, budget: PerturbationBudget,
     seed: int, batch: int, *, clean_pass: bool = False,
 ) -> Round:  # fmt: skip
     """A peer on images that are all classified correctly; with `clean_pass` that pass counts, too.
@@ -105,7 +105,14 @@ def run_peer(
 
 
 def run_ours(
-    target: Target, attacks: str, x: Tensor, y: Tensor, budget: PerturbationBudget, seed: int, *, whole: bool = False
+    target: NetworkTarget,
+    attacks: str,
+    x: Tensor,
+    y: Tensor,
+    budget: PerturbationBudget,
+    seed: int,
+    *,
+    whole: bool = False,
 ) -> Round:
     """Ours; seconds of the attacks with their verification, with `whole` those of the suite with its clean pass."""
     spent = time.process_time()

@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.statistics import wilson
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.art_adapter import silent
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol
@@ -93,7 +93,7 @@ def quality(bench: Any) -> None:
 
         @functools.cache
         def ours(
-            text: str, budget: PerturbationBudget, seed: int, target: Target = target, x: Any = x, y: Any = y
+            text: str, budget: PerturbationBudget, seed: int, target: NetworkTarget = target, x: Any = x, y: Any = y
         ) -> Round:
             return run_ours(target, text, x, y, budget, seed)
 
@@ -107,7 +107,7 @@ def quality(bench: Any) -> None:
 
 
 def _duel(
-    run: Callable[[str, PerturbationBudget, int], Round], target: Target, attack: str, peer: str, x: Any, y: Any,
+    run: Callable[[str, PerturbationBudget, int], Round], target: NetworkTarget, attack: str, peer: str, x: Any, y: Any,
     budget: PerturbationBudget, seeds: Sequence[int],
 ) -> dict[str, Any]:  # fmt: skip
     """Both sides with every seed.
@@ -179,7 +179,7 @@ def _passes(
     text: str, version: Protocol, budget: PerturbationBudget, x: torch.Tensor, y: torch.Tensor
 ) -> dict[str, Any]:
     # said to be random: Square then asks about every window, also about one that changes nothing
-    target = Target(
+    target = NetworkTarget(
         _Unbreakable(), name="unbreakable", digest="", input_shape=(1, 28, 28), num_classes=10, deterministic=False
     )
     plans = parse_attacks(text, budget.norm)
@@ -254,7 +254,12 @@ def fgsm_speed(bench: Any) -> None:
 
 
 def _reference_round(
-    network: nn.Module, judge: Target, bench: Any, budget: PerturbationBudget, seed: int, version: Protocol = "standard"
+    network: nn.Module,
+    judge: NetworkTarget,
+    bench: Any,
+    budget: PerturbationBudget,
+    seed: int,
+    version: Protocol = "standard",
 ) -> Round:
     began, spent = time.perf_counter(), time.process_time()  # it ends with its own robust accuracy
     with silent():
@@ -276,7 +281,7 @@ def autoattack_speed(bench: Any) -> None:
     for pair in range(bench.arguments.slow_pairs):
 
         @functools.cache
-        def ours(suite: str, target: Target = target, pair: int = pair) -> Round:
+        def ours(suite: str, target: NetworkTarget = target, pair: int = pair) -> Round:
             return run_ours(target, suite, bench.x, bench.y, budget, pair, whole=True)
 
         for our_compute in (setting == "ours" for setting in bench.arguments.peer_settings.split(",")):
@@ -319,7 +324,7 @@ def autoattack_seeds(bench: Any) -> None:
         network = peers_network(target, our_compute=True)
         for seed in attack_seeds if training == training_seeds[0] else attack_seeds[:1]:
 
-            def work(seed: int = seed, target: Target = target, network: nn.Module = network) -> dict[str, Any]:
+            def work(seed: int = seed, target: NetworkTarget = target, network: nn.Module = network) -> dict[str, Any]:
                 mine = run_ours(target, "autoattack", bench.x, bench.y, budget, seed, whole=True)
                 theirs = _reference_round(network, target, bench, budget, seed)
                 return {
@@ -337,7 +342,7 @@ def autoattack_norms(bench: Any) -> None:
         target = bench.target(name)
 
         @functools.cache
-        def theirs(version: Protocol, budget: PerturbationBudget, target: Target = target) -> Round:
+        def theirs(version: Protocol, budget: PerturbationBudget, target: NetworkTarget = target) -> Round:
             return _reference_round(peers_network(target, our_compute=True), target, bench, budget, 0, version)
 
         asked, norms = bench.arguments.attacks, bench.arguments.norms
@@ -350,7 +355,7 @@ def autoattack_norms(bench: Any) -> None:
                 suite: str = suite,
                 budget: PerturbationBudget = budget,
                 version: Protocol = version,
-                target: Target = target,
+                target: NetworkTarget = target,
             ) -> dict[str, Any]:
                 mine, other = run_ours(target, suite, bench.x, bench.y, budget, 0, whole=True), theirs(version, budget)
                 return compare(mine.robust, other.robust) | {
@@ -370,7 +375,7 @@ def fast_seeds(bench: Any) -> None:
         target = bench.target(name)
         for seed in (int(text) for text in bench.arguments.attack_seeds.split(",")):
 
-            def work(seed: int = seed, target: Target = target) -> dict[str, Any]:
+            def work(seed: int = seed, target: NetworkTarget = target) -> dict[str, Any]:
                 found = run_ours(target, "fast", bench.x, bench.y, budget, seed, whole=True)
                 robust = int(found.robust.sum())
                 return {

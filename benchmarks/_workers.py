@@ -31,9 +31,12 @@ SPIN = "while True: pass"
 
 def one(work: str, threads: int, steps: int, replicas: int = 1) -> None:
     """A worker: ready, told to start, does its steps, prints its seconds."""
+    import torch
+
     from secure_ai.core.compute import configure
 
-    compute = configure("auto", threads=threads)
+    torch.set_num_threads(threads)
+    compute = configure("auto")
     do = _attacking() if work == "pgd" else _training(compute.training_dtype, replicas)
     do(2)
     print("ready", flush=True)
@@ -60,12 +63,12 @@ def _attacking() -> Any:
     from secure_ai.core.seeds import generator
     from secure_ai.data.mnist import load_mnist
     from secure_ai.data.splits import sample_n
-    from secure_ai.models.target.target import Target
+    from secure_ai.models.target.target import NetworkTarget
     from secure_ai.models.tensors import images_to_float
     from secure_ai.red.evasion.attacks.pgd import pgd
 
     x = images_to_float(sample_n(load_mnist("train"), ATTACKED, 0).images)
-    target = Target(build(28, 1.0).eval(), name="worker", digest="", input_shape=(1, 28, 28), num_classes=10)
+    target = NetworkTarget(build(28, 1.0).eval(), name="worker", digest="", input_shape=(1, 28, 28), num_classes=10)
     y, budget = target.predict(x), PerturbationBudget("linf", EPS)
 
     def do(steps: int) -> None:

@@ -35,7 +35,7 @@ from secure_ai.files.write import write_json
 from secure_ai.models.load.store import load_model, make_target, save_model
 from secure_ai.models.networks.built_in import Report1Cnn, keras_initialise, torch_initialise
 from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.stages.adversaries import fgsm_random_start, pgd_on_the_fly
 
 FOLDER = Path(tempfile.gettempdir()) / "secure-ai-networks"
@@ -95,7 +95,7 @@ def arch_of(name: str) -> str:
     return RECIPES[name.rpartition("-seed")[0]].arch
 
 
-def target_named(name: str, folder: Path = FOLDER) -> Target:
+def target_named(name: str, folder: Path = FOLDER) -> NetworkTarget:
     """A finished network, ready to be attacked."""
     loaded = load_model(folder / f"{name}.safetensors", arch=arch_of(name))
     return make_target(loaded, input_shape=(1, 28, 28), num_classes=10)

@@ -33,7 +33,9 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last, sample_n
 from secure_ai.models.preflight.preflight import examine
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.preflight.preflight import Preflight, same_answers
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
@@ -62,9 +64,9 @@ WANTED = {
 TRIED_SEEDS = 20
 
 
-def target_of(network: nn.Module, name: str, dataset: Dataset) -> Target:
+def target_of(network: nn.Module, name: str, dataset: Dataset) -> NetworkTarget:
     digest = state_digest(network.state_dict())
-    return Target(network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=10)
+    return NetworkTarget(network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=10)
 
 
 def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str) -> SuiteResult:
@@ -154,7 +156,7 @@ def trained_until(wanted: str, recipe: Recipe, train: Dataset, cache: Path) -> t
     raise SystemExit(f"none of {TRIED_SEEDS} seeds of {recipe.name} is {wanted}")
 
 
-def scored_on(target: Target, data: Dataset, made: SuiteResult) -> ExamplesScore:
+def scored_on(target: NetworkTarget, data: Dataset, made: SuiteResult) -> ExamplesScore:
     """What is left of `target` under the examples of a suite, of this network or another."""
     if made.x_adv is None:
         raise SystemExit("no examples were kept")

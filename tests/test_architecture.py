@@ -24,7 +24,7 @@ RANKS = {
     "report": 5, "serve": 6, "runs": 7, "cli": 8,
 }  # fmt: skip
 TORCH_FREE = ("core", "files", "data", "audit", "threats", "report", "cli")
-USES_TORCH = {"secure_ai.core.seeds", "secure_ai.core.compute"}
+USES_TORCH = {"secure_ai.core.seeds", "secure_ai.core.compute", "secure_ai.core.parallel"}
 HEAVY = {"torch", "keras", "tensorflow", "matplotlib"}
 HEAVY_FOR_HELP = HEAVY | {"scipy", "h5py", "PIL", "jinja2", "numpy", "pydantic"}
 MAX_FILE_LINES, MAX_MEDIAN_FILE_LINES, MAX_P90_FUNCTION_LINES = 500, 150, 40
@@ -36,7 +36,7 @@ ALLOWED = {
     "broad_excepts": {
         "cli/main.py": "a bug has an exit code of its own, and its traceback is shown",
         "models/preflight/calls.py": "a user's network may raise anything",
-        "models/reentrant.py": "a user's network may raise anything when it is recorded",
+        "models/target/copies.py": "a user's network may raise anything when it is copied",
         "models/load/store.py": "a user's eval() or state_dict() may raise anything",
         "models/target/target.py": "a user's network may raise anything",
         "models/load/factory.py": "a user's module or factory may raise anything",

@@ -21,7 +21,7 @@ from secure_ai.data.splits import first_n
 from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.files.write import make_folder
 from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.runs.engine.execute import Context, Finished, execute
 from secure_ai.runs.engine.stage import watch_nothing
@@ -70,7 +70,7 @@ class Side:
         dataset, count = load_mnist(split, folder=self.arguments.data), self.arguments.images
         return first_n(dataset, min(count, len(dataset))) if count else dataset
 
-    def train(self, name: str) -> Target:
+    def train(self, name: str) -> NetworkTarget:
         """A training stage, done and stored, as a target."""
         stage = STAGES[name].format(self.arguments.version.lower())
         with self.results.stage(name):
@@ -78,13 +78,13 @@ class Side:
             content = self.finished.outputs(self.context.store, stage)["model.safetensors"]
             return built_in_target(content, ARCH, stage, 10)
 
-    def measure(self, name: str, target: Target, images: np.ndarray, labels: np.ndarray) -> None:
+    def measure(self, name: str, target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> None:
         """Predictions, accuracy and loss."""
         with self.results.stage(f"evaluate {name}"):
             found = evaluate(target, images, labels)
             self.results.share(name, found.predictions, found.labels, found.loss)
 
-    def examples(self, target: Target) -> np.ndarray:
+    def examples(self, target: NetworkTarget) -> np.ndarray:
         """FGSM on every test image, the network's own predictions as labels."""
         budget, seed = PerturbationBudget("linf", protocol.EPS), self.arguments.seed
         with self.results.stage("fgsm"):

@@ -7,12 +7,7 @@ imported when first used, so that `import secure_ai` costs nothing.
 from __future__ import annotations
 
 import importlib
-import os
 from typing import Any
-
-# Idle OpenMP threads must sleep, not spin: spinning made 2 threads 2-7 times slower than 1 beside any other load. The
-# library that runs them reads this once, when torch is imported.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __version__ = "0.1.0"
 

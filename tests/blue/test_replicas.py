@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from secure_ai.blue.training.loop import Checkpoint, TrainingPlan, train
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method, half_replaced, natural, paired
-from secure_ai.blue.training.replicas import Replicas
+from secure_ai.blue.training.replicas import Replicas, allowed_replicas
 from secure_ai.blue.training.schedules import constant
 from secure_ai.blue.training.state import TrainingState
 from secure_ai.core.seeds import generator
@@ -209,8 +209,18 @@ def test_no_part_is_left_out() -> None:
         replicas.backward(natural, batch(8, 3), torch.float32)
 
 
-def test_a_network_with_buffers_is_not_replicated() -> None:
-    normalised = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
-    with pytest.raises(ValueError, match="buffers"):
-        Replicas(normalised, 2)
-    assert len(Replicas(normalised, 1).networks) == 1
+def test_a_network_with_batch_statistics_trains_in_one_part(digits: Dataset) -> None:
+    """Whatever is asked for: the same weights and statistics as with one replica, and it learns."""
+    found = []
+    for replicas in (1, 2):
+        torch.manual_seed(5)
+        normalised = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(784), nn.Linear(784, 10))
+        plan = TrainingPlan(
+            epochs=2, batch_size=64, schedule=constant(1e-2), seed=3, adam_epsilon=1e-8, dtype=torch.float32,
+            replicas=replicas,
+        )  # fmt: skip
+        found.append(train(normalised, digits, method=natural, plan=plan))
+    assert equal(*found)
+    assert found[1].history["loss"][1] < found[1].history["loss"][0]
+    assert int(found[1].network["1.num_batches_tracked"]) > 2
+    assert allowed_replicas(network(), 2) == 2

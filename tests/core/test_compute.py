@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
-import resource
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -15,7 +10,8 @@ import torch
 from secure_ai.core import compute
 from secure_ai.core.compute import configure, lower_precision
 from secure_ai.core.errors import UsageError
-from secure_ai.core.machine import available_cores, describe_machine
+from secure_ai.core.machine import describe_machine
+from secure_ai.core.parallel import torch_threads
 
 
 @pytest.fixture(autouse=True)
@@ -33,14 +29,14 @@ def test_a_bad_number_of_threads_is_refused(text: str, monkeypatch: pytest.Monke
     assert (caught.value.where, caught.value.exit_code) == ("OMP_NUM_THREADS", 2)
 
 
-def test_the_environment_decides_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert configure().threads == torch.get_num_threads() == 1
-    assert configure(threads=2).threads == torch.get_num_threads() == 2
-    monkeypatch.delenv("OMP_NUM_THREADS")
-    assert configure().threads == available_cores()
-    monkeypatch.setenv("OMP_NUM_THREADS", "")
-    assert configure().threads == available_cores()
+def test_threads_are_the_callers_and_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for count in (1, 2):
+        torch.set_num_threads(count)
+        assert configure().threads == torch.get_num_threads() == count
+    with torch_threads(3):
+        assert torch.get_num_threads() == 3
+    assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(
@@ -55,8 +51,8 @@ def test_precision_follows_the_processor(
     flags: frozenset[str], training: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compute, "cpu_flags", lambda: flags)
-    assert configure(threads=1).training_dtype is training
-    assert configure("float32", threads=1).training_dtype is torch.float32
+    assert configure().training_dtype is training
+    assert configure("float32").training_dtype is torch.float32
 
 
 def test_lower_precision_is_a_switch() -> None:
@@ -70,47 +66,7 @@ def test_lower_precision_is_a_switch() -> None:
 
 def test_what_is_written_down_about_the_machine_names_neither_host_nor_user() -> None:
     assert set(describe_machine()) == {"system", "processor", "cores", "bf16_units", "python"}
-    assert configure("float32", threads=1).as_json() == {
-        "threads": 1,
+    assert configure("float32").as_json() == {
+        "threads": torch.get_num_threads(),
         "training_dtype": "float32",
     }
-
-
-CHURN = """
-import resource, threading, torch
-from secure_ai.core.machine import keep_memory
-
-def churn(times):
-    for _ in range(times):
-        held = [torch.ones(1 << 18) for _ in range(20)]
-        while held:
-            held.pop()
-
-def faults():
-    churn(5)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    churn(20)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-
-{}
-thread = threading.Thread(target=faults)
-thread.start()
-thread.join()
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
-def test_freed_memory_is_not_fetched_again_at_every_step() -> None:
-    tuned = ("MALLOC_", "GLIBC_TUNABLES", "LD_PRELOAD")
-    plain = {name: value for name, value in os.environ.items() if not name.startswith(tuned)}
-    kept, given_back = (
-        int(
-            subprocess.run(
-                [sys.executable, "-c", CHURN.format(first)], env=plain, capture_output=True, check=True
-            ).stdout
-        )
-        for first in ("keep_memory()", "")
-    )
-    pages = 20 * 20 * (1 << 20) // resource.getpagesize()
-    assert kept < pages / 100
-    assert given_back > 10 * (kept + 1)

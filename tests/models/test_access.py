@@ -17,7 +17,7 @@ from secure_ai.models.load.store import make_target, model_of_object
 from secure_ai.models.preflight.preflight import Preflight, preflight, same_answers
 from secure_ai.models.target.access import LEVELS, Access, offers
 from secure_ai.models.target.scorer import Scorer
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 
 CLASSES, N = 4, 40
 
@@ -43,12 +43,12 @@ def label(x: np.ndarray) -> np.ndarray:
     return np.asarray(score(x).argmax(axis=1))
 
 
-def target_of(model: Any, access: Access | None = None, **settings: Any) -> Target:
+def target_of(model: Any, access: Access | None = None, **settings: Any) -> NetworkTarget:
     loaded = model_of_object(model, access, name="subject", arch="")
     return make_target(loaded, input_shape=(1, 4, 4), num_classes=CLASSES, access=access, **settings)
 
 
-def examine(target: Target) -> Preflight:
+def examine(target: NetworkTarget) -> Preflight:
     return preflight(target, *images(), generator=torch.Generator())
 
 

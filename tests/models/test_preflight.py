@@ -11,7 +11,8 @@ from torch.nn import functional
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import CheckOutcome
 from secure_ai.models.preflight.preflight import ONLY_CONTIGUOUS, Preflight, preflight
-from secure_ai.models.target.target import InputTransform, Target
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.target.wrappers import logits_from_probabilities, recovers_exact_logits
 from secure_ai.models.tensors import state_digest, to_channels_last
 
@@ -78,9 +79,9 @@ def examine(network: nn.Module, channels: int = 1, classes: int = CLASSES, **set
     return preflight(target_of(network, channels, classes, **settings), x, y, generator=torch.Generator())
 
 
-def target_of(network: nn.Module, channels: int = 1, classes: int = CLASSES, **settings: Any) -> Target:
+def target_of(network: nn.Module, channels: int = 1, classes: int = CLASSES, **settings: Any) -> NetworkTarget:
     shape = (channels, 6, 6)
-    return Target(
+    return NetworkTarget(
         to_channels_last(network), name="subject", digest="", input_shape=shape, num_classes=classes, **settings
     )
 

@@ -3,7 +3,8 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.errors import TargetError
-from secure_ai.models.target.target import InputTransform, Target
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 
 CLASSES = 4
 
@@ -15,8 +16,8 @@ def linear() -> nn.Module:
     return network
 
 
-def target_of(network: nn.Module, batch_size: int = 8, **settings: object) -> Target:
-    return Target(
+def target_of(network: nn.Module, batch_size: int = 8, **settings: object) -> NetworkTarget:
+    return NetworkTarget(
         network,
         name="subject",
         digest="0" * 64,
@@ -185,7 +186,7 @@ def test_features_that_raise_when_looked_up_are_an_error_of_the_target() -> None
         def features(self) -> None:
             raise RuntimeError("not yet")
 
-    target = Target(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
+    target = NetworkTarget(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
     with pytest.raises(TargetError, match="features"):
         target.features_method()
 
@@ -196,6 +197,6 @@ def test_whatever_a_network_raises_is_an_error_of_the_target(error: type[BaseExc
         def forward(self, x: Tensor) -> Tensor:
             raise error("enough")
 
-    target = Target(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
+    target = NetworkTarget(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
     with pytest.raises(TargetError, match="enough"):
         target.logits(torch.zeros(1, 1, 4, 4))

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.errors import TargetError
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 from secure_ai.models.tensors import to_channels_last
 
@@ -21,8 +21,8 @@ class Probabilities(nn.Module):
         return torch.softmax(self.linear(attention), dim=1)
 
 
-def target_of(network: nn.Module) -> Target:
-    return Target(network, name="t", digest="", input_shape=(1, 2, 2), num_classes=3)
+def target_of(network: nn.Module) -> NetworkTarget:
+    return NetworkTarget(network, name="t", digest="", input_shape=(1, 2, 2), num_classes=3)
 
 
 def test_only_the_last_softmax_is_taken_off() -> None:

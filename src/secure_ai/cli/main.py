@@ -15,6 +15,7 @@ from typing import NoReturn
 from cyclopts import App, CycloptsError
 
 import secure_ai
+from secure_ai.cli.process import prepare_process
 from secure_ai.core.errors import (
     EXIT_BAD_INPUT,
     EXIT_BUG,
@@ -82,6 +83,7 @@ def build_app() -> App:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Parse, call, render, and exit with the code that `core.errors` lists. For a process of its own only."""
+    prepare_process()
     protect_this_process()  # so that no process of the same user reads this one's memory; a library must not do it
     sys.exit(run_command(list(sys.argv[1:] if arguments is None else arguments)))
 

@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from secure_ai.cli.process import releaser
 from secure_ai.core.errors import printable
 from secure_ai.core.events import EventSink
 from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
@@ -37,26 +38,31 @@ def say_user_code() -> EventSink:
 
 @contextlib.contextmanager
 def watch_run(quiet: bool) -> Iterator[Watcher]:
-    """A watcher of a run's stages."""
-    if quiet:
-        yield watch_nothing
-        return
-    if interactive(quiet):
-        with _bar() as bar:
-            yield _Live(bar)
-        return
-    yield _Plain()
+    """A watcher of a run's stages, which also gives freed memory back to the system."""
+    with _bar() if interactive(quiet) else contextlib.nullcontext() as bar:
+        watcher: Watcher = watch_nothing if quiet else _Plain() if bar is None else _Live(bar)
+        release = releaser()
+
+        def watch(notice: Notice) -> None:
+            watcher(notice)
+            release()
+
+        yield watch
 
 
 @contextlib.contextmanager
 def watch_steps(quiet: bool, text: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) for one long step."""
-    if not interactive(quiet):
-        yield lambda done, total: None
-        return
-    with _bar() as bar:
-        task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    """A callback (done, total) for one long step, which also gives freed memory back to the system."""
+    with _bar() if interactive(quiet) else contextlib.nullcontext() as bar:
+        task = None if bar is None else bar.add_task(text, total=None)
+        release = releaser()
+
+        def watch(done: int, total: int) -> None:
+            if bar is not None and task is not None:
+                bar.update(task, completed=done, total=total)
+            release()
+
+        yield watch
 
 
 def _bar() -> Progress:

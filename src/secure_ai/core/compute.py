@@ -1,7 +1,6 @@
-"""The one place that decides threads, memory format and precision.
+"""The one place that decides memory format and precision; it returns values and changes nothing.
 
-Measured on the reference machine (2 cores): with any other load two OpenMP threads can be 2-7 times slower than one
-unless idle threads sleep (`OMP_WAIT_POLICY=PASSIVE`, set in `secure_ai/__init__.py` before torch loads).
+How many threads torch has is the caller's affair; the command line decides in `cli/process.py`.
 """
 
 from __future__ import annotations
@@ -9,17 +8,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 
 from secure_ai.core.errors import UsageError
-from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags, keep_memory
+from secure_ai.core.machine import BF16_UNITS, cpu_flags
 
 Precision = Literal["auto", "float32"]
 MEMORY_FORMAT = torch.channels_last
+MAX_THREADS = 1024
 TRAINING_REPLICAS = 2
 """Parts in which runs and `train` compute every batch, whatever the cores: results depend on it."""
 
@@ -29,6 +28,7 @@ class Compute:
     """How this process computes.
 
     Attributes:
+        threads: torch's.
         training_dtype: bfloat16 where the CPU multiplies it natively (AMX or AVX512-BF16), else float32.
     """
 
@@ -37,29 +37,28 @@ class Compute:
 
     def as_json(self) -> dict[str, Any]:
         """For run.json."""
-        return {
-            "threads": self.threads,
-            "training_dtype": str(self.training_dtype).removeprefix("torch."),
-        }
+        return {"threads": self.threads, "training_dtype": str(self.training_dtype).removeprefix("torch.")}
 
 
-def configure(precision: Precision = "auto", threads: int | None = None) -> Compute:
-    """Set torch's threads and what the allocator keeps, and choose the precision of training.
+def configure(precision: Precision = "auto") -> Compute:
+    """Choose the precision of training.
 
     Args:
         precision: `auto`, or `float32` to use nothing else.
-        threads: default: `OMP_NUM_THREADS` where set, else every core this process may use.
 
     Raises:
-        UsageError: `OMP_NUM_THREADS` or `threads` is not a whole number from 1 to 1024.
+        UsageError: `OMP_NUM_THREADS` is not a whole number from 1 to 1024.
     """
-    text = str(threads) if threads is not None else os.environ.get("OMP_NUM_THREADS", "") or str(available_cores())
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= 1024:
-        raise UsageError("bad number of threads", where="OMP_NUM_THREADS", expected="1 to 1024", got=text)
-    torch.set_num_threads(int(text))
-    keep_memory()
+    checked_threads(os.environ.get("OMP_NUM_THREADS", "") or "1", where="OMP_NUM_THREADS")
     flags = cpu_flags() if precision == "auto" else frozenset()
-    return Compute(int(text), torch.bfloat16 if flags & BF16_UNITS else torch.float32)
+    return Compute(torch.get_num_threads(), torch.bfloat16 if flags & BF16_UNITS else torch.float32)
+
+
+def checked_threads(text: str, *, where: str) -> int:
+    """A number of threads. Raises UsageError for anything but a whole number from 1 to 1024."""
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_THREADS:
+        raise UsageError("bad number of threads", where=where, expected=f"1 to {MAX_THREADS}", got=text)
+    return int(text)
 
 
 @contextlib.contextmanager
@@ -70,17 +69,3 @@ def lower_precision(dtype: torch.dtype) -> Iterator[None]:
     """
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype is torch.bfloat16, cache_enabled=False):
         yield
-
-
-@contextlib.contextmanager
-def workers(count: int, name: str) -> Iterator[Executor]:
-    """`count` threads of their own, each of which computes with its part of torch's threads; `name` is for debuggers.
-
-    Torch's number of threads is afterwards as it was: a worker's would be that of every thread to come.
-    """
-    threads = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(count, name, torch.set_num_threads, (threads // count,)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)

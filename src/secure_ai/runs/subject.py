@@ -9,7 +9,7 @@ from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.store import LoadedModel, load_model, make_target, model_of_factory, model_of_object
 from secure_ai.models.preflight.preflight import examine
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.model_spec import ModelSpec
 
 IN_MEMORY = "given in Python"
@@ -33,7 +33,7 @@ def load_subject(model: ModelSpec | Any, dataset: Dataset, events: EventSink) ->
     return model_of_factory(model.arch, model.access, events=events)
 
 
-def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> Target:
+def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> NetworkTarget:
     """The loaded network as a target that is fed as the user said; `settings` as of `make_target`."""
     return make_target(
         loaded,
@@ -47,14 +47,14 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
     )
 
 
-def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
+def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> NetworkTarget:
     """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
     loaded = load_subject(spec, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size)
     return examine(target, dataset, seed).target
 
 
-def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> Target:
+def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> NetworkTarget:
     """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
         return examined(spec, dataset, seed, batch_size, events)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 
 
 @dataclass(frozen=True)
 class Case:
     """A target with images it classifies correctly."""
 
-    target: Target
+    target: NetworkTarget
     x: Tensor
     y: Tensor
 
@@ -38,9 +38,9 @@ class Halves(nn.Module):
 
 def as_target(
     network: nn.Module, x: Tensor, num_classes: int, *, digest: str = "d" * 64, batch_size: int = 256, **settings: Any
-) -> Target:
+) -> NetworkTarget:
     shape = (int(x.shape[1]), int(x.shape[2]), int(x.shape[3]))
-    return Target(
+    return NetworkTarget(
         network,
         name="test",
         digest=digest,
@@ -104,5 +104,5 @@ def cnn_case() -> Callable[..., Case]:
 
 
 @pytest.fixture(scope="session")
-def target_of() -> Callable[..., Target]:
+def target_of() -> Callable[..., NetworkTarget]:
     return as_target

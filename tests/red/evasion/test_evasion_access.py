@@ -14,7 +14,7 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.models.target.access import Access
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.access import NEEDS, access_check, plans_for
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
@@ -23,9 +23,9 @@ from secure_ai.red.evasion.trust.judge import judge_suite
 LINF = PerturbationBudget("linf", 0.1)
 
 
-def limited(case: Any, access: Access) -> Target:
-    target: Target = case.target
-    return Target(
+def limited(case: Any, access: Access) -> NetworkTarget:
+    target: NetworkTarget = case.target
+    return NetworkTarget(
         target.network,
         name="limited",
         digest="d" * 64,
@@ -138,7 +138,7 @@ def test_no_attack_needs_four_classes(name: str, classes: int) -> None:
     Three attacks need not succeed here: noise searches nothing, and the other two need more steps than these.
     """
     x = 0.4 + 0.2 * torch.rand((6, 1, 6, 6), generator=torch.Generator().manual_seed(0))
-    target = Target(Few(classes), name="few", digest="d" * 64, input_shape=(1, 6, 6), num_classes=classes)
+    target = NetworkTarget(Few(classes), name="few", digest="d" * 64, input_shape=(1, 6, 6), num_classes=classes)
     y = target.predict(x)
     entry = ATTACKS[name]
     for norm in entry.norms:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -16,18 +17,20 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.errors import TargetError
 from secure_ai.models.networks.built_in import NETWORKS, build_network
+from secure_ai.models.target import copies
 from secure_ai.models.target.scorer import Scorer
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.wrappers import Wrapped
 from secure_ai.models.tensors import to_channels_last
 from secure_ai.red.evasion.contract import SHARD_SIZE, Attack, AttackPlan
 from secure_ai.red.evasion.suite import engine
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
-from secure_ai.red.evasion.suite.engine import run_shards
-from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.engine import Arrangement, arrange, run_shards
+from secure_ai.red.evasion.suite.harness import PARTED, run_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.suite.shard import ShardResult
+from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask, SuiteTask
 
 LINF = PerturbationBudget("linf", 0.02)
 SUITE = parse_attacks("fgsm,pgd:steps=5,noise")
@@ -55,21 +58,34 @@ def one_after_another(case: Any, attacks: Sequence[AttackPlan] = SUITE, **option
         torch.set_num_threads(before)
 
 
-def places(target: Target, attacks: Sequence[AttackPlan], samples: int = 3 * SHARD_SIZE) -> set[str]:
-    """Where the shards would run: `here` or `beside`."""
-
-    def work(target: Target, number: int) -> ShardResult:
-        place: Any = "here" if threading.current_thread() is threading.main_thread() else "beside"
-        return cast(ShardResult, place)
-
+def arranged(
+    target: NetworkTarget, x: Tensor, attacks: Sequence[AttackPlan] = SUITE, samples: int = 3 * SHARD_SIZE
+) -> Arrangement:
+    suite = SuiteTask(budget=LINF, attacks=tuple(attacks), seed=0)
+    y = torch.zeros(len(x), dtype=torch.int64)
     with target.attacked():
-        return {str(place) for place in run_shards(target, attacks, work, range(3), samples=samples)}
+        return arrange(target, attacks, samples, ShardTask(suite=suite, x=x, y=y, first=0))
+
+
+def kind(found: Arrangement) -> str:
+    """How the shards would run."""
+    return found.alone and "alone" if found.workers == 1 else "shared" if found.copies is None else "copies"
+
+
+def ran(case: Any, numbers: Sequence[int], work: Any) -> list[ShardResult | None]:
+    with case.target.attacked():
+        arrangement = arrange(case.target, SUITE, 5 * SHARD_SIZE, task_of(case))
+        return list(run_shards(case.target, arrangement, work, numbers))
+
+
+def task_of(case: Any) -> ShardTask:
+    return ShardTask(suite=SuiteTask(budget=LINF, attacks=SUITE, seed=0), x=case.x, y=case.y, first=0)
 
 
 @pytest.mark.parametrize("text", ["fgsm,pgd:steps=5,noise", MEMBERS])
 def test_side_by_side_is_bit_for_bit_one_after_another(cnn_case: Callable[..., Any], threads: int, text: str) -> None:
     case, attacks = cnn_case(3 * SHARD_SIZE + 20), parse_attacks(text)
-    assert places(case.target, attacks) == {"beside"}
+    assert kind(arranged(case.target, case.x, attacks)) == "shared"
     alone = one_after_another(case, attacks, keep_examples=True)
     spent = replace(case.target.passes)
     found = run(case, attacks, keep_examples=True)
@@ -94,7 +110,7 @@ class Own(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self.calls, self.seen = 0, [0]
+        self.calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.network(self.before(x))
@@ -105,67 +121,76 @@ class Own(nn.Module):
 
 
 class Keeping(Own):
+    """Keeps its input: two threads in one module would mix theirs up, and copies do not."""
+
     def before(self, x: Tensor) -> Tensor:
         self.kept = x
         return self.kept
 
 
-class Counting(Own):
+class KeepingInClass(Own):
+    kept: Tensor
+
     def before(self, x: Tensor) -> Tensor:
-        self.calls += 1
-        return x
+        KeepingInClass.kept = x
+        return KeepingInClass.kept
 
 
-class Listing(Own):
+KEPT: list[Tensor] = []
+
+
+class KeepingInGlobal(Own):
     def before(self, x: Tensor) -> Tensor:
-        self.seen.append(1)
-        return x
+        KEPT.append(x)
+        return KEPT[-1]
 
 
-class Looking(Own):
+class WritingInClass(Own):
+    shift = torch.zeros(1)
+
     def before(self, x: Tensor) -> Tensor:
-        return x if x.mean() > 2 else x + 0
+        self.shift.copy_(torch.zeros(1))
+        return x + self.shift
 
 
-class Sorting(Own):
-    def before(self, x: Tensor) -> Tensor:
-        return x.sort().values
+class Drifting(Own):
+    """Answers otherwise with every call; a copy that was called less often has come apart."""
 
-
-class WithoutGradient(Own):
-    def before(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            return x * 0.5
-
-
-class Asking(Own):
-    def before(self, x: Tensor) -> Tensor:
-        return x * 0.5 if torch.is_grad_enabled() else x
-
-
-class HalfWithoutGradient(Own):
-    def before(self, x: Tensor) -> Tensor:
-        with torch.no_grad():
-            half = x * 0.5
-        return x * 0.5 + half
-
-
-class Coarse(Own):
     def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            return super().forward(x).float()
-
-
-class Refusing(Own):
-    def before(self, x: Tensor) -> Tensor:
-        if type(x) is not Tensor:
-            raise SystemExit
-        return x
+        self.calls += 1
+        return super().forward(x) + 1e-3 * self.calls * torch.arange(5)
 
 
 class Uncopied(Own):
     def __deepcopy__(self, memo: dict[int, Any]) -> Uncopied:
         raise TypeError
+
+
+class Lent(Own):
+    """A copy has the original's weights."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        self.lend = lambda: network
+
+    def before(self, x: Tensor) -> Tensor:
+        return x
+
+
+class Raising(Own):
+    """Two calls at once are an error."""
+
+    inside = 0
+
+    def before(self, x: Tensor) -> Tensor:
+        type(self).inside += 1
+        try:
+            time.sleep(0.05)
+            if type(self).inside > 1:
+                raise RuntimeError("one at a time")
+            return x + 0
+        finally:
+            type(self).inside -= 1
 
 
 def hooked(network: nn.Module) -> nn.Module:
@@ -191,80 +216,121 @@ def patched(network: nn.Module) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "expected"),
     [
-        Keeping,
-        Counting,
-        Listing,
-        Looking,
-        Sorting,
-        WithoutGradient,
-        Asking,
-        HalfWithoutGradient,
-        Coarse,
-        Refusing,
-        Uncopied,
-        lambda network: Wrapped(Wrapped(Keeping(network))),
-        lambda network: Wrapped(Wrapped(Sorting(network))),
-        lambda network: hooked(Own(network)),
-        lambda network: patched(Own(network)),
-        hooked,
-        hooked_behind,
-        patched,
-        lambda network: nn.Sequential(network, Random()),
-        lambda network: Scorer(lambda x: np.zeros((len(x), 5)), "scores"),
+        (nn.Sequential, "shared"),
+        (lambda network: nn.Sequential(network, nn.Identity(), nn.Softmax(dim=1)), "shared"),
+        (Wrapped, "shared"),
+        (Own, "copies"),
+        (Keeping, "copies"),
+        (patched, "copies"),
+        (Drifting, "copies"),
+        (lambda network: Wrapped(Wrapped(Keeping(network))), "copies"),
+        (KeepingInClass, "alone"),
+        (KeepingInGlobal, "alone"),
+        (WritingInClass, "alone"),
+        (Uncopied, "alone"),
+        (Lent, "alone"),
+        (Raising, "alone"),
+        (hooked, "alone"),
+        (hooked_behind, "alone"),
+        (lambda network: hooked(Own(network)), "alone"),
+        (lambda network: nn.Sequential(network, Random()), "alone"),
     ],
 )
-def test_networks_that_may_keep_something_get_one_call_at_a_time(
-    cnn_case: Callable[..., Any], threads: int, change: Callable[[nn.Module], nn.Module]
+def test_what_networks_share(
+    cnn_case: Callable[..., Any], threads: int, change: Callable[[nn.Module], nn.Module], expected: str
 ) -> None:
-    target = cnn_case(4).target
-    assert places(target, SUITE) == {"beside"}
-    target.network = change(target.network)
-    assert places(target, SUITE) == {"here"}
+    case = cnn_case(4)
+    case.target.network = change(case.target.network).eval()
+    found = arranged(case.target, case.x)
+    assert kind(found) == expected
+    assert bool(found.alone) is (expected == "alone")
 
 
-def test_a_network_of_known_operations_is_searched_by_all_and_called_by_one(
-    cnn_case: Callable[..., Any], threads: int
+def test_copies_beyond_the_memory_allowed_are_not_made(
+    cnn_case: Callable[..., Any], threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = cnn_case(4)
+    case.target.network = Own(case.target.network).eval()
+    monkeypatch.setattr(copies, "MAX_COPIES_BYTES", 100)
+    assert "2 GiB" in arranged(case.target, case.x).alone
+
+
+@pytest.mark.parametrize("own", [Own, Keeping, KeepingInClass])
+def test_a_users_module_gets_the_figures_that_it_gets_alone(
+    cnn_case: Callable[..., Any], threads: int, own: type[Own]
 ) -> None:
     case, attacks = cnn_case(3 * SHARD_SIZE + 20), parse_attacks(MEMBERS)
-    calls: list[str] = []
-
-    class Watched(Own):
-        def before(self, x: Tensor) -> Tensor:
-            calls.append(threading.current_thread().name if type(x) is Tensor else "recorded")
-            return x - 0.5 + 0.5
-
-    case.target.network = Watched(case.target.network)
+    case.target.network = own(case.target.network).eval()
     before = {key: value.clone() for key, value in case.target.network.state_dict().items()}
-    assert places(case.target, attacks) == {"beside"}
     alone = one_after_another(case, attacks, keep_examples=True)
-    alone_calls = len(calls)
-    calls.clear()
     found = run(case, attacks, keep_examples=True)
+    assert bool(found.ran_alone) is (own is KeepingInClass)
     assert found.shard_digests == alone.shard_digests
     assert np.array_equal(found.robust, alone.robust)
     costs = [(row.forward_passes, row.backward_passes, row.queries) for row in alone.rows]
     assert [(row.forward_passes, row.backward_passes, row.queries) for row in found.rows] == costs
-    assert calls.count("recorded") == 1
-    # clean passes and verifications ask the network itself
-    assert 4 * (1 + len(attacks)) <= sum(name.startswith("shard") for name in calls) < alone_calls / 3
     assert all(torch.equal(value, before[key]) for key, value in case.target.network.state_dict().items())
-    assert set(vars(case.target.network)) == set(vars(Own(nn.Identity())))
 
 
-def test_only_gradients_let_a_network_be_recorded(cnn_case: Callable[..., Any], threads: int) -> None:
-    target = cnn_case(4).target
-    target.network = Wrapped(Wrapped(Own(target.network)))
-    assert places(target, SUITE) == {"beside"}
-    target.access = "scores"
-    assert places(target, SUITE) == {"here"}
+def test_predictions_that_count_are_the_originals(cnn_case: Callable[..., Any], threads: int) -> None:
+    case, attacks = cnn_case(3 * SHARD_SIZE), parse_attacks("fgsm,pgd:steps=5")
+    called: list[int] = []
+
+    class Told(Own):
+        def before(self, x: Tensor) -> Tensor:
+            called.append(id(self))
+            return x - 0
+
+    original = case.target.network = Told(case.target.network).eval()
+    assert run(case, attacks).ran_alone == ""
+    assert len(set(called)) > 1
+    passes = SHARD_SIZE // engine.WORKER_BATCH  # of one look at a whole shard
+    trial_and_end = 1 + 1 + 1 + 1 + 6
+    assert 3 * passes < called.count(id(original)) <= 3 * passes * (1 + len(attacks)) + trial_and_end
+    assert called.count(id(original)) < len(called) / 2
+
+
+def test_where_copies_have_come_apart_all_is_run_again_alone(cnn_case: Callable[..., Any], threads: int) -> None:
+    case = cnn_case(3 * SHARD_SIZE)
+    case.target.network = Drifting(case.target.network).eval()
+    told: list[int] = []
+    found = run(case, progress=lambda done, total: told.append(done))
+    assert found.ran_alone == PARTED
+    assert len(found.shard_digests) == 3
+    assert told.count(3 * SHARD_SIZE * len(SUITE)) == 2
+
+
+def test_a_copy_that_changes_its_weights_is_caught(cnn_case: Callable[..., Any], threads: int) -> None:
+    class Growing(Own):
+        def before(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            if self.calls > 100:
+                self.network.get_parameter("0.weight").data.mul_(1.01)
+            return x - 0
+
+    case = cnn_case(3 * SHARD_SIZE)
+    case.target.network = Growing(case.target.network).eval()
+    with pytest.raises(TargetError, match="own weights"):
+        run(case, parse_attacks("pgd:steps=40"))
+
+
+def test_only_gradients_let_a_network_be_copied(cnn_case: Callable[..., Any], threads: int) -> None:
+    case = cnn_case(4)
+    case.target.network = Own(case.target.network).eval()
+    assert kind(arranged(case.target, case.x)) == "copies"
+    case.target.access = "scores"
+    assert arranged(case.target, case.x).alone
+    case.target.network = Scorer(lambda x: np.zeros((len(x), 5), np.float32), "scores")
+    assert arranged(case.target, case.x).alone
 
 
 def test_a_hook_on_every_module_means_one_call_at_a_time(cnn_case: Callable[..., Any], threads: int) -> None:
+    case = cnn_case(4)
     handle = nn.modules.module.register_module_forward_hook(lambda module, inputs, output: None)
     try:
-        assert places(cnn_case(4).target, SUITE) == {"here"}
+        assert arranged(case.target, case.x).alone
     finally:
         handle.remove()
 
@@ -272,14 +338,16 @@ def test_a_hook_on_every_module_means_one_call_at_a_time(cnn_case: Callable[...,
 def test_random_networks_and_attacks_from_elsewhere_get_one_call_at_a_time(
     cnn_case: Callable[..., Any], threads: int
 ) -> None:
-    assert places(cnn_case(4, deterministic=False).target, SUITE) == {"here"}
+    random_case, case = cnn_case(4, deterministic=False), cnn_case(4)
+    assert arranged(random_case.target, case.x).alone
     strange = replace(SUITE[0], entry=replace(ATTACKS["fgsm"], attack=cast(Attack, lambda *_, **__: None)))
-    assert places(cnn_case(4).target, [*SUITE, strange]) == {"here"}
+    assert arranged(case.target, case.x, [*SUITE, strange]).alone
 
 
 def test_a_part_of_a_shard_is_not_worth_a_worker(cnn_case: Callable[..., Any], threads: int) -> None:
-    assert places(cnn_case(4).target, SUITE, samples=2 * SHARD_SIZE - 1) == {"here"}
-    assert places(cnn_case(4).target, SUITE, samples=2 * SHARD_SIZE) == {"beside"}
+    case = cnn_case(4)
+    assert arranged(case.target, case.x, samples=2 * SHARD_SIZE - 1) == Arrangement(1)
+    assert arranged(case.target, case.x, samples=2 * SHARD_SIZE) == Arrangement(2)
 
 
 @pytest.mark.parametrize("arch", sorted(NETWORKS))
@@ -288,7 +356,7 @@ def test_the_built_in_networks_give_the_same_bits_on_all_threads_and_beside_each
 ) -> None:
     draw, attacks = torch.Generator().manual_seed(1), parse_attacks("fgsm,pgd:steps=1")
     network = to_channels_last(build_network(arch, generator=draw))
-    target = Target(network, name=arch, digest="d" * 64, input_shape=(1, 28, 28), num_classes=10)
+    target = NetworkTarget(network, name=arch, digest="d" * 64, input_shape=(1, 28, 28), num_classes=10)
     x = torch.rand((2 * SHARD_SIZE + 65, 1, 28, 28), generator=draw)
     y = target.predict(x)
 
@@ -296,16 +364,16 @@ def test_the_built_in_networks_give_the_same_bits_on_all_threads_and_beside_each
         return run_suite(target, x, y, budget=LINF, attacks=attacks, seed=0, keep_examples=True).shard_digests
 
     beside = digests()
-    assert places(target, attacks) == {"beside"}
+    assert kind(arranged(target, x[:4], attacks)) == "shared"
     monkeypatch.setattr(engine, "WORKERS", 1)
-    assert places(target, attacks) == {"here"}
+    assert arranged(target, x[:4], attacks) == Arrangement(1)
     assert digests() == beside
 
 
 def test_of_several_errors_the_lowest_numbers_is_raised(cnn_case: Callable[..., Any], threads: int) -> None:
     second_failed = threading.Event()
 
-    def work(target: Target, number: int) -> ShardResult:
+    def work(target: NetworkTarget, searched: NetworkTarget, number: int) -> ShardResult:
         if number == 0:
             assert second_failed.wait(10)
         else:
@@ -313,13 +381,13 @@ def test_of_several_errors_the_lowest_numbers_is_raised(cnn_case: Callable[..., 
         raise ValueError(number)
 
     with pytest.raises(ValueError, match=r"^0$"):
-        list(run_shards(cnn_case(4).target, SUITE, work, range(5), samples=5 * SHARD_SIZE))
+        ran(cnn_case(4), range(5), work)
 
 
 def test_after_an_error_the_other_threads_stop_at_their_next_pass(cnn_case: Callable[..., Any], threads: int) -> None:
     case, stopped, at_work = cnn_case(4), threading.Event(), threading.Event()
 
-    def work(target: Target, number: int) -> ShardResult:
+    def work(target: NetworkTarget, searched: NetworkTarget, number: int) -> ShardResult:
         if number == 0:
             assert at_work.wait(10)
             raise ValueError("no")
@@ -332,7 +400,7 @@ def test_after_an_error_the_other_threads_stop_at_their_next_pass(cnn_case: Call
             raise
 
     with pytest.raises(ValueError, match="no"):
-        list(run_shards(case.target, SUITE, work, range(2), samples=2 * SHARD_SIZE))
+        ran(case, range(2), work)
     assert stopped.is_set()
     assert case.target.passes.forward >= 4
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from secure_ai.core.budget import NORMS, Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, SUITES, forecast_passes, parse_attacks
 from secure_ai.red.evasion.suite.fast import FAST
@@ -42,7 +42,7 @@ def run(case: Any, plans: Any, budget: PerturbationBudget = LINF, **options: Any
 def along(weight: Tensor, shares: Tensor) -> AttackPlan:
     """An attack on two classes that takes the stated share of its clean margin from each sample."""
 
-    def attack(target: Target, x: Tensor, y: Tensor, *, active: Tensor, **arguments: Any) -> Tensor:
+    def attack(target: NetworkTarget, x: Tensor, y: Tensor, *, active: Tensor, **arguments: Any) -> Tensor:
         score = target.logits(x).diff(dim=1).squeeze(1)
         moved = x - ((shares * score) / (weight @ weight))[:, None, None, None] * weight.view(x[:1].shape)
         return torch.where(active[:, None, None, None], moved, x)

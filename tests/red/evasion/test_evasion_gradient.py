@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.noise import noise
 from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
 from secure_ai.red.evasion.math.losses import cross_entropy
@@ -195,7 +195,7 @@ class NanGradient(Quantised):
 @pytest.mark.parametrize("wrapper", [Quantised, NanGradient])
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1", "l0"])
 def test_useless_gradients_fail_without_a_crash(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target], wrapper: type[Quantised], norm: Norm
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget], wrapper: type[Quantised], norm: Norm
 ) -> None:
     case = cnn_case(8)
     network, budget = wrapper(case.target.network), PerturbationBudget(norm, 0.01 if norm != "l0" else 1)
@@ -246,7 +246,7 @@ class Alternating(nn.Module):
         return torch.stack([torch.zeros_like(score), score], dim=1)
 
 
-def moved_by(target_of: Callable[..., Target], **settings: Any) -> list[float]:
+def moved_by(target_of: Callable[..., NetworkTarget], **settings: Any) -> list[float]:
     x, y = torch.tensor([0.5, 0.6]).view(1, 1, 1, 2), torch.ones(1, dtype=torch.int64)
     found = pgd(
         target_of(Alternating(), x, 2),
@@ -260,7 +260,7 @@ def moved_by(target_of: Callable[..., Target], **settings: Any) -> list[float]:
     return [float(value) for value in (found - x).flatten()]
 
 
-def test_eot_follows_the_mean_gradient(target_of: Callable[..., Target]) -> None:
+def test_eot_follows_the_mean_gradient(target_of: Callable[..., NetworkTarget]) -> None:
     """The slopes of log(1 + exp(-s)) at s = 1.5 and 1.6 weigh the two directions."""
     first, second = (torch.sigmoid(torch.tensor(-s)).item() for s in (1.5, 1.6))
     length = (first**2 + second**2) ** 0.5
@@ -269,7 +269,7 @@ def test_eot_follows_the_mean_gradient(target_of: Callable[..., Target]) -> None
     assert moved_by(target_of, steps=1, step_size_rel=1.0) == pytest.approx([-0.3, 0.0], abs=1e-6)
 
 
-def test_momentum_adds_the_gradients_before(target_of: Callable[..., Target]) -> None:
+def test_momentum_adds_the_gradients_before(target_of: Callable[..., NetworkTarget]) -> None:
     """Both gradients have mean size 1 after division, so the second step points along (-0.5, -1)."""
     step, length = 0.1, 1.25**0.5
     expected = [-step - step * 0.5 / length, -step / length]

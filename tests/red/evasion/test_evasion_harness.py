@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from secure_ai.core import errors
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
@@ -132,7 +132,7 @@ def test_order_does_not_change_an_attacks_draws(cnn_case: Callable[..., Any]) ->
 def test_the_generator_depends_on_seed_attack_and_first_index_only(cnn_case: Callable[..., Any]) -> None:
     case, seen = cnn_case(300), []
 
-    def spy(target: Target, x: Tensor, y: Tensor, *, generator: torch.Generator, **_: Any) -> Tensor:
+    def spy(target: NetworkTarget, x: Tensor, y: Tensor, *, generator: torch.Generator, **_: Any) -> Tensor:
         seen.append(generator.initial_seed())
         return x
 
@@ -211,23 +211,23 @@ def test_targeted_success_is_the_target_class_only(cnn_case: Callable[..., Any])
     assert (~found.robust & (found.broken_by < 0)).any(), "wrong, but not as the attacker wanted"
 
 
-def clean_image(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+def clean_image(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
     return x
 
 
-def too_far(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+def too_far(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
     return (x + 0.03).clamp(0, 1)
 
 
-def not_finite(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+def not_finite(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
     return x * torch.nan
 
 
-def half_shape(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+def half_shape(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
     return x[:1]
 
 
-def in_place(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+def in_place(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
     return x.add_(0.5).clamp_(0, 1)
 
 
@@ -250,7 +250,7 @@ def test_an_attack_that_returns_the_clean_image_breaks_nothing_and_is_counted(cn
 def test_a_minimal_attack_outside_eps_does_not_count(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case(50)
 
-    def far_away(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+    def far_away(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
         found: Tensor = ATTACKS["fgsm"].attack(
             target, x, y, budget=PerturbationBudget("linf", 0.5), generator=torch.Generator()
         )
@@ -290,7 +290,7 @@ class Random(nn.Module):
 
 
 def test_a_random_network_is_attacked_reproducibly(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(100)
     target = target_of(Random(case.target.network), case.x, 5, deterministic=False)
@@ -327,7 +327,7 @@ def test_stop_leaves_the_finished_shards_marked_incomplete(cnn_case: Callable[..
 def test_ctrl_c_before_anything_is_finished_gives_rates_without_a_value(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case(20)
 
-    def interrupted(target: Target, x: Tensor, y: Tensor, **_: Any) -> Tensor:
+    def interrupted(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
         raise KeyboardInterrupt
 
     found = run(case, planned(interrupted), keep_examples=True)
@@ -358,7 +358,7 @@ class NanLogits(nn.Module):
 
 @pytest.mark.parametrize(("network", "told"), [(Drifting(), "changes its own weights"), (NanLogits(), "NaN")])
 def test_networks_that_cannot_be_evaluated(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target], network: nn.Module, told: str
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget], network: nn.Module, told: str
 ) -> None:
     case = cnn_case(20)
     target = target_of(network, case.x, 5)
@@ -397,7 +397,7 @@ def test_bad_input_is_refused_before_any_pass(
     assert case.target.passes.forward == 0
 
 
-def test_a_model_of_one_class_is_refused(cnn_case: Callable[..., Any], target_of: Callable[..., Target]) -> None:
+def test_a_model_of_one_class_is_refused(cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]) -> None:
     case = cnn_case(4)
     target = target_of(nn.Sequential(nn.Flatten(), nn.Linear(100, 1)), case.x, 1)
     with pytest.raises(errors.TargetError, match="one class"):
@@ -437,7 +437,7 @@ def test_margin_left_shuts_out_no_sample_of_which_nothing_is_known_inside_eps(li
 
 
 @pytest.mark.parametrize("eps", [0.002, 0.003, 0.005])
-def test_rounding_at_a_small_l2_budget_does_not_end_a_run(target_of: Callable[..., Target], eps: float) -> None:
+def test_rounding_at_a_small_l2_budget_does_not_end_a_run(target_of: Callable[..., NetworkTarget], eps: float) -> None:
     """28 x 28 pixels near 0.5, each rounded to float32: 6e-5 of such an eps."""
     x = torch.rand((64, 1, 28, 28), generator=torch.Generator().manual_seed(0))
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 5))

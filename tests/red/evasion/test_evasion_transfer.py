@@ -13,7 +13,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.models.target.access import Access
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import bind_borrowed, image_key, names_transfer, transfer
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.suite.catalogue import check_cost, forecast_passes, parse_attacks
@@ -39,15 +39,17 @@ class Linear(nn.Module):
 
 
 @pytest.fixture
-def copy_of(target_of: Callable[..., Target]) -> Callable[..., Target]:
-    def make(case: Any, *, masked: bool = False, digest: str = "e" * 64) -> Target:
+def copy_of(target_of: Callable[..., NetworkTarget]) -> Callable[..., NetworkTarget]:
+    def make(case: Any, *, masked: bool = False, digest: str = "e" * 64) -> NetworkTarget:
         network = case.target.network
         return target_of(Linear(network.weight.detach().clone(), network.bias, masked), case.x, 2, digest=digest)
 
     return make
 
 
-def suite(target: Target, case: Any, text: str, eps: float, network: Target | None, norm: str = "linf") -> SuiteResult:
+def suite(
+    target: NetworkTarget, case: Any, text: str, eps: float, network: NetworkTarget | None, norm: str = "linf"
+) -> SuiteResult:
     budget = PerturbationBudget(norm, eps)  # type: ignore[arg-type]
     plans = bind_borrowed(parse_attacks(text, budget.norm), network=network)
     return run_suite(target, case.x, case.y, budget=budget, attacks=plans, seed=1)
@@ -55,7 +57,7 @@ def suite(target: Target, case: Any, text: str, eps: float, network: Target | No
 
 @pytest.mark.parametrize(("norm", "optimum"), [("linf", 0.05), ("l2", 0.6), ("l1", 0.4)])
 def test_on_an_equal_surrogate_it_succeeds_exactly_beyond_the_known_distance(
-    norm: str, optimum: float, linear_case: Callable[..., Any], copy_of: Callable[..., Target]
+    norm: str, optimum: float, linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget]
 ) -> None:
     case = linear_case(norm, optimum)
     network = copy_of(case)
@@ -71,7 +73,9 @@ def test_a_surrogate_that_points_the_other_way_fools_nobody(linear_case: Callabl
     assert suite(case.target, case, f"transfer:steps={STEPS}", 0.2, flipped).robust_accuracy.value == 1.0
 
 
-def test_the_passes_are_the_surrogates_own(linear_case: Callable[..., Any], copy_of: Callable[..., Target]) -> None:
+def test_the_passes_are_the_surrogates_own(
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget]
+) -> None:
     case = linear_case("linf", 0.05)
     network, budget = copy_of(case), PerturbationBudget("linf", 0.1)
     settings: dict[str, Any] = {"budget": budget, "generator": torch.Generator().manual_seed(0), "network": network}
@@ -83,7 +87,9 @@ def test_the_passes_are_the_surrogates_own(linear_case: Callable[..., Any], copy
     assert (row.forward_passes, row.backward_passes) == (n, 0)  # the verification
 
 
-def test_the_surrogate_is_left_as_it_was(linear_case: Callable[..., Any], copy_of: Callable[..., Target]) -> None:
+def test_the_surrogate_is_left_as_it_was(
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget]
+) -> None:
     case = linear_case("linf", 0.05)
     network = copy_of(case)
     network.network.train()
@@ -118,13 +124,13 @@ def test_shard_digests_are_equal_only_for_equal_examples(cnn_case: Callable[...,
 
 
 def test_a_transfer_unmasks_a_network_without_gradients(
-    linear_case: Callable[..., Any], copy_of: Callable[..., Target]
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget]
 ) -> None:
     case = linear_case("linf", 0.05, 60)
     masked = copy_of(case, masked=True, digest="a" * 64)
     text = f"pgd:steps={STEPS},transfer:steps=40"
 
-    def outcome(target: Target) -> CheckOutcome:
+    def outcome(target: NetworkTarget) -> CheckOutcome:
         checks = judge_suite(suite(target, case, text, 0.07, copy_of(case))).checks
         return next(check.outcome for check in checks if check.id == "black-box-beats-white-box")
 
@@ -133,7 +139,7 @@ def test_a_transfer_unmasks_a_network_without_gradients(
 
 
 def test_transferred_examples_alone_are_no_robust_accuracy(
-    linear_case: Callable[..., Any], copy_of: Callable[..., Target]
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget]
 ) -> None:
     case = linear_case("linf", 0.05)
     result = suite(case.target, case, f"transfer:steps={STEPS}", 0.1, copy_of(case))
@@ -207,7 +213,7 @@ def test_saved_examples_are_found_by_their_image(linear_case: Callable[..., Any]
 
 @pytest.mark.parametrize("access", ["scores", "labels"])
 def test_a_surrogate_without_gradients_is_refused(
-    linear_case: Callable[..., Any], copy_of: Callable[..., Target], access: str
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget], access: str
 ) -> None:
     case = linear_case("linf", 0.05)
     surrogate = copy_of(case)
@@ -220,7 +226,7 @@ def test_a_surrogate_without_gradients_is_refused(
     ("own", "outcome"), [("noise", CheckOutcome.FAIL), ("square:query_budget=5", CheckOutcome.PASS)]
 )
 def test_noise_beside_foreign_examples_makes_the_number_no_less_foreign(
-    linear_case: Callable[..., Any], copy_of: Callable[..., Target], own: str, outcome: CheckOutcome
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget], own: str, outcome: CheckOutcome
 ) -> None:
     case = linear_case("linf", 0.05)
     plans = (*bind_borrowed(parse_attacks("transfer:steps=5", "linf"), network=copy_of(case)), *parse_attacks(own))
@@ -231,7 +237,7 @@ def test_noise_beside_foreign_examples_makes_the_number_no_less_foreign(
 
 @pytest.mark.parametrize("foreign_first", [True, False])
 def test_of_several_origins_a_foreign_one_decides(
-    linear_case: Callable[..., Any], copy_of: Callable[..., Target], foreign_first: bool
+    linear_case: Callable[..., Any], copy_of: Callable[..., NetworkTarget], foreign_first: bool
 ) -> None:
     case = linear_case("linf", 0.05)
     networks = [copy_of(case), copy_of(case, digest=case.target.digest)]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
@@ -288,7 +288,7 @@ class Saturated(Staircase):
 
 @pytest.mark.parametrize("mask", [Staircase, Detached, Broken, Saturated])
 def test_masked_gradients_are_flagged(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target], mask: type[Staircase]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget], mask: type[Staircase]
 ) -> None:
     case = cnn_case(100)
     target = target_of(mask(case.target.network), case.x, 5)
@@ -328,7 +328,7 @@ def test_gradient_health_costs_one_pass_each_way_and_leaves_the_model_alone(cnn_
 
 
 def test_attacks_that_give_the_clean_images_back_are_doubtful(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(50)
     blind = replace(case, target=target_of(Detached(case.target.network), case.x, 5))
@@ -422,7 +422,7 @@ def test_a_weaker_attack_before_all_stronger_ones_says_nothing(cnn_case: Callabl
 
 
 def test_noise_that_beats_a_masked_model_is_seen(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     """No start inside the ball and no gradient: PGD stays at the clean image, and noise does better."""
     case = cnn_case(300)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Batch, Method
-from secure_ai.blue.training.replicas import Replicas
+from secure_ai.blue.training.replicas import Replicas, allowed_replicas
 from secure_ai.blue.training.schedules import Schedule
 from secure_ai.blue.training.state import TrainingState, restore, snapshot
 from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
@@ -45,8 +45,8 @@ class TrainingPlan:
     Attributes:
         adam_epsilon: 1e-7 in Keras, 1e-8 in PyTorch.
         dtype: arithmetic of layers; weights and optimizer stay float32.
-        replicas: parts that each batch is computed in, side by side; more than one only for a network without buffers
-            and without randomness of its own (dropout), whose part of the draws would go to whichever comes first.
+        replicas: parts that each batch is computed in, side by side; 1 of a network with buffers, whatever is asked
+            for. A network with randomness (dropout) needs 1: its draws would go to the part that comes first.
     """
 
     epochs: int
@@ -101,6 +101,7 @@ def train(
     """
     if len(dataset) == 0:
         raise EmptyDataError("nothing to train on", where=dataset.name, expected="at least one sample")
+    plan = replace(plan, replicas=allowed_replicas(network, plan.replicas))
     network.to(memory_format=MEMORY_FORMAT)  # type: ignore[call-overload]  # torch's stub lacks this form
     optimizer = torch.optim.Adam(network.parameters(), eps=plan.adam_epsilon, fused=True)
     history, start = History(), 0

@@ -16,22 +16,18 @@ import torch
 from torch import nn
 
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method
-from secure_ai.core.compute import lower_precision, workers
+from secure_ai.core.compute import lower_precision
+from secure_ai.core.parallel import workers
 
 
 class Replicas:
     """A network and copies that share its parameters but have gradients of their own.
 
     Args:
-        count: replicas, the network itself among them.
-
-    Raises:
-        ValueError: more than one, and the network has buffers, whose copies would part ways (batch statistics, say).
+        count: replicas, the network itself among them; see `allowed_replicas`.
     """
 
     def __init__(self, network: nn.Module, count: int) -> None:
-        if count > 1 and next(network.buffers(), None) is not None:
-            raise ValueError("a network with buffers cannot be trained in replicas")
         self.networks = [network, *(_sharing(network) for _ in range(count - 1))]
         self._pool: Executor | None = None
 
@@ -83,6 +79,15 @@ class Replicas:
             torch.stack([result.correct for result in results]).sum(),
             sum(result.n for result in results),
         )
+
+
+def allowed_replicas(network: nn.Module, wanted: int) -> int:
+    """`wanted`, or 1 for a network with buffers: batch statistics, say, of copies would part ways.
+
+    To be asked before anything else is done to the network: replicas share its weights, also those that a method
+    perturbs in place.
+    """
+    return wanted if next(network.buffers(), None) is None else 1
 
 
 def _sharing(network: nn.Module) -> nn.Module:

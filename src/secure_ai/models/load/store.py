@@ -27,7 +27,8 @@ from secure_ai.models.networks.built_in import NETWORKS, network_entry
 from secure_ai.models.networks.keras_stacks import built_in_of
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.scorer import Scorer
-from secure_ai.models.target.target import InputTransform, Target
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import array_to_tensor, state_digest, to_channels_last
 
 Shape = tuple[int, int, int]
@@ -263,7 +264,7 @@ def make_target(
     value_range: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
     access: Access | None = None,
-) -> Target:
+) -> NetworkTarget:
     """The loaded network as something to attack: evaluation mode, weights laid out for speed.
 
     Args:
@@ -285,7 +286,7 @@ def make_target(
         raise UsageError("an unusable range", where="--range", expected="two different numbers", got=value_range)
     transform = InputTransform(low=value_range[0], high=value_range[1], mean=tuple(mean), std=tuple(std))
     access = access or ("scores" if isinstance(loaded.network, Scorer) else "gradients")
-    return Target(
+    return NetworkTarget(
         to_channels_last(loaded.network).eval(),
         name=loaded.name,
         digest=loaded.digest,

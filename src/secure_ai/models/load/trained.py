@@ -9,7 +9,7 @@ from secure_ai.files.open import FileBytes
 from secure_ai.files.safetensors import read_safetensors
 from secure_ai.models.load.state import fit_state
 from secure_ai.models.networks.built_in import NETWORKS, build_network
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import array_to_tensor, state_digest, to_channels_last
 
 
@@ -29,10 +29,10 @@ def trained_network(content: bytes, arch: str) -> nn.Module:
     return network.eval()
 
 
-def trained_target(content: bytes, arch: str, name: str) -> Target:
+def trained_target(content: bytes, arch: str, name: str) -> NetworkTarget:
     """The network as something to attack, weights laid out for speed; raises as `trained_network` does."""
     network, entry = to_channels_last(trained_network(content, arch)), NETWORKS[arch]
-    return Target(
+    return NetworkTarget(
         network,
         name=name,
         digest=state_digest(network.state_dict()),

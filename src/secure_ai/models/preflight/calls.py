@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from secure_ai.core.errors import SecureAIError, TargetError
 from secure_ai.core.trust import Check
-from secure_ai.models.target.target import InputTransform, Target
+from secure_ai.models.target.passes import PassCounter
+from secure_ai.models.target.target import NetworkTarget
 
 SAME = 1e-3  # answers that `difference` puts no further apart are the same
 
@@ -28,43 +29,26 @@ class Preflight:
         images, answers: (N, C, H, W) that were tried and what the target in its final form answers, (N, K).
     """
 
-    target: Target
+    target: NetworkTarget
     checks: tuple[Check, ...]
     fixes: tuple[str, ...] = ()
     images: Tensor | None = None
     answers: Tensor | None = None
 
 
-def rebuilt(
-    target: Target,
-    *,
-    network: nn.Module | None = None,
-    transform: InputTransform | None = None,
-    num_classes: int | None = None,
-    deterministic: bool | None = None,
-) -> Target:
-    """A target like this one, with fresh pass counters, but for what is given."""
-    return Target(
-        target.network if network is None else network,
-        name=target.name,
-        digest=target.digest,
-        input_shape=target.input_shape,
-        num_classes=target.num_classes if num_classes is None else num_classes,
-        transform=target.transform if transform is None else transform,
-        batch_size=target.batch_size,
-        deterministic=target.deterministic if deterministic is None else deterministic,
-        access=target.access,
-    )
+def rebuilt(target: NetworkTarget, **changes: Any) -> NetworkTarget:
+    """A target like this one, with fresh pass counters, but for what is given: see `NetworkTarget`."""
+    return replace(target, passes=PassCounter(), watch=None, **changes)
 
 
-def guarded(target: Target, call: Callable[[Target], Result]) -> Result:
+def guarded(target: NetworkTarget, call: Callable[[NetworkTarget], Result]) -> Result:
     """`call(target)`, frozen and in evaluation mode.
 
     Raises:
         TargetError: whatever the network raises, by its name, or the network changes its own weights.
     """
     try:
-        with target.attacked():
+        with target.attacked(by_value=False):  # `preflight` compares values once
             return call(target)
     except (SecureAIError, KeyboardInterrupt):
         raise
@@ -78,7 +62,7 @@ def guarded(target: Target, call: Callable[[Target], Result]) -> Result:
         ) from error
 
 
-def scores(target: Target, x: Tensor) -> Tensor:
+def scores(target: NetworkTarget, x: Tensor) -> Tensor:
     """The target's answer to x: (N, C, H, W), without gradient: (N, K). Raises TargetError."""
     return guarded(target, lambda t: t.logits(x).detach())
 

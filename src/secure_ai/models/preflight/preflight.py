@@ -24,8 +24,8 @@ from secure_ai.core.trust import Check, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.calls import SAME, Preflight, difference, guarded, rebuilt, scores
 from secure_ai.models.preflight.preprocessing import Samples, judge_preprocessing, other_layout_is_right
-from secure_ai.models.target.target import Target
-from secure_ai.models.target.watch import random_states
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.watch import Watch, random_states
 from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
 from secure_ai.models.tensors import images_to_float, labels_to_tensor, to_contiguous
 
@@ -43,7 +43,7 @@ ONLY_FOR_ATTACKS = frozenset({"logits", "input-gradient"})
 __all__ = ["ONLY_FOR_ATTACKS", "Preflight", "examine", "preflight", "same_answers"]
 
 
-def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
+def examine(target: NetworkTarget, dataset: Dataset, seed: int) -> Preflight:
     """`preflight` on images from all over the data set."""
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), POOL)).astype(np.int64)
     images = images_to_float(dataset.images[spread])
@@ -51,7 +51,7 @@ def examine(target: Target, dataset: Dataset, seed: int) -> Preflight:
     return preflight(target, images, labels, generator=seeds.generator(seed, "preflight"))
 
 
-def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
+def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
     """Call the network on a few real samples and judge what it answers.
 
     Args:
@@ -69,14 +69,17 @@ def preflight(target: Target, images: Tensor, labels: Tensor, *, generator: torc
     seed = int(torch.randint(2**62, (1,), generator=generator))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _examined(target, (images[chosen], labels[chosen]), (images, labels))
+        watch = Watch(target.network, target.name)
+        found = _examined(target, (images[chosen], labels[chosen]), (images, labels))
+        watch.compare()
+        return found
 
 
-def _examined(target: Target, few: Samples, many: Samples) -> Preflight:
+def _examined(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
     checks: list[Check] = []
     fixes: list[str] = []
     x = few[0]
-    steps: tuple[Callable[[Target], Preflight], ...] = (
+    steps: tuple[Callable[[NetworkTarget], Preflight], ...] = (
         lambda t: _layout(t, few, many),
         *(partial(step, x=x, y=few[1]) for step in (_evaluation_mode, _determinism, _batches, _logits, _gradients)),
         lambda t: judge_preprocessing(t, few, many),
@@ -102,11 +105,11 @@ def same_answers(found: Preflight) -> Check:
     return check(identifier, apart <= SAME, evidence)
 
 
-def _layout(target: Target, few: Samples, many: Samples) -> Preflight:
+def _layout(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
     """A layout of the images that the network accepts, the right one where it accepts both; the number of classes."""
     x, y = few
     nhwc = replace(target.transform, channels_last=True)
-    layouts: tuple[tuple[str, Callable[[], Target]], ...] = (
+    layouts: tuple[tuple[str, Callable[[], NetworkTarget]], ...] = (
         ("", lambda: target),
         (
             "it gets a copy, contiguous in memory, since it calls view() or writes into its input",
@@ -136,7 +139,7 @@ def _layout(target: Target, few: Samples, many: Samples) -> Preflight:
     raise first or TargetError("the network cannot be called", where=target.name)
 
 
-def _only_contiguous(target: Target, x: Tensor) -> Target | None:
+def _only_contiguous(target: NetworkTarget, x: Tensor) -> NetworkTarget | None:
     """The target with images and weights contiguous in memory, where it answers otherwise so; else None.
 
     What writes into `flatten(1)` writes into the images where these are contiguous, as it was written for, and into a
@@ -158,7 +161,7 @@ def _only_contiguous(target: Target, x: Tensor) -> Target | None:
     return None
 
 
-def _raw(target: Target, x: Tensor) -> Any:
+def _raw(target: NetworkTarget, x: Tensor) -> Any:
     pixels = x.clone(memory_format=MEMORY_FORMAT)
     with torch.no_grad():
         output = target.network(target.transform(pixels))
@@ -167,7 +170,7 @@ def _raw(target: Target, x: Tensor) -> Any:
     return output
 
 
-def _num_classes(target: Target, output: Any, x: Tensor, y: Tensor) -> int:
+def _num_classes(target: NetworkTarget, output: Any, x: Tensor, y: Tensor) -> int:
     if (
         target.access == "labels"
         and isinstance(output, Tensor)
@@ -188,7 +191,7 @@ def _num_classes(target: Target, output: Any, x: Tensor, y: Tensor) -> int:
     return classes
 
 
-def _evaluation_mode(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _evaluation_mode(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
     before = sum(module.training for module in target.network.modules())
     stuck = guarded(target, lambda t: [type(module).__name__ for module in t.network.modules() if module.training])
     evidence = f"still in training mode after eval(): {', '.join(stuck[:3])}" if stuck else "every module obeys eval()"
@@ -196,7 +199,7 @@ def _evaluation_mode(target: Target, x: Tensor, y: Tensor) -> Preflight:
     return Preflight(target, (check("eval-mode", not stuck, evidence),), (fix,) if before else ())
 
 
-def _determinism(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _determinism(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
     # both calls in one go: random states are put back after each look at the network
     apart = guarded(target, lambda t: difference(t.logits(x).detach(), t.logits(x).detach()))
     evidence = f"two calls on the same images differ by {apart:.1e}, relative to their size"
@@ -209,14 +212,14 @@ def _determinism(target: Target, x: Tensor, y: Tensor) -> Preflight:
     return Preflight(rebuilt(target, deterministic=not random), (check("deterministic", not random, evidence + hint),))
 
 
-def _draws(target: Target, x: Tensor) -> bool:
+def _draws(target: NetworkTarget, x: Tensor) -> bool:
     """Whether a call moves a random generator: what is random once in a hundred calls is random, too."""
     before = (random_states(), torch.default_generator.get_state().tolist())
     target.logits(x)
     return before != (random_states(), torch.default_generator.get_state().tolist())
 
 
-def _seeds_itself(target: Target, x: Tensor) -> bool:
+def _seeds_itself(target: NetworkTarget, x: Tensor) -> bool:
     """Whether the global generator ends in one state wherever it began."""
     states = []
     for seed in (1, 2):
@@ -226,7 +229,7 @@ def _seeds_itself(target: Target, x: Tensor) -> bool:
     return torch.equal(*states)
 
 
-def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _batches(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
     if not target.deterministic or len(x) < 2:
         return Preflight(target, (check("batch-independent", None, "needs a deterministic network and two images"),))
     half, answers = len(x) // 2, scores(target, x)
@@ -247,7 +250,7 @@ def _batches(target: Target, x: Tensor, y: Tensor) -> Preflight:
     return Preflight(target, (check("batch-independent", apart <= SAME, evidence + hint),))
 
 
-def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _logits(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
     """Recover logits where the network answers probabilities."""
     if target.access == "labels":
         return Preflight(target, (check("logits", None, "the target offers labels only"),))
@@ -275,7 +278,7 @@ def _logits(target: Target, x: Tensor, y: Tensor) -> Preflight:
     return Preflight(wrapped, (check("logits", trusted, how),), (how,))
 
 
-def _log_scores(target: Target, answer: Tensor) -> Preflight:
+def _log_scores(target: NetworkTarget, answer: Tensor) -> Preflight:
     """Probabilities for an attack by scores: log p is as good as logits, unless it is rounded to 0 and 1 throughout."""
     blind = int((answer.amax(dim=1) == 1).sum())
     how = f"the target answers probabilities; log p is used, rounded to 0 and 1 on {blind} of {len(answer)} images"
@@ -284,7 +287,7 @@ def _log_scores(target: Target, answer: Tensor) -> Preflight:
     return Preflight(wrapped, (check("logits", not hint, how + hint),), (how,))
 
 
-def _gradients(target: Target, x: Tensor, y: Tensor) -> Preflight:
+def _gradients(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
     """Whether cross-entropy and margin have a usable gradient with respect to the pixels."""
     if target.access != "gradients":
         return Preflight(target, (check("input-gradient", None, f"the target offers {target.access} only"),))
@@ -301,8 +304,10 @@ def _gradients(target: Target, x: Tensor, y: Tensor) -> Preflight:
     return Preflight(target, (check("input-gradient", ok, "; ".join(evidence) + hint),))
 
 
-def _input_gradient(target: Target, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> Tensor | None:
-    def gradient(frozen: Target) -> Tensor | None:
+def _input_gradient(
+    target: NetworkTarget, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor | None:
+    def gradient(frozen: NetworkTarget) -> Tensor | None:
         pixels = x.clone().requires_grad_()
         with torch.enable_grad():
             value = loss(frozen.logits(pixels), y)

@@ -11,7 +11,8 @@ from secure_ai.core.errors import TargetError
 from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.core.trust import check
 from secure_ai.models.preflight.calls import Preflight, rebuilt, scores
-from secure_ai.models.target.target import InputTransform, Target
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.target.wrappers import reversed_channels
 
 MIN_SAMPLES = 10
@@ -32,7 +33,7 @@ Samples = tuple[Tensor, Tensor]
 """Images (N, C, H, W) and labels (N,)."""
 
 
-def judge_preprocessing(target: Target, few: Samples, many: Samples) -> Preflight:
+def judge_preprocessing(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
     """Two checks: no other preprocessing does clearly better (paired, McNemar), and accuracy is above chance.
 
     Chance is that of the commonest label, at least 1 / K: to answer always the same is no skill.
@@ -64,7 +65,7 @@ def judge_preprocessing(target: Target, few: Samples, many: Samples) -> Prefligh
     )
 
 
-def other_layout_is_right(target: Target, few: Samples, many: Samples) -> tuple[Target, str] | None:
+def other_layout_is_right(target: NetworkTarget, few: Samples, many: Samples) -> tuple[NetworkTarget, str] | None:
     """The target fed with the axes of the images in the other order, where it is clearly right only so; and what it is.
 
     A network of dense layers, or of as many rows as channels, takes both and says nothing.
@@ -84,7 +85,7 @@ def other_layout_is_right(target: Target, few: Samples, many: Samples) -> tuple[
     return other, f"it gets {axes[last]}: {counts}"
 
 
-def _chance(target: Target, y: Tensor) -> float:
+def _chance(target: NetworkTarget, y: Tensor) -> float:
     return max(1 / target.num_classes, int(torch.bincount(y).max()) / len(y))
 
 
@@ -99,7 +100,7 @@ def _clearly_better(hits: Tensor, than: Tensor, comparisons: int, chance: float)
     return right > int(than.sum()) and p < ALPHA / comparisons and good
 
 
-def _alternatives(target: Target) -> list[tuple[str, Target]]:
+def _alternatives(target: NetworkTarget) -> list[tuple[str, NetworkTarget]]:
     """The target with the pixels prepared in other ways, each with its flag."""
     as_given, channels = target.transform.channels_last, target.input_shape[0]
     found = []
@@ -117,12 +118,12 @@ def _alternatives(target: Target) -> list[tuple[str, Target]]:
     return made
 
 
-def _right(target: Target, samples: Samples) -> Tensor:
+def _right(target: NetworkTarget, samples: Samples) -> Tensor:
     """Which samples are right (N,) bool. Raises TargetError."""
     return scores(target, samples[0]).argmax(dim=1) == samples[1]
 
 
-def _right_if_taken(target: Target, samples: Samples) -> Tensor:
+def _right_if_taken(target: NetworkTarget, samples: Samples) -> Tensor:
     """As `_right`; none where the network raises on such pixels."""
     try:
         return _right(target, samples)

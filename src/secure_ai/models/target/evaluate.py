@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.results import Rate, rate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 
 EVALUATION_BATCH = 500
@@ -42,7 +42,7 @@ class Evaluation:
         return [[int(count) for count in row] for row in cells.reshape(self.num_classes, self.num_classes)]
 
 
-def evaluate(target: Target, images: np.ndarray, labels: np.ndarray) -> Evaluation:
+def evaluate(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> Evaluation:
     """Run the target in float32 over `images`, in its evaluation mode.
 
     Args:
@@ -67,7 +67,7 @@ def evaluate(target: Target, images: np.ndarray, labels: np.ndarray) -> Evaluati
     return Evaluation(np.concatenate(predictions), np.asarray(labels), total / len(images), target.num_classes)
 
 
-def mean_probability(target: Target, images: np.ndarray, label: int) -> float:
+def mean_probability(target: NetworkTarget, images: np.ndarray, label: int) -> float:
     """The mean softmax probability of `label` over `images` (N, C, H, W). Raises EmptyDataError where N is 0."""
     if len(images) == 0:
         raise EmptyDataError("nothing to evaluate", expected="at least one sample")

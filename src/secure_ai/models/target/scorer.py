@@ -26,7 +26,7 @@ class Scorer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Scores (N, K) float32, or labels (N,) int64. Raises TargetError for another answer."""
-        images = np.array(x.detach().numpy(), dtype=np.float32, order="C")
+        images = np.array(x.detach().cpu().numpy(), dtype=np.float32, order="C")
         answer = self._function(images)
         if isinstance(answer, Tensor):
             answer = answer.detach().cpu().numpy()
@@ -39,7 +39,7 @@ class Scorer(nn.Module):
             raise self._refusal(len(x), f"{array.shape} {array.dtype}", array)
         if len(array) != len(x):
             raise self._refusal(len(x), f"{array.shape} {array.dtype}")
-        return torch.from_numpy(array.astype(np.int64 if self._access == "labels" else np.float32))
+        return torch.from_numpy(array.astype(np.int64 if self._access == "labels" else np.float32)).to(x.device)
 
     def _refusal(self, n: int, got: object, array: np.ndarray | None = None) -> TargetError:
         labels = self._access == "labels"

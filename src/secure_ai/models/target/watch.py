@@ -7,54 +7,60 @@ number wrong, and the plain tricks.
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secure_ai.core.errors import TargetError
+from secure_ai.models.tensors import state_digest
 
 SHOWN = 3
+CALLS_COMPARED = 2
 
 
 class Watch:
     """The state of a network when it was first looked at, and whether it still is the same.
 
-    After every call the version counters are compared, which every write in place moves, also one that is taken back;
-    the values, which writes through `.data` change unseen, after calls 1, 2, 3, 4, 5, 8, 9, 16, 17 and so on, and at
-    the end. Threads may share one: at worst it compares once less.
+    After every call the version counters are compared, which every write in place moves, also one that is taken back.
+    The values, which writes through `.data` change unseen, are compared with `by_value` after the first two calls and
+    at the end: by their digests, so that nothing is copied. Threads may share one.
     """
 
-    def __init__(self, network: nn.Module, name: str) -> None:
-        self._network, self._name = network, name
-        self._state = dict(network.state_dict(keep_vars=True))
-        self._values = {key: value.detach().clone() for key, value in self._state.items()}
+    def __init__(self, network: nn.Module, name: str, *, by_value: bool = True) -> None:
+        self._network, self._name, self._by_value = network, name, by_value
+        state = _tensors(network)
+        self._names, self._tensors = list(state), list(state.values())
         self._versions = self._versions_now()
+        self._digests = _digests(state) if by_value else {}
         self._calls = 0
 
     def after_call(self) -> None:
         """To be called after every forward pass. Raises TargetError."""
         self._calls += 1
         if self._versions != (now := self._versions_now()):
-            pairs = zip(self._state, self._versions, now, strict=True)
-            raise self._refusal([key for key, before, after in pairs if before != after])
-        if _near_power_of_two(self._calls):
+            triples = zip(self._names, self._versions, now, strict=True)
+            raise self._refusal([name for name, before, after in triples if before != after])
+        if self._calls <= CALLS_COMPARED:
             self.compare()
 
     def compare(self) -> None:
-        """Compare every value. Raises TargetError."""
-        after = self._network.state_dict()
-        changed = sorted(self._values.keys() ^ after.keys())
-        changed += [key for key, value in self._values.items() if key in after and not torch.equal(value, after[key])]
+        """Compare every value, or with version counters only, which tensors there are. Raises TargetError."""
+        state = _tensors(self._network)
+        changed = sorted(set(self._names) ^ state.keys())
+        if self._by_value:
+            after = _digests(state)
+            changed += [name for name, digest in self._digests.items() if name in after and after[name] != digest]
         if changed:
             raise self._refusal(changed)
 
     def _versions_now(self) -> list[int]:
         # a tensor made in inference mode has no counter, and cannot be written to outside of it
-        return [0 if tensor.is_inference() else tensor._version for tensor in self._state.values()]
+        return [0 if tensor.is_inference() else tensor._version for tensor in self._tensors]
 
     def _refusal(self, changed: list[str]) -> TargetError:
         return TargetError(
@@ -65,8 +71,13 @@ class Watch:
         )
 
 
-def _near_power_of_two(number: int) -> bool:
-    return number & (number - 1) == 0 or (number - 1) & (number - 2) == 0
+def _tensors(network: nn.Module) -> dict[str, Tensor]:
+    state = network.state_dict(keep_vars=True)
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+
+
+def _digests(state: dict[str, Tensor]) -> dict[str, str]:
+    return {name: state_digest({name: value}) for name, value in state.items()}
 
 
 def random_states() -> tuple[Any, ...]:
@@ -77,9 +88,10 @@ def random_states() -> tuple[Any, ...]:
 
 @contextlib.contextmanager
 def kept_process_state() -> Iterator[None]:
-    """Inside, no autocast. Random states, default dtype, gradient mode and threads are after as they were before."""
+    """Inside, no autocast. Random states, dtype, gradient mode, threads and environment are then as before."""
     numbers, arrays = random.getstate(), np.random.get_state()
     dtype, gradients, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
+    environment = dict(os.environ)
     try:
         with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False):
             yield
@@ -88,6 +100,9 @@ def kept_process_state() -> Iterator[None]:
         np.random.set_state(arrays)
         torch.set_default_dtype(dtype)
         torch.set_grad_enabled(gradients)
+        if os.environ != environment:  # torch's compiler sets variables when it is imported
+            os.environ.clear()
+            os.environ.update(environment)
         if torch.get_num_threads() != threads:
             torch.set_num_threads(threads)
 

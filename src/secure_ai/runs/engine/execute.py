@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import secure_ai
 from secure_ai.core.events import EventSink
-from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags, release_memory
+from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
@@ -172,5 +172,4 @@ def _run_stage(stage: Stage, key: str, execution: Execution, finished: Finished)
     outputs = stage.function(work)
     record = execution.store.put(stage.id, key, outputs, time.perf_counter() - began)
     work.partial.unlink(missing_ok=True)
-    release_memory()
     return record

@@ -9,7 +9,7 @@ from secure_ai.data.dataset import Dataset
 
 if TYPE_CHECKING:
     from secure_ai.models.preflight.preflight import Preflight
-    from secure_ai.models.target.target import Target
+    from secure_ai.models.target.target import NetworkTarget
 
 
 class Subject(Protocol):
@@ -34,7 +34,7 @@ class Subject(Protocol):
         """A file that its training put out, e.g. `state.safetensors`. Raises ConfigError where there is none."""
         ...
 
-    def target(self) -> Target:
+    def target(self) -> NetworkTarget:
         """It as something to attack, loaded once a stage."""
         ...
 

@@ -16,7 +16,7 @@ from secure_ai.models.load.artifact import MAX_MODEL_BYTES
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.load.trained import trained_target
 from secure_ai.models.preflight.preflight import Preflight, examine
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.subject import load_subject, target_for
@@ -63,7 +63,7 @@ class _Base:
     def _preflights(self) -> dict[str, Preflight]:
         return {}
 
-    def target(self) -> Target:
+    def target(self) -> NetworkTarget:
         """It as something to attack."""
         raise NotImplementedError
 
@@ -84,10 +84,10 @@ class TrainedSubject(_Base):
         return self.output("model.safetensors")
 
     @cached_property
-    def _target(self) -> Target:
+    def _target(self) -> NetworkTarget:
         return trained_target(self.artifact, self.network.arch, self.id)
 
-    def target(self) -> Target:
+    def target(self) -> NetworkTarget:
         """It as something to attack."""
         return self._target
 
@@ -121,12 +121,12 @@ class GivenSubject(_Base):
             )
 
     @cached_property
-    def _target(self) -> Target:
+    def _target(self) -> NetworkTarget:
         if self.network.spec is None:
             raise ConfigError("no model named", where=self.id, expected="--model or --arch")
         return target_for(self.loaded, self.context.data("test"), self.network.spec)
 
-    def target(self) -> Target:
+    def target(self) -> NetworkTarget:
         """It as something to attack."""
         return self._target
 

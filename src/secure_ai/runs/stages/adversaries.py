@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Adversary, Batch
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
 from secure_ai.red.evasion.math import projections
 from secure_ai.red.evasion.math.input_gradient import leaf, slope
@@ -60,10 +60,10 @@ def pgd_on_the_fly(eps: float, classes: int, steps: int) -> Adversary:
 
 
 @contextlib.contextmanager
-def _attackable(network: nn.Module, batch: Batch, classes: int) -> Iterator[Target]:
+def _attackable(network: nn.Module, batch: Batch, classes: int) -> Iterator[NetworkTarget]:
     """The network in training as a target: parameters frozen, its mode and the precision of the training kept."""
     _, channels, height, width = batch.x.shape
-    target = Target(
+    target = NetworkTarget(
         network,
         name="network in training",
         digest="",

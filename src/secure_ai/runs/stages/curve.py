@@ -12,7 +12,7 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import CURVE, Rate
 from secure_ai.core.sections import Picture
 from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.access import plans_for
 from secure_ai.red.evasion.trust.judged import probe_network
 from secure_ai.runs.engine.measure import Context, Passes
@@ -30,7 +30,9 @@ class CurveSettings(AttackSettings):
     factors: tuple[float, ...]
 
 
-def security_curve(subject: Subject, settings: CurveSettings, context: Context, surrogate: Target | None) -> Result:
+def security_curve(
+    subject: Subject, settings: CurveSettings, context: Context, surrogate: NetworkTarget | None
+) -> Result:
     """Robust accuracy over the grid.
 
     An example within eps is within any larger eps: a sample misclassified at one eps counts as misclassified at all

@@ -17,7 +17,7 @@ from secure_ai.core.seeds import generator
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import Evaluation, evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.evasion.contract import SHARD_SIZE
@@ -45,7 +45,7 @@ class FgsmSettings(Settings):
 
 def attack_every_image(
     attack: Callable[..., Tensor],
-    target: Target,
+    target: NetworkTarget,
     dataset: Dataset,
     budget: PerturbationBudget,
     seed: int,
@@ -67,7 +67,9 @@ def attack_every_image(
     return examples, time.perf_counter() - began
 
 
-def fgsm_examples(target: Target, data: Dataset, settings: FgsmSettings, context: Context) -> tuple[np.ndarray, float]:
+def fgsm_examples(
+    target: NetworkTarget, data: Dataset, settings: FgsmSettings, context: Context
+) -> tuple[np.ndarray, float]:
     """FGSM examples of every image of `data` on `target`, and the seconds taken."""
     budget = PerturbationBudget("linf", settings.eps)
     return attack_every_image(fgsm, target, data, budget, context.seed, context.progress, labels=settings.labels)

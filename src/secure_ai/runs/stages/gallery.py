@@ -10,7 +10,7 @@ import torch
 
 from secure_ai.core.sections import EXAMPLE_FIELDS, Picture
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.suite.verify import checked_logits
 
@@ -36,7 +36,7 @@ def spread_over_classes(labels: np.ndarray, allowed: np.ndarray, count: int = CO
     return np.sort(np.array([*first, *rest][:count], dtype=np.int64))
 
 
-def gallery_row(title: str, target: Target, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray) -> Row:
+def gallery_row(title: str, target: NetworkTarget, dataset: Dataset, chosen: np.ndarray, x_adv: np.ndarray) -> Row:
     """The row of the images at the positions `chosen` (M,); `x_adv` (M, C, H, W) float32 are their examples."""
     clean = images_to_float(dataset.images[chosen])
     examples = np.asarray(x_adv, dtype=np.float32)
@@ -60,7 +60,7 @@ def gallery(identifier: str, title: str, rows: Sequence[Row]) -> tuple[tuple[Pic
     return (picture,), arrays
 
 
-def _predicted(target: Target, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+def _predicted(target: NetworkTarget, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Predicted class (M,) int64 and its softmax probability (M,) float32."""
     with target.attacked(), torch.no_grad():
         probabilities = checked_logits(target, images).softmax(dim=1)

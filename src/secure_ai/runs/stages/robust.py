@@ -11,7 +11,7 @@ from secure_ai.core.results import Measurement
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
 from secure_ai.red.evasion.suite.access import plans_for
 from secure_ai.red.evasion.suite.catalogue import forecast_passes
@@ -67,7 +67,7 @@ def judged(
     context: Context,
     *,
     probes: tuple[Check, ...] | None = None,
-    surrogate: Target | None = None,
+    surrogate: NetworkTarget | None = None,
     standing: np.ndarray | None = None,
     keep_examples: bool = False,
 ) -> Judged:

@@ -14,7 +14,7 @@ from secure_ai.core.results import Measurement
 from secure_ai.core.sections import Picture
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import transfer
 from secure_ai.red.evasion.suite.harness import score_examples
 from secure_ai.red.evasion.suite.result import ExamplesScore
@@ -93,13 +93,13 @@ def _silent(done: int, total: int) -> None:
     pass
 
 
-def _lacking(targets: Mapping[str, Target]) -> str:
+def _lacking(targets: Mapping[str, NetworkTarget]) -> str:
     access = next((target.access for target in targets.values() if target.access != "gradients"), None)
     return f"the transfer matrix: its examples need gradients, and the network gives {access} only" if access else ""
 
 
 def _score(
-    target: Target, examples: np.ndarray, labels: np.ndarray, own: ExamplesScore, clean_correct: np.ndarray
+    target: NetworkTarget, examples: np.ndarray, labels: np.ndarray, own: ExamplesScore, clean_correct: np.ndarray
 ) -> ExamplesScore:
     """Another network on examples that `own` has verified, without a second pass over the clean images."""
     predictions = evaluate(target, examples, labels).predictions

@@ -23,7 +23,7 @@ from secure_ai.data.source import load_data
 from secure_ai.files.write import refuse_unwritable
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.target.scorer import ScoreFunction
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import example_files, names_transfer, refuse_unbound
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.suite.access import plans_for, read_request
@@ -53,7 +53,7 @@ class AttackReport:
     budget: PerturbationBudget
     judged: Judged
     seed: int
-    surrogate: Target | None = None
+    surrogate: NetworkTarget | None = None
     command: str = ""
 
     @property

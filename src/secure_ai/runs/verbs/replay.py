@@ -17,7 +17,6 @@ import numpy as np
 import torch
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.compute import configure
 from secure_ai.core.errors import (
     EXIT_OK,
     EXIT_VERIFICATION_FAILED,
@@ -28,6 +27,7 @@ from secure_ai.core.errors import (
 )
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.machine import cpu_name
+from secure_ai.core.parallel import torch_threads
 from secure_ai.core.result import Replay
 from secure_ai.core.results import SCHEMA_VERSION, Measurement
 from secure_ai.core.versions import versions
@@ -37,14 +37,14 @@ from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.trained import trained_target
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.access import Access
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.attacks.transfer import bind_borrowed
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, ignore_progress
 from secure_ai.red.evasion.suite.catalogue import check_cost, parse_attacks
-from secure_ai.red.evasion.suite.engine import run_shards
+from secure_ai.red.evasion.suite.engine import arrange, run_shards
 from secure_ai.red.evasion.suite.merge import shard_digest
-from secure_ai.red.evasion.suite.shard import ShardResult, SuiteTask, cut_shard, run_shard
+from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite.verify import checked_logits, measured_distance
 from secure_ai.report.model import Run
 from secure_ai.report.render.png import image_grid_png
@@ -169,22 +169,25 @@ def replay(
     if cut != now:
         expected, got = (f"{shards} of at most {size} images" for shards, size in (now, cut))
         raise ReplayError("the run was cut into other shards", expected=expected, got=got)
-    configure("float32" if folder.run.get("precision") == "float32" else "auto", threads=record.threads)
-    target = _target(folder, measurement, dataset, model, events)
-    if target.digest != record.model_digest:
-        raise DigestMismatchError(
-            "not the network that the run attacked", where=target.name, expected=record.model_digest, got=target.digest
-        )
-    other = _surrogate(folder, record, dataset, surrogate, events)
-    task = _Task(target, bind_borrowed(plans, network=other), dataset, record)
-    numbers = range(len(record.shards)) if every else [place // SHARD_SIZE]
-    shards, found = [], None
-    with contextlib.closing(task.run(numbers)) as results:
-        for done, (number, result) in enumerate(zip(numbers, results, strict=True)):
-            got = shard_digest(result)
-            shards.append(ShardReplay(number * SHARD_SIZE, len(result.clean), record.shards[number], got))
-            found = result if number == place // SHARD_SIZE else found
-            progress(done + 1, len(numbers))
+    with torch_threads(record.threads):
+        target = _target(folder, measurement, dataset, model, events)
+        if target.digest != record.model_digest:
+            raise DigestMismatchError(
+                "not the network that the run attacked",
+                where=target.name,
+                expected=record.model_digest,
+                got=target.digest,
+            )
+        other = _surrogate(folder, record, dataset, surrogate, events)
+        task = _Task(target, bind_borrowed(plans, network=other), dataset, record)
+        numbers = range(len(record.shards)) if every else [place // SHARD_SIZE]
+        shards, found = [], None
+        with contextlib.closing(task.run(numbers)) as results:
+            for done, (number, result) in enumerate(zip(numbers, results, strict=True)):
+                got = shard_digest(result)
+                shards.append(ShardReplay(number * SHARD_SIZE, len(result.clean), record.shards[number], got))
+                found = result if number == place // SHARD_SIZE else found
+                progress(done + 1, len(numbers))
     if found is None:
         raise ReplayError("the sample's shard was not run", got=place)
     report = _report(folder, measurement, task, tuple(shards), found, place)
@@ -197,7 +200,7 @@ def replay(
 class _Task:
     """Everything that a shard is a function of."""
 
-    target: Target
+    target: NetworkTarget
     plans: tuple[AttackPlan, ...]
     dataset: Dataset
     record: Replay
@@ -213,11 +216,18 @@ class _Task:
         )
         labels = labels_to_tensor(self.dataset.labels)
 
-        def work(target: Target, number: int) -> ShardResult:
-            return run_shard(target, cut_shard(suite, self.dataset.images, labels, number))
+        def cut(number: int) -> ShardTask:
+            return cut_shard(suite, self.dataset.images, labels, number, device=self.target.device)
+
+        def work(judge: NetworkTarget, searched: NetworkTarget, number: int) -> ShardResult:
+            return run_shard(judge, cut(number), searched=searched)
 
         with self.target.attacked():
-            yield from run_shards(self.target, self.plans, work, numbers, samples=len(self.dataset))
+            arrangement = arrange(self.target, self.plans, len(self.dataset), cut(0))
+            for shard in run_shards(self.target, arrangement, work, numbers):
+                if shard is None:
+                    raise ReplayError("copies of the network came to answer otherwise", where=self.target.name)
+                yield shard
 
 
 def _plans(record: Replay) -> tuple[AttackPlan, ...]:
@@ -268,7 +278,7 @@ def _target(
     dataset: Dataset,
     model: ModelSpec | None,
     events: EventSink,
-) -> Target:
+) -> NetworkTarget:
     identifier = measurement.model
     entry = next((entry for entry in folder.report.models if entry.id == identifier), None)
     if entry is not None and entry.file:
@@ -291,7 +301,7 @@ def _surrogate(
     dataset: Dataset,
     surrogate: ModelSpec | None,
     events: EventSink,
-) -> Target | None:
+) -> NetworkTarget | None:
     if not record.surrogate:
         return None
     user = folder.run.get("user_model")

@@ -23,7 +23,7 @@ from secure_ai.core.seeds import generator
 from secure_ai.core.trust import CheckOutcome, Trust
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.networks.built_in import build_network, torch_initialise
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
 from secure_ai.red.evasion.trust.health import gradient_health
@@ -54,9 +54,9 @@ class SmallZoo:
     defences: Any
     data: Dataset
 
-    def target(self, network: nn.Module, digest: str = "d" * 64) -> Target:
+    def target(self, network: nn.Module, digest: str = "d" * 64) -> NetworkTarget:
         shape = self.data.input_shape
-        return Target(network, name="zoo", digest=digest, input_shape=shape, num_classes=10)
+        return NetworkTarget(network, name="zoo", digest=digest, input_shape=shape, num_classes=10)
 
     def judged(self, network: nn.Module, eps: float, suite: str = SUITE) -> Trust:
         """The verdict as `attack` makes it, without preflight."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.trust.probes.binarisation import _border, _random_success, _readout, binarisation
 from secure_ai.red.evasion.trust.probes.probe import Probe, drawn
@@ -35,7 +35,9 @@ class WithFeatures(nn.Module):
         return logits
 
 
-def probe_of(case: Any, target_of: Callable[..., Target], prepare: Callable[[Tensor], Tensor] = lambda x: x) -> Probe:
+def probe_of(
+    case: Any, target_of: Callable[..., NetworkTarget], prepare: Callable[[Tensor], Tensor] = lambda x: x
+) -> Probe:
     target = target_of(WithFeatures(case.target.network, prepare).eval(), case.x, 5)
     return drawn(target, case.x, case.y, LINF, 0)
 
@@ -46,7 +48,7 @@ def judged(probe: Probe, attacks: str = "apgd-ce:steps=20") -> Check:
 
 
 def test_an_attack_on_an_honest_network_finds_what_is_there(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     probe = probe_of(cnn_case(40), target_of)
     for attacks in ("apgd-ce:steps=20", "pgd:steps=20"):
@@ -54,14 +56,14 @@ def test_an_attack_on_an_honest_network_finds_what_is_there(
         assert found.outcome is CheckOutcome.PASS, found.evidence
 
 
-def test_a_blind_attack_fails_the_test(cnn_case: Callable[..., Any], target_of: Callable[..., Target]) -> None:
+def test_a_blind_attack_fails_the_test(cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]) -> None:
     case = cnn_case(40)
     for prepare in (torch.detach, lambda x: torch.round(50 * x) / 50):
         assert judged(probe_of(case, target_of, prepare)).outcome is CheckOutcome.FAIL
 
 
 def test_the_example_is_inside_the_budget_and_only_it_is_of_the_other_class(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     probe = probe_of(cnn_case(40), target_of)
     tests = 0
@@ -81,7 +83,7 @@ def test_the_example_is_inside_the_budget_and_only_it_is_of_the_other_class(
 
 
 def test_an_example_that_random_points_find_is_no_test(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     probe = probe_of(cnn_case(40), target_of)
     image = probe.x[:1]
@@ -93,7 +95,9 @@ def test_an_example_that_random_points_find_is_no_test(
     assert _random_success(probe, image, easy, draw)
 
 
-def test_what_cannot_be_tested_is_not_run(cnn_case: Callable[..., Any], target_of: Callable[..., Target]) -> None:
+def test_what_cannot_be_tested_is_not_run(
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
+) -> None:
     case = cnn_case(40)
     assert judged(probe_of(case, target_of), "square:query_budget=5").outcome is CheckOutcome.NOT_RUN
     without = drawn(case.target, case.x, case.y, LINF, 0)
@@ -105,7 +109,7 @@ def test_what_cannot_be_tested_is_not_run(cnn_case: Callable[..., Any], target_o
 
 
 def test_features_from_further_inside_are_not_run(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     """As torchvision's VGG names its convolutions: what follows them could cut every gradient and be left out."""
     case = cnn_case(40)
@@ -126,7 +130,7 @@ def test_features_from_further_inside_are_not_run(
 
 
 def test_random_features_are_compared_under_the_same_draws(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     def noisy(x: Tensor) -> Tensor:
         return x + 0.01 * torch.randn_like(x)
@@ -136,7 +140,7 @@ def test_random_features_are_compared_under_the_same_draws(
 
 
 def test_features_that_raise_are_not_run(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     case = cnn_case(40)
     probe = probe_of(case, target_of)

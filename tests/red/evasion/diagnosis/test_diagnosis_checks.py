@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import TargetError
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.math.losses import cross_entropy, margin
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.trust.probes.along import steps_of
@@ -48,13 +48,20 @@ IDS = [
 OF_SURVIVORS = IDS[-4:-1]
 
 
-def checks_of(target: Target, x: Tensor, y: Tensor, budget: PerturbationBudget = LINF, **more: Any) -> dict[str, Check]:
+def checks_of(
+    target: NetworkTarget, x: Tensor, y: Tensor, budget: PerturbationBudget = LINF, **more: Any
+) -> dict[str, Check]:
     more = {"attacks": parse_attacks("apgd-ce:steps=20"), **more}
     return {check.id: check for check in diagnose(target, x, y, budget, 0, **more)}
 
 
 def alone(
-    probing: Callable[..., Check], target: Target, x: Tensor, y: Tensor, budget: PerturbationBudget, robust: np.ndarray
+    probing: Callable[..., Check],
+    target: NetworkTarget,
+    x: Tensor,
+    y: Tensor,
+    budget: PerturbationBudget,
+    robust: np.ndarray,
 ) -> Check:
     """One probe of those that ask about a suite's outcome, without the others."""
     with target.attacked():
@@ -140,7 +147,7 @@ def _with_grad(network: nn.Module, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("call", [_with_backward, _with_grad])
 def test_gradients_taken_inside_the_forward_pass_are_seen(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target], call: Callable[..., Tensor]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget], call: Callable[..., Tensor]
 ) -> None:
     case = cnn_case(40)
     found = checks_of(target_of(Around(case.target.network, call), case.x, 5), case.x, case.y)
@@ -148,7 +155,7 @@ def test_gradients_taken_inside_the_forward_pass_are_seen(
 
 
 def test_switching_gradients_off_inside_is_no_optimisation(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     def call(network: nn.Module, x: Tensor) -> Tensor:
         torch.zeros(1).requires_grad_(False)
@@ -162,7 +169,7 @@ def test_switching_gradients_off_inside_is_no_optimisation(
 
 
 def test_a_network_that_draws_is_random_and_the_caller_s_randomness_is_left_alone(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(40)
     noisy = target_of(Around(case.target.network, lambda n, x: n(x) + 1e-2 * torch.randn(())), case.x, 5)
@@ -177,7 +184,7 @@ def test_a_network_that_draws_is_random_and_the_caller_s_randomness_is_left_alon
 
 
 def test_saturation_is_told_from_a_network_without_gradients(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(60)
     scaled = target_of(Around(case.target.network, lambda n, x: 1e6 * n(x)), case.x, 5)
@@ -198,7 +205,7 @@ def _rounded(levels: int) -> Callable[[nn.Module, Tensor], Tensor]:
 
 
 def test_rounded_pixels_are_seen_and_eight_bits_too(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(60)
     for levels in (7, 255):
@@ -209,7 +216,7 @@ def test_rounded_pixels_are_seen_and_eight_bits_too(
 
 
 def test_a_gradient_that_points_elsewhere_is_seen(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(60)
     decoy = torch.randn((100, 5), generator=torch.Generator().manual_seed(2))
@@ -240,7 +247,7 @@ class Wave(nn.Module):
 
 
 def test_fitting_to_one_step_is_seen_on_the_way_and_leaking_by_what_it_repairs(
-    target_of: Callable[..., Target],
+    target_of: Callable[..., NetworkTarget],
 ) -> None:
     wave = Wave(0.05)
     right, wrong = wave.image(0.2), wave.image(0.4)  # a step ends at 0.8 and 1.0: both right
@@ -265,7 +272,7 @@ def _masked_on_the_grid(network: nn.Module, x: Tensor) -> Tensor:
 
 
 def test_gradients_that_are_masked_only_at_clean_images_are_seen_by_noise_before_the_step(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(60)
     x = torch.round(255 * case.x) / 255
@@ -366,7 +373,7 @@ def test_an_ascent_finds_the_optimum_of_a_linear_network(linear_case: Callable[.
 
 
 def test_the_network_is_left_as_it_was_and_a_hostile_one_is_an_error(
-    cnn_case: Callable[..., Any], target_of: Callable[..., Target]
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
 ) -> None:
     case = cnn_case(20)
     case.target.network.train()
@@ -378,7 +385,9 @@ def test_the_network_is_left_as_it_was_and_a_hostile_one_is_an_error(
         checks_of(nan, case.x, case.y)
 
 
-def test_the_cost_stays_within_what_is_stated(cnn_case: Callable[..., Any], target_of: Callable[..., Target]) -> None:
+def test_the_cost_stays_within_what_is_stated(
+    cnn_case: Callable[..., Any], target_of: Callable[..., NetworkTarget]
+) -> None:
     case = cnn_case(1000)
     cut = target_of(Around(case.target.network, lambda n, x: n(x.detach())), case.x, 5)
     checks_of(cut, case.x, case.y, robust=np.ones(1000, dtype=bool), attacks=parse_attacks("apgd-ce"))

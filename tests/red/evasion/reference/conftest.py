@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import Attack
 from secure_ai.red.evasion.math.projections import distance
 from secure_ai.red.evasion.suite.reference import REFERENCE_ATTACKS
@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 class Oracle:
     """A linear model of K classes with the exact minimum distance of every image, [0, 1] taken into account."""
 
-    target: Target
+    target: NetworkTarget
     x: Tensor
     y: Tensor
     weight: Array
@@ -78,7 +78,7 @@ def make_oracle(classes: int = 5, n: int = 10, seed: int = 0) -> Oracle:
         layer.bias.copy_(-weight.sum(dim=1) / 2)
     x = 0.3 + 0.4 * torch.rand((16 * n, 1, 8, 8), generator=draw)
     network = nn.Sequential(nn.Flatten(), layer)
-    target = Target(network, name="linear", digest="d" * 64, input_shape=(1, 8, 8), num_classes=classes)
+    target = NetworkTarget(network, name="linear", digest="d" * 64, input_shape=(1, 8, 8), num_classes=classes)
     y = target.predict(x)
     bias = layer.bias.detach().double().numpy()
     oracle = Oracle(target, x, y, weight.double().numpy(), bias)
@@ -116,7 +116,7 @@ Run = Callable[..., Tensor]
 
 def run_attack(
     name: str,
-    target: Target,
+    target: NetworkTarget,
     x: Tensor,
     y: Tensor,
     norm: Norm,
@@ -180,11 +180,11 @@ def oracle_of() -> Callable[..., Oracle]:
 
 
 @pytest.fixture
-def stubborn() -> Callable[[int], Target]:
+def stubborn() -> Callable[[int], NetworkTarget]:
     """A target of K classes on 6 x 6 images that no attack breaks; said to be random: Square then asks every time."""
 
-    def build(classes: int) -> Target:
-        return Target(
+    def build(classes: int) -> NetworkTarget:
+        return NetworkTarget(
             Stubborn(classes, 36),
             name="stubborn",
             digest="d" * 64,
@@ -197,10 +197,10 @@ def stubborn() -> Callable[[int], Target]:
 
 
 @pytest.fixture
-def cut(oracle: Oracle) -> Target:
+def cut(oracle: Oracle) -> NetworkTarget:
     """The linear model without gradients."""
     network = NoGradient(oracle.target.network)
-    return Target(network, name="cut", digest="d" * 64, input_shape=(1, 8, 8), num_classes=len(oracle.bias))
+    return NetworkTarget(network, name="cut", digest="d" * 64, input_shape=(1, 8, 8), num_classes=len(oracle.bias))
 
 
 @pytest.fixture(autouse=True)

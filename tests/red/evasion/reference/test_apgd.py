@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.apgd_control import halving_checkpoints, sparse_checkpoints, sparse_signs
 from secure_ai.red.evasion.math.losses import margin
 
@@ -18,7 +18,7 @@ NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 NAMES = ("apgd-ce", "apgd-dlr", "apgd-t")
 
 
-def broken(target: Target, x_adv: Tensor, y: Tensor) -> Tensor:
+def broken(target: NetworkTarget, x_adv: Tensor, y: Tensor) -> Tensor:
     return target.predict(x_adv) != y
 
 
@@ -124,7 +124,7 @@ def test_with_fewer_than_four_classes_the_margin_takes_over(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_without_gradients_is_no_crash(name: str, cut: Target, oracle: Any, run: Any) -> None:
+def test_a_model_without_gradients_is_no_crash(name: str, cut: NetworkTarget, oracle: Any, run: Any) -> None:
     attempt = run(name, cut, oracle.x, oracle.y, "linf", 0.01, steps=5)
     assert not torch.equal(attempt, oracle.x)
     assert cut.passes.backward == 0
@@ -145,7 +145,9 @@ def test_eot_averages_over_the_draws_of_a_random_model(oracle: Any, run: Any) ->
             answer: Tensor = oracle.target.network(x)
             return answer + 8 * torch.randn(answer.shape, generator=self.draw)
 
-    noisy = Target(Noisy(), name="noisy", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5, deterministic=False)
+    noisy = NetworkTarget(
+        Noisy(), name="noisy", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5, deterministic=False
+    )
     eps = 1.3 * float(oracle.optimum("linf").max())
     shares = []
     for draws in (1, 20):
@@ -156,7 +158,7 @@ def test_eot_averages_over_the_draws_of_a_random_model(oracle: Any, run: Any) ->
 
 @pytest.mark.parametrize(("name", "settings", "ranking"), [("apgd-ce", {}, 0), ("apgd-t", {"targets": 1}, 1)])
 def test_the_radius_schedule_spends_the_same_steps(
-    name: str, settings: dict[str, int], ranking: int, stubborn: Callable[[int], Target], run: Any
+    name: str, settings: dict[str, int], ranking: int, stubborn: Callable[[int], NetworkTarget], run: Any
 ) -> None:
     target, x, y = stubborn(10), torch.full((2, 1, 6, 6), 0.5), torch.zeros(2, dtype=torch.int64)
     for steps in (3, 4, 5, 10):

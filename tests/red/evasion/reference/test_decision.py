@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks import hopskipjump as decision
 from secure_ai.red.evasion.math.active_set import Goal, Record
 from secure_ai.red.evasion.math.projections import distance
@@ -32,15 +32,15 @@ class LabelsOnly(nn.Module):
 
 
 @pytest.fixture
-def labels_only(oracle: Any) -> Target:
-    return Target(
+def labels_only(oracle: Any) -> NetworkTarget:
+    return NetworkTarget(
         LabelsOnly(oracle.target.network), name="labels", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5
     )
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 def test_comes_near_the_smallest_distance_from_labels_alone(
-    norm: Norm, oracle: Any, labels_only: Target, run: Any
+    norm: Norm, oracle: Any, labels_only: NetworkTarget, run: Any
 ) -> None:
     best = oracle.optimum(norm)
     x_adv = run("hopskipjump", labels_only, oracle.x, oracle.y, norm, float(best.median()), query_budget=1500)
@@ -141,7 +141,7 @@ def test_a_mistake_of_the_network_is_a_start_where_nothing_else_is(oracle: Any, 
             logits[wild, int(y[0])] = 1e3
             return logits
 
-    target = Target(NoiseIsMine(), name="n", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5)
+    target = NetworkTarget(NoiseIsMine(), name="n", digest="d" * 64, input_shape=(1, 8, 8), num_classes=5)
     x_adv = run("hopskipjump", target, x, y, "l2", 0.1, query_budget=300, active=active)
     assert bool((target.predict(x_adv[active]) != y[active]).all())
 
@@ -152,7 +152,7 @@ def test_without_other_images_it_starts_from_noise(oracle: Any, run: Any) -> Non
         assert bool(oracle.target.predict(x_adv) != y)
 
 
-def test_without_a_start_it_stops_after_a_hundred_queries(stubborn: Callable[[int], Target], run: Any) -> None:
+def test_without_a_start_it_stops_after_a_hundred_queries(stubborn: Callable[[int], NetworkTarget], run: Any) -> None:
     target, x = stubborn(4), torch.rand((120, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     first = torch.arange(120) == 0
     x_adv = run("hopskipjump", target, x, (~first).long(), "l2", 0.1, active=first)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.math.hyperplane import length, towards_hyperplane
 from secure_ai.red.evasion.math.projections import distance
 
@@ -88,7 +88,7 @@ def test_a_target_label_is_the_goal(name: str, oracle: Any, run: Any) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_without_gradients_is_no_crash(name: str, oracle: Any, cut: Target, run: Any) -> None:
+def test_a_model_without_gradients_is_no_crash(name: str, oracle: Any, cut: NetworkTarget, run: Any) -> None:
     run(name, cut, oracle.x, oracle.y, "linf", 0.1, steps=3)
     assert cut.passes.backward == 0
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.minimum_norm import into_balls
 from secure_ai.red.evasion.math.projections import distance
 from secure_ai.red.evasion.math.schedules import annealed
@@ -60,7 +60,7 @@ def test_a_target_label_is_the_goal(
 
 @pytest.mark.parametrize(("name", "norm", "worst", "settings"), CASES, ids=IDS)
 def test_failures_are_attempts_and_draw_nothing(
-    name: str, norm: Norm, worst: float, settings: dict[str, Any], stubborn: Callable[[int], Target], run: Any
+    name: str, norm: Norm, worst: float, settings: dict[str, Any], stubborn: Callable[[int], NetworkTarget], run: Any
 ) -> None:
     target, x, y = stubborn(3), torch.full((3, 1, 6, 6), 0.4), torch.zeros(3, dtype=torch.int64)
     steps = {"steps": 4}
@@ -74,7 +74,7 @@ def test_failures_are_attempts_and_draw_nothing(
 
 @pytest.mark.parametrize(("name", "norm", "worst", "settings"), CASES, ids=IDS)
 def test_a_model_without_gradients_is_no_crash(
-    name: str, norm: Norm, worst: float, settings: dict[str, Any], cut: Target, oracle: Any, run: Any
+    name: str, norm: Norm, worst: float, settings: dict[str, Any], cut: NetworkTarget, oracle: Any, run: Any
 ) -> None:
     run(name, cut, oracle.x, oracle.y, norm, 1.0, steps=3)
     assert cut.passes.backward == 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.square import square_start
 from secure_ai.red.evasion.math.losses import margin
 
@@ -30,7 +30,7 @@ class Needle(nn.Module):
         return torch.stack([-score, score], dim=1)
 
 
-def broken(target: Target, x_adv: Tensor, y: Tensor) -> Tensor:
+def broken(target: NetworkTarget, x_adv: Tensor, y: Tensor) -> Tensor:
     return target.predict(x_adv) != y
 
 
@@ -85,7 +85,7 @@ def test_the_nearest_of_many_classes_is_found(norm: Norm, oracle: Any, run: Any)
 
 @pytest.mark.parametrize("way", [1, -1])
 def test_a_start_along_other_logits_leaves_a_plateau_of_the_margin(way: int, run: Any) -> None:
-    target = Target(Plateau(way), name="plateau", digest="d" * 64, input_shape=(1, 4, 32), num_classes=3)
+    target = NetworkTarget(Plateau(way), name="plateau", digest="d" * 64, input_shape=(1, 4, 32), num_classes=3)
     x, y = torch.full((40, 1, 4, 32), 0.5), torch.zeros(40, dtype=torch.int64)
     stuck = run("odi-pgd", target, x, y, "linf", EPS, odi_steps=0)
     assert not bool(broken(target, stuck, y).any())
@@ -100,7 +100,7 @@ def test_the_iterate_that_met_the_goal_is_returned_not_the_next(run: Any) -> Non
         return (x - 0.5).abs().flatten(1).mean(dim=1) - 0.9 * EPS
 
     back_to_clean = Elsewhere(change, lambda x: -change(x))
-    target = Target(back_to_clean, name="elsewhere", digest="d" * 64, input_shape=(1, 4, 4), num_classes=2)
+    target = NetworkTarget(back_to_clean, name="elsewhere", digest="d" * 64, input_shape=(1, 4, 4), num_classes=2)
     x, y = torch.full((8, 1, 4, 4), 0.5), torch.zeros(8, dtype=torch.int64)
     assert bool(broken(target, run("odi-pgd", target, x, y, "linf", EPS, odi_steps=0), y).all())
 
@@ -110,7 +110,7 @@ def test_a_lead_by_rounding_ends_no_search(run: Any) -> None:
         return x.flatten(1).mean(dim=1) - 0.5 - 0.9 * EPS
 
     leads_by_rounding = Elsewhere(lambda x: brighter(x).clamp(min=2e-7), brighter)
-    target = Target(leads_by_rounding, name="elsewhere", digest="d" * 64, input_shape=(1, 4, 4), num_classes=2)
+    target = NetworkTarget(leads_by_rounding, name="elsewhere", digest="d" * 64, input_shape=(1, 4, 4), num_classes=2)
     x, y = torch.full((8, 1, 4, 4), 0.5), torch.zeros(8, dtype=torch.int64)
     assert bool(broken(target, x, y).all())  # by rounding
     assert bool((brighter(run("odi-pgd", target, x, y, "linf", EPS)) > 0).all())
@@ -135,7 +135,7 @@ def test_more_restarts_break_a_superset(cnn_case: Callable[..., Any], run: Any) 
     assert int(thrice.sum()) > int(once.sum()) > 0
 
 
-def test_a_model_without_gradients_is_no_crash(cut: Target, oracle: Any, run: Any) -> None:
+def test_a_model_without_gradients_is_no_crash(cut: NetworkTarget, oracle: Any, run: Any) -> None:
     attempt = run("odi-pgd", cut, oracle.x, oracle.y, "linf", 0.01, restarts=2)
     assert not torch.equal(attempt, oracle.x)
     assert cut.passes.backward == 0
@@ -180,7 +180,7 @@ def test_falling_steps_settle(run: Any) -> None:
     draw = torch.Generator().manual_seed(0)
     centre = 0.5 + 0.9 * EPS * (2 * torch.rand((1, 1, 8, 8), generator=draw) - 1)
     network = Needle(centre, 0.05 * EPS)
-    target = Target(network, name="needle", digest="d" * 64, input_shape=(1, 8, 8), num_classes=2)
+    target = NetworkTarget(network, name="needle", digest="d" * 64, input_shape=(1, 8, 8), num_classes=2)
     x, y = torch.full((8, 1, 8, 8), 0.5), torch.zeros(8, dtype=torch.int64)
     found = run("odi-pgd", target, x, y, "linf", EPS, restarts=1)
     assert bool(broken(target, found, y).all())

@@ -10,7 +10,7 @@ import torch
 
 from secure_ai.core.budget import NORMS, Norm
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol, autoattack
 from secure_ai.red.evasion.suite.costs import COSTS
 from secure_ai.red.evasion.suite.reference import REFERENCE_ATTACKS
@@ -52,7 +52,7 @@ def parsed(text: str) -> tuple[str, dict[str, Any]]:
 @pytest.mark.parametrize(("name", "norm"), [row for row in ROWS if row[0] != "hopskipjump"])
 @pytest.mark.parametrize("classes", [3, 5])
 def test_costs_are_exact_for_a_sample_that_is_never_broken(
-    name: str, norm: Norm, classes: int, stubborn: Callable[[int], Target], run: Any
+    name: str, norm: Norm, classes: int, stubborn: Callable[[int], NetworkTarget], run: Any
 ) -> None:
     target, x = stubborn(classes), torch.full((2, 1, 6, 6), 0.5)
     settings = {**REFERENCE_ATTACKS[name].settings}
@@ -71,7 +71,7 @@ def test_autoattack_s_cost_is_stated_as_the_protocol_says(norm: Norm, text: str)
 
 @pytest.mark.parametrize(("text", "norm"), sorted({text: norm for _, norm, text in reversed(MEMBERS)}.items()))
 def test_autoattack_spends_what_the_protocol_says(
-    text: str, norm: Norm, stubborn: Callable[[int], Target], run: Any
+    text: str, norm: Norm, stubborn: Callable[[int], NetworkTarget], run: Any
 ) -> None:
     """Every member as it is written, in the first norm that writes it so."""
     target, x = stubborn(10), torch.full((1, 1, 6, 6), 0.5)

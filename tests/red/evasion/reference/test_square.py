@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.square_shapes import bump, pattern, place, share_at, tiled, window_side
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
@@ -40,7 +40,7 @@ def test_a_window_that_changes_nothing_is_not_asked_about_unless_the_network_is_
     arguments = (case.x, case.y, "linf", 0.01)
     saved = run("square", case.target, *arguments, query_budget=300)
     asked = case.target.passes.forward
-    random = Target(
+    random = NetworkTarget(
         case.target.network, name="random", digest="", input_shape=(1, 10, 10), num_classes=5, deterministic=False
     )
     torch.testing.assert_close(run("square", random, *arguments, query_budget=300), saved, atol=0, rtol=0)
@@ -80,7 +80,7 @@ def test_a_target_label_is_the_goal(oracle: Any, run: Any) -> None:
     assert torch.equal(oracle.target.predict(x_adv), wanted)
 
 
-def test_sees_scores_only(oracle: Any, cut: Target, run: Any) -> None:
+def test_sees_scores_only(oracle: Any, cut: NetworkTarget, run: Any) -> None:
     eps = ENOUGH["linf"] * float(oracle.optimum("linf").max())
     x_adv = run("square", cut, oracle.x, oracle.y, "linf", eps, query_budget=1000, rescale_schedule=True)
     assert bool((cut.predict(x_adv) != oracle.y).all())
@@ -91,7 +91,7 @@ def test_several_channels_and_sides_that_differ(norm: Norm, run: Any) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 6 * 9, 4))
     draw = torch.Generator().manual_seed(4)
     x = torch.rand((5, 3, 6, 9), generator=draw)
-    target = Target(network, name="colour", digest="d" * 64, input_shape=(3, 6, 9), num_classes=4)
+    target = NetworkTarget(network, name="colour", digest="d" * 64, input_shape=(3, 6, 9), num_classes=4)
     x_adv = run("square", target, x, target.predict(x), norm, 0.3, query_budget=50)
     assert not torch.equal(x_adv, x)
 

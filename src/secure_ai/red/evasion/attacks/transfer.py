@@ -15,7 +15,7 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import TRAVEL
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
 from secure_ai.red.evasion.math import projections
@@ -28,13 +28,13 @@ DIGEST_CHARACTERS = 12
 
 @torch.no_grad()
 def transfer(
-    target: Target,
+    target: NetworkTarget,
     x: Tensor,
     y: Tensor,
     *,
     budget: PerturbationBudget,
     generator: torch.Generator,
-    network: Target,
+    network: NetworkTarget,
     target_label: Tensor | None = None,
     active: Tensor | None = None,
     surrogate: str = "",
@@ -73,7 +73,13 @@ def transfer(
 
 
 def _climb(
-    network: Target, x: Tensor, x_adv: Tensor, goal: Goal, budget: PerturbationBudget, steps: int, momentum: float
+    network: NetworkTarget,
+    x: Tensor,
+    x_adv: Tensor,
+    goal: Goal,
+    budget: PerturbationBudget,
+    steps: int,
+    momentum: float,
 ) -> Tensor:
     """The last of `steps` projected steps from `x_adv` up the loss of `network`, all (R, C, H, W)."""
     velocity = torch.zeros_like(x)
@@ -95,7 +101,7 @@ def _climb(
 
 
 def saved_examples(
-    target: Target,
+    target: NetworkTarget,
     x: Tensor,
     y: Tensor,
     *,
@@ -178,7 +184,7 @@ def names_transfer(plans: Sequence[AttackPlan]) -> bool:
 
 
 def bind_borrowed(
-    plans: Sequence[AttackPlan], *, network: Target | None, read: ReadExamples | None = None
+    plans: Sequence[AttackPlan], *, network: NetworkTarget | None, read: ReadExamples | None = None
 ) -> tuple[AttackPlan, ...]:
     """Every plan callable: `transfer` gets its surrogate, `examples` what `read` finds in its file.
 
@@ -193,7 +199,7 @@ def bind_borrowed(
     return tuple(_bound(plan, network, read) for plan in plans)
 
 
-def _bound(plan: AttackPlan, network: Target | None, read: ReadExamples | None) -> AttackPlan:
+def _bound(plan: AttackPlan, network: NetworkTarget | None, read: ReadExamples | None) -> AttackPlan:
     if plan.entry is BORROWED["transfer"]:
         if network is None:
             raise no_surrogate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import threading
 import time
@@ -21,27 +22,24 @@ from secure_ai.core.errors import (
     ShapeError,
     TargetError,
 )
-from secure_ai.core.machine import release_memory
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.refusal import refuse_norm
 from secure_ai.red.evasion.suite.access import refuse_beyond
 from secure_ai.red.evasion.suite.catalogue import check_cost
-from secure_ai.red.evasion.suite.engine import run_shards
+from secure_ai.red.evasion.suite.engine import Arrangement, arrange, run_shards
 from secure_ai.red.evasion.suite.merge import merge_shards
 from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult, frozen_array
-from secure_ai.red.evasion.suite.shard import ShardResult, StopAskedError, SuiteTask, cut_shard, run_shard
+from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite.verify import checked_logits, verify
 
-RELEASE_SECONDS = 1.0
-"""Between two releases of freed memory: batches shrink as samples are broken, and blocks of every size leave holes."""
-
 Images = np.ndarray | Tensor
+PARTED = "a copy of the network came to answer otherwise than the original"
 
 
 def run_suite(
-    target: Target,
+    target: NetworkTarget,
     x: Images,
     y: Images,
     *,
@@ -88,7 +86,7 @@ def run_suite(
     check_cost(attacks, len(labels), target.num_classes)
     started = time.perf_counter()
     with target.attacked():
-        shards, interruption = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
+        shards, interruption, alone = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
     return merge_shards(
         shards,
         labels,
@@ -96,32 +94,40 @@ def run_suite(
         suite=suite,
         keep_examples=keep_examples,
         interruption=interruption,
+        ran_alone=alone,
         seconds=time.perf_counter() - started,
     )
 
 
 def _run_shards(
-    target: Target, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
-) -> tuple[list[ShardResult], BaseException | None]:
+    target: NetworkTarget, suite: SuiteTask, x: Images, labels: Tensor, progress: Progress, stop: Callable[[], bool]
+) -> tuple[list[ShardResult], BaseException | None, str]:
     shards: list[ShardResult] = []
-    released = time.perf_counter()
     caller = _Caller(progress, stop, len(labels) * len(suite.attacks))
 
-    def work(target: Target, number: int) -> ShardResult:
-        task = cut_shard(suite, x, labels, number)
-        return run_shard(target, task, done=lambda _: caller.add(len(task.y)), stop=caller.stop)
+    def cut(number: int) -> ShardTask:
+        return cut_shard(suite, x, labels, number, device=target.device)
 
+    def work(judge: NetworkTarget, searched: NetworkTarget, number: int) -> ShardResult:
+        task = cut(number)
+        done = functools.partial(caller.add, len(task.y))
+        return run_shard(judge, task, searched=searched, done=lambda _: done(), stop=caller.stop)
+
+    arrangement = Arrangement(1)
     try:
+        arrangement = arrange(target, suite.attacks, len(labels), cut(0))
         numbers = range(math.ceil(len(labels) / SHARD_SIZE))
-        with contextlib.closing(run_shards(target, suite.attacks, work, numbers, samples=len(labels))) as results:
+        with contextlib.closing(run_shards(target, arrangement, work, numbers)) as results:
             for shard in results:
-                shards.append(shard)
-                if time.perf_counter() - released > RELEASE_SECONDS:
-                    release_memory()
-                    released = time.perf_counter()
+                if shard is None:
+                    shards.clear()
+                    caller.restart()
+                    arrangement = Arrangement(1, alone=PARTED)
+                else:
+                    shards.append(shard)
     except (KeyboardInterrupt, StopAskedError) as interruption:
-        return shards, interruption
-    return shards, None
+        return shards, interruption, arrangement.alone
+    return shards, None, arrangement.alone
 
 
 class _Caller:
@@ -137,13 +143,17 @@ class _Caller:
             self._done += count
             self._progress(self._done, self._total)
 
+    def restart(self) -> None:
+        """All is run again."""
+        self._done = 0
+
     def stop(self) -> bool:
         """Whether to stop."""
         with self._lock:
             return self._stop()
 
 
-def _checked_labels(target: Target, x: Images, y: Images, target_label: int | None) -> Tensor:
+def _checked_labels(target: NetworkTarget, x: Images, y: Images, target_label: int | None) -> Tensor:
     """The labels as int64, after everything that can be told without the network."""
     labels = labels_to_tensor(y)
     if not len(labels):
@@ -170,7 +180,7 @@ def _checked_labels(target: Target, x: Images, y: Images, target_label: int | No
     return labels
 
 
-def _check_plans(target: Target, suite: SuiteTask) -> None:
+def _check_plans(target: NetworkTarget, suite: SuiteTask) -> None:
     budget = suite.budget
     parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
     if not suite.attacks:
@@ -180,7 +190,7 @@ def _check_plans(target: Target, suite: SuiteTask) -> None:
 
 
 def score_examples(
-    target: Target, x_adv: Images, y: Images, x: Images, *, budget: PerturbationBudget, made_for: str
+    target: NetworkTarget, x_adv: Images, y: Images, x: Images, *, budget: PerturbationBudget, made_for: str
 ) -> ExamplesScore:
     """Score saved adversarial examples in float32, after the same checks as an attack's result.
 
@@ -203,18 +213,18 @@ def score_examples(
     with target.attacked():
         for first in range(0, len(labels), SHARD_SIZE):
             part = slice(first, first + SHARD_SIZE)
-            examples, images = images_to_float(x_adv[part]), images_to_float(x[part])
+            examples, images = (images_to_float(some[part]).to(target.device) for some in (x_adv, x))
             verify(
                 examples,
                 images,
                 attack="saved examples",
                 budget=budget,
                 kind="budget",
-                rows=torch.arange(len(images)),
+                rows=torch.arange(len(images), device=target.device),
                 first=first,
             )
-            clean.append(checked_logits(target, images).argmax(dim=1))
-            adversarial.append(checked_logits(target, examples).argmax(dim=1))
+            clean.append(checked_logits(target, images).argmax(dim=1).cpu())
+            adversarial.append(checked_logits(target, examples).argmax(dim=1).cpu())
     predictions = torch.cat(adversarial)
     return ExamplesScore(
         budget=budget,

@@ -25,6 +25,7 @@ def merge_shards(
     suite: SuiteTask,
     keep_examples: bool,
     interruption: BaseException | None,
+    ran_alone: str,
     seconds: float,
 ) -> SuiteResult:
     """Put the finished leading shards together.
@@ -60,6 +61,7 @@ def merge_shards(
         complete=interruption is None,
         stopped=_stopped(interruption),
         interruption=interruption if isinstance(interruption, KeyboardInterrupt) else None,
+        ran_alone=ran_alone,
         seconds=seconds,
         clean_passes=sum(shard.clean_cost.forward for shard in shards),
         evaluated=_padded(torch.ones_like(correct), n, fill=0),

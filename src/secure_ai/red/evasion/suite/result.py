@@ -95,6 +95,7 @@ class SuiteResult:
         target_label: the class that every sample was to be taken for; None: any wrong class.
         access: what the target offered to the attacks.
         independent: every attack worked on every eligible sample, so that attacks can be compared one by one.
+        ran_alone: why shards ran one after another although several threads were there; empty where they did not.
         shard_digests: one an evaluated shard, over its worst cases (`merge.shard_digest`): what a replay compares with.
     """
 
@@ -119,6 +120,7 @@ class SuiteResult:
     broken: np.ndarray
     x_adv: np.ndarray | None
     interruption: KeyboardInterrupt | None = None
+    ran_alone: str = ""
     shard_digests: tuple[str, ...] = ()
     access: Access = "gradients"
     target_label: int | None = None
@@ -153,6 +155,7 @@ class SuiteResult:
             "attack_success_rate": self.attack_success_rate.as_json(),
             "attacks": [row.as_json() for row in self.rows],
             "complete": self.complete,
+            "ran_alone": self.ran_alone,
         }
 
 

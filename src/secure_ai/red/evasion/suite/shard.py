@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.seeds import derive_seed, generator
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.passes import PassCounter
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
 from secure_ai.red.evasion.math.active_set import Goal
@@ -69,10 +70,13 @@ class ShardTask:
         return None if self.suite.target_label is None else torch.full_like(self.y, self.suite.target_label)
 
 
-def cut_shard(suite: SuiteTask, images: np.ndarray | Tensor, labels: Tensor, number: int) -> ShardTask:
-    """The shard of this number: of images (N, C, H, W), uint8 or float32 in [0, 1], with labels (N,) int64."""
+def cut_shard(
+    suite: SuiteTask, images: np.ndarray | Tensor, labels: Tensor, number: int, *, device: torch.device
+) -> ShardTask:
+    """The shard of this number, on `device`: of images (N, C, H, W), uint8 or float32 in [0, 1], labels (N,) int64."""
     part = slice(number * SHARD_SIZE, (number + 1) * SHARD_SIZE)
-    return ShardTask(suite=suite, x=images_to_float(images[part]), y=labels[part], first=part.start)
+    x, y = images_to_float(images[part]).to(device), labels[part].to(device)
+    return ShardTask(suite=suite, x=x, y=y, first=part.start)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -104,23 +108,30 @@ class ShardResult:
     clean_cost: Cost
     queries: Tensor
 
+    def on_cpu(self) -> ShardResult:
+        """The same, wherever it was computed."""
+        return replace(
+            self,
+            **{name: getattr(self, name).cpu() for name in ("clean", "predictions", "x_adv", "strength")},
+            **{name: getattr(self, name).cpu() for name in ("attempted", "wrong", "met", "unmoved")},
+        )
+
 
 class StopAskedError(Exception):
     """The caller asked to stop; no error of anyone, so never shown."""
 
 
 class Meter:
-    """Counts what a stretch of work spends on the target."""
+    """Measures what a stretch of work spends."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._start = (time.perf_counter(), target.passes.forward, target.passes.backward)
+    def __init__(self, passes: PassCounter) -> None:
+        self._passes = passes
+        self._start = (time.perf_counter(), passes.forward, passes.backward)
 
     def read(self) -> Cost:
         """The cost since construction."""
         seconds, forward, backward = self._start
-        passes = self._target.passes
-        return Cost(time.perf_counter() - seconds, passes.forward - forward, passes.backward - backward)
+        return Cost(time.perf_counter() - seconds, self._passes.forward - forward, self._passes.backward - backward)
 
 
 def _seed_network(task: ShardTask, purpose: str) -> None:
@@ -129,16 +140,18 @@ def _seed_network(task: ShardTask, purpose: str) -> None:
 
 
 def run_shard(
-    target: Target,
+    target: NetworkTarget,
     task: ShardTask,
     *,
+    searched: NetworkTarget | None = None,
     done: Callable[[int], None] = lambda attacks_done: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> ShardResult:
     """Clean pass, then attack by attack, on the samples that are classified correctly and not broken yet.
 
     Args:
-        target: inside `attacked()`.
+        target: inside `attacked()`; what it predicts counts.
+        searched: what the attacks are given, a copy with the same counter of passes; None: `target`.
         done: called after each attack with their number so far.
         stop: asked before each attack.
 
@@ -147,24 +160,24 @@ def run_shard(
         AttackOutputError: an attack broke its contract.
         TargetError: the network answered NaN or infinity.
     """
-    count, attacks = len(task.x), len(task.suite.attacks)
+    count, attacks, device = len(task.x), len(task.suite.attacks), task.x.device
     with torch.random.fork_rng(devices=[]):
-        meter = Meter(target)
+        meter = Meter(target.passes)
         _seed_network(task, "clean")
         logits = checked_logits(target, task.x)
         clean = logits.argmax(dim=1)
         result = ShardResult(
             clean=clean,
-            attempted=torch.zeros((attacks, count), dtype=torch.bool),
-            wrong=torch.zeros((attacks, count), dtype=torch.bool),
-            met=torch.zeros((attacks, count), dtype=torch.bool),
-            unmoved=torch.zeros((attacks, count), dtype=torch.bool),
+            attempted=torch.zeros((attacks, count), dtype=torch.bool, device=device),
+            wrong=torch.zeros((attacks, count), dtype=torch.bool, device=device),
+            met=torch.zeros((attacks, count), dtype=torch.bool, device=device),
+            unmoved=torch.zeros((attacks, count), dtype=torch.bool, device=device),
             predictions=clean.clone(),
             x_adv=task.x.clone(),
-            strength=torch.full((count,), -torch.inf),
+            strength=torch.full((count,), -torch.inf, device=device),
             costs=[],
             clean_cost=meter.read(),
-            queries=torch.zeros((attacks, count), dtype=torch.int64),
+            queries=torch.zeros((attacks, count), dtype=torch.int64, device="cpu"),
         )
         eligible = task.suite.eligible(clean == task.y, task.y)
         distance = -Goal(task.y, task.target_label).strength(logits)
@@ -172,9 +185,10 @@ def run_shard(
             if stop():
                 raise StopAskedError
             left = eligible if task.suite.independent else eligible & _worth(plan, result, distance)
-            result.costs.append(_run_attack(target, task, number, left, result) if bool(left.any()) else Cost())
+            spent = _run_attack(target, searched or target, task, number, left, result) if bool(left.any()) else Cost()
+            result.costs.append(spent)
             done(number + 1)
-    return result
+    return result.on_cpu()
 
 
 def _worth(plan: AttackPlan, result: ShardResult, distance: Tensor) -> Tensor:
@@ -196,18 +210,20 @@ class _Attempt:
     verified: Verified
 
 
-def _run_attack(target: Target, task: ShardTask, number: int, active: Tensor, result: ShardResult) -> Cost:
+def _run_attack(
+    target: NetworkTarget, searched: NetworkTarget, task: ShardTask, number: int, active: Tensor, result: ShardResult
+) -> Cost:
     plan = task.suite.attacks[number]
-    meter = Meter(target)
+    meter = Meter(target.passes)
     _seed_network(task, plan.text)
-    x_adv = _search(target, task, plan, active, result.queries[number])
+    x_adv = _search(searched, task, plan, active, result.queries[number])
     _take(task, number, _verified(target, task, plan, x_adv, active), result)
     return meter.read()
 
 
-def _search(target: Target, task: ShardTask, plan: AttackPlan, active: Tensor, queries: Tensor) -> Tensor:
+def _search(target: NetworkTarget, task: ShardTask, plan: AttackPlan, active: Tensor, queries: Tensor) -> Tensor:
     """Call the attack, on copies: what it does to its arguments is its own affair. Adds to `queries` (N,)."""
-    with target.counting(len(task.x)) as asked:
+    with target.passes.counting(len(task.x)) as asked:
         x_adv = plan.entry.attack(
             target,
             task.x.clone(),
@@ -223,12 +239,13 @@ def _search(target: Target, task: ShardTask, plan: AttackPlan, active: Tensor, q
     return x_adv
 
 
-def _verified(target: Target, task: ShardTask, plan: AttackPlan, x_adv: Tensor, active: Tensor) -> _Attempt:
+def _verified(target: NetworkTarget, task: ShardTask, plan: AttackPlan, x_adv: Tensor, active: Tensor) -> _Attempt:
     rows = active.nonzero().squeeze(1)
     kind = plan.entry.kind
     checks = verify(x_adv, task.x, attack=plan.text, budget=task.suite.budget, kind=kind, rows=rows, first=task.first)
-    found = x_adv.detach()[rows]
-    return _Attempt(rows, found, checked_logits(target, found), checks)
+    found, device = x_adv.detach()[rows], rows.device
+    on_device = Verified(checks.within.to(device), checks.moved.to(device))
+    return _Attempt(rows, found, checked_logits(target, found), on_device)
 
 
 def _take(task: ShardTask, number: int, attempt: _Attempt, result: ShardResult) -> None:

@@ -54,7 +54,7 @@ def measured_distance(x_adv: Tensor, x: Tensor, budget: PerturbationBudget) -> T
 def verify(
     x_adv: object, x: Tensor, *, attack: str, budget: PerturbationBudget, kind: Kind, rows: Tensor, first: int
 ) -> Verified:
-    """Check the result of an attack on one shard.
+    """Check the result of an attack on one shard, on the CPU wherever it was made.
 
     Args:
         x_adv: what the attack returned for the whole shard; should be (N, C, H, W) float32.
@@ -72,7 +72,7 @@ def verify(
         raise AttackOutputError(
             "the result is not a batch of images", where=attack, expected=f"{x.dtype} {tuple(x.shape)}", got=got
         )
-    found, clean = x_adv.detach()[rows], x[rows]
+    found, clean = x_adv.detach()[rows].cpu(), x[rows].cpu()
     names = [f"{attack}, sample {first + row}" for row in rows.tolist()]
     flat = found.flatten(1)
     _refuse(~torch.isfinite(flat).all(dim=1), names, "the result is not finite", "finite pixels", flat.sum(dim=1))

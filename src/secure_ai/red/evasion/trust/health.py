@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.math.losses import cross_entropy
@@ -28,7 +28,7 @@ class GradientHealth:
     nonfinite: int
 
 
-def gradient_health(target: Target, x: np.ndarray | Tensor, y: np.ndarray | Tensor) -> GradientHealth:
+def gradient_health(target: NetworkTarget, x: np.ndarray | Tensor, y: np.ndarray | Tensor) -> GradientHealth:
     """Take the gradient of the cross-entropy at every clean image, in float32: one forward and one backward pass each.
 
     Args:

@@ -18,7 +18,7 @@ from secure_ai.core.statistics import mcnemar_exact
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, Preflight, examine, same_answers
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import Examples, bind_borrowed, example_files
 from secure_ai.red.evasion.contract import AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.suite.harness import run_suite
@@ -45,7 +45,7 @@ class SavedExamples:
     examples: Examples
 
 
-Borrowed = Target | SavedExamples
+Borrowed = NetworkTarget | SavedExamples
 """What an attack works with that is not the target: the surrogate of `transfer`, or the examples of a file."""
 
 
@@ -79,7 +79,7 @@ class Judged:
 
 
 def judge_network(
-    target: Target,
+    target: NetworkTarget,
     data: Dataset,
     budget: PerturbationBudget,
     attacks: Sequence[AttackPlan],
@@ -140,7 +140,7 @@ def judge_network(
 
 
 def judge_single(
-    target: Target,
+    target: NetworkTarget,
     data: Dataset,
     budget: PerturbationBudget,
     attack: AttackPlan,
@@ -249,7 +249,7 @@ def _survivor_probes(
 
 def _bound(attacks: Sequence[AttackPlan], borrowed: Sequence[Borrowed]) -> tuple[AttackPlan, ...]:
     """Every plan with what it borrows. Raises AttackSettingsError for one whose surrogate or file is not there."""
-    network = next((one for one in borrowed if isinstance(one, Target)), None)
+    network = next((one for one in borrowed if isinstance(one, NetworkTarget)), None)
     saved = {one.file: one.examples for one in borrowed if isinstance(one, SavedExamples)}
     read = saved.__getitem__ if saved.keys() >= set(example_files(attacks)) else None
     return bind_borrowed(attacks, network=network, read=read)

@@ -12,7 +12,7 @@ from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Result
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import judge_clean
 from secure_ai.runs.cases.user.given import JudgedFiles
@@ -114,7 +114,7 @@ def _budget(recipe: Recipe, dimensions: tuple[int, int, int]) -> PerturbationBud
     return parse_budget(recipe.assess.norm, recipe.assess.eps, channels * height * width)
 
 
-def _surrogate(subjects: Subjects, data: Dataset) -> Target | None:
+def _surrogate(subjects: Subjects, data: Dataset) -> NetworkTarget | None:
     return subjects[SURROGATE].checked(data).target if SURROGATE in subjects else None
 
 
@@ -154,7 +154,7 @@ def curve_of_subject(subjects: Subjects, settings: CurveSettings, context: Conte
     return security_curve(subjects[SUBJECT], settings, context, _surrogate(subjects, data))
 
 
-def _gallery_rows(result: SuiteResult, target: Target, data: Dataset) -> list[Row]:
+def _gallery_rows(result: SuiteResult, target: NetworkTarget, data: Dataset) -> list[Row]:
     """Examples of every attack that broke something; where none did, the strongest attempts."""
     groups = [(f"broken by {plan.name}", result.broken_by == number) for number, plan in enumerate(result.plans)]
     groups = [group for group in groups if group[1].any()]

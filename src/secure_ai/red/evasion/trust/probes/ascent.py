@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import TRAVEL
 from secure_ai.red.evasion.math import projections
 from secure_ai.red.evasion.math.losses import Loss, margin
@@ -36,7 +36,7 @@ class Trace:
 
 
 def ascend(
-    target: Target,
+    target: NetworkTarget,
     x: Tensor,
     y: Tensor,
     *,
@@ -70,7 +70,7 @@ def ascend(
 
 
 def survivors(
-    target: Target, x: Tensor, y: Tensor, *, start: Tensor, budget: PerturbationBudget, steps: int, loss: Loss
+    target: NetworkTarget, x: Tensor, y: Tensor, *, start: Tensor, budget: PerturbationBudget, steps: int, loss: Loss
 ) -> Tensor:
     """(N,) bool: right at every iterate. As `ascend`, but a sample leaves as soon as it is misclassified."""
     rows, x_adv, step_size = torch.arange(len(y)), start, TRAVEL * budget.eps / steps

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.errors import TargetError
 from secure_ai.core.trust import Check, check
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.math.projections import project, random_start
 from secure_ai.red.evasion.trust.probes.probe import Probe
@@ -100,7 +100,7 @@ def _judged(probe: Probe, plans: Sequence[AttackPlan], x: Tensor) -> Check:
 
 
 @torch.no_grad()
-def _feeds_last_layer(target: Target, x: Tensor) -> bool:
+def _feeds_last_layer(target: NetworkTarget, x: Tensor) -> bool:
     """Whether a linear layer to the K classes is given features(x); two forward passes a sample.
 
     With features from further inside, what follows them would be left out of the test, and could hide every gradient.
@@ -166,28 +166,18 @@ def _random_success(probe: Probe, image: Tensor, readout: _Readout, draw: torch.
 
 
 @torch.no_grad()
-def _features(target: Target, x: Tensor) -> Tensor:
+def _features(target: NetworkTarget, x: Tensor) -> Tensor:
     return target.features(x).float()
 
 
 def _breaks(probe: Probe, plan: AttackPlan, image: Tensor, readout: _Readout, draw: torch.Generator) -> bool:
     target = probe.target
-    binary = Target(
-        _Binary(target.network, readout).eval(),
-        name=target.name,
-        digest=target.digest,
-        input_shape=target.input_shape,
-        num_classes=2,
-        transform=target.transform,
-        batch_size=target.batch_size,
-        deterministic=target.deterministic,
-    )
+    network = _Binary(target.network, readout).eval()
+    binary = replace(target, network=network, num_classes=2, watch=None)  # counts on the target's counter
     y = torch.zeros(1, dtype=torch.int64)
     x_adv = plan.entry.attack(
         binary, image.clone(), y, budget=probe.budget, generator=draw, target_label=None, active=None, **plan.settings
     )
-    target.passes.forward += binary.passes.forward
-    target.passes.backward += binary.passes.backward
     return bool(binary.predict(x_adv)[0] == 1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.trust.probes import distilled, longer, plain_pgd
 from secure_ai.red.evasion.trust.probes.along import along_the_attack
@@ -31,7 +31,7 @@ OF_SURVIVORS = frozenset({plain_pgd.ID, longer.ID, distilled.ID})
 
 
 def diagnose(
-    target: Target,
+    target: NetworkTarget,
     x: Images,
     y: Images,
     budget: PerturbationBudget,
@@ -73,7 +73,7 @@ def diagnose(
 
 
 def diagnose_survivors(
-    target: Target, x: Images, y: Images, budget: PerturbationBudget, seed: int, *, robust: np.ndarray
+    target: NetworkTarget, x: Images, y: Images, budget: PerturbationBudget, seed: int, *, robust: np.ndarray
 ) -> tuple[Check, ...]:
     """Of `diagnose`, what asks about the images that a suite left, for another budget than the rest was asked at.
 

@@ -16,7 +16,7 @@ from torch.nn import functional
 from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.models.networks.built_in import torch_initialise
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.attacks.transfer import transfer
 from secure_ai.red.evasion.trust.probes.probe import Probe, drawn_among
@@ -88,12 +88,12 @@ def _teach(network: nn.Module, images: Tensor, answers: Tensor, draw: torch.Gene
             optimizer.step()
 
 
-def _as_target(network: nn.Module, probe: Probe) -> Target:
+def _as_target(network: nn.Module, probe: Probe) -> NetworkTarget:
     shape, classes = probe.target.input_shape, probe.target.num_classes
-    return Target(network.eval(), name="imitation", digest="", input_shape=shape, num_classes=classes)
+    return NetworkTarget(network.eval(), name="imitation", digest="", input_shape=shape, num_classes=classes)
 
 
-def _small(target: Target) -> nn.Module:
+def _small(target: NetworkTarget) -> nn.Module:
     """Two strided convolutions and a linear layer; a layer of hidden units where images are too small for them."""
     channels, height, width = target.input_shape
     if min(height, width) < SHORTEST_SIDE:

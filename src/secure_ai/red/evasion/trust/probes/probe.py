@@ -10,7 +10,7 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.seeds import derive_seed, generator
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.math.losses import Loss
 from secure_ai.red.evasion.suite.verify import checked_logits
@@ -30,7 +30,7 @@ class Probe:
         correct: (N,) bool.
     """
 
-    target: Target
+    target: NetworkTarget
     x: Tensor
     y: Tensor
     logits: Tensor
@@ -49,7 +49,7 @@ class Probe:
 
 
 def drawn(
-    target: Target, x: np.ndarray | Tensor, y: np.ndarray | Tensor, budget: PerturbationBudget, seed: int
+    target: NetworkTarget, x: np.ndarray | Tensor, y: np.ndarray | Tensor, budget: PerturbationBudget, seed: int
 ) -> Probe:
     """A probe of at most SAMPLES of the images, drawn without replacement; one forward pass each."""
     labels = labels_to_tensor(y)
@@ -70,7 +70,7 @@ def drawn_among(
     return images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
 
 
-def raw_gradient(target: Target, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
+def raw_gradient(target: NetworkTarget, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:
     """Logits (N, K), losses (N,) and the gradient (N, C, H, W) of their sum as autograd gives it: NaN stays NaN.
 
     Zero where the graph is cut on the way. One forward and one backward pass a sample.
