@@ -8,10 +8,13 @@ import html
 import html.parser
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from secure_ai.core.results import Choice, Quantity, Rate
+from secure_ai.core.sections import Cell, Column, Ref, Section
 from secure_ai.report.model import Report, parse_report
 from secure_ai.report.render.html import PNG_SIGNATURE, render_html
 
@@ -158,6 +161,25 @@ def _poison(value: Any, key: str = "") -> Any:
     if not isinstance(value, str) or key in kept or not value:
         return value
     return HOSTILE + (value if key == "id" else "")  # ids stand once
+
+
+def test_hostile_sections_are_shown_not_obeyed(report: dict[str, Any]) -> None:
+    cells: tuple[Cell, ...] = (
+        HOSTILE, Ref("model", HOSTILE), Ref("measurement", "report-1/baseline/pgd"), Choice(HOSTILE, (HOSTILE,)),
+        Quantity(1.0, HOSTILE), Quantity(None, "", reason=HOSTILE), Rate(None, None, None, 0, 0, HOSTILE),
+    )  # fmt: skip
+    columns = tuple(Column(str(number), HOSTILE, HOSTILE) for number in range(len(cells)))
+    own = Section("own", HOSTILE, HOSTILE, columns, (cells, cells), HOSTILE)
+    text = render_html(replace(typed(report), sections=(own,)), {})
+    page = Page(text)
+    assert page.open == []
+    assert page.all("script") == []
+    assert page.all("img") == []
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on")]
+    assert "\x1b" not in text
+    assert text.count(html.escape("<script>", quote=True)) >= 2 * (len(cells) - 1) + 2 * len(cells)
+    targets = [str(a["href"])[1:] for a in page.all("a")]
+    assert len([a for _, a in page.tags if a.get("id") in targets]) >= len(set(targets))
 
 
 def test_an_image_that_is_no_png_is_refused(report: dict[str, Any]) -> None:

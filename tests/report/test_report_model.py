@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.resources
 import json
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -154,6 +155,18 @@ def test_limits_before_anything_is_built(report: dict[str, Any]) -> None:
     assert refused.value.expected == f"at most {MAX_ITEMS} items"
 
 
+@pytest.mark.parametrize("name", ["measurements", "transfers", "sections"])
+def test_many_wrong_items_cost_no_more_than_one(report: dict[str, Any], name: str) -> None:
+    wrong: list[dict[str, Any]] = [{"rates": [[{}] * 50_000] * 3, "rows": [[{}] * 50_000] * 3}]
+    report[name] = [{}] * MAX_ITEMS if name == "measurements" else wrong
+    content = json.dumps(report).encode()
+    parse_report(report_bytes(parsed(report | {name: []})), "warm")
+    began = time.process_time()
+    with pytest.raises(FormatError):
+        parse_report(content, "report.json")
+    assert time.process_time() - began < 5  # without stopping at the first: more than 30 s
+
+
 @pytest.mark.parametrize("content", [None, [], "text", 1, {}])
 def test_what_is_no_report_at_all_is_refused(content: Any) -> None:
     with pytest.raises(FormatError):
@@ -181,7 +194,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_what_is_read_is_valid_by_the_schema(sample: ModuleType, data: st.DataObject) -> None:
     report: Any = sample.build()

@@ -32,10 +32,12 @@ from secure_ai.models.load.store import load_model, save_model
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.attacks.transfer import image_key
+from secure_ai.report.sections import main_sections
 from secure_ai.runs.examples_file import read_examples
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs.replay import replay
 from secure_ai.runs.verbs.replay_record import AttackRecord
+from secure_ai.runs.verbs.report import read_report
 from secure_ai.runs.verbs.run import RunResult, run
 
 pytestmark = pytest.mark.usefixtures("smaller_probes")
@@ -99,7 +101,8 @@ def test_the_report_holds_matrix_distance_and_pictures(finished: RunResult) -> N
     page = (finished.folder / "report.html").read_text()
     for name in ("transfer_matrix_subject", "adversarial_examples_subject", "security_curve"):
         assert (finished.folder / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "Transfer and distance" in page
+    shown = {section.id for section in main_sections(read_report(finished.folder))}
+    assert {"report/transfers/0", "report/distances"} <= shown
     assert "Adversarial examples for the network" in page
 
 

@@ -76,13 +76,14 @@ def breaches(report: object) -> Iterator[Breach]:
 
 
 def too_long(content: Any, most: int) -> bool:
-    """Whether a list anywhere in parsed JSON has more than `most` items."""
+    """Whether a list or an object anywhere in parsed JSON has more than `most` items."""
     waiting = [content]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, list) and len(value) > most:
-            return True
-        waiting += value if isinstance(value, list) else value.values() if isinstance(value, dict) else ()
+        if isinstance(value, list | dict):
+            if len(value) > most:
+                return True
+            waiting += value.values() if isinstance(value, dict) else value
     return False
 
 

@@ -6,6 +6,7 @@ ranges by `report.limits`. Later versions add keys and never rename or remove on
 
 from __future__ import annotations
 
+import copy
 import enum
 import json
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator
 
 from secure_ai.core.comparisons import Comparison, Confusion, Distance, Transfer
 from secure_ai.core.errors import FormatError, SecureAIError
@@ -181,6 +183,19 @@ def _adapter() -> TypeAdapter[Report]:
     return TypeAdapter(Report)
 
 
+@cache
+def _reader() -> SchemaValidator:
+    """Stops at the first wrong item of every list: a small file with many wrong items else costs minutes."""
+    core_schema = copy.deepcopy(_adapter().core_schema)
+    waiting: list[Any] = [core_schema]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict) and node.get("type") in ("tuple", "list"):
+            node["fail_fast"] = True
+        waiting += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    return SchemaValidator(core_schema)
+
+
 def schema() -> dict[str, Any]:
     """The JSON Schema of report.json, version 1, with the limits of `report.limits`; unknown keys are allowed."""
     content = _adapter().json_schema()
@@ -204,13 +219,14 @@ def parse_report(content: bytes, where: str) -> Report:
         JsonError: not strict JSON, too large or too deep.
         FormatError: not a report of this version; `where` names the place, e.g. `measurements[3].value.n`.
     """
-    if too_long(parse_json(content, where=where, max_bytes=MAX_REPORT_BYTES), MAX_ITEMS):
-        raise FormatError("a list is too long", where=where, expected=f"at most {MAX_ITEMS} items")
+    plain = parse_json(content, where=where, max_bytes=MAX_REPORT_BYTES)
+    if too_long(plain, MAX_ITEMS):
+        raise FormatError("a list or an object is too long", where=where, expected=f"at most {MAX_ITEMS} items")
     try:
-        report = _adapter().validate_json(content, strict=True)
+        report: Report = _reader().validate_json(content, strict=True)
     except ValidationError as errors:
-        first = errors.errors(include_url=False)[0]
-        raise _refusal(where, _place(first["loc"]), first["msg"], _shown(first["input"])) from None
+        first = errors.errors(include_url=False, include_input=False)[0]  # an input may be the whole report
+        raise _refusal(where, _place(first["loc"]), first["msg"], _found(plain, first["loc"])) from None
     except SecureAIError as error:  # a value of core that refuses to be built
         raise _refusal(where, error.where, error.expected, error.got) from None
     for place, expected, got in breaches(report):
@@ -248,5 +264,11 @@ def _place(location: tuple[int | str, ...]) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
 
 
-def _shown(value: object) -> str:
-    return str(value)[:MAX_SHOWN] if isinstance(value, str | int | float | None) else type(value).__name__
+def _found(plain: Any, location: tuple[int | str, ...]) -> str:
+    """What stands at `location` of parsed JSON, briefly; `nothing` where there is nothing."""
+    for part in location:
+        try:
+            plain = plain[part]
+        except (KeyError, IndexError, TypeError):
+            return "nothing"
+    return type(plain).__name__ if isinstance(plain, dict | list) else str(plain)[:MAX_SHOWN]
