@@ -8,9 +8,11 @@ A folder that holds a finished run is reused, stage by stage.
 from __future__ import annotations
 
 import argparse
+import json
 
 from _record import save
 
+from secure_ai.report.model import parse_report
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.runs.verbs.run import run
 
@@ -22,7 +24,7 @@ def main() -> None:
     arguments = parser.parse_args()
     report = run("standard", out=arguments.out).report
     content = {
-        "verdict": verdict_line(report),
+        "verdict": verdict_line(parse_report(json.dumps(report).encode(), "report.json")),
         "run": report["run"],
         "data": report["data"],
         "measurements": report["measurements"],

@@ -11,13 +11,13 @@ from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import Measurement, Rate, rate
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
 from secure_ai.runs.adapters import (
-    figures_json,
     findings_of,
     json_of,
     measurements_of,
     result_of,
     values_from_measurements,
 )
+from secure_ai.runs.assemble import TITLES
 from secure_ai.runs.cases.published import FIGURES, THREATS
 from secure_ai.runs.cases.report_1.figures import FIGURE_1
 from secure_ai.runs.reproduction.reproduction import compare
@@ -220,8 +220,8 @@ def build(**changes: Any) -> dict[str, Any]:
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
         },
         "models": [
-            {"id": name, "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64, "format": "safetensors",
-             "arch": "report1-cnn" if "report-1" in name else "report2-cnn"}
+            {"id": name, "title": TITLES[name], "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64,
+             "format": "safetensors", "arch": "report1-cnn" if "report-1" in name else "report2-cnn"}
             for i, name in enumerate(MODELS)
         ],
         "data": [
@@ -229,7 +229,7 @@ def build(**changes: Any) -> dict[str, Any]:
             {"id": "test", "name": "mnist:test", "digest": "b2" * 32, "n": 10000, "note": ""},
         ],
         "measurements": measured,
-        "reproduction": figures_json(compare(measured_in(result_of(values(), measured)), FIGURES)),
+        "reproduction": json_of(compare(measured_in(result_of(values(), measured)), FIGURES)),
         "findings": found,
         "threats": json_of(threat_rows(THREATS, measurements_of(measured), findings_of(found))),
         "not_tested": [

@@ -16,14 +16,14 @@ def test_accuracy_counts_the_diagonal() -> None:
 
 def test_per_class_precision_and_recall() -> None:
     rows = per_class(MATRIX)
-    assert [(row["precision"]["successes"], row["precision"]["n"]) for row in rows] == [(8, 12), (9, 12), (6, 6)]
-    assert [(row["recall"]["successes"], row["recall"]["n"]) for row in rows] == [(8, 10), (9, 10), (6, 10)]
+    assert [(row.precision.successes, row.precision.n) for row in rows] == [(8, 12), (9, 12), (6, 6)]
+    assert [(row.recall.successes, row.recall.n) for row in rows] == [(8, 10), (9, 10), (6, 10)]
 
 
 def test_a_class_that_is_never_predicted_has_no_precision() -> None:
     row = per_class([[0, 4], [0, 6]])[0]
-    assert row["precision"]["value"] is None
-    assert row["precision"]["reason"] == "never predicted"
+    assert row.precision.value is None
+    assert row.precision.reason == "never predicted"
 
 
 def test_error_pattern() -> None:

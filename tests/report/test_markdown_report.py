@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from secure_ai.core.results import rate
+from secure_ai.report.model import Report, parse_report
 from secure_ai.report.render.markdown import escape, render_markdown
 from secure_ai.report.render.threat_model import render_threat_model
 from secure_ai.runs.adapters import json_of, measurements_of
@@ -15,18 +17,22 @@ from secure_ai.runs.cases.published import THREATS
 from secure_ai.threats.register import threat_rows
 
 
+def typed(content: dict[str, Any]) -> Report:
+    return parse_report(json.dumps(content).encode(), "report.json")
+
+
 def test_summary_holds_verdict_and_tables(report: dict[str, Any]) -> None:
-    text = render_markdown(report)
+    text = render_markdown(typed(report))
     assert text.startswith("## secure-ai: DOES NOT HOLD")
     for title in ("Published figures (headlines)", "Measurements", "Findings", "STRIDE rows measured", "Not tested"):
         assert f"### {title}\n" in text
     assert "99.20 % \\[99.01, 99.36\\], n = 10,000 (broken)" in text
-    assert render_markdown(report) == text
+    assert render_markdown(typed(report)) == text
 
 
 def test_every_table_row_has_the_cells_of_its_head(report: dict[str, Any]) -> None:
     report["findings"][0]["message"] = "a | b \\| c"
-    for text in (render_markdown(report), render_threat_model(report)):
+    for text in (render_markdown(typed(report)), render_threat_model(typed(report))):
         cells = 0
         for line in text.splitlines():
             if not line.startswith("|"):
@@ -55,11 +61,11 @@ def test_escape(hostile: str, shown: str) -> None:
 
 
 def test_threat_model_lists_every_row_with_claim_and_status(report: dict[str, Any]) -> None:
-    text = render_threat_model(report)
+    text = render_threat_model(typed(report))
     for row in THREATS:
         assert escape(row.mitigation) in text
-    assert "| implemented | 0 | 6 | 0 | 11 |" in text
-    assert "| proposed | 0 | 0 | 0 | 24 |" in text
+    assert "| implemented | 0 | 0 | 6 | 0 | 11 |" in text
+    assert "| proposed | 0 | 0 | 0 | 0 | 24 |" in text
     assert "## E: Elevation of privilege" in text
     assert "MITRE ATLAS 5.6.1" in text
     assert "report-1/defended-p/transferred: 99.20 % \\[99.01, 99.36\\], n = 10,000 (broken)" in text
@@ -70,4 +76,4 @@ def test_the_threat_model_follows_the_measurements(sample: ModuleType, report: d
     for name in ("transferred", "fgsm", "pgd"):
         better = sample.with_measurement(better, f"report-1/defended-l/{name}", rate(9300, 10000))
     better["threats"] = json_of(threat_rows(THREATS, measurements_of(better["measurements"]), ()))
-    assert "| implemented | 1 | 5 | 0 | 11 |" in render_threat_model(better)
+    assert "| implemented | 1 | 0 | 5 | 0 | 11 |" in render_threat_model(typed(better))

@@ -14,17 +14,16 @@ from PIL import Image
 from secure_ai.core.results import rate, rate_or_reason
 from secure_ai.report.render import png as plots
 
-R = rate(59, 1000).as_json()
-DOUBTFUL = {"trust": {"verdict": "doubtful", "checks": []}}
-OTHER = rate(992, 1000).as_json()
-NONE = rate_or_reason(0, 0, "no images").as_json()
+R = rate(59, 1000)
+OTHER = rate(992, 1000)
+NONE = rate_or_reason(0, 0, "no images")
 IMAGES = np.linspace(0, 1, 3 * 28 * 28, dtype=np.float32).reshape(3, 1, 28, 28)
 
 PICTURES: dict[str, Callable[[], bytes]] = {
     "confusion": lambda: plots.confusion_png([[90, 10, 0], [0, 99, 1], [0, 3, 97]], "Baseline"),
     "history": lambda: plots.history_png({"training": [0.9, 0.98], "validation": [0.95, 0.97]}, "x", "accuracy"),
     "loss": lambda: plots.history_png({"training": [0.9]}, "x", "loss"),
-    "bars": lambda: plots.bars_png({"clean": OTHER, "FGSM": R | DOUBTFUL, "none": NONE}, "x"),
+    "bars": lambda: plots.bars_png({"clean": (OTHER, ""), "FGSM": (R, "doubtful"), "none": (NONE, "")}, "x"),
     "curve": lambda: plots.curve_png({"a": [(0.0, OTHER), (0.1, R), (0.2, NONE)], "b": [(0.0, R)]}, "x", "eps", "y"),
     "grid": lambda: plots.image_grid_png([("clean", IMAGES), ("change", IMAGES[:, 0] - 0.5)], "x", [["7", "1"], []]),
 }  # fmt: skip
@@ -52,20 +51,20 @@ def test_no_version_or_time_in_the_file() -> None:
 
 
 def test_other_numbers_other_pictures() -> None:
-    assert plots.bars_png({"a": R}, "x") != plots.bars_png({"a": OTHER}, "x")
-    assert plots.bars_png({"a": R}, "x") != plots.bars_png({"a": R | DOUBTFUL}, "x")
-    assert plots.bars_png({"a": R}, "x") != plots.bars_png({"a": rate(59, 999).as_json()}, "x")  # indicative
+    assert plots.bars_png({"a": (R, "")}, "x") != plots.bars_png({"a": (OTHER, "")}, "x")
+    assert plots.bars_png({"a": (R, "")}, "x") != plots.bars_png({"a": (R, "doubtful")}, "x")
+    assert plots.bars_png({"a": (R, "")}, "x") != plots.bars_png({"a": (rate(59, 999), "")}, "x")  # indicative
 
 
 def test_bar_names_break_at_line_breaks_and_colons() -> None:
-    assert plots.bars_png({"P: own\nFGSM": R}, "x") == plots.bars_png({"P:\nown\nFGSM": R}, "x")
-    assert plots.bars_png({"P own FGSM": R}, "x") != plots.bars_png({"P:\nown\nFGSM": R}, "x")
+    assert plots.bars_png({"P: own\nFGSM": (R, "")}, "x") == plots.bars_png({"P:\nown\nFGSM": (R, "")}, "x")
+    assert plots.bars_png({"P own FGSM": (R, "")}, "x") != plots.bars_png({"P:\nown\nFGSM": (R, "")}, "x")
 
 
 @pytest.mark.parametrize("text", ["$x^2$ costs 5 $", "a\nb\x1b[31m", "<script>alert(1)</script>", "7 → 1 %"])
 def test_hostile_titles_are_drawn_as_text(text: str) -> None:
     assert size(plots.confusion_png([[1, 0], [0, 1]], text))[0] > 0
-    assert size(plots.bars_png({text: R}, text, text))[0] > 0
+    assert size(plots.bars_png({text: (R, "")}, text, text))[0] > 0
 
 
 def test_global_settings_are_left_as_they_were() -> None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import copy
+import importlib.resources
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from secure_ai.core.errors import FormatError, JsonError
 from secure_ai.core.results import Choice, MeasuredChoice, MeasuredQuantity, Quantity, rate
 from secure_ai.core.sections import Column, Ref, Section
 from secure_ai.core.trust import Verdict
+from secure_ai.report.consistency import refuse_inconsistent
 from secure_ai.report.model import MAX_ITEMS, Report, parse_report, report_bytes, schema
+from secure_ai.report.render.headline import accuracy_groups
+from secure_ai.report.render.html import render_html
+from secure_ai.report.render.markdown import escape, render_markdown
 from secure_ai.threats.model import ThreatStatus
+
+VALIDATOR = jsonschema.Draft202012Validator(schema())
 
 
 def parsed(content: dict[str, Any]) -> Report:
@@ -142,16 +154,67 @@ def test_limits_before_anything_is_built(report: dict[str, Any]) -> None:
     assert refused.value.expected == f"at most {MAX_ITEMS} items"
 
 
+@pytest.mark.parametrize("content", [None, [], "text", 1, {}])
+def test_what_is_no_report_at_all_is_refused(content: Any) -> None:
+    with pytest.raises(FormatError):
+        parsed(content)
+
+
 def test_the_schema_takes_and_refuses_what_the_check_does(report: dict[str, Any]) -> None:
-    jsonschema = pytest.importorskip("jsonschema")
-    validator = jsonschema.Draft202012Validator(schema())
-    assert validator.is_valid(report)
-    assert validator.is_valid(json.loads(report_bytes(parsed(report))))
+    assert VALIDATOR.is_valid(report)
+    assert VALIDATOR.is_valid(json.loads(report_bytes(parsed(report))))
     for case in ("version", "missing key", "digest", "empty id", "share", "text for n", "verdict", "seconds", "status"):
         broken = copy.deepcopy(report)
         REFUSED[case][1](broken)
-        assert not validator.is_valid(broken), case
+        assert not VALIDATOR.is_valid(broken), case
 
 
-def test_the_schema_names_every_field(report: dict[str, Any]) -> None:
+REPLACEMENTS = st.sampled_from([None, True, 0, -1, 3, 0.5, 1.5, "", "text", "a" * 64, [], [1], {}, {"text": "x"}])
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value[:2]))
+    return [path, *(place for key, item in inner for place in places(item, (*path, key)))]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_what_is_read_is_valid_by_the_schema(sample: ModuleType, data: st.DataObject) -> None:
+    report: Any = sample.build()
+    *path, last = data.draw(st.sampled_from([place for place in places(report) if place]))
+    around = report
+    for key in path:
+        around = around[key]
+    around[last] = data.draw(REPLACEMENTS)
+    try:
+        parsed(report)
+    except FormatError:
+        return
+    assert VALIDATOR.is_valid(report)
+
+
+def test_the_schema_of_the_package_is_current() -> None:
+    """Else: `json.dumps(schema(), indent=1)` and a line break are what stands in the file."""
+    file = importlib.resources.files("secure_ai.report").joinpath("schema.json")
+    assert file.read_text(encoding="utf-8") == json.dumps(schema(), indent=1) + "\n"
+    jsonschema.Draft202012Validator.check_schema(schema())
     assert set(schema()["properties"]) == {field.name for field in fields(Report)}
+
+
+def test_a_report_of_an_earlier_version_renders() -> None:
+    """A real one, shortened; its measurements name no condition and its models no title."""
+    content = Path(__file__).with_name("report_version_1.json").read_bytes()
+    value = parse_report(content, "report.json")
+    assert list(missing(json.loads(content), json.loads(report_bytes(value)), "")) == []
+    assert VALIDATOR.is_valid(json.loads(content))
+    refuse_inconsistent(value, "report.json")
+    bars = {bar.label for group in accuracy_groups(value) for bar in group.bars}
+    assert {"clean images", "FGSM on itself", "PGD on itself"} <= bars
+    page, text = render_html(value, {}), render_markdown(value)
+    for measured in value.measurements:
+        assert escape(measured.id) in text
+        assert measured.id.rpartition("/")[2] in page

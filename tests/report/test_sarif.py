@@ -10,12 +10,17 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from secure_ai.report.model import Report, parse_report
 from secure_ai.report.render.sarif import relative_uri, render_sarif
+
+
+def typed(content: dict[str, Any]) -> Report:
+    return parse_report(json.dumps(content).encode(), "report.json")
 
 
 @pytest.fixture
 def log(report: dict[str, Any]) -> dict[str, Any]:
-    return render_sarif(report)
+    return render_sarif(typed(report))
 
 
 def run_of(log: dict[str, Any]) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def test_locations_are_relative_files_with_lines(log: dict[str, Any]) -> None:
 
 def test_a_model_with_a_file_is_located_there(report: dict[str, Any]) -> None:
     report["models"][1]["file"] = "models/adv trained.keras"
-    place = run_of(render_sarif(report))["results"][0]["locations"][0]["physicalLocation"]
+    place = run_of(render_sarif(typed(report)))["results"][0]["locations"][0]["physicalLocation"]
     assert place["artifactLocation"]["uri"] == "models/adv%20trained.keras"
 
 
@@ -84,7 +89,7 @@ def test_uris_cannot_leave_the_folder(path: str, uri: str) -> None:
 
 def test_fingerprints_survive_new_numbers_and_lines_but_tell_findings_apart(report: dict[str, Any]) -> None:
     def prints(content: dict[str, Any]) -> list[str]:
-        return [r["partialFingerprints"]["secureAiFinding/v1"] for r in run_of(render_sarif(content))["results"]]
+        return [r["partialFingerprints"]["secureAiFinding/v1"] for r in run_of(render_sarif(typed(content)))["results"]]
 
     first = prints(report)
     assert len(set(first)) == len(first)
@@ -108,14 +113,14 @@ def test_no_time_no_machine_and_valid_json(log: dict[str, Any], report: dict[str
     text = json.dumps(log, allow_nan=False)
     assert "Utc" not in text
     assert "file://" not in text
-    assert render_sarif(report) == log
+    assert render_sarif(typed(report)) == log
 
 
 def test_no_findings_is_a_valid_log(report: dict[str, Any]) -> None:
-    run = run_of(render_sarif({**report, "findings": []}))
+    run = run_of(render_sarif(typed({**report, "findings": []})))
     assert (run["results"], run["tool"]["driver"]["rules"]) == ([], [])
 
 
 def test_an_incomplete_run_is_not_a_successful_invocation(report: dict[str, Any]) -> None:
     report["run"]["complete"] = False
-    assert run_of(render_sarif(report))["invocations"] == [{"executionSuccessful": False}]
+    assert run_of(render_sarif(typed(report)))["invocations"] == [{"executionSuccessful": False}]

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from types import ModuleType
 from typing import Any
 
 import pytest
 
 from secure_ai.core.trust import check, judge, sample_size_check
+from secure_ai.report.model import Report, parse_report
 from secure_ai.report.render.verdict import gate_report, verdict, verdict_line
 
 
+def typed(content: dict[str, Any]) -> Report:
+    return parse_report(json.dumps(content).encode(), "report.json")
+
+
 def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
-    line = verdict_line(report)
+    line = verdict_line(typed(report))
     assert line.startswith("DOES NOT HOLD: 4 of 8 headline claims do not hold:")
     assert "“Defended: 98.55 % under FGSM 0.25” is 0.00 %" in line
     assert line.endswith("4 findings, the worst high.")
@@ -22,15 +28,15 @@ def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
 def test_a_doubtful_number_in_the_verdict_has_its_word(report: dict[str, Any]) -> None:
     row = next(row for row in report["reproduction"] if row["figure"] == "table-6/defended-fgsm-accuracy")
     row["correct"] |= {"value_text": "5.90 %", "word": "doubtful"}
-    assert "under FGSM 0.25” is 5.90 % under PGD-40 (doubtful);" in verdict_line(report)
+    assert "under FGSM 0.25” is 5.90 % under PGD-40 (doubtful);" in verdict_line(typed(report))
 
 
 def test_holding_headlines_are_said_to_hold(report: dict[str, Any]) -> None:
     rows = [row | {"holds": "yes"} if row["headline"] else row for row in report["reproduction"]]
-    found = verdict({**report, "reproduction": rows})
+    found = verdict(typed({**report, "reproduction": rows}))
     assert (found.word, found.tone) == ("HEADLINES HOLD", "unclear")
     everything = [row | {"holds": "yes"} for row in report["reproduction"]]
-    assert verdict({**report, "reproduction": everything}).tone == "good"
+    assert verdict(typed({**report, "reproduction": everything})).tone == "good"
 
 
 @pytest.mark.parametrize(
@@ -38,7 +44,7 @@ def test_holding_headlines_are_said_to_hold(report: dict[str, Any]) -> None:
     [(0.11, "NOT ROBUST", "bad"), (0.80, "UNDECIDED", "unclear"), (0.91, "ROBUST AT THIS BUDGET", "good")],
 )
 def test_a_subject_against_the_bar(sample: ModuleType, share: float, word: str, tone: str) -> None:
-    found = verdict(sample.subject_report(share))
+    found = verdict(typed(sample.subject_report(share)))
     assert (found.word, found.tone) == (word, tone)
     assert "under linf 8/255" in found.sentence
 
@@ -47,44 +53,44 @@ def test_a_subject_against_the_bar(sample: ModuleType, share: float, word: str, 
 def test_an_untrusted_number_is_never_good_news(sample: ModuleType, verdict_word: str) -> None:
     breaking = frozenset({"x"}) if verdict_word == "broken" else frozenset()
     trust = judge([check("x", False, "not believed")], breaking=breaking)
-    found = verdict(sample.subject_report(0.97, trust=trust))
+    found = verdict(typed(sample.subject_report(0.97, trust=trust)))
     assert (found.word, found.tone) == ("NOT SHOWN", "unclear")
     assert f"({verdict_word})" in found.sentence
 
 
 def test_too_few_samples_are_never_good_news(sample: ModuleType) -> None:
-    found = verdict(sample.subject_report(0.97, n=500))
+    found = verdict(typed(sample.subject_report(0.97, n=500)))
     assert found.word == "NOT SHOWN"
     assert "(indicative)" in found.sentence
 
 
 def test_an_incomplete_run_says_so_first(report: dict[str, Any], sample: ModuleType) -> None:
     report["run"]["complete"] = False
-    assert verdict_line(report).startswith("INCOMPLETE RUN: does not hold:")
+    assert verdict_line(typed(report)).startswith("INCOMPLETE RUN: does not hold:")
     good = sample.subject_report(0.97)
     good["run"]["complete"] = False
-    assert verdict(good).tone == "unclear"
+    assert verdict(typed(good)).tone == "unclear"
 
 
 def test_without_subject_and_comparison_it_only_reports(report: dict[str, Any]) -> None:
     report |= {"reproduction": []}
     report["run"]["deviates"] = "fewer epochs"
-    found = verdict(report)
+    found = verdict(typed(report))
     assert (found.word, found.tone) == ("MEASURED", "unclear")
     assert "fewer epochs" in found.sentence
-    assert "none under attack" in verdict({**report, "measurements": []}).sentence
+    assert "none under attack" in verdict(typed({**report, "measurements": []})).sentence
 
 
 def test_planted_findings_do_not_count(report: dict[str, Any]) -> None:
     planted = [finding | {"planted": True} for finding in report["findings"]]
-    assert "No finding beyond what the tool planted itself." in verdict_line({**report, "findings": planted})
+    assert "No finding beyond what the tool planted itself." in verdict_line(typed({**report, "findings": planted}))
 
 
 def test_hostile_text_stays_on_one_line(report: dict[str, Any]) -> None:
     for row in report["reproduction"]:
         row["published"]["text"] = "a\x1b[31m\r\nb"
-    assert "\x1b" not in verdict_line(report)
-    assert "\n" not in verdict_line(report)
+    assert "\x1b" not in verdict_line(typed(report))
+    assert "\n" not in verdict_line(typed(report))
 
 
 def test_a_curve_beyond_the_budget_asked_for_does_not_decide(sample: ModuleType) -> None:
@@ -92,25 +98,25 @@ def test_a_curve_beyond_the_budget_asked_for_does_not_decide(sample: ModuleType)
     (asked,) = report["measurements"]
     beyond = {**asked, "id": "subject/curve/0.5", "value": sample.subject_report(0.1)["measurements"][0]["value"]}
     report["measurements"] = [asked, beyond | {"stage": "assess/curve"}]
-    assert verdict(report).word == verdict(sample.subject_report(0.97)).word
-    assert gate_report(report, "low") == 0
+    assert verdict(typed(report)).word == verdict(typed(sample.subject_report(0.97))).word
+    assert gate_report(typed(report), "low") == 0
     report["measurements"] = [asked, beyond]
-    assert verdict(report).word == "NOT ROBUST"
+    assert verdict(typed(report)).word == "NOT ROBUST"
 
 
 def test_a_gate_reads_the_trust_of_the_subject_and_not_of_built_in_networks(sample: ModuleType) -> None:
     doubtful = judge([sample_size_check(10)], breaking=frozenset())
-    assert gate_report(sample.subject_report(0.97, trust=doubtful), "low") == 3
+    assert gate_report(typed(sample.subject_report(0.97, trust=doubtful)), "low") == 3
     report = sample.subject_report(0.97, trust=doubtful)
     report["models"][0]["role"] = "baseline"
-    assert gate_report(report, "low") == 0
+    assert gate_report(typed(report), "low") == 0
 
 
 def test_a_run_that_was_not_completed_passes_no_gate(sample: ModuleType) -> None:
     report = sample.subject_report(0.97)
-    assert gate_report(report, "low") == 0
+    assert gate_report(typed(report), "low") == 0
     report["run"]["complete"] = False
-    assert gate_report(report, "low") == 3
-    assert gate_report(report, "never") == 0
+    assert gate_report(typed(report), "low") == 3
+    assert gate_report(typed(report), "never") == 0
     report["measurements"] = []
-    assert gate_report(report, "low") == 3
+    assert gate_report(typed(report), "low") == 3

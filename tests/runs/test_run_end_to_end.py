@@ -31,7 +31,7 @@ from secure_ai.core.errors import (
 from secure_ai.core.events import verify_log
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import lock_folder
-from secure_ai.report.schema import load_schema
+from secure_ai.report.model import schema
 from secure_ai.runs.engine.stage import Notice
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs.replay import replay
@@ -139,7 +139,7 @@ def test_the_suite_attacks_every_network_that_was_not_poisoned_and_is_replayed(f
 
 def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunResult) -> None:
     content = json.loads((finished.folder / "report.json").read_text())
-    jsonschema.validate(content, load_schema())
+    jsonschema.validate(content, schema())
     assert content == json.loads(json.dumps(finished.report))
     assert content["run"]["complete"] is True
     assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in REPORT_1_FILES if "png" in name)
@@ -224,7 +224,7 @@ def test_an_interrupted_run_leaves_a_report_that_says_so(tmp_path: Path, digit_f
     with pytest.raises(KeyboardInterrupt):
         run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=stop)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    jsonschema.validate(report, load_schema())
+    jsonschema.validate(report, schema())
     assert report["run"]["complete"] is False
     assert any(text.startswith("report-1/badnets:") for text in report["not_tested"])
     assert "incomplete" in (tmp_path / "out" / "report.html").read_text().lower()

@@ -14,10 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.report.render.terminal import all_tables
-from secure_ai.report.render.text import cell
+from secure_ai.report.model import Report, parse_report
+from secure_ai.report.render.text import Words, cell, column_title, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
+from secure_ai.report.sections import main_sections
 
 if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.attack import AttackReport
@@ -77,24 +79,37 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
     _console().print(table)
 
 
+def print_sections(report: Report) -> None:
+    """Every section of a report; what is for looking things up stands in report.html."""
+    words = trust_words(report)
+    for section in main_sections(report):
+        _print_section(section, words)
+
+
+def _print_section(section: Section, words: Words) -> None:
+    if section.intro:
+        _console().print(_plain(section.intro))
+    print_table(section.title, [column_title(column) for column in section.columns], text_rows(section, words))
+    if section.note:
+        _console().print(_plain(section.note))
+
+
 def print_run(result: RunResult, *, as_json: bool) -> None:
     """The verdict line, the tables, and where the report is."""
     if as_json:
         print_json(result.report)
         return
-    verdict = verdict_line(result.report)
-    console = _console()
+    report = parse_report(json.dumps(result.report).encode(), "report.json")
+    verdict, console = verdict_line(report), _console()
     console.print(f"[bold]{escape(verdict)}[/bold]")
-    for model in result.report["models"]:
-        if model.get("user_code"):
-            console.print(f"[yellow]the code of {escape(model['arch'])} ran in this process[/yellow]")
-        for fix in model.get("fixes", []):
-            console.print(f"[yellow]preflight: {escape(fix)}[/yellow]")
-    for table in all_tables(result.report):
-        print_table(table.title, table.columns, table.rows)
-    seconds = result.report["run"]["seconds"]
+    for model in report.models:
+        if model.user_code:
+            console.print(f"[yellow]the code of {_plain(model.arch)} ran in this process[/yellow]")
+        for fix in model.fixes:
+            console.print(f"[yellow]preflight: {_plain(fix)}[/yellow]")
+    print_sections(report)
     reused = f", {len(result.reused)} stages reused" if result.reused else ""
-    console.print(f"{seconds:.1f} s{reused}")
+    console.print(f"{report.run.seconds:.1f} s{reused}")
     console.print(f"[bold]{escape(verdict)}[/bold]")
     console.print(f"report: {escape(str(result.folder / 'report.html'))}")
 

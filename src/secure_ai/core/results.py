@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -194,8 +193,3 @@ class MeasuredChoice:
     def choice(self) -> Choice:
         """The word alone, e.g. for the cell of a table."""
         return Choice(self.value, self.allowed)
-
-
-def at_the_budget(measurements: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Entries of report.json without the points of a security curve, whose budgets are not the one asked for."""
-    return [entry for entry in measurements if entry["stage"] != CURVE_STAGE]

@@ -11,7 +11,6 @@ from secure_ai.core.comparisons import Confusion
 from secure_ai.core.findings import Finding
 from secure_ai.core.result import Model, Result
 from secure_ai.core.results import MeasuredQuantity, Measurement
-from secure_ai.report.model import Figure
 
 _MEASUREMENTS = TypeAdapter(tuple[Measurement, ...])
 _MEASUREMENT = TypeAdapter(Measurement)
@@ -70,16 +69,6 @@ def _is_matrix(value: object) -> bool:
 
 def _confusion(identifier: str, counts: Iterable[Any]) -> Confusion:
     return _CONFUSION.validate_python({"id": identifier, "model": "", "counts": counts})
-
-
-def figures_json(figures: Iterable[Figure]) -> list[dict[str, Any]]:
-    """Rows of the reproduction table; a number that is no rate has no interval."""
-    rows = json_of(figures)
-    for row in rows:
-        for side in ("same_protocol", "correct"):
-            ours = row[side]
-            row[side] = ours and {name: value for name, value in ours.items() if value is not None}
-    return rows
 
 
 def json_of(values: Iterable[object]) -> list[dict[str, Any]]:

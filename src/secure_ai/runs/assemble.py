@@ -13,7 +13,6 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.runs.adapters import (
-    figures_json,
     findings_of,
     json_of,
     measurements_of,
@@ -43,6 +42,17 @@ MODEL_FILES = {
     "report-2/baseline": "report2_baseline_cnn",
     "report-2/defended": "report2_defended_cnn",
     "report-2/poisoned": "report2_poisoned_cnn",
+}
+
+TITLES = {
+    "report-1/baseline": "Report 1: undefended",
+    "report-1/defended-p": "Report 1: defended, as published (examples made once, for the baseline)",
+    "report-1/defended-l": "Report 1: defended, as listed (examples made anew)",
+    "report-1/poisoned": "Report 1: poisoned, labels kept",
+    "report-1/badnets": "BadNets: poisoned, labels changed",
+    "report-2/baseline": "Report 2: undefended",
+    "report-2/defended": "Report 2: defended",
+    "report-2/poisoned": "Report 2: poisoned, labels changed",
 }
 
 ROLES = {
@@ -164,7 +174,7 @@ def assemble(facts: RunFacts) -> dict[str, Any]:
             for role, dataset in facts.data.items()
         ],
         "measurements": measurements,
-        "reproduction": figures_json(compare(measured_in(result_of(values_of(facts), measurements)), published)),
+        "reproduction": json_of(compare(measured_in(result_of(values_of(facts), measurements)), published)),
         "findings": findings,
         "threats": json_of(threat_rows(THREATS, typed, findings_of(findings))),
         "not_tested": _not_tested(facts),
@@ -185,6 +195,7 @@ def _models(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "id": stage,
             "role": ROLES[stage],
+            "title": TITLES[stage],
             "digest": result["digest"],
             "format": "safetensors",
             "arch": result["arch"],

@@ -14,6 +14,7 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import make_folder, write_bytes
+from secure_ai.report.model import Report, parse_report, report_bytes
 from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.render.threat_model import render_threat_model
@@ -25,8 +26,9 @@ from secure_ai.runs.pictures_attacks import attack_pictures
 MAX_RUN_JSON_BYTES = 16 * MIB
 
 
-def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], events: EventLog) -> None:
+def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], events: EventLog) -> Report:
     """Write every output file of the run, `run.json` last: it lists all others with their digests."""
+    typed = parse_report(_pretty(report), "report.json")
     values = values_of(facts)
     images = pictures(values, _histories(facts), facts.context.store)
     images |= attack_pictures(facts.results(), facts.output, facts.context.store)
@@ -35,10 +37,10 @@ def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], ev
         **{f"images/{name}.png": content for name, content in images.items()},
         **_models(facts),
         **_audit(facts),
-        "threat_model.md": render_threat_model(report).encode(),
-        "report.json": _pretty(report),
-        "findings.sarif": _pretty(render_sarif(report)),
-        "report.html": render_html(report, images).encode(),
+        "threat_model.md": render_threat_model(typed).encode(),
+        "report.json": report_bytes(typed),
+        "findings.sarif": _pretty(render_sarif(typed)),
+        "report.html": render_html(typed, images).encode(),
     }
     _remove_outdated(folder, files)
     for name, content in files.items():
@@ -46,6 +48,7 @@ def write_documents(folder: Path, facts: RunFacts, report: Mapping[str, Any], ev
         write_bytes(folder / name, content)
     events("run_reported", {"run": report["run"]["id"], "complete": report["run"]["complete"], "files": len(files)})
     write_bytes(folder / "run.json", _pretty(_run_json(facts, report, files, events)))
+    return typed
 
 
 def _pretty(content: Any) -> bytes:

@@ -8,7 +8,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
+from secure_ai.core.results import Rate
 from secure_ai.report.render import png as plots
+from secure_ai.report.render.text import trust_word
 from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.store import Store, key_of
 
@@ -108,9 +110,23 @@ def pictures(values: Values, histories: Mapping[str, Mapping[str, list[float]]],
     for name, (title, bars) in BARS.items():
         known = {label: values[identifier] for label, identifier in bars.items() if identifier in values}
         if known:
-            draw(name, plots.bars_png, known, title, "share of images")
+            draw(name, _bars, known, title, "share of images")
     if CURVE in values:
         points = [(point["eps"], point["accuracy"]) for point in values[CURVE]]
         title = "Accuracy of the network as the budget grows"
-        draw("security_curve", plots.curve_png, {"worst case of the suite": points}, title, "eps", "accuracy")
+        draw("security_curve", _curve, {"worst case of the suite": points}, title, "eps", "accuracy")
     return drawn
+
+
+def _rate(raw: Mapping[str, Any]) -> Rate:
+    return Rate(raw["value"], raw["ci_low"], raw["ci_high"], raw["n"], raw["successes"], raw.get("reason", ""))
+
+
+def _bars(bars: Mapping[str, Mapping[str, Any]], title: str, ylabel: str) -> bytes:
+    words = {name: trust_word((raw.get("trust") or {}).get("verdict"), raw["n"]) for name, raw in bars.items()}
+    return plots.bars_png({name: (_rate(raw), words[name]) for name, raw in bars.items()}, title, ylabel)
+
+
+def _curve(curves: Mapping[str, list[tuple[float, Mapping[str, Any]]]], title: str, xlabel: str, ylabel: str) -> bytes:
+    typed = {name: [(place, _rate(raw)) for place, raw in points] for name, points in curves.items()}
+    return plots.curve_png(typed, title, xlabel, ylabel)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from secure_ai.core.results import Rate
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.report.render import png as plots
-from secure_ai.report.render.text import budget_text
 from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.store import Store, key_of
 from secure_ai.runs.pictures import drawing_code
@@ -74,8 +74,10 @@ def _kept(store: Store, name: str, content: bytes, draw: Callable[[], bytes]) ->
 
 
 def _matrix(entry: Mapping[str, Any]) -> bytes:
-    note = f"{entry['attack']}, {budget_text(entry)}, n = {entry['n']:,}; outlined: a network's own examples"
-    return plots.transfer_png(entry["rates"], entry["networks"], "Accuracy by network and origin of examples", note)
+    budget = f"{entry['budget']['norm']} {entry['budget']['eps_text']}" if entry["budget"] else ""
+    note = f"{entry['attack']}, {budget}, n = {entry['n']:,}; outlined: a network's own examples"
+    rates = [[Rate(**rate) for rate in row] for row in entry["rates"]]
+    return plots.transfer_png(rates, entry["networks"], "Accuracy by network and origin of examples", note)
 
 
 def _grid(content: bytes, groups: Sequence[tuple[int, Mapping[str, Any]]], title: str) -> bytes:

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from secure_ai.core.results import Rate, rate, rate_or_reason
 
-Confusion = Sequence[Sequence[int]]
+Counts = Sequence[Sequence[int]]
 
 
-def accuracy(confusion: Confusion) -> Rate:
+def accuracy(counts: Counts) -> Rate:
     """Correct predictions of all, from (K, K) counts (row = true label). Raises EmptyDenominatorError when empty."""
-    return rate(sum(row[label] for label, row in enumerate(confusion)), sum(sum(row) for row in confusion))
+    return rate(sum(row[label] for label, row in enumerate(counts)), sum(sum(row) for row in counts))
 
 
-def per_class(confusion: Confusion) -> list[dict[str, Any]]:
-    """Precision and recall of each class, each with n and interval.
+@dataclass(frozen=True, slots=True)
+class ClassRates:
+    """Precision and recall of one class; a rate over no samples has no value and says why."""
 
-    Returns:
-        One `{"label", "precision": R, "recall": R}` a class; a rate over no samples has no value and says why.
-    """
+    label: int
+    precision: Rate
+    recall: Rate
+
+
+def per_class(counts: Counts) -> list[ClassRates]:
+    """Precision and recall of each class, each with n and interval."""
     rows = []
-    for label, row in enumerate(confusion):
-        predicted = sum(other[label] for other in confusion)
+    for label, row in enumerate(counts):
+        predicted = sum(other[label] for other in counts)
         precision = rate_or_reason(row[label], predicted, "never predicted")
         recall = rate_or_reason(row[label], sum(row), "no image of this class")
-        rows.append({"label": label, "precision": precision.as_json(), "recall": recall.as_json()})
+        rows.append(ClassRates(label, precision, recall))
     return rows
 
 
@@ -48,9 +52,9 @@ class ErrorPattern:
     top_two_share: float
 
 
-def error_pattern(confusion: Confusion) -> ErrorPattern | None:
+def error_pattern(counts: Counts) -> ErrorPattern | None:
     """The pattern of errors of (K, K) counts, or None without errors or with fewer than 3 classes."""
-    wrong = [[0 if column == label else n for column, n in enumerate(row)] for label, row in enumerate(confusion)]
+    wrong = [[0 if column == label else n for column, n in enumerate(row)] for label, row in enumerate(counts)]
     errors = sum(map(sum, wrong))
     if errors == 0 or len(wrong) < 3:
         return None
@@ -60,13 +64,13 @@ def error_pattern(confusion: Confusion) -> ErrorPattern | None:
     return ErrorPattern(errors, top / errors, (first, second), (received[first] + received[second]) / errors)
 
 
-def equal_recall_p(confusion: Confusion) -> float | None:
+def equal_recall_p(counts: Counts) -> float | None:
     """Chi-square test that all classes have the same recall (K - 1 degrees of freedom).
 
     Returns:
         The p-value, or None with fewer than 2 classes that have images, or where all or none are right.
     """
-    rows = [(row[label], sum(row)) for label, row in enumerate(confusion) if sum(row)]
+    rows = [(row[label], sum(row)) for label, row in enumerate(counts) if sum(row)]
     hits, images = sum(right for right, _ in rows), sum(n for _, n in rows)
     if len(rows) < 2 or hits in (0, images):
         return None

@@ -12,13 +12,16 @@ import importlib.resources
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from secure_ai.core.findings import Severity
-from secure_ai.report.render import headline, terminal
-from secure_ai.report.render.text import budget_text, cell, measurement_text, short_text, trust_badge, work_text
+from secure_ai.core.findings import Finding, Severity
+from secure_ai.report.model import Report
+from secure_ai.report.render import headline
+from secure_ai.report.render.html_sections import draw_all
+from secure_ai.report.render.text import cell, work_text
 from secure_ai.report.render.verdict import verdict
-from secure_ai.threats.taxonomy import NAMES, STRIDE
+from secure_ai.report.sections import folded_sections, holds, main_sections, not_tested_section, sorted_findings
+from secure_ai.threats.taxonomy import NAMES
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,19 +46,13 @@ PICTURE_TITLES = {
     "adversarial_examples_report_2": "Adversarial examples for report 2's networks",
     "adversarial_examples_subject": "Adversarial examples for the network",
 }
-STATUS_WORDS = {
-    "mitigated": "mitigated",
-    "ineffective": "ineffective",
-    "inconclusive": "inconclusive",
-    "not_tested": "not tested",
-}
+BESPOKE = {"report/figures", "report/all-figures", "report/findings", "report/not-tested"}  # drawn in their own way
 
 
-def render_html(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
+def render_html(report: Report, images: Mapping[str, bytes]) -> str:
     """The report as one HTML page; the same page for the same input.
 
     Args:
-        report: parsed report.json.
         images: file name (with or without `.png`) to PNG bytes, shown in this order.
 
     Raises:
@@ -69,18 +66,13 @@ def render_html(report: Mapping[str, Any], images: Mapping[str, bytes]) -> str:
         style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(report),
         worst=_worst(report),
-        not_tested=terminal.not_tested_table(report),
+        not_tested=[row[0] for row in not_tested_section(report).rows],
         groups=headline.accuracy_groups(report),
         backdoors=headline.backdoor_group(report),
         pictures=_pictures(images),
-        measurements=terminal.own_measurements(report),
-        comparisons=terminal.comparison_table(report),
-        distances=terminal.distance_table(report),
-        transfers=terminal.transfer_tables(report),
-        classes=[terminal.class_table(entry) for entry in report.get("confusions", [])],
-        letters=_letters(report),
-        findings=terminal.sorted_findings(report),
-        stages=terminal.stage_table(report),
+        sections=draw_all(report, [s for s in main_sections(report) if s.id not in BESPOKE]),
+        folded=draw_all(report, [s for s in folded_sections(report) if s.id not in BESPOKE]),
+        findings=sorted_findings(report),
         names=NAMES,
     )
     return page + "\n"
@@ -100,21 +92,12 @@ def _environment() -> Environment:
         keep_trailing_newline=False,
     )
     environment.filters |= {
-        "budget": budget_text,
-        "measured": measurement_text,
-        "short": short_text,
-        "badge": trust_badge,
-        "holds": terminal.holds_text,
+        "holds": lambda figure: holds(figure).value,
         "work": work_text,
-        "status": _status_word,
         "evidence": lambda content: json.dumps(content, ensure_ascii=False, sort_keys=True, default=str),
         "count": lambda number: f"{number:,}",
     }
     return environment
-
-
-def _status_word(text: str) -> str:
-    return STATUS_WORDS.get(text, text)
 
 
 def _printed(value: object) -> object:
@@ -128,29 +111,29 @@ def _resource(name: str) -> str:
     return importlib.resources.files("secure_ai.report.render").joinpath("templates", name).read_text(encoding="utf-8")
 
 
-def _worst(report: Mapping[str, Any]) -> list[dict[str, str]]:
+def _worst(report: Report) -> list[dict[str, str]]:
     """The three worst things in plain words: grave findings, contradicted headline claims, lesser findings.
 
     What the tool planted or reproduced itself comes last: it counts for nothing, yet it may be all that a run shows.
     """
     claims = [
-        {"mark": "wrong", "what": row["published"]["text"], "why": row["reason"], "target": "reproduction"}
-        for row in report["reproduction"]
-        if row["holds"] == "no" and row.get("headline")
+        {"mark": "wrong", "what": row.published.text, "why": row.reason, "target": "reproduction"}
+        for row in report.reproduction
+        if row.holds == "no" and row.headline
     ]
-    findings = terminal.sorted_findings(report)
-    own = [f for f in findings if not f["planted"]]
-    grave = [_plainly(f, "") for f in own if Severity(f["severity"]).rank >= Severity.HIGH.rank]
-    lesser = [_plainly(f, "") for f in own if Severity(f["severity"]) is Severity.MEDIUM]
-    planted = [_plainly(f, "Reproduced by the tool itself: ") for f in findings if f["planted"]]
+    findings = sorted_findings(report)
+    own = [f for f in findings if not f.planted]
+    grave = [_plainly(f, "") for f in own if f.severity.rank >= Severity.HIGH.rank]
+    lesser = [_plainly(f, "") for f in own if f.severity is Severity.MEDIUM]
+    planted = [_plainly(f, "Reproduced by the tool itself: ") for f in findings if f.planted]
     return (grave + claims + lesser + planted)[:WORST]
 
 
-def _plainly(finding: Mapping[str, Any], origin: str) -> dict[str, str]:
+def _plainly(finding: Finding, origin: str) -> dict[str, str]:
     return {
-        "mark": finding["severity"],
-        "what": f"{origin}{finding['message']}",
-        "why": finding["remediation"],
+        "mark": finding.severity.value,
+        "what": f"{origin}{finding.message}",
+        "why": finding.remediation,
         "target": "findings",
     }
 
@@ -164,15 +147,3 @@ def _pictures(images: Mapping[str, bytes]) -> list[dict[str, str]]:
         title = PICTURE_TITLES.get(stem, stem.replace("_", " ").replace("-", " "))
         pictures.append({"title": title, "name": name, "base64": base64.b64encode(content).decode()})
     return pictures
-
-
-def _letters(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """STRIDE rows by letter, those with a measurement apart from the others."""
-    letters = []
-    for letter, name in STRIDE.items():
-        rows = [row for row in report["threats"] if row["letter"] == letter]
-        if rows:
-            untested = [row for row in rows if row["status"] == "not_tested"]
-            measured = [row for row in rows if row["status"] != "not_tested"]
-            letters.append({"letter": letter, "name": name, "measured": measured, "not_tested": untested})
-    return letters

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from secure_ai.report.render.terminal import Table, all_tables, reproduction_table, stage_table
-from secure_ai.report.render.text import cell, work_text
+from secure_ai.core.sections import Section
+from secure_ai.report.model import Report
+from secure_ai.report.render.text import Words, cell, column_title, text_rows, trust_words, work_text
 from secure_ai.report.render.verdict import verdict_line
+from secure_ai.report.sections import folded_sections, main_sections
 
 _SPECIAL = re.compile(r"[\\`*_\[\]|~]")
 _ACTIVE = re.compile(r"[&<>@]|(?<=\w):(?=//)|(?<=www)\.")
@@ -20,34 +21,33 @@ def escape(text: str) -> str:
     return _SPECIAL.sub(lambda match: "\\" + match.group(), entities)
 
 
-def markdown_table(table: Table) -> str:
+def markdown_table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """A table with escaped cells."""
-    lines = [_line(table.columns), _line(["---"] * len(table.columns))]
-    lines += [_line([escape(text) for text in row]) for row in table.rows]
+    lines = [_line([escape(title) for title in titles]), _line(["---"] * len(titles))]
+    lines += [_line([escape(text) for text in row]) for row in rows]
     return "\n".join(lines)
 
 
-def _line(cells: list[str] | tuple[str, ...]) -> str:
+def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(text or " " for text in cells) + " |"
 
 
-def render_markdown(report: Mapping[str, Any]) -> str:
+def render_markdown(report: Report) -> str:
     """The whole report, verdict first; the same text for the same report."""
-    run = report["run"]
+    run, words = report.run, trust_words(report)
     parts = [
         f"## secure-ai: {escape(verdict_line(report))}",
-        f"Recipe {escape(run['recipe'])}, run {escape(run['id'])}, seed {run['seed']}, {work_text(run)}.",
+        f"Recipe {escape(run.recipe)}, run {escape(run.id)}, seed {run.seed}, {work_text(run)}.",
     ]
-    for table in all_tables(report):
-        parts += [f"### {escape(table.title)}", markdown_table(table)]
-    complete = reproduction_table(report)
-    if complete.rows:
-        parts += [_folded(f"All {len(complete.rows)} published figures and claims", complete)]
-    stages = stage_table(report)
-    if stages.rows:
-        parts += [_folded("Seconds per stage", stages)]
+    for section in main_sections(report):
+        parts += [f"### {escape(section.title)}", markdown_section(section, words)]
+    for section in folded_sections(report):
+        summary = f"<summary>{escape(section.title)}</summary>"
+        parts.append(f"<details>{summary}\n\n{markdown_section(section, words)}\n\n</details>")
     return "\n\n".join(parts) + "\n"
 
 
-def _folded(title: str, table: Table) -> str:
-    return f"<details><summary>{escape(title)}</summary>\n\n{markdown_table(table)}\n\n</details>"
+def markdown_section(section: Section, words: Words) -> str:
+    """A section without its title."""
+    table = markdown_table([column_title(column) for column in section.columns], text_rows(section, words))
+    return "\n\n".join(part for part in (escape(section.intro), table, escape(section.note)) if part)

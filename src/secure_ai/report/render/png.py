@@ -10,8 +10,9 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from secure_ai.report.render.confusion import Confusion, accuracy
-from secure_ai.report.render.text import cell, percent, rate_text, trust_word
+from secure_ai.core.results import Rate
+from secure_ai.report.render.confusion import Counts, accuracy
+from secure_ai.report.render.text import Written, cell, percent, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,7 +83,7 @@ def _lines(text: str) -> str:
     return "\n".join(_plain(line) for line in text.replace(": ", ":\n").split("\n"))
 
 
-def confusion_png(confusion: Confusion, title: str) -> bytes:
+def confusion_png(confusion: Counts, title: str) -> bytes:
     """A confusion matrix: right predictions in blue by recall, wrong ones in orange by their share of the true class.
 
     Args:
@@ -108,7 +109,7 @@ def confusion_png(confusion: Confusion, title: str) -> bytes:
         axes.grid(which="minor", color=GRID, linewidth=0.8)
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
-        _title(axes, title, f"accuracy {rate_text(accuracy(confusion).as_json())}")
+        _title(axes, title, f"accuracy {written(accuracy(confusion))}")
         return _png(figure)
 
 
@@ -160,25 +161,26 @@ def _percent_axis(axes: Axes) -> None:
 
 
 def bars_png(
-    bars: Mapping[str, Mapping[str, Any]],
+    bars: Mapping[str, tuple[Rate, str]],
     title: str,
     ylabel: str = "accuracy",
 ) -> bytes:
     """One bar a rate with its 95 % interval, hatched where it is not to be trusted.
 
     Args:
-        bars: name (a line break or `: ` breaks it) to R; with `trust` (see `adapters.values_from_measurements`) or too
-            small an n, the trust word stands at the bar; a rate without a value gets an empty place that says so.
+        bars: name (a line break or `: ` breaks it) to the rate and the trust word of its verdict, which stands at the
+            bar, as `indicative` does at too small an n; a rate without a value gets an empty place that says so.
         title: what is compared.
         ylabel: what the rates are.
     """
     with _figure(max(6.4, 1.5 * len(bars) + 1.2), 4.2) as figure:
         axes = figure.add_subplot()
-        for index, rate in enumerate(bars.values()):
-            _bar(axes, index, rate)
+        texts = [written(rate, word) for rate, word in bars.values()]
+        for index, ((rate, _), text) in enumerate(zip(bars.values(), texts, strict=True)):
+            _bar(axes, index, rate, text)
         names = [_lines(name) for name in bars]
         axes.set(xticks=range(len(bars)), xticklabels=names, ylabel=_plain(ylabel))
-        axes.set_ylim(0, 1.24 if any(_word(rate) for rate in bars.values()) else 1.12)  # room for the trust words
+        axes.set_ylim(0, 1.24 if any(text.word for text in texts) else 1.12)  # room for the trust words
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
         room = max(0.6, 2 - len(bars) / 2)  # two bars are no wider than four
         axes.set_xlim(-room, len(bars) - 1 + room)
@@ -190,16 +192,11 @@ def bars_png(
         return _png(figure)
 
 
-def _word(rate: Mapping[str, Any]) -> str:
-    return trust_word({"value": rate, "trust": rate.get("trust")})
-
-
-def _bar(axes: Axes, place: int, rate: Mapping[str, Any]) -> None:
-    if rate.get("value") is None:
+def _bar(axes: Axes, place: int, rate: Rate, written_rate: Written) -> None:
+    if rate.value is None or rate.ci_low is None or rate.ci_high is None:
         axes.text(place, 0.03, "not measured", ha="center", color=MUTED, size=10, rotation=90, va="bottom")
         return
-    value, low, high = rate["value"], rate["ci_low"], rate["ci_high"]
-    word = _word(rate)
+    value, low, high, word = rate.value, rate.ci_low, rate.ci_high, written_rate.word
     look: dict[str, Any] = {"facecolor": "#fbe3d3", "edgecolor": VERMILION, "hatch": "//"} if word else {"color": BLUE}
     axes.bar(place, value, width=0.62, **look)
     whiskers = [[max(0.0, value - low)], [max(0.0, high - value)]]
@@ -209,9 +206,7 @@ def _bar(axes: Axes, place: int, rate: Mapping[str, Any]) -> None:
     annotation.set(weight="bold", linespacing=1.3)
 
 
-def curve_png(
-    curves: Mapping[str, Sequence[tuple[float, Mapping[str, Any]]]], title: str, xlabel: str, ylabel: str
-) -> bytes:
+def curve_png(curves: Mapping[str, Sequence[tuple[float, Rate]]], title: str, xlabel: str, ylabel: str) -> bytes:
     """Rates over a grid, e.g. robust accuracy over eps, each with its 95 % band.
 
     Args:
@@ -223,13 +218,16 @@ def curve_png(
     with _figure(6.4, 4.0) as figure:
         axes = figure.add_subplot()
         for index, (name, points) in enumerate(curves.items()):
-            known = [(x, rate) for x, rate in points if rate.get("value") is not None]
-            x = [place for place, _ in known]
-            low, high = [rate["ci_low"] for _, rate in known], [rate["ci_high"] for _, rate in known]
+            known = [
+                (place, r.value, r.ci_low, r.ci_high)
+                for place, r in points
+                if r.value is not None and r.ci_low is not None and r.ci_high is not None
+            ]
+            x, shares, low, high = ([point[part] for point in known] for part in range(4))
             colour = SERIES[index % 6]
             axes.fill_between(x, low, high, color=colour, alpha=0.2, linewidth=0)
             axes.plot(
-                x, [rate["value"] for _, rate in known], LINES[index % 6], color=colour, marker=MARKERS[index % 6],
+                x, shares, LINES[index % 6], color=colour, marker=MARKERS[index % 6],
                 linewidth=2, label=_plain(name),
             )  # fmt: skip
         axes.set(xlabel=_plain(xlabel), ylabel=_plain(ylabel), ylim=(-0.02, 1.02))
@@ -242,7 +240,7 @@ def curve_png(
         return _png(figure)
 
 
-def transfer_png(rates: Sequence[Sequence[Mapping[str, Any]]], networks: Sequence[str], title: str, note: str) -> bytes:
+def transfer_png(rates: Sequence[Sequence[Rate]], networks: Sequence[str], title: str, note: str) -> bytes:
     """A transfer matrix: row = network the examples were made for, column = network they were scored on.
 
     Args:
@@ -255,13 +253,13 @@ def transfer_png(rates: Sequence[Sequence[Mapping[str, Any]]], networks: Sequenc
     from matplotlib.patches import Rectangle
 
     size = len(networks)
-    shares = np.array([[np.nan if rate["value"] is None else rate["value"] for rate in row] for row in rates])
+    shares = np.array([[np.nan if rate.value is None else rate.value for rate in row] for row in rates])
     with _figure(2.4 + 1.35 * size, 2.2 + 0.85 * size) as figure:
         axes = figure.add_subplot()
         axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for row, column in np.ndindex(size, size):
             rate = rates[row][column]
-            dark = rate["value"] is not None and rate["value"] > 0.55
+            dark = rate.value is not None and rate.value > 0.55
             text = axes.text(column, row, _matrix_cell(rate), ha="center", va="center", size=10, linespacing=1.35)
             text.set_color("white" if dark else INK)
             if row == column:
@@ -275,10 +273,10 @@ def transfer_png(rates: Sequence[Sequence[Mapping[str, Any]]], networks: Sequenc
         return _png(figure)
 
 
-def _matrix_cell(rate: Mapping[str, Any]) -> str:
-    if rate["value"] is None:
+def _matrix_cell(rate: Rate) -> str:
+    if rate.value is None or rate.ci_low is None or rate.ci_high is None:
         return "not\nmeasured"
-    return f"{percent(rate['value'], 1)}\n[{100 * rate['ci_low']:.1f}, {100 * rate['ci_high']:.1f}]"
+    return f"{percent(rate.value, 1)}\n[{100 * rate.ci_low:.1f}, {100 * rate.ci_high:.1f}]"
 
 
 def image_grid_png(

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from secure_ai.core.findings import Severity
+from secure_ai.core.findings import Finding, Severity
+from secure_ai.report.model import Report
 from secure_ai.report.render.text import cell
 
 SCHEMA_URI = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
@@ -38,83 +39,81 @@ _LINE = re.compile(r"^(?P<file>.+\.\w+):(?P<line>[1-9]\d{0,8})$")
 _FILE = re.compile(r"\.\w{1,12}$")
 
 
-def render_sarif(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The findings of a parsed report.json as a SARIF log."""
-    findings: Sequence[Mapping[str, Any]] = report["findings"]
-    identifiers = list(dict.fromkeys(str(finding["id"]) for finding in findings))
-    files = {str(model["id"]): str(model.get("file") or EVIDENCE_FILE) for model in report["models"]}
+def render_sarif(report: Report) -> dict[str, Any]:
+    """The findings of a report as a SARIF log."""
+    findings, tool = report.findings, report.tool
+    identifiers = list(dict.fromkeys(finding.id for finding in findings))
+    files = {model.id: model.file or EVIDENCE_FILE for model in report.models}
     run = {
         "tool": {
             "driver": {
-                "name": report["tool"]["name"],
-                "version": report["tool"]["version"],
-                "semanticVersion": report["tool"]["version"],
-                "rules": [_rule(name, [f for f in findings if f["id"] == name]) for name in identifiers],
+                "name": tool.name,
+                "version": tool.version,
+                "semanticVersion": tool.version,
+                "rules": [_rule(name, [f for f in findings if f.id == name]) for name in identifiers],
             }
         },
-        "automationDetails": {"id": f"{report['tool']['name']}/{cell(report['run']['recipe'])}/"},
+        "automationDetails": {"id": f"{tool.name}/{cell(report.run.recipe)}/"},
         "originalUriBaseIds": {ROOT: {"description": {"text": "The folder that holds report.json."}}},
-        "invocations": [{"executionSuccessful": bool(report["run"]["complete"])}],
+        "invocations": [{"executionSuccessful": report.run.complete}],
         "columnKind": "unicodeCodePoints",
         "results": _results(findings, identifiers, files),
     }
     return {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
 
 
-def _rule(identifier: str, findings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _rule(identifier: str, findings: Sequence[Finding]) -> dict[str, Any]:
     """The rule of one finding id, as severe as its worst finding."""
-    worst = max(findings, key=lambda finding: Severity(finding["severity"]).rank)
-    severity = Severity(worst["severity"])
-    tags = ["security", *dict.fromkeys(tag for finding in findings for tag in finding["taxonomy"])]
-    remediation = cell(worst["remediation"])
+    worst = max(findings, key=lambda finding: finding.severity.rank)
+    severity = worst.severity
+    tags = ["security", *dict.fromkeys(tag for finding in findings for tag in finding.taxonomy)]
+    remediation = cell(worst.remediation)
     rule: dict[str, Any] = {
         "id": identifier,
-        "shortDescription": {"text": cell(worst["message"]) or identifier},
-        "fullDescription": {"text": cell(worst["severity_rule"]) or identifier},
+        "shortDescription": {"text": cell(worst.message) or identifier},
+        "fullDescription": {"text": cell(worst.severity_rule) or identifier},
         "defaultConfiguration": {"level": LEVELS[severity]},
         "properties": {"tags": tags[:MAX_TAGS], "security-severity": SECURITY_SEVERITY[severity]},
     }
     return rule | ({"help": {"text": remediation}} if remediation else {})
 
 
-def _results(
-    findings: Sequence[Mapping[str, Any]], identifiers: Sequence[str], files: Mapping[str, str]
-) -> list[dict[str, Any]]:
+def _results(findings: Sequence[Finding], identifiers: Sequence[str], files: Mapping[str, str]) -> list[dict[str, Any]]:
     seen: dict[tuple[str, str], int] = {}
     results = []
     for finding in findings:
-        key = (str(finding["id"]), str(finding["location"]))
+        key = (finding.id, finding.location)
         seen[key] = seen.get(key, 0) + 1
         results.append(_result(finding, identifiers.index(key[0]), files, seen[key]))
     return results
 
 
-def _result(finding: Mapping[str, Any], rule: int, files: Mapping[str, str], ordinal: int) -> dict[str, Any]:
-    severity = Severity(finding["severity"])
+def _result(finding: Finding, rule: int, files: Mapping[str, str], ordinal: int) -> dict[str, Any]:
+    severity = finding.severity
     result: dict[str, Any] = {
-        "ruleId": finding["id"],
+        "ruleId": finding.id,
         "ruleIndex": rule,
         "level": LEVELS[severity],
-        "message": {"text": cell(finding["message"]) or str(finding["id"])},
-        "locations": [_location(str(finding["location"]), files)],
+        "message": {"text": cell(finding.message) or finding.id},
+        "locations": [_location(finding.location, files)],
         "partialFingerprints": {"secureAiFinding/v1": _fingerprint(finding, ordinal)},
         "properties": {
             "security-severity": SECURITY_SEVERITY[severity],
             "severity": severity.value,
-            "planted": bool(finding["planted"]),
-            "reproduce": cell(finding["reproduce"]),
+            "planted": finding.planted,
+            "reproduce": cell(finding.reproduce),
         },
     }
-    if finding["planted"]:
+    if finding.planted:
         reason = "planted or reproduced by the tool itself; it does not count"
         result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": reason}]
     return result
 
 
-def _fingerprint(finding: Mapping[str, Any], ordinal: int) -> str:
+def _fingerprint(finding: Finding, ordinal: int) -> str:
     """Identity of a finding: its id, where it is and which one there; no number that changes from run to run."""
-    location = _LINE.sub(lambda match: match["file"], str(finding["location"]))
-    return hashlib.sha256(f"{finding['id']}\0{location}\0{ordinal}".encode()).hexdigest()[:32]
+    location = _LINE.sub(lambda match: match["file"], finding.location)
+    return hashlib.sha256(f"{finding.id}\0{location}\0{ordinal}".encode()).hexdigest()[:32]
 
 
 def _location(text: str, files: Mapping[str, str]) -> dict[str, Any]:

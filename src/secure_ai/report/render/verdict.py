@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
-from secure_ai.core.findings import FailOn, Finding, Severity, gate
-from secure_ai.core.results import at_the_budget
+from secure_ai.core.findings import FailOn, Finding, gate
+from secure_ai.core.results import CURVE_STAGE, Measurement
+from secure_ai.core.thresholds import ROBUST_BAR
 from secure_ai.core.trust import Verdict as TrustVerdict
-from secure_ai.report.render.text import budget_text, cell, measurement_text, plural, trust_word
+from secure_ai.report.model import Figure, Report
+from secure_ai.report.render.text import budget_text, cell, measurement, plural
 
-Report = Mapping[str, Any]
 Tone = Literal["good", "bad", "unclear"]
 
-ROBUST_BAR = 0.80  # the least robust accuracy that is called robust at its budget
 SUBJECT = "subject"
 CODE_FINDING = "BANDIT-"
 NAMED = 2  # contradicted headlines that the line names
@@ -44,64 +44,63 @@ def verdict(report: Report) -> VerdictLine:
 
     A run that did not complete, or a number that is not trusted, never yields a good verdict.
     """
-    if any(model["role"] == SUBJECT for model in report["models"]):
+    if any(model.role == SUBJECT for model in report.models):
         line = _subject(report)
-    elif any(row["holds"] in ("yes", "no") for row in report["reproduction"]):
+    elif any(row.holds in ("yes", "no") for row in report.reproduction):
         line = _reproduction(report)
     else:
         line = _measured_only(report)
     sentence = f"{line.sentence} {_findings(report)}"
-    if not report["run"]["complete"]:
+    if not report.run.complete:
         tone: Tone = "bad" if line.tone == "bad" else "unclear"
         return VerdictLine("INCOMPLETE RUN", f"{line.word.lower()}: {sentence}", tone)
     return VerdictLine(line.word, sentence, line.tone)
 
 
-def lowest_robust(measurements: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def lowest_robust(measurements: Sequence[Measurement]) -> Measurement | None:
     """The measurement with the lowest robust accuracy, or None without any."""
-    robust = [m for m in measurements if m["metric"] == "robust_accuracy" and m["value"]["value"] is not None]
-    return min(robust, key=lambda m: float(m["value"]["value"]), default=None)
+    robust = [(m.value.value, m) for m in measurements if m.metric == "robust_accuracy" and m.value.value is not None]
+    return min(robust, key=lambda pair: pair[0])[1] if robust else None
 
 
-def of_subject(report: Report) -> list[Mapping[str, Any]]:
+def _at_the_budget(report: Report) -> list[Measurement]:
+    """Without the points of a security curve, whose budgets are not the one asked for."""
+    return [m for m in report.measurements if m.stage != CURVE_STAGE]
+
+
+def of_subject(report: Report) -> list[Measurement]:
     """The measurements of the user's own network at the budget asked for."""
-    subjects = {model["id"] for model in report["models"] if model["role"] == SUBJECT}
-    return [m for m in at_the_budget(report["measurements"]) if m["model"] in subjects]
+    subjects = {model.id for model in report.models if model.role == SUBJECT}
+    return [m for m in _at_the_budget(report) if m.model in subjects]
 
 
 def gate_report(report: Report, fail_on: FailOn) -> int:
     """The exit code of `--fail-on` for a run; one that was not completed passes no gate either."""
-    verdicts = [m["trust"]["verdict"] for m in of_subject(report) if m["metric"] == "robust_accuracy" and m["trust"]]
-    findings = [
-        Finding(id=f["id"], severity=Severity(f["severity"]), severity_rule="", message="", location="",
-                planted=f["planted"])
-        for f in report["findings"]
-    ]  # fmt: skip
-    code = gate(findings, fail_on, map(TrustVerdict, verdicts))
-    unfinished = fail_on != "never" and not report["run"]["complete"]
+    verdicts = [m.trust.verdict for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
+    code = gate(report.findings, fail_on, verdicts)
+    unfinished = fail_on != "never" and not report.run.complete
     return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 
 
 def _subject(report: Report) -> VerdictLine:
     lowest = lowest_robust(of_subject(report))
-    if lowest is None:
+    if lowest is None or lowest.value.ci_low is None or lowest.value.ci_high is None:
         return VerdictLine("NOT TESTED", "no robust accuracy of the subject was measured.", "unclear")
-    sentence = f"the subject keeps {measurement_text(lowest)} under {budget_text(lowest) or 'attack'}."
-    rate = lowest["value"]
-    if rate["ci_high"] < ROBUST_BAR:
+    text = measurement(lowest)
+    sentence = f"the subject keeps {text} under {budget_text(lowest.budget) or 'attack'}."
+    if lowest.value.ci_high < ROBUST_BAR:
         return VerdictLine("NOT ROBUST", sentence, "bad")
-    trusted = (lowest.get("trust") or {}).get("verdict") == TrustVerdict.RELIABLE and not trust_word(lowest)
-    if not trusted:
+    if lowest.trust is None or lowest.trust.verdict is not TrustVerdict.RELIABLE or text.word:
         return VerdictLine("NOT SHOWN", sentence, "unclear")
-    if rate["ci_low"] < ROBUST_BAR:
+    if lowest.value.ci_low < ROBUST_BAR:
         return VerdictLine("UNDECIDED", sentence, "unclear")
     return VerdictLine("ROBUST AT THIS BUDGET", sentence, "good")
 
 
 def _reproduction(report: Report) -> VerdictLine:
-    rows = report["reproduction"]
-    headlines = [row for row in rows if row.get("headline") and row["holds"] in ("yes", "no")] or rows
-    wrong = [row for row in headlines if row["holds"] == "no"]
+    rows = report.reproduction
+    headlines = [row for row in rows if row.headline and row.holds in ("yes", "no")] or rows
+    wrong = [row for row in headlines if row.holds == "no"]
     all_wrong, all_judged = _count(rows, "no"), _count(rows, "yes") + _count(rows, "no")
     share = f"Of all {all_judged} published figures and claims {all_wrong}"
     if not wrong:
@@ -113,42 +112,41 @@ def _reproduction(report: Report) -> VerdictLine:
     return VerdictLine("DOES NOT HOLD", sentence, "bad")
 
 
-def _count(rows: Sequence[Mapping[str, Any]], holds: str) -> int:
-    return sum(row["holds"] == holds for row in rows)
+def _count(rows: Sequence[Figure], holds: str) -> int:
+    return sum(row.holds == holds for row in rows)
 
 
-def _contradiction(row: Mapping[str, Any]) -> str:
-    correct = row.get("correct")
-    if not correct:
-        return f"“{cell(row['published']['text'])}”"
-    word = f" ({cell(correct['word'])})" if correct.get("word") else ""
-    condition = f" {cell(correct['condition'])}" if correct.get("condition") else ""
-    value = cell(correct.get("value_text") or correct["text"])
-    return f"“{cell(row['published']['text'])}” is {value}{condition}{word}"
+def _contradiction(row: Figure) -> str:
+    correct = row.correct
+    if correct is None:
+        return f"“{cell(row.published.text)}”"
+    word = f" ({correct.word})" if correct.word else ""
+    condition = f" {cell(correct.condition)}" if correct.condition else ""
+    return f"“{cell(row.published.text)}” is {cell(correct.value_text or correct.text)}{condition}{word}"
 
 
 def _measured_only(report: Report) -> VerdictLine:
-    why = cell(report["run"].get("deviates") or "no published figure was compared")
-    lowest = lowest_robust(at_the_budget(report["measurements"]))
+    why = cell(report.run.deviates or "no published figure was compared")
+    lowest = lowest_robust(_at_the_budget(report))
     if lowest is None:
-        count = plural(len(report["measurements"]), "rate")
+        count = plural(len(report.measurements), "rate")
         return VerdictLine("MEASURED", f"{count}, none under attack; {why}.", "unclear")
-    sentence = f"the lowest robust accuracy is {measurement_text(lowest)} ({cell(lowest['model'])}); {why}."
+    sentence = f"the lowest robust accuracy is {measurement(lowest)} ({cell(lowest.model)}); {why}."
     return VerdictLine("MEASURED", sentence, "unclear")
 
 
 def _findings(report: Report) -> str:
     """How many findings there are that the tool did not make itself, and the worst severity among them."""
-    counted = [finding for finding in report["findings"] if not finding["planted"]]
+    counted = [finding for finding in report.findings if not finding.planted]
     if not counted:
         return "No finding beyond what the tool planted itself."
-    code = [finding for finding in counted if str(finding["id"]).startswith(CODE_FINDING)]
+    code = [finding for finding in counted if finding.id.startswith(CODE_FINDING)]
     other = [finding for finding in counted if finding not in code]
     texts = [_worst(other, "")] if other else []
     texts += [_worst(code, " in the audited code")] if code else []
     return " ".join(texts)
 
 
-def _worst(findings: Sequence[Mapping[str, Any]], where: str) -> str:
-    worst = max((Severity(finding["severity"]) for finding in findings), key=lambda severity: severity.rank)
+def _worst(findings: Sequence[Finding], where: str) -> str:
+    worst = max((finding.severity for finding in findings), key=lambda severity: severity.rank)
     return f"{plural(len(findings), 'finding')}{where}, the worst {worst.value}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from secure_ai.core.errors import DigestMismatchError, FormatError, ReplayError, UsageError
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
+from secure_ai.report.model import MAX_REPORT_BYTES, report_bytes
 from secure_ai.runs.recipe.recipe import Recipe
-from secure_ai.runs.verbs.report import MAX_REPORT_BYTES, read_report
+from secure_ai.runs.verbs.report import read_report
 
 MAX_RESULT_BYTES = 64 * MIB
 MAX_MODEL_BYTES = 1024 * MIB
@@ -109,7 +111,7 @@ def read_run(folder: Path) -> RunFolder:
         DigestMismatchError: report.json is not the one that run.json lists.
         SecureAIError: a file cannot be read.
     """
-    report = read_report(folder)
+    report = json.loads(report_bytes(read_report(folder)))
     content = parse_json(read_beneath(folder, "run.json", max_bytes=MAX_REPORT_BYTES).content, where="run.json")
     if not isinstance(content, dict) or not isinstance(content.get("files"), dict):
         raise FormatError("not a run's record", where="run.json", expected="the digests of all files")

@@ -26,6 +26,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import refuse_leak
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
+from secure_ai.report.model import Report, report_bytes
 from secure_ai.report.render.verdict import gate_report
 from secure_ai.runs.assemble import RunFacts, assemble
 from secure_ai.runs.documents import write_documents
@@ -179,7 +180,7 @@ def run(
         watcher(Notice("plan", "", done=len(prepared.stages), total=forecast_seconds(prepared.stages, precision)))
         finished = Finished()
 
-        def report(complete: bool) -> dict[str, Any]:
+        def report(complete: bool) -> Report:
             facts = RunFacts(
                 recipe=prepared.recipe,
                 stages=prepared.stages,
@@ -191,9 +192,7 @@ def run(
                 model=prepared.model,
                 command=prepared.command,
             )
-            content = assemble(facts)
-            write_documents(folder, facts, content, log)
-            return content
+            return write_documents(folder, facts, assemble(facts), log)
 
         try:
             execute(prepared.stages, context, finished)
@@ -203,7 +202,8 @@ def run(
             raise
         complete = not finished.skipped
         content = report(complete)
-        return RunResult(content, folder, _exit_code(content, complete, fail_on), tuple(finished.reused))
+        as_json = json.loads(report_bytes(content))
+        return RunResult(as_json, folder, _exit_code(content, complete, fail_on), tuple(finished.reused))
 
 
 def forecast(
@@ -312,6 +312,6 @@ def _report_what_there_is(report: Callable[[bool], object], events: EventSink) -
         events("report_failed", {"reason": error.code})
 
 
-def _exit_code(report: Mapping[str, Any], complete: bool, fail_on: FailOn) -> int:
+def _exit_code(report: Report, complete: bool, fail_on: FailOn) -> int:
     code = gate_report(report, fail_on)
     return EXIT_INCONCLUSIVE if code == EXIT_OK and not complete else code

@@ -1,0 +1,104 @@
+"""The spelling of numbers and trust, and the chart as data."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.results import Measurement, rate, rate_or_reason
+from secure_ai.core.trust import Trust, Verdict
+from secure_ai.report.model import Report, Run, parse_report
+from secure_ai.report.render.headline import accuracy_groups, backdoor_group
+from secure_ai.report.render.text import (
+    budget_text,
+    measurement,
+    plural,
+    seconds_text,
+    trust_badge,
+    work_text,
+    written,
+)
+
+
+def typed(content: dict[str, Any]) -> Report:
+    return parse_report(json.dumps(content).encode(), "report.json")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(30.22e-6, "30.2 µs"), (5.94e-3, "5.94 ms"), (20.08, "20.1 s"), (99.9, "99.9 s"), (775, "12 min 55 s")],
+)
+def test_seconds(seconds: float, text: str) -> None:
+    assert seconds_text(seconds) == text
+
+
+def test_a_rerun_does_not_pass_for_the_work_it_reuses() -> None:
+    run = Run(id="x", recipe="r", complete=True, seconds=0.4, seed=0, stage_seconds={"a": 100.0, "b": 20.0})
+    assert work_text(run) == "400 ms"
+    reused = replace(run, reused=("a", "b"))
+    assert work_text(reused) == "2 min 00 s of work, 2 of 2 stages from an earlier run"
+
+
+@pytest.mark.parametrize(
+    ("n", "verdict", "word", "badge"),
+    [
+        (10000, "reliable", "", "reliable"),
+        (10000, None, "", "no checks"),
+        (10000, "doubtful", "doubtful", "doubtful"),
+        (100, "broken", "broken", "broken"),
+        (999, "reliable", "indicative", "indicative"),
+        (1000, "reliable", "", "reliable"),
+    ],
+)
+def test_trust_words(n: int, verdict: str | None, word: str, badge: str) -> None:
+    trust = Trust(Verdict(verdict), ()) if verdict else None
+    entry = Measurement(id="m", model="m", metric="x", value=rate(n // 2, n), stage="s", replay="", trust=trust)
+    assert (measurement(entry).word, trust_badge(entry, n).value) == (word, badge)
+    assert measurement(entry).short.endswith(f"({word})" if word else "%")
+
+
+def test_rates_without_a_value() -> None:
+    empty = rate_or_reason(0, 0, "no image was right before")
+    assert str(written(empty)) == "none (no image was right before)"
+    assert budget_text(PerturbationBudget("linf", 8 / 255, "8/255")) == "linf 8/255"
+    assert budget_text(None) == ""
+
+
+def test_plural() -> None:
+    assert (plural(1, "finding"), plural(1200, "finding")) == ("1 finding", "1,200 findings")
+
+
+def test_the_chart_takes_the_widest_clean_accuracy_and_marks_what_was_published(report: dict[str, Any]) -> None:
+    value = typed(report)
+    groups = {group.model: group for group in accuracy_groups(value)}
+    assert len(groups) == 5  # the poisoned networks were not attacked by evasion
+    defended = groups["report-1/defended-p"]
+    assert [bar.label for bar in defended.bars][1:] == [
+        "examples made for the baseline", "FGSM on itself", "PGD on itself",
+    ]  # fmt: skip
+    assert defended.bars[1].published == pytest.approx(98.55)
+    assert (defended.bars[1].word, defended.bars[0].word) == ("broken", "")
+    assert defended.bars[2].published is None
+    backdoors = backdoor_group(value)
+    assert backdoors is not None
+    assert len(backdoors.bars) == 6
+    assert len({bar.label for bar in backdoors.bars}) == 6  # BadNets' trigger on the clean network says whose it is
+    assert backdoor_group(replace(value, measurements=())) is None
+
+
+def test_the_chart_reads_titles_and_origins_from_fields(report: dict[str, Any]) -> None:
+    value = typed(report)
+    models = tuple(replace(m, title="Own title" if m.id == "report-1/defended-p" else "") for m in value.models)
+    rows = tuple(
+        replace(m, id=str(number), made_for="report-1/defended-p" if m.condition == "transferred" else "")
+        for number, m in enumerate(value.measurements)
+    )
+    groups = {group.model: group for group in accuracy_groups(replace(value, models=models, measurements=rows))}
+    assert groups["report-1/defended-p"].title == "Own title"
+    assert groups["report-1/defended-l"].title == "report-1/defended-l"
+    assert groups["report-1/defended-p"].bars[1].label == "examples made for Own title"
+    assert groups["report-1/defended-p"].bars[2].label == "FGSM on itself"
