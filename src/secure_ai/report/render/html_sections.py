@@ -16,6 +16,7 @@ HOMES = {  # sections whose rows are the entries that links lead to
     "threat": {"report/threats", "report/threats-not-tested"},
     "model": {"report/models"},
 }
+TIGHT = 24  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class HtmlCell:
 
     Attributes:
         main: its text with the trust word; small: what stands below it in smaller print.
-        kind: text, number, choice or path.
+        kind: text, tight (never broken into lines), number, choice or path.
         mark: the word that a badge is coloured by.
         anchor: its id on the page; `link`: the anchor that it leads to.
     """
@@ -106,4 +107,4 @@ def _cell(content: Cell, word: str, anchors: Mapping[tuple[str, str], str]) -> H
         case Rate() | Quantity():
             return HtmlCell(text.short, text.small, "number")
         case _:
-            return HtmlCell(text.short)
+            return HtmlCell(text.short, kind="tight" if len(text.short) <= TIGHT else "text")
