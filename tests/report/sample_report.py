@@ -10,7 +10,15 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import Measurement, Rate, rate
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
+from secure_ai.runs.adapters import (
+    findings_of,
+    json_of,
+    measurements_of,
+    result_of,
+    values_from_measurements,
+)
 from secure_ai.runs.assemble import TITLES
+from secure_ai.runs.cases.published import FIGURES, THREATS
 from secure_ai.runs.cases.report_1.figures import FIGURE_1
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import values_from_measurements
@@ -220,7 +228,7 @@ def build(**changes: Any) -> dict[str, Any]:
             {"id": "test", "name": "mnist:test", "digest": "b2" * 32, "n": 10000, "note": ""},
         ],
         "measurements": measured,
-        "reproduction": compare(values()),
+        "reproduction": json_of(compare(measured_in(result_of(values(), measured)), FIGURES)),
         "findings": found,
         "threats": threat_rows(measured, found),
         "not_tested": [

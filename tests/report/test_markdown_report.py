@@ -60,7 +60,7 @@ def test_escape(hostile: str, shown: str) -> None:
 
 def test_threat_model_lists_every_row_with_claim_and_status(report: dict[str, Any]) -> None:
     text = render_threat_model(typed(report))
-    for row in REGISTER:
+    for row in THREATS:
         assert escape(row.mitigation) in text
     assert "| implemented | 0 | 0 | 6 | 0 | 11 |" in text
     assert "| proposed | 0 | 0 | 0 | 0 | 24 |" in text
@@ -73,5 +73,5 @@ def test_the_threat_model_follows_the_measurements(sample: ModuleType, report: d
     better = report
     for name in ("transferred", "fgsm", "pgd"):
         better = sample.with_measurement(better, f"report-1/defended-l/{name}", rate(9300, 10000))
-    better["threats"] = threat_rows(better["measurements"], [])
+    better["threats"] = json_of(threat_rows(THREATS, measurements_of(better["measurements"]), ()))
     assert "| implemented | 1 | 0 | 5 | 0 | 11 |" in render_threat_model(typed(better))

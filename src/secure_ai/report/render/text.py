@@ -15,7 +15,7 @@ from secure_ai.core.errors import printable
 from secure_ai.core.results import Choice, Measurement, Quantity, Rate
 from secure_ai.core.sections import Cell, Column, Ref, Section
 from secure_ai.core.trust import MIN_N_FOR_A_CLAIM, Trust, Verdict
-from secure_ai.report.model import Report, Run
+from secure_ai.report.model import Report, Run, TrustWord
 
 MAX_CELL_CHARACTERS = 1000
 WORDS = ("broken", "doubtful", "indicative", "")  # from worst to none
@@ -68,15 +68,17 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-def trust_word(verdict: str | None, n: int) -> str:
+def trust_word(verdict: str | None, n: int) -> TrustWord:
     """The word that must stand beside a number: `broken`, `doubtful`, `indicative` (n too small), or nothing.
 
     Args:
         verdict: of trust; None where no check was made.
         n: samples behind the number; 0 where there is no number, or it stands on no sample.
     """
-    if verdict in (Verdict.BROKEN, Verdict.DOUBTFUL):
-        return str(verdict)
+    if verdict == Verdict.BROKEN:
+        return "broken"
+    if verdict == Verdict.DOUBTFUL:
+        return "doubtful"
     return "indicative" if 0 < n < MIN_N_FOR_A_CLAIM else ""
 
 
@@ -89,7 +91,7 @@ class Trusted(Protocol):
     def trust(self) -> Trust | None: ...  # noqa: D102
 
 
-def word_of(entry: Trusted, n: int) -> str:
+def word_of(entry: Trusted, n: int) -> TrustWord:
     """`trust_word` of an entry that stands on `n` samples."""
     return trust_word(entry.trust.verdict if entry.trust else None, n)
 

@@ -9,13 +9,13 @@ from typing import Literal
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.findings import FailOn, Finding, gate
 from secure_ai.core.results import Measurement, at_the_budget
+from secure_ai.core.thresholds import ROBUST_BAR
 from secure_ai.core.trust import Verdict as TrustVerdict
 from secure_ai.report.model import Figure, Report
 from secure_ai.report.render.text import budget_text, cell, measurement, plural
 
 Tone = Literal["good", "bad", "unclear"]
 
-ROBUST_BAR = 0.80  # the least robust accuracy that is called robust at its budget
 SUBJECT = "subject"
 CODE_FINDING = "BANDIT-"
 NAMED = 2  # contradicted headlines that the line names

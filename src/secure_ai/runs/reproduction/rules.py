@@ -86,7 +86,7 @@ def per_image_time(network: str, divided_by: int) -> FigureRule:
             )
             return Judgement(FigureStatus.WRONG, reason, *ours)
         reason = (
-            f"A time of the authors' machine, rightly divided by the {plural(int(images), 'image')} that it timed; "
+            f"A time of the authors' machine, correctly divided by the {plural(int(images), 'image')} that it timed; "
             f"this machine takes {seconds_text(correct)}."
         )
         return Judgement(FigureStatus.NOT_COMPARABLE, reason, *ours)

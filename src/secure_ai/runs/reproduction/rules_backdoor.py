@@ -71,11 +71,11 @@ def confident_backdoor(poisoned: str, clean: str, confidence: str) -> FigureRule
             f"at a mean probability of {sure.value:.2f}" if sure else "at a confidence that was not measured"
         )
         if not clearly_above(rate, control, CLEAR_MARGIN) or rate.high < MAJORITY:
-            return Judgement(FigureStatus.WRONG, f"Not so: {fact}.", rate, rate)
+            return Judgement(FigureStatus.WRONG, f"Contradicted: {fact}.", rate, rate)
         if sure is None:
             return Judgement(FigureStatus.NOT_MEASURED, f"Half measured: {fact}.", rate, rate)
         if rate.low < MAJORITY or sure.value < HIGH_CONFIDENCE:
-            return Judgement(FigureStatus.NOT_SUPPORTED, f"Only in part: {fact}.", rate, rate)
+            return Judgement(FigureStatus.NOT_SUPPORTED, f"Supported in part: {fact}.", rate, rate)
         return Judgement(FigureStatus.SUPPORTED, f"Measured: {fact}.", rate, rate)
 
     return rule

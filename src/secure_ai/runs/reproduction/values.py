@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from secure_ai.core.comparisons import Confusion
 from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredQuantity, Measurement
-from secure_ai.core.trust import MIN_N_FOR_A_CLAIM, Trust, Verdict
 from secure_ai.report.model import TrustWord
+from secure_ai.report.render.text import word_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class Measured:
         """The rate or quantity."""
         rate, quantity = self.rate(identifier), self.quantity(identifier)
         if rate is not None:
-            n, word = rate.value.n, trust_word(rate.trust, rate.value.n)
+            n, word = rate.value.n, word_of(rate, rate.value.n)
             return Reading(identifier, *rate.value.bounds, n, word, rate.condition, is_rate=True)
         if quantity is None or quantity.value is None:
             return None
         value = quantity.value
         low = value if quantity.low is None else quantity.low
         high = value if quantity.high is None else quantity.high
-        return Reading(identifier, value, low, high, quantity.n, trust_word(quantity.trust, quantity.n))
+        return Reading(identifier, value, low, high, quantity.n, word_of(quantity, quantity.n))
 
     def readings(self, identifiers: Iterable[str]) -> tuple[Reading, ...] | None:
         """All of `identifiers`, or None where one was not measured."""
@@ -87,16 +87,3 @@ def measured_in(result: Result) -> Measured:
         {q.id: q for q in result.quantities},
         {c.id: c for c in result.confusions},
     )
-
-
-def trust_word(trust: Trust | None, n: int) -> TrustWord:
-    """The word beside a number: that of a verdict that is not `reliable`, or `indicative` where n is too small.
-
-    Args:
-        n: 0 for a number that stands on no sample.
-    """
-    if trust is not None and trust.verdict is Verdict.BROKEN:
-        return "broken"
-    if trust is not None and trust.verdict is Verdict.DOUBTFUL:
-        return "doubtful"
-    return "indicative" if 0 < n < MIN_N_FOR_A_CLAIM else ""
