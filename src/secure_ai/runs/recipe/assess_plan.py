@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from secure_ai.core.errors import ConfigError
 from secure_ai.core.events import EventSink
-from secure_ai.models.load.artifact import read_artifact
+from secure_ai.models.load.artifact import BUILT_IN, read_artifact
+from secure_ai.models.load.code_digest import code_digest
 from secure_ai.runs.engine import lazy
 from secure_ai.runs.engine.stage import Stage
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe.recipe import Recipe
-from secure_ai.runs.user_code import code_key
 
 FAST_SECONDS = 40  # `fast` with the probes on 1,000 images of a robust network of report 1's size
 SLOWER_THAN_FAST = 10  # any other suite; measured of AutoAttack on the PGD-trained network of docs/results.md
@@ -36,7 +37,7 @@ def stages(recipe: Recipe, model: ModelSpec | None, events: EventSink) -> list[S
         **recipe.assess.model_dump(),
         "seed": recipe.seed,
         "file_sha256": file_sha256,
-        "code": code_key(model.arch, model.model),
+        "code": _code(model.arch, model.model),
         **_surrogate(recipe, events),
     }
     seconds = FAST_SECONDS * recipe.assess.n / 1000 * (1 if recipe.assess.attack == "fast" else SLOWER_THAN_FAST)
@@ -60,6 +61,16 @@ def _stage(name: str, function: str, settings: dict[str, Any], cost_seconds: flo
     )
 
 
+def _code(arch: str | None, model: str | None) -> str:
+    """The user's code in a stage's key; where no file of code, or none of weights, is named, one that never recurs."""
+    digest = code_digest(arch)
+    return (
+        digest
+        if arch is None or (digest and model is not None) or arch in BUILT_IN
+        else f"not reused: {time.time_ns()}"
+    )
+
+
 def _surrogate(recipe: Recipe, events: EventSink) -> dict[str, str]:
     """The surrogate's file and code as inputs, where one is named."""
     if recipe.assess.surrogate is None:
@@ -67,5 +78,5 @@ def _surrogate(recipe: Recipe, events: EventSink) -> dict[str, str]:
     artifact = read_artifact(recipe.assess.surrogate, events=events)
     return {
         "surrogate_sha256": artifact.sha256,
-        "surrogate_code": code_key(recipe.assess.surrogate_arch, recipe.assess.surrogate),
+        "surrogate_code": _code(recipe.assess.surrogate_arch, recipe.assess.surrogate),
     }
