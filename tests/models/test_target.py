@@ -1,10 +1,19 @@
+import traceback
+from dataclasses import replace
+from typing import Any, cast
+
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import TargetError
-from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.target import NetworkTarget, Target, as_target
 from secure_ai.models.target.transform import InputTransform
+from secure_ai.red.evasion.contract import Attack, AttackPlan
+from secure_ai.red.evasion.suite.catalogue import ATTACKS
+from secure_ai.red.evasion.suite.shard import SuiteTask, cut_shard, run_shard
 
 CLASSES = 4
 
@@ -191,12 +200,91 @@ def test_features_that_raise_when_looked_up_are_an_error_of_the_target() -> None
         target.features_method()
 
 
-@pytest.mark.parametrize("error", [GeneratorExit, SystemExit, RuntimeError, BaseException])
-def test_whatever_a_network_raises_is_an_error_of_the_target(error: type[BaseException]) -> None:
-    class Raising(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            raise error("enough")
+class Raising(nn.Module):
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
 
-    target = NetworkTarget(Raising(), name="raising", digest="", input_shape=(1, 4, 4), num_classes=2)
-    with pytest.raises(TargetError, match="enough"):
-        target.logits(torch.zeros(1, 1, 4, 4))
+    def forward(self, x: Tensor) -> Tensor:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [GeneratorExit, SystemExit, RuntimeError, BaseException])
+def test_whatever_a_network_raises_is_the_cause_of_an_error_of_the_target(error: type[BaseException]) -> None:
+    raised = error("enough")
+    with pytest.raises(TargetError, match="enough") as caught:
+        target_of(Raising(raised)).logits(torch.zeros(1, 2, 3, 3))
+    assert caught.value.__cause__ is raised
+    where = traceback.extract_tb(raised.__traceback__)[-1]  # the line of the user's own
+    assert (where.filename, where.name, where.line) == (__file__, "forward", "raise self.error")
+
+
+class Bare(nn.Module):
+    """No weights: a function of the pixels that records its mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.modes: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        return x.flatten(1)[:, :CLASSES]
+
+
+def test_a_plain_module_or_callable_is_wrapped_once(x: Tensor) -> None:
+    bare = Bare()
+    target = as_target(bare, x)
+    assert (target.input_shape, target.num_classes, target.access) == ((2, 3, 3), CLASSES, "gradients")
+    assert torch.equal(target.logits(x), x.flatten(1)[:, :CLASSES])
+    assert bare.modes[0] is False
+    assert bare.training
+    assert as_target(target, x) is target
+    function = as_target(lambda images: images.reshape(len(images), -1)[:, :CLASSES], x)
+    assert function.access == "scores"
+    assert torch.equal(function.logits(x), target.logits(x))
+    assert not function.logits(x.clone().requires_grad_()).requires_grad
+    assert as_target(bare, x, num_classes=3).num_classes == 3
+    for answer in (torch.zeros(1), None):
+        with pytest.raises(TargetError):
+            as_target(Answering(answer), x)
+
+
+def test_every_tensor_is_made_on_the_targets_device(x: Tensor) -> None:
+    """Without a second device: no tensor may be made by a call that does not name one."""
+    target = target_of(linear(), transform=InputTransform(high=2.0, mean=(0.5,), std=(2.0,)))
+    y = target.predict(x)
+
+    def brighter(target: Target, x: Tensor, y: Tensor, **others: object) -> Tensor:
+        target.logits(x, rows=torch.arange(len(x), device=x.device))
+        return (x + 0.1).clamp(0, 1)
+
+    entry = replace(ATTACKS["fgsm"], attack=cast(Attack, brighter))
+    suite = SuiteTask(
+        budget=PerturbationBudget("linf", 0.2), attacks=(AttackPlan("bright", entry, {}),), seed=0, target_label=1
+    )
+    with target.attacked(), NamedDevices() as seen:
+        run_shard(target, cut_shard(suite, x, y, 0, device=target.device))
+    assert seen.made > 5
+    with pytest.raises(AssertionError), NamedDevices():
+        torch.zeros(3)
+
+
+MAKERS = frozenset(
+    getattr(torch, name)
+    for name in ("arange", "empty", "eye", "full", "linspace", "ones", "rand", "randint", "randn", "randperm", "tensor",
+                 "zeros")
+)  # fmt: skip
+
+
+class NamedDevices(TorchFunctionMode):
+    """Inside, calls that make a tensor from nothing name its device, or draw on the CPU by a generator."""
+
+    made = 0
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if function in MAKERS:
+            self.made += 1
+            assert {"device", "generator"} & set(kwargs or {}), function
+        return function(*args, **(kwargs or {}))
