@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from secure_ai.core.events import EventSink
+from secure_ai.data.dataset import Dataset
 from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.cases.user import networks as user
 from secure_ai.runs.cases.user.given import JudgedFiles
@@ -37,14 +39,16 @@ def plan(
     sizes: Mapping[str, int],
     precision: Literal["auto", "float32"],
     models: Mapping[str, JudgedFiles],
-    dimensions: tuple[int, int, int],
+    test: Callable[[], Dataset],
+    events: EventSink,
 ) -> Plan:
     """The networks and stages of `recipe`, in the order run.
 
     Args:
         sizes: images by role (`train`, `test`), for the forecast.
         models: of the user's own, judged, by network id.
-        dimensions: (C, H, W) of the test images.
+        test: the test images; asked for where there are models of the user's.
+        events: told of the user's code before it runs.
 
     Raises:
         ConfigError: a row that cannot be run (`Planner.stages`).
@@ -54,12 +58,14 @@ def plan(
     joints: list[Joint[Any]] = [joint for case in cases for joint in case.joints(recipe)]
     joints += _transfer_matrix(recipe, networks)
     if models:
-        networks += user.networks(recipe, models)
-        joints += user.joints(recipe, dimensions)
+        networks += user.networks(models)
+        joints += user.joints(recipe, test().input_shape)
     if "audit" in recipe.parts:
         joints += audit_rows(code_digest())
     by_id = {network.id: network for network in networks}
-    planner = Planner(networks=by_id, seed=recipe.seed, sizes=sizes, precision=precision, given=user.given(models))
+    planner = Planner(
+        networks=by_id, seed=recipe.seed, sizes=sizes, precision=precision, given=user.given(models, test, events)
+    )
     answers = {f"{network.id}/{row.id}": row.answers for network in networks for row in network.measures}
     answers |= {joint.id: joint.answers for joint in joints}
     return Plan(by_id, planner.stages(joints), {stage: rows for stage, rows in answers.items() if rows})

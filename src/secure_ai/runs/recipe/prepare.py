@@ -123,13 +123,10 @@ def prepare(
     models = judge_files(recipe, model, events)  # its file first: a bad one asks for no data
     refuse_attacks(recipe, model.access if model else None, bool(cases), lambda: sets.get("test"))
     sizes = {role: len(dataset) for role, dataset in sets.loaded.items()}
-    shape = sets.get("test").input_shape if models else (0, 0, 0)
     from secure_ai.runs.recipe.plan import plan
 
-    return Prepared(
-        recipe, model, sets, events, plan(recipe, sizes, precision, models, shape),
-        _command(name, model, every, precision),
-    )  # fmt: skip
+    planned = plan(recipe, sizes, precision, models, lambda: sets.get("test"), events)
+    return Prepared(recipe, model, sets, events, planned, _command(name, model, every, precision))
 
 
 def _refuse_data(cases: Sequence[Case], sets: DataSets) -> None:

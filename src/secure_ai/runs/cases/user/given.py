@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from secure_ai.core.errors import ConfigError
 from secure_ai.core.events import EventSink
 from secure_ai.models.load.artifact import read_arch, read_artifact
+from secure_ai.models.load.code_digest import code_digest
 from secure_ai.runs.model_spec import SUBJECT, SURROGATE, ModelSpec
 from secure_ai.runs.recipe.recipe import Recipe
 
@@ -53,6 +54,5 @@ def surrogate_spec(spec: ModelSpec, model: str, arch: str | None) -> ModelSpec:
 
 def _judged(spec: ModelSpec, events: EventSink) -> JudgedFiles:
     file = "" if spec.model is None else read_artifact(spec.model, events=events).sha256
-    arch = None if spec.arch is None else read_arch(spec.arch)
-    user_code = arch is not None and not arch.built_in
-    return JudgedFiles(spec, file, arch.code_sha256 if arch is not None else "", user_code)
+    user_code = spec.arch is not None and not read_arch(spec.arch).built_in
+    return JudgedFiles(spec, file, code_digest(spec.arch), user_code)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.events import EventSink
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Result
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
+from secure_ai.models.target.answers import answers_digest
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import judge_clean
 from secure_ai.runs.cases.user.given import JudgedFiles
@@ -24,7 +28,7 @@ from secure_ai.runs.engine.subjects import model_of
 from secure_ai.runs.model_spec import SUBJECT, SURROGATE
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
-from secure_ai.runs.stages.distance import DistanceSettings, distance_row
+from secure_ai.runs.stages.distance import DistanceSettings, distance_passes, median_distance
 from secure_ai.runs.stages.entries import per_sample, rate_entry
 from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over_classes
 from secure_ai.runs.stages.robust import (
@@ -36,21 +40,21 @@ from secure_ai.runs.stages.robust import (
     suite_passes_with_probes,
 )
 from secure_ai.runs.stages.transfer import TransferSettings, matrix_row
+from secure_ai.runs.subject import load_subject, target_for
 
+FINGERPRINT_IMAGES = 64
 PICTURE = "adversarial_examples_subject"
 PICTURE_TITLE = "Adversarial examples for the network; prediction and confidence below"
 
 Subjects = Mapping[str, Subject]
 
 
-def networks(recipe: Recipe, models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
+def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
     """The network that is assessed, and its surrogate where there is one.
 
     Args:
         models: by network id.
     """
-    own = recipe.assess
-    distance = distance_row(DistanceSettings(norm=own.norm, steps=own.distance_steps, n=own.distance_n, first_n=own.n))
     titles: Mapping[str, tuple[Role, str]] = {
         SUBJECT: ("subject", "Your network"),
         SURROGATE: ("surrogate", "Surrogate"),
@@ -62,27 +66,40 @@ def networks(recipe: Recipe, models: Mapping[str, JudgedFiles]) -> tuple[Network
             title=titles[name][1],
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
-            measures=(distance,) if name == SUBJECT else (),
             holds=0.5,
         )
         for name, judged_files in models.items()
     )
 
 
-def given(models: Mapping[str, JudgedFiles]) -> dict[str, Given]:
-    """What decides the stages about these networks, by network id."""
+def given(models: Mapping[str, JudgedFiles], test: Callable[[], Dataset], events: EventSink) -> dict[str, Given]:
+    """What decides the stages about these networks, by network id.
+
+    Args:
+        test: the images that fingerprints are taken on.
+    """
     return {
-        name: Given(one.file_sha256, one.code_sha256, _never_reused if one.user_code else _known)
+        name: Given(one.file_sha256, one.code_sha256, _fingerprint(one, test, events) if one.user_code else _known)
         for name, one in models.items()
     }
 
 
 def _known() -> str:
+    """Of a network without code of the user's: its file says all."""
     return ""
 
 
-def _never_reused() -> None:
-    return None
+def _fingerprint(one: JudgedFiles, test: Callable[[], Dataset], events: EventSink) -> Callable[[], str | None]:
+    """What its code makes of 64 images, logits and gradients, found once a run: code may read what no digest sees."""
+
+    @functools.cache
+    def found() -> str | None:
+        data = test()
+        target = target_for(load_subject(one.spec, data, events), data, one.spec)
+        spread = np.linspace(0, len(data) - 1, min(len(data), FINGERPRINT_IMAGES)).astype(np.int64)
+        return answers_digest(target, images_to_float(data.images[spread]), labels_to_tensor(data.labels[spread]))
+
+    return found
 
 
 def joints(recipe: Recipe, dimensions: tuple[int, int, int]) -> tuple[Joint[Any], ...]:
@@ -99,6 +116,11 @@ def joints(recipe: Recipe, dimensions: tuple[int, int, int]) -> tuple[Joint[Any]
         Joint(
             id="assess/curve", function=curve_of_subject, settings=curve, networks=concerned, data=("test",),
             passes=curve_passes,
+        ),
+        Joint(
+            id="assess/distance", function=distance_of_subject, networks=(SUBJECT,), data=("test",),
+            settings=DistanceSettings(norm=budget.norm, steps=own.distance_steps, n=own.distance_n, first_n=own.n),
+            passes=distance_passes,
         ),
     )  # fmt: skip
     if own.surrogate is None:
@@ -152,6 +174,11 @@ def curve_of_subject(subjects: Subjects, settings: CurveSettings, context: Conte
     """Robust accuracy over the recipe's grid of eps."""
     data = sample(context.data("test"), settings.n, context.seed)
     return security_curve(subjects[SUBJECT], settings, context, _surrogate(subjects, data))
+
+
+def distance_of_subject(subjects: Subjects, settings: DistanceSettings, context: Context) -> Result:
+    """The median distance to the nearest adversarial example found."""
+    return median_distance(subjects[SUBJECT], settings, context)
 
 
 def _gallery_rows(result: SuiteResult, target: NetworkTarget, data: Dataset) -> list[Row]:
