@@ -6,9 +6,9 @@ ranges by `report.limits`. Later versions add keys and never rename or remove on
 
 from __future__ import annotations
 
-import copy
 import enum
 import json
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal
@@ -186,7 +186,7 @@ def _adapter() -> TypeAdapter[Report]:
 @cache
 def _reader() -> SchemaValidator:
     """Stops at the first wrong item of every list: a small file with many wrong items else costs minutes."""
-    core_schema = copy.deepcopy(_adapter().core_schema)
+    core_schema = deepcopy(_adapter().core_schema)
     waiting: list[Any] = [core_schema]
     while waiting:
         node = waiting.pop()
