@@ -224,3 +224,4 @@ def test_a_network_with_batch_statistics_trains_in_one_part(digits: Dataset) -> 
     assert found[1].history["loss"][1] < found[1].history["loss"][0]
     assert int(found[1].network["1.num_batches_tracked"]) > 2
     assert allowed_replicas(network(), 2) == 2
+    assert allowed_replicas(nn.Sequential(network(), nn.Dropout()), 2) == 1

@@ -16,7 +16,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import FileBytes
 from secure_ai.models.preflight.preflight import examine
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.trust.judged import monotone_check
 from secure_ai.runs.stages.distances import minimum_distances
 from secure_ai.runs.stages.gallery import spread_over_classes
@@ -38,8 +38,8 @@ class Half(nn.Module):
         return torch.stack([-score, score], dim=1)
 
 
-def target(network: nn.Module, name: str) -> Target:
-    return Target(network, name=name, digest=name[0] * 64, input_shape=(1, 8, 8), num_classes=2)
+def target(network: nn.Module, name: str) -> NetworkTarget:
+    return NetworkTarget(network, name=name, digest=name[0] * 64, input_shape=(1, 8, 8), num_classes=2)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, examine
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.data_checks import data_checks
@@ -52,8 +52,8 @@ def data() -> Dataset:
 
 
 @pytest.fixture
-def target() -> Target:
-    return Target(Rows().eval(), name="rows", digest="d" * 64, input_shape=(1, 8, 8), num_classes=4)
+def target() -> NetworkTarget:
+    return NetworkTarget(Rows().eval(), name="rows", digest="d" * 64, input_shape=(1, 8, 8), num_classes=4)
 
 
 def ids(trust: Trust) -> list[str]:
@@ -66,7 +66,7 @@ def outcome(trust: Trust, identifier: str) -> CheckOutcome:
 
 
 @pytest.fixture
-def judged(target: Target, data: Dataset) -> Judged:
+def judged(target: NetworkTarget, data: Dataset) -> Judged:
     return judge_network(target, data, BUDGET, PGD, 0)
 
 
@@ -80,7 +80,7 @@ def test_every_check_is_asked_once(judged: Judged, data: Dataset) -> None:
 
 
 def test_what_was_made_before_is_handed_on_and_only_survivors_are_asked_about_again(
-    target: Target, data: Dataset, judged: Judged
+    target: NetworkTarget, data: Dataset, judged: Judged
 ) -> None:
     planted = (check("planted", False, "made before"),)
     again = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=planted)
@@ -96,7 +96,9 @@ def test_probes_for_a_curve_are_those_of_the_number_alone(data: Dataset, judged:
     assert probe_network(judged.checked, data, BUDGET, judged.result.plans, 0) == judged.probes
 
 
-def test_who_fell_at_a_smaller_eps_has_fallen_at_a_larger_one(target: Target, data: Dataset, judged: Judged) -> None:
+def test_who_fell_at_a_smaller_eps_has_fallen_at_a_larger_one(
+    target: NetworkTarget, data: Dataset, judged: Judged
+) -> None:
     standing = judged.result.robust.copy()
     fallen = np.flatnonzero(standing)[:2]
     standing[fallen] = False
@@ -113,7 +115,7 @@ def test_who_fell_at_a_smaller_eps_has_fallen_at_a_larger_one(target: Target, da
 
 
 def test_a_single_attack_is_asked_everything_but_the_probes_and_is_never_reliable(
-    target: Target, data: Dataset, judged: Judged
+    target: NetworkTarget, data: Dataset, judged: Judged
 ) -> None:
     many = data.select(np.arange(1008) % N, "each image many times")
     (pgd,) = PGD
@@ -135,7 +137,7 @@ def test_a_further_check_can_lower_a_verdict_and_never_raise_it(judged: Judged) 
     assert judged.also(check("b", True, "")).trust.verdict is judged.trust.verdict is Verdict.DOUBTFUL
 
 
-def test_a_clean_accuracy_is_not_asked_for_gradients(target: Target, data: Dataset) -> None:
+def test_a_clean_accuracy_is_not_asked_for_gradients(target: NetworkTarget, data: Dataset) -> None:
     checked = examine(target, data, 0)
     asked = ids(judge_clean(checked, data))
     assert {made.id for made in checked.checks} >= ONLY_FOR_ATTACKS
@@ -145,7 +147,7 @@ def test_a_clean_accuracy_is_not_asked_for_gradients(target: Target, data: Datas
 
 
 def test_a_target_without_gradients_is_not_probed(data: Dataset) -> None:
-    scored = Target(Rows().eval(), name="r", digest="d", input_shape=(1, 8, 8), num_classes=4, access="scores")
+    scored = NetworkTarget(Rows().eval(), name="r", digest="d", input_shape=(1, 8, 8), num_classes=4, access="scores")
     plans = parse_attacks("square:query_budget=5")
     found = judge_network(scored, data, BUDGET, plans, 0)
     assert found.probes == () == probe_network(found.checked, data, BUDGET, plans, 0)
@@ -154,7 +156,7 @@ def test_a_target_without_gradients_is_not_probed(data: Dataset) -> None:
     assert outcome(found.trust, "access") is CheckOutcome.FAIL
 
 
-def test_the_result_is_given_out_before_it_is_judged(target: Target, data: Dataset) -> None:
+def test_the_result_is_given_out_before_it_is_judged(target: NetworkTarget, data: Dataset) -> None:
     kept: list[SuiteResult] = []
 
     def give_up(result: SuiteResult) -> None:
@@ -179,7 +181,7 @@ class Closing(Rows):
 
 def test_an_interruption_of_the_checks_keeps_the_suite_and_says_so(data: Dataset) -> None:
     network = Closing().eval()
-    target = Target(network, name="r", digest="d" * 64, input_shape=(1, 8, 8), num_classes=4)
+    target = NetworkTarget(network, name="r", digest="d" * 64, input_shape=(1, 8, 8), num_classes=4)
 
     def close(result: SuiteResult) -> None:
         network.closed = True
@@ -192,7 +194,7 @@ def test_an_interruption_of_the_checks_keeps_the_suite_and_says_so(data: Dataset
     assert found.probes == ()
 
 
-def test_a_stopped_suite_is_judged_as_far_as_it_went(target: Target, data: Dataset) -> None:
+def test_a_stopped_suite_is_judged_as_far_as_it_went(target: NetworkTarget, data: Dataset) -> None:
     found = judge_network(target, data, BUDGET, PGD, 0, stop=lambda: True)
     assert not found.result.complete
     assert outcome(found.trust, "complete") is CheckOutcome.FAIL
@@ -200,7 +202,7 @@ def test_a_stopped_suite_is_judged_as_far_as_it_went(target: Target, data: Datas
     assert "same-answers-after" not in ids(found.trust)
 
 
-def test_what_an_attack_borrows_must_be_there(target: Target, data: Dataset) -> None:
+def test_what_an_attack_borrows_must_be_there(target: NetworkTarget, data: Dataset) -> None:
     with pytest.raises(AttackSettingsError):
         judge_network(target, data, BUDGET, parse_attacks("transfer"), 0)
     saved = SavedExamples("other.npz", ({}, ""))
@@ -210,7 +212,7 @@ def test_what_an_attack_borrows_must_be_there(target: Target, data: Dataset) -> 
     found = judge_network(target, data, BUDGET, parse_attacks("examples:mine.npz"), 0, borrowed=[saved, mine])
     assert outcome(found.trust, "made-for-another-network") is CheckOutcome.FAIL
     assert found.trust.verdict is Verdict.BROKEN
-    twin = Target(Rows().eval(), name="twin", digest="e" * 64, input_shape=(1, 8, 8), num_classes=4)
+    twin = NetworkTarget(Rows().eval(), name="twin", digest="e" * 64, input_shape=(1, 8, 8), num_classes=4)
     lent = judge_network(target, data, BUDGET, parse_attacks("transfer:steps=5"), 0, borrowed=[twin])
     assert lent.result.plans[0].settings["surrogate"] == "e" * 12
     assert lent.robust_accuracy.successes < N

@@ -45,8 +45,8 @@ class TrainingPlan:
     Attributes:
         adam_epsilon: 1e-7 in Keras, 1e-8 in PyTorch.
         dtype: arithmetic of layers; weights and optimizer stay float32.
-        replicas: parts that each batch is computed in, side by side; 1 of a network with buffers, whatever is asked
-            for. A network with randomness (dropout) needs 1: its draws would go to the part that comes first.
+        replicas: parts that each batch is computed in, side by side; 1 where `allowed_replicas` says so, whatever is
+            asked for.
     """
 
     epochs: int

@@ -82,12 +82,13 @@ class Replicas:
 
 
 def allowed_replicas(network: nn.Module, wanted: int) -> int:
-    """`wanted`, or 1 for a network with buffers: batch statistics, say, of copies would part ways.
+    """`wanted`; 1 for a network whose copies would part ways: one with buffers (batch statistics) or with dropout.
 
-    To be asked before anything else is done to the network: replicas share its weights, also those that a method
-    perturbs in place.
+    Of random numbers the part that comes first would get the first. To be asked before anything else is done to the
+    network: replicas share its weights, also those that a method perturbs in place.
     """
-    return wanted if next(network.buffers(), None) is None else 1
+    random = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules())
+    return 1 if random or next(network.buffers(), None) is not None else wanted
 
 
 def _sharing(network: nn.Module) -> nn.Module:
