@@ -69,7 +69,7 @@ def measure(recipe: str, seed: int, folder: Path) -> dict[str, Any]:
     """All rates of one run; what is finished in the folder is reused."""
     print(f"{recipe}, seed {seed}", file=sys.stderr, flush=True)
     result = run(recipe, seed=seed, out=folder / f"seed-{seed}")
-    return {entry["id"]: entry["value"] for entry in result.report["measurements"]}
+    return {entry.id: entry.value.as_json() for entry in result.report.measurements}
 
 
 def main() -> int:

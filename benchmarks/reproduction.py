@@ -12,7 +12,7 @@ import json
 
 from _record import save
 
-from secure_ai.report.model import parse_report
+from secure_ai.report.model import report_bytes
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.runs.verbs.run import run
 
@@ -23,14 +23,9 @@ def main() -> None:
     parser.add_argument("--out", default="secure_ai_outputs")
     arguments = parser.parse_args()
     report = run("standard", out=arguments.out).report
-    content = {
-        "verdict": verdict_line(parse_report(json.dumps(report).encode(), "report.json")),
-        "run": report["run"],
-        "data": report["data"],
-        "measurements": report["measurements"],
-        "reproduction": report["reproduction"],
-        "not_tested": report["not_tested"],
-    }
+    written = json.loads(report_bytes(report))
+    kept = ("run", "data", "measurements", "reproduction", "not_tested")
+    content = {"verdict": verdict_line(report), **{name: written[name] for name in kept}}
     save("reproduction", "scripts/bench reproduction", content)
 
 

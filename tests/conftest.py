@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tests run beside each other: one thread each, before torch is loaded
@@ -57,11 +58,23 @@ def digit_files(tmp_path_factory: pytest.TempPathFactory, digits: Dataset, digit
     return files
 
 
-@pytest.fixture(scope="module")
-def smaller_probes() -> Iterator[None]:
-    """The probes of the verdict with fewer images and steps, where a test is about something else."""
+@contextmanager
+def _smaller_probes() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module, constants in SMALLER_PROBES.items():
             for name, value in constants.items():
                 patch.setattr(f"secure_ai.red.evasion.trust.probes.{module}.{name}", value)
         yield
+
+
+@pytest.fixture(scope="module")
+def smaller_probes() -> Iterator[None]:
+    """The probes of the verdict with fewer images and steps, where a test is about something else."""
+    with _smaller_probes():
+        yield
+
+
+@pytest.fixture(scope="session")
+def smaller_probes_now() -> Callable[[], AbstractContextManager[None]]:
+    """The same for a `with` block: what lives longer than a module is made with it."""
+    return _smaller_probes

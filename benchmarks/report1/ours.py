@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 import protocol
+from secure_ai.runs.stages.report1_train import ARCH
+from secure_ai.runs.stages.steps import attack_every_image, built_in_target
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.compute import configure
@@ -28,8 +30,6 @@ from secure_ai.runs.engine.stage import watch_nothing
 from secure_ai.runs.engine.store import Store
 from secure_ai.runs.recipe.plan import plan
 from secure_ai.runs.recipe.recipe import load_recipe
-from secure_ai.runs.stages.report1_train import ARCH
-from secure_ai.runs.stages.steps import attack_every_image, built_in_target
 
 STAGES = {"train": "report-1/baseline", "defend": "report-1/defended-{}", "train poisoned": "report-1/poisoned"}
 TRIGGER = f"patch:size={protocol.PATCH}:place=bottom-right:value=1"

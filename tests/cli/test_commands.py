@@ -259,7 +259,7 @@ def test_report_2s_flags_are_taken_in_either_spelling(
             "--dry-run",
         )
         assert code == 0
-        assert list(content["stages"])[:2] == ["report-2/baseline", "report-2/baseline/measure"]
+        assert list(content["stages"])[:2] == ["report-2/baseline", "report-2/baseline/clean"]
 
 
 def test_a_reader_that_leaves_early_is_no_error(model: Path, digit_files: dict[str, Path]) -> None:

@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.core.errors import ArchError
+from secure_ai.models.load.store import model_bytes
+from secure_ai.models.load.trained import trained_target
 from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.tensors import state_digest, to_channels_last
 
@@ -113,3 +115,11 @@ def test_kernels_of_one_channel_are_laid_out_too() -> None:
 def test_an_unknown_name_is_refused() -> None:
     with pytest.raises(ArchError, match="report1-cnn or report2-cnn"):
         built("report3-cnn")
+
+
+def test_the_target_of_a_trained_network_computes_in_the_fast_layout() -> None:
+    draw = torch.Generator().manual_seed(0)
+    content = model_bytes(build_network("report1-cnn", generator=draw), "report1-cnn")
+    target = trained_target(content, "report1-cnn", "a stage")
+    images = torch.rand((8, 1, 28, 28), generator=draw).contiguous(memory_format=torch.channels_last)
+    assert target.network.get_submodule("conv1")(images).is_contiguous(memory_format=torch.channels_last)

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.comparisons import Confusion
 from secure_ai.core.findings import Finding, Severity
-from secure_ai.core.results import Measurement, Rate, rate
+from secure_ai.core.results import MeasuredQuantity, Measurement, Rate, rate
 from secure_ai.core.trust import Trust, check, judge, sample_size_check
-from secure_ai.runs.adapters import (
-    findings_of,
-    json_of,
-    measurements_of,
-    result_of,
-    values_from_measurements,
-)
-from secure_ai.runs.assemble import TITLES
-from secure_ai.runs.cases.published import FIGURES, THREATS
 from secure_ai.runs.cases.report_1.figures import FIGURE_1
+from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.recipe.recipe import load_recipe
 from secure_ai.runs.reproduction.reproduction import compare
-from secure_ai.runs.reproduction.values import values_from_measurements
+from secure_ai.runs.reproduction.values import Measured
 from secure_ai.threats.register import threat_rows
 
 LINF_025 = PerturbationBudget("linf", 0.25, "0.25")
@@ -71,17 +67,22 @@ RATES: dict[str, tuple[float, int, str, PerturbationBudget | None, Trust | None]
     "report-2/poisoned/backdoor": (0.9728, 1028, "backdoor_success_rate", None, None),
 }
 
-FGSM_PREDICTED = rate(1570, 10000).as_json()
-
-NUMBERS: dict[str, Any] = {
+OTHER_RATES = {
+    "report-1/baseline/fgsm-predicted": rate(1570, 10000),
+    "report-2/baseline/fgsm-640": rate(112, 640),
+    "report-2/defended/fgsm-640": rate(523, 640),
+}
+CONFUSIONS: dict[str, Sequence[Sequence[int]]] = {
+    "report-1/baseline/clean/confusion": FIGURE_1,
+    "report-1/baseline/fgsm-predicted/confusion": PILED,
+    "report-2/baseline/clean/confusion": FIGURE_1,
+}
+NUMBERS: dict[str, float] = {
     "report-1/baseline/clean/loss": 0.0338,
-    "report-1/baseline/clean/confusion": [list(row) for row in FIGURE_1],
     "report-1/baseline/train/seconds": 31.4,
     "report-1/baseline/inference/seconds": 1.42,
     "report-1/baseline/inference/images": 10000,
-    "report-1/baseline/fgsm-predicted": FGSM_PREDICTED,
     "report-1/baseline/fgsm-predicted/loss": 3.91,
-    "report-1/baseline/fgsm-predicted/confusion": PILED,
     "report-1/baseline/fgsm-predicted/seconds": 3.3,
     "report-1/defended-p/clean/loss": 0.0391,
     "report-1/defended-p/transferred/loss": 0.0412,
@@ -93,13 +94,10 @@ NUMBERS: dict[str, Any] = {
     "report-1/data/train-sevens": 6265,
     "report-1/audit/medium": 1,
     "report-2/baseline/clean/loss": 0.0384,
-    "report-2/baseline/clean/confusion": [list(row) for row in FIGURE_1],
     "report-2/baseline/inference/seconds": 3.8,
     "report-2/baseline/inference/images": 10000,
-    "report-2/baseline/fgsm-640": rate(112, 640).as_json(),
-    "report-2/defended/fgsm-640": rate(523, 640).as_json(),
     "report-2/poisoned/backdoor/confidence": 0.94,
-}  # fmt: skip
+}
 
 MODELS = tuple(dict.fromkeys(name.rsplit("/", 1)[0] for name in RATES))
 
@@ -109,34 +107,52 @@ def r(share: float, n: int = 10000) -> Rate:
     return rate(round(share * n), n)
 
 
-def measurements() -> list[dict[str, Any]]:
+def measurement(
+    name: str, value: Rate, metric: str, budget: PerturbationBudget | None = None, trust: Trust | None = None
+) -> Measurement:
+    """The entry of that id."""
+    model, _, condition = name.rpartition("/")
+    return Measurement(
+        id=name,
+        model=model,
+        metric=metric,
+        value=value,
+        protocol=f"{condition}, all test images",
+        condition=condition,
+        stage=f"{model}/measure",
+        replay=f"secure-ai run --recipe {name.split('/')[0]}",
+        budget=budget,
+        trust=trust or judge([sample_size_check(value.n)], breaking=frozenset()),
+    )
+
+
+def measurements() -> tuple[Measurement, ...]:
     """Entries of `measurements`."""
-    entries = []
-    for name, (share, n, metric, budget, trust) in RATES.items():
-        model = name.rsplit("/", 1)[0]
-        entry = Measurement(
-            id=name,
-            model=model,
-            metric=metric,
-            value=r(share, n),
-            protocol=f"{name.rsplit('/', 1)[1]}, all test images",
-            stage=f"{model}/measure",
-            replay=f"secure-ai run --recipe {name.split('/')[0]}",
-            budget=budget,
-            trust=trust or judge([sample_size_check(n)], breaking=frozenset()),
-        )
-        entries.append(entry.as_json())
-    return entries
+    return tuple(
+        measurement(name, r(share, n), metric, budget, trust)
+        for name, (share, n, metric, budget, trust) in RATES.items()
+    )
 
 
-def values() -> dict[str, Any]:
-    """Every value that the reproduction table asks for."""
-    return {**NUMBERS, **values_from_measurements(measurements())}
+def measured() -> Measured:
+    """Everything that the reproduction table asks for."""
+    others = [measurement(name, value, "accuracy") for name, value in OTHER_RATES.items()]
+    return Measured(
+        {entry.id: entry for entry in (*measurements(), *others)},
+        {
+            name: MeasuredQuantity(id=name, model=name.rsplit("/", 2)[0], metric="x", value=value, unit="", stage="s")
+            for name, value in NUMBERS.items()
+        },
+        {
+            name: Confusion(id=name, model=name.rsplit("/", 2)[0], counts=tuple(map(tuple, counts)))
+            for name, counts in CONFUSIONS.items()
+        },
+    )
 
 
-def findings() -> list[dict[str, Any]]:
+def findings() -> tuple[Finding, ...]:
     """Five findings, one of which the tool planted itself."""
-    rows = [
+    return (
         Finding(
             id="SAI-EV-002",
             severity=Severity.HIGH,
@@ -195,13 +211,24 @@ def findings() -> list[dict[str, Any]]:
             taxonomy=("CWE-703",),
             remediation="raise an error",
         ),
-    ]
-    return [row.as_json() for row in rows]
+    )
+
+
+def as_json(rows: tuple[Any, ...]) -> list[dict[str, Any]]:
+    """Rows of a list of the report as they are written."""
+    return [TypeAdapter(type(row)).dump_python(row, mode="json") for row in rows]
+
+
+def titles() -> dict[str, str]:
+    """Title of every network of the cases."""
+    recipe = load_recipe("standard")
+    return {network.id: network.title for case in CASES for network in case.networks(recipe)}
 
 
 def build(**changes: Any) -> dict[str, Any]:
     """The report; keyword arguments replace top-level keys."""
-    measured, found = measurements(), findings()
+    found = findings()
+    threats = threat_rows([row for case in CASES for row in case.threats], measurements(), found)
     report: dict[str, Any] = {
         "schema_version": 1,
         "tool": {"name": "secure-ai", "version": "0.1.0"},
@@ -219,7 +246,7 @@ def build(**changes: Any) -> dict[str, Any]:
             "versions": {"python": "3.11.7", "torch": "2.13.0"},
         },
         "models": [
-            {"id": name, "title": TITLES[name], "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64,
+            {"id": name, "title": titles()[name], "role": name.split("/")[1].split("-")[0], "digest": f"{i:x}" * 64,
              "format": "safetensors", "arch": "report1-cnn" if "report-1" in name else "report2-cnn"}
             for i, name in enumerate(MODELS)
         ],
@@ -227,10 +254,10 @@ def build(**changes: Any) -> dict[str, Any]:
             {"id": "train", "name": "mnist:train", "digest": "a1" * 32, "n": 60000, "note": ""},
             {"id": "test", "name": "mnist:test", "digest": "b2" * 32, "n": 10000, "note": ""},
         ],
-        "measurements": measured,
-        "reproduction": json_of(compare(measured_in(result_of(values(), measured)), FIGURES)),
-        "findings": found,
-        "threats": threat_rows(measured, found),
+        "measurements": [entry.as_json() for entry in measurements()],
+        "reproduction": as_json(compare(measured(), [row for case in CASES for row in case.figures])),
+        "findings": [finding.as_json() for finding in found],
+        "threats": as_json(threats),
         "not_tested": [
             "adaptive attacks against these defences: not done",
             "other training seeds: every interval covers these images and this one network",

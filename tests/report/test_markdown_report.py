@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -12,7 +13,10 @@ from secure_ai.core.results import rate
 from secure_ai.report.model import Report, parse_report
 from secure_ai.report.render.markdown import escape, render_markdown
 from secure_ai.report.render.threat_model import render_threat_model
-from secure_ai.threats.register import REGISTER, threat_rows
+from secure_ai.runs.cases.table import CASES
+from secure_ai.threats.register import threat_rows
+
+REGISTER = [row for case in CASES for row in case.threats]
 
 
 def typed(content: dict[str, Any]) -> Report:
@@ -60,7 +64,7 @@ def test_escape(hostile: str, shown: str) -> None:
 
 def test_threat_model_lists_every_row_with_claim_and_status(report: dict[str, Any]) -> None:
     text = render_threat_model(typed(report))
-    for row in THREATS:
+    for row in REGISTER:
         assert escape(row.mitigation) in text
     assert "| implemented | 0 | 0 | 6 | 0 | 11 |" in text
     assert "| proposed | 0 | 0 | 0 | 0 | 24 |" in text
@@ -73,5 +77,6 @@ def test_the_threat_model_follows_the_measurements(sample: ModuleType, report: d
     better = report
     for name in ("transferred", "fgsm", "pgd"):
         better = sample.with_measurement(better, f"report-1/defended-l/{name}", rate(9300, 10000))
-    better["threats"] = json_of(threat_rows(THREATS, measurements_of(better["measurements"]), ()))
-    assert "| implemented | 1 | 0 | 5 | 0 | 11 |" in render_threat_model(typed(better))
+    value = typed(better)
+    followed = replace(value, threats=threat_rows(REGISTER, value.measurements, ()))
+    assert "| implemented | 1 | 0 | 5 | 0 | 11 |" in render_threat_model(followed)

@@ -1,12 +1,10 @@
-"""The stages of `assess` before they run: what makes them stale, what they cost, the curve's grid."""
+"""The user's own network: what its stages cost and are keyed by, the curve's grid, and the trust in each number."""
 
 from __future__ import annotations
 
 import ast
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,61 +12,72 @@ import pytest
 import secure_ai
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.events import ignore_event
+from secure_ai.core.results import Measurement
+from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.data.source import load_data
 from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.runs.cases.user.given import judge_files
+from secure_ai.runs.cases.user.networks import attack_subject, curve_of_subject
 from secure_ai.runs.engine.execute import decides_results
-from secure_ai.runs.engine.stage import Work
-from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.recipe import assess_plan
+from secure_ai.runs.engine.measure import Context, Network
+from secure_ai.runs.engine.stage import Stage
+from secure_ai.runs.engine.subjects import GivenSubject
+from secure_ai.runs.model_spec import SUBJECT, ModelSpec
+from secure_ai.runs.recipe.plan import plan
 from secure_ai.runs.recipe.recipe import load_recipe
-from secure_ai.runs.stages.assess_stage import attack_subject, curve_grid, security_curve
+from secure_ai.runs.stages.curve import CurveSettings, curve_grid
+from secure_ai.runs.stages.robust import AttackSettings
 
 CODE = "import torch\n\n\ndef net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))\n"
 
 
-def code_of(spec: ModelSpec) -> str:
-    first, *_ = assess_plan.stages(load_recipe("assess"), spec, ignore_event)
-    return str(first.settings["code"])
+def stages_of(spec: ModelSpec, *changes: str) -> dict[str, Stage]:
+    """The stages about a user's network by id, planned for 10,000 images of 28 x 28."""
+    recipe = load_recipe("assess", list(changes))
+    models = judge_files(recipe, spec, ignore_event)
+    return {stage.id: stage for stage in plan(recipe, {"test": 10_000}, "auto", models, (1, 28, 28)).stages}
 
 
 @pytest.fixture
 def net(tmp_path: Path) -> Path:
-    folder = tmp_path / "code"
-    (folder / "parts").mkdir(parents=True)
-    (folder / "net.py").write_text(CODE)
-    (folder / "parts" / "layer.py").write_text("WIDTH = 1\n")
-    return folder / "net.py"
+    (tmp_path / "net.py").write_text(CODE)
+    return tmp_path / "net.py"
 
 
-def test_code_that_makes_its_own_weights_is_never_reused(net: Path, tmp_path: Path) -> None:
-    alone = ModelSpec(arch=f"{net}:net")
-    assert code_of(alone).startswith("not reused")
-    assert code_of(alone) != code_of(alone)
+def test_what_code_of_the_users_makes_is_never_reused(net: Path) -> None:
+    for stage in stages_of(ModelSpec(arch=f"{net}:net")).values():
+        if "subject" in stage.settings["networks"]:
+            assert stage.fingerprint is not None
+            assert stage.fingerprint() is None
 
 
-def test_code_with_a_weights_file_is_reused_until_a_file_below_it_changes(net: Path, tmp_path: Path) -> None:
-    weights = tmp_path / "w.safetensors"
-    weights.write_bytes(safetensors_bytes({"1.weight": np.ones((2, 4), np.float32)}, {}))
-    spec = ModelSpec(model=str(weights), arch=f"{net}:net")
-    before = code_of(spec)
-    assert before == code_of(spec)
-    (net.parent / "parts" / "layer.py").write_text("WIDTH = 2\n")
-    assert code_of(spec) != before
-    module = ModelSpec(model=str(weights), arch="package.module:net")  # whose code nobody has seen
-    assert code_of(module) != code_of(module)
+def test_what_a_file_describes_is_reused_until_the_file_changes(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+
+    def settings(weight: float) -> dict[str, object]:
+        path.write_bytes(safetensors_bytes({"1.weight": np.full((2, 4), weight, np.float32)}, {}))
+        stages = stages_of(ModelSpec(model=str(path), arch="report1-cnn"))
+        for stage in stages.values():
+            if "subject" in stage.settings["networks"]:
+                assert stage.fingerprint is not None
+                assert stage.fingerprint() is not None
+        return {name: dict(stage.settings) for name, stage in stages.items()}
+
+    assert settings(1.0) == settings(1.0)
+    before, after = settings(1.0), settings(2.0)
+    assert {name for name in before if before[name] != after[name]} >= {"assess/attack", "assess/curve"}
 
 
 def test_the_forecast_grows_with_images_points_and_suite(net: Path) -> None:
     def seconds(*changes: str) -> dict[str, float]:
-        recipe = load_recipe("assess", changes=list(changes))
-        stages = assess_plan.stages(recipe, ModelSpec(arch=f"{net}:net"), ignore_event)
-        return {stage.id: stage.cost_seconds for stage in stages}
+        stages = stages_of(ModelSpec(arch=f"{net}:net"), *changes)
+        return {name: stage.cost_seconds for name, stage in stages.items()}
 
     usual = seconds()
-    assert usual["assess/curve"] == 5 * usual["assess/attack"]
-    assert seconds("assess.n=10000")["assess/attack"] == 10 * usual["assess/attack"]
-    assert seconds('assess.attack="autoattack"')["assess/attack"] == 10 * usual["assess/attack"]
-    assert seconds("assess.curve=[0.0,1.0]")["assess/curve"] == usual["assess/attack"]
+    assert usual["assess/curve"] > usual["assess/attack"]
+    assert seconds("assess.n=10000")["assess/attack"] > usual["assess/attack"]
+    assert seconds('assess.attack="autoattack"')["assess/attack"] > usual["assess/attack"]
+    assert seconds("assess.curve=[0.0,1.0]")["assess/curve"] == pytest.approx(usual["assess/curve"] / 5)
 
 
 @pytest.mark.parametrize(
@@ -108,8 +117,8 @@ def inverted(): return Rows(sign=-1.0)
 
 
 @pytest.fixture
-def measured(tmp_path: Path) -> Callable[..., dict[str, Any]]:
-    """What a stage measures of a network of ROWS on 40 images of 8 x 8, by measurement: a rate with its trust."""
+def measured(tmp_path: Path, context_on: Callable[..., Context]) -> Callable[..., dict[str, Measurement]]:
+    """What `attack` or `curve` measures of a network of ROWS on 40 images of 8 x 8, by measurement."""
     y = np.arange(40) % 4
     x = np.random.default_rng(0).uniform(0, 0.3, (40, 1, 8, 8)).astype(np.float32)
     x[np.arange(40), 0, y] += np.random.default_rng(1).uniform(0.1, 0.6, (40, 1)).astype(np.float32)
@@ -117,67 +126,72 @@ def measured(tmp_path: Path) -> Callable[..., dict[str, Any]]:
     (tmp_path / "rows.py").write_text(ROWS)
     dataset = load_data(str(tmp_path / "rows.npz"), split="test", n=None, seed=0, events=ignore_event)
 
-    def measure(function: Callable[[Work], Any], network: str, **settings: Any) -> dict[str, Any]:
-        spec = ModelSpec(arch=f"{tmp_path / 'rows.py'}:{network}").as_json()
-        section = load_recipe("assess").assess.model_dump()
-        settings = {**spec, **section, "eps": "0.15", "n": 40, "seed": 0, "file_sha256": "", **settings}
-        work = Work(
-            settings=settings,
-            inputs={},
-            data=lambda role: dataset,
-            precision="float32",
-            events=ignore_event,
-            progress=lambda done, total: None,
-            partial=tmp_path,
-        )
-        found = json.loads(function(work)["result.json"])
-        return {measurement["id"]: measurement for measurement in found["measurements"]}
+    def measure(network: str, settings: AttackSettings) -> dict[str, Measurement]:
+        spec = ModelSpec(arch=f"{tmp_path / 'rows.py'}:{network}")
+        own = Network(id=SUBJECT, role="subject", title="", arch=spec.arch or "", spec=spec)
+        context = context_on(dataset)
+        subjects = {SUBJECT: GivenSubject(own, context)}
+        if isinstance(settings, CurveSettings):
+            found = curve_of_subject(subjects, settings, context)
+        else:
+            found = attack_subject(subjects, settings, context)
+        return {measurement.id: measurement for measurement in found.measurements}
 
     return measure
 
 
-def outcomes(measurement: dict[str, Any]) -> dict[str, str]:
-    return {made["id"]: made["outcome"] for made in measurement["trust"]["checks"]}
+def outcomes(measurement: Measurement) -> dict[str, CheckOutcome]:
+    assert measurement.trust is not None
+    return {made.id: made.outcome for made in measurement.trust.checks}
 
 
-def failed(found: dict[str, str]) -> set[str]:
-    return {name for name, outcome in found.items() if outcome == "fail"}
+def failed(found: dict[str, CheckOutcome]) -> set[str]:
+    return {name for name, outcome in found.items() if outcome is CheckOutcome.FAIL}
+
+
+def attack_with(attack: str, eps: float = 0.15) -> AttackSettings:
+    return AttackSettings(attack=attack, norm="linf", eps=eps, n=40)
+
+
+def curve_with(attack: str, factors: tuple[float, ...], eps: float = 0.15) -> CurveSettings:
+    return CurveSettings(attack=attack, norm="linf", eps=eps, n=40, factors=factors)
 
 
 def test_a_point_of_the_curve_is_asked_what_the_same_number_alone_is_asked(
-    measured: Callable[..., dict[str, Any]],
+    measured: Callable[..., dict[str, Measurement]], smaller_probes: None
 ) -> None:
-    alone = outcomes(measured(attack_subject, "honest", attack="apgd-ce:steps=5")["subject/attacked"])
-    points = measured(security_curve, "honest", attack="apgd-ce:steps=5", curve=[0.5, 1.0])
+    alone = outcomes(measured("honest", attack_with("apgd-ce:steps=5"))["subject/attacked"])
+    points = measured("honest", curve_with("apgd-ce:steps=5", (0.5, 1.0)))
     assert set(points) == {"subject/curve/0.075", "subject/curve/0.15"}
     for point in points.values():
         found = outcomes(point)
-        assert found.pop("monotone-in-eps") == "pass"
+        assert found.pop("monotone-in-eps") is CheckOutcome.PASS
         assert found == alone
 
 
-def test_answers_that_drift_are_held_against_every_number(measured: Callable[..., dict[str, Any]]) -> None:
-    settings = {
-        "attack": "pgd:steps=40",
-        "curve": [1.0],
-        "eps": "0.01",
-    }  # preflight has about 40 calls, the attack as many
-    alone, points = measured(attack_subject, "tired", **settings), measured(security_curve, "tired", **settings)
+def test_outputs_that_drift_are_held_against_every_number(
+    measured: Callable[..., dict[str, Measurement]], smaller_probes: None
+) -> None:
+    """Preflight has about 40 calls, the attack as many."""
+    attack, eps = "pgd:steps=40", 0.01
+    alone, points = measured("tired", attack_with(attack, eps)), measured("tired", curve_with(attack, (1.0,), eps))
     for measurement in (*alone.values(), *points.values()):
-        assert outcomes(measurement)["same-answers-after"] == "fail"
-        assert measurement["trust"]["verdict"] == "doubtful"
+        assert outcomes(measurement)["same-answers-after"] is CheckOutcome.FAIL
+        assert measurement.trust is not None
+        assert measurement.trust.verdict is Verdict.DOUBTFUL
 
 
-def test_clean_accuracy_hears_of_preflight_but_not_of_gradients(measured: Callable[..., dict[str, Any]]) -> None:
-    settings = {"attack": "fgsm"}
-    sound = outcomes(measured(attack_subject, "honest", **settings)["subject/clean"])
+def test_clean_accuracy_hears_of_preflight_but_not_of_gradients(
+    measured: Callable[..., dict[str, Measurement]], smaller_probes: None
+) -> None:
+    sound = outcomes(measured("honest", attack_with("fgsm"))["subject/clean"])
     assert failed(sound) == {"sample-size"}
     assert not {"input-gradient", "logits"} & set(sound)
-    other = outcomes(measured(attack_subject, "inverted", **settings)["subject/clean"])
+    other = outcomes(measured("inverted", attack_with("fgsm"))["subject/clean"])
     assert failed(other) == {"sample-size", "input-range", "clean-accuracy"}
 
 
-CONTENT_FREE = {"stage.py", "lazy.py", "judgements.py"}  # types, calls, files and findings: no figure
+CONTENT_FREE = {"recipe.py", "section.py", "config.py", "origins.py", "judge.py"}  # what a row is made of, no figure
 
 
 def test_what_stages_import_from_runs_decides_results() -> None:

@@ -21,8 +21,8 @@ from secure_ai.core.trust import CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.tensors import state_digest
+from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.verbs.attack import random_sample_check
 
 
 def rows() -> nn.Sequential:
@@ -235,4 +235,4 @@ def test_a_network_of_inverted_images_is_attacked_as_preflight_says(data: str, t
 def test_the_first_images_are_no_random_sample_whatever_the_note_says(drawn: Drawn, outcome: CheckOutcome) -> None:
     labels = np.arange(4)
     dataset = Dataset(np.zeros((4, 1, 2, 2), np.uint8), labels, "d", 4, note="first in its class", drawn=drawn)
-    assert random_sample_check(dataset).outcome is outcome
+    assert {made.id: made.outcome for made in data_checks(dataset)}["random-sample"] is outcome

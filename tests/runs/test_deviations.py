@@ -3,11 +3,13 @@ from __future__ import annotations
 import pytest
 
 from secure_ai.data.dataset import Dataset
+from secure_ai.runs.cases.report_1.settings import Report1Section
+from secure_ai.runs.cases.report_2.settings import Report2Section
 from secure_ai.runs.recipe import deviations as module
 from secure_ai.runs.recipe.config import Change
 from secure_ai.runs.recipe.deviations import NOT_PROTOCOL, deviations
 from secure_ai.runs.recipe.origins import Origin
-from secure_ai.runs.recipe.recipe import Report1Section, Report2Section, load_recipe
+from secure_ai.runs.recipe.recipe import load_recipe
 
 KEYS = [f"report_1.{key}" for key in Report1Section.model_fields]
 KEYS += [f"report_2.{key}" for key in Report2Section.model_fields if key not in NOT_PROTOCOL]

@@ -7,7 +7,7 @@ import pytest
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.findings import Severity
 from secure_ai.core.result import Model
-from secure_ai.core.results import CURVE_STAGE, Measurement, rate, rate_or_reason
+from secure_ai.core.results import CURVE, Measurement, rate, rate_or_reason
 from secure_ai.core.trust import Trust, Verdict, check
 from secure_ai.runs.judgements import judge_measurements
 
@@ -51,7 +51,7 @@ def defended(transferred: float, pgd: float) -> tuple[Measurement, Measurement]:
 def test_points_of_a_curve_are_not_judged_as_if_at_the_budget_asked_for() -> None:
     asked, beyond = entry("net/attacked", 90.0), entry("net/curve/0.5", 1.0)
     assert ids(asked, beyond) == ["SAI-EV-001"]
-    assert ids(asked, replace(beyond, stage=CURVE_STAGE)) == []
+    assert ids(asked, replace(beyond, condition=CURVE)) == []
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,22 +18,19 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.events import ignore_event
 from secure_ai.core.findings import Severity
 from secure_ai.core.results import Rate
-from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict
+from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import build_network
-from secure_ai.models.preflight.preflight import examine
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.trust.judged import judge_network
-from secure_ai.runs.engine.stage import Work
-from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.recipe.recipe import load_recipe
-from secure_ai.runs.stages.assess_stage import attack_subject
-from secure_ai.runs.stages.collected import Collected
-from secure_ai.runs.stages.robustness import add_white_box
-from secure_ai.runs.stages.steps import add_clean, built_in_target
-from secure_ai.runs.stages.suites import measure_suite
+from secure_ai.runs.cases.user.networks import attack_subject
+from secure_ai.runs.engine.measure import Context, Network, Settings
+from secure_ai.runs.engine.subjects import GivenSubject, TrainedSubject
+from secure_ai.runs.model_spec import SUBJECT, ModelSpec
+from secure_ai.runs.stages.clean import clean
+from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite, white_box
 from secure_ai.runs.subject import load_subject, target_for
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -115,46 +111,30 @@ def source(tmp_path: Path) -> str:
     return str(tmp_path / "rows.npz")
 
 
-def work_on(dataset: Dataset, folder: Path, settings: dict[str, Any], inputs: dict[str, Any] | None = None) -> Work:
-    return Work(
-        settings=settings,
-        inputs=inputs or {},
-        data=lambda role: dataset,
-        precision="float32",
-        events=ignore_event,
-        progress=lambda done, total: None,
-        partial=folder,
-    )
-
-
 @pytest.fixture
-def four_ways(source: str, tmp_path: Path, zoo: Any, smaller_probes: None) -> Ways:
+def four_ways(source: str, tmp_path: Path, zoo: Any, smaller_probes: None, context_on: Callable[..., Context]) -> Ways:
     """The verdict on a planted network as the command, a stage, the zoo and `judge_network` give it."""
     dataset = load_data(source, split="test", n=None, seed=0, events=ignore_event)
 
     def verdicts(name: str) -> dict[str, Trust]:
         spec = ModelSpec(arch=f"{tmp_path / 'planted.py'}:{name}")
-        settings = {**spec.as_json(), **load_recipe("assess").assess.model_dump(), "eps": str(EPS), "n": N, "seed": 0}
-        work = work_on(dataset, tmp_path, settings | {"file_sha256": "", "attack": ATTACK})
-        stage = json.loads(attack_subject(work)["result.json"])["measurements"]
-        (attacked,) = [measurement for measurement in stage if measurement["id"] == "subject/attacked"]
+        own = Network(id=SUBJECT, role="subject", title="", arch=spec.arch or "", spec=spec)
+        context = context_on(dataset)
+        settings = AttackSettings(attack=ATTACK, norm="linf", eps=EPS, n=N)
+        stage = attack_subject({SUBJECT: GivenSubject(own, context)}, settings, context).measurements
+        (attacked,) = [measurement.trust for measurement in stage if measurement.id == "subject/attacked"]
+        assert attacked is not None
         target = target_for(load_subject(spec, dataset, ignore_event), dataset, spec)
         budget, plans = PerturbationBudget("linf", EPS), parse_attacks(ATTACK)
         network = load_subject(spec, dataset, ignore_event).network
         return {
             "command": secure_ai.attack(spec, source, norm="linf", eps=str(EPS), attack=ATTACK, seed=0).trust,
-            "stage": trust_of(attacked),
+            "stage": attacked,
             "zoo": zoo.attacked(network, name, dataset, EPS, ATTACK)[1],
             "function": judge_network(target, dataset, budget, plans, 0).trust,
         }
 
     return verdicts
-
-
-def trust_of(measurement: dict[str, Any]) -> Trust:
-    found = measurement["trust"]
-    checks = [Check(made["id"], CheckOutcome(made["outcome"]), made["evidence"]) for made in found["checks"]]
-    return Trust(Verdict(found["verdict"]), tuple(checks))
 
 
 def outcomes(trust: Trust) -> list[tuple[str, CheckOutcome]]:
@@ -195,19 +175,21 @@ ARCH = "report2-cnn"
 
 
 @pytest.fixture
-def built_in(digits_test: Dataset, tmp_path: Path, smaller_probes: None) -> Callable[..., dict[str, Trust]]:
-    """What the stages of a report say of an untrained network of its own on some images."""
+def built_in(smaller_probes: None, context_on: Callable[..., Context]) -> Callable[..., dict[str, Trust]]:
+    """What the measures of a report say of an untrained network of its own on some images."""
     weights = model_bytes(build_network(ARCH, generator=torch.Generator().manual_seed(0)), ARCH)
+    network = Network(id="net", role="baseline", title="", arch=ARCH)
 
     def measured(dataset: Dataset) -> dict[str, Trust]:
-        settings = {"network": "net", "arch": ARCH, "attack": "fgsm", "n": 1000, "seed": 0, "eps": 0.1}
-        work = work_on(dataset, tmp_path, settings, {"net": {"model.safetensors": weights}})
-        suite = json.loads(measure_suite(work)["result.json"])["measurements"]
-        collected = Collected(stage="net/measure", model="net")
-        checked = examine(built_in_target(weights, ARCH, "net", 10, torch.float32), dataset, 0)
-        add_clean(collected, checked, dataset)
-        add_white_box(work, collected, checked, dataset, PerturbationBudget("linf", 0.1), steps=2)
-        return {found["id"]: trust_of(found) for found in [*suite, *collected.measurements]}
+        context = context_on(dataset)
+        subject = TrainedSubject(network, context, {"model.safetensors": weights})
+        single = WhiteBoxSettings(attacks=("fgsm", "pgd:steps=2"), norm="linf", eps=0.1)
+        found = (
+            *suite(subject, AttackSettings(attack="fgsm", norm="linf", eps=0.1, n=1000), context).measurements,
+            *clean(subject, Settings(), context).measurements,
+            *white_box(subject, single, context).measurements,
+        )
+        return {one.id: one.trust for one in found if one.trust is not None}
 
     return measured
 

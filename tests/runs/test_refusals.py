@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,29 +7,30 @@ import pytest
 
 from secure_ai.core.events import ignore_event
 from secure_ai.core.results import Measurement
-from secure_ai.runs.adapters import measurements_of
-from secure_ai.runs.cases.published import THREATS
-from secure_ai.runs.engine.stage import Work
+from secure_ai.runs.cases.table import CASES
+from secure_ai.runs.engine.measure import Context, Settings
 from secure_ai.runs.engine.store import Store
 from secure_ai.runs.stages import refusals
 from secure_ai.threats.model import ThreatStatus
 from secure_ai.threats.register import threat_rows
+
+THREATS = [row for case in CASES for row in case.threats]
 
 
 def measured(tmp_path: Path) -> tuple[Measurement, ...]:
     def no_data(role: str) -> object:
         raise KeyError(role)
 
-    work = Work(
-        settings={"seed": 1},
-        inputs={},
+    context = Context(
+        seed=1,
         data=no_data,  # type: ignore[arg-type]  # never called
         precision="auto",
         events=ignore_event,
         progress=lambda done, total: None,
         partial=tmp_path / "partial",
+        keep=lambda name, content: None,
     )
-    return measurements_of(json.loads(refusals.measure(work)["result.json"])["measurements"])
+    return refusals.refusals({}, Settings(), context).measurements
 
 
 def status(measurements: tuple[Measurement, ...], name: str) -> ThreatStatus:

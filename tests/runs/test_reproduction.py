@@ -10,19 +10,20 @@ from typing import TypeVar
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from secure_ai.core.comparisons import Confusion
 from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredQuantity, Measurement, Rate, rate, rate_or_reason
 from secure_ai.core.trust import Trust, Verdict
 from secure_ai.report.model import Figure, FigureStatus, Holds
-from secure_ai.runs.adapters import json_of
-from secure_ai.runs.cases.published import FIGURES
 from secure_ai.runs.cases.report_1 import figures as published_report_1
+from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.reproduction.reproduction import CONDITIONS, compare
-from secure_ai.runs.reproduction.values import Measured, measured_in
+from secure_ai.runs.reproduction.values import Measured, measured_in, trust_word
 
 T = TypeVar("T")
+FIGURES = [row for case in CASES for row in case.figures]
 
 # Every number that FACTS and the reports print, by report.
 PRINTED = {
@@ -211,6 +212,20 @@ def test_what_has_no_value_counts_as_not_measured() -> None:
     assert (number.value, number.low, number.high, number.is_rate) == (0.5, 0.5, 0.5, False)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "n", "word"),
+    [
+        (Verdict.RELIABLE, 1000, ""),
+        (Verdict.RELIABLE, 999, "indicative"),
+        (Verdict.DOUBTFUL, 999, "doubtful"),
+        (Verdict.BROKEN, 1000, "broken"),
+        (None, 0, ""),
+    ],
+)
+def test_the_word_beside_a_number(verdict: Verdict | None, n: int, word: str) -> None:
+    assert trust_word(None if verdict is None else Trust(verdict, ()), n) == word
+
+
 counts = st.tuples(st.integers(0, 20), st.integers(0, 20))
 some_rate = counts.map(lambda pair: rate_or_reason(min(pair), max(pair), "none"))
 matrix = st.lists(st.lists(st.integers(0, 50), min_size=3, max_size=3).map(tuple), min_size=3, max_size=3).map(tuple)
@@ -233,4 +248,4 @@ def test_no_mixture_of_values_crashes(
     for row in rows:
         assert row.reason.endswith(".")
         assert row.reason.count("\n") == 0
-    json.dumps(json_of(rows), allow_nan=False)
+    json.dumps(TypeAdapter(tuple[Figure, ...]).dump_python(rows, mode="json"), allow_nan=False)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 
 import secure_ai
+from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import (
     AttackSettingsError,
     BudgetError,
@@ -29,12 +28,15 @@ from secure_ai.core.errors import (
     UsageError,
 )
 from secure_ai.core.events import verify_log
+from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import lock_folder
 from secure_ai.report.model import schema
 from secure_ai.runs.engine.stage import Notice
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.recipe import prepare
 from secure_ai.runs.verbs.replay import replay
+from secure_ai.runs.verbs.report import read_report
 from secure_ai.runs.verbs.run import RunResult, run
 
 pytestmark = pytest.mark.usefixtures("smaller_probes")
@@ -87,26 +89,6 @@ BESIDE = {
 }
 
 
-def changes(files: Mapping[str, Path]) -> list[str]:
-    return [
-        f"data.train={json.dumps(str(files['train']))}",
-        f"data.test={json.dumps(str(files['test']))}",
-        "report_1.epochs=2",
-        "report_1.defence_epochs=1",
-        "report_1.poison_count=20",
-        "report_1.pgd_steps=3",
-        "transfer.steps=2",
-        'parts=["report-1", "suite", "audit"]',
-        "suite.attack=fgsm,pgd:steps=3",
-        "suite.n=40",
-    ]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, digit_files: dict[str, Path], smaller_probes: None) -> RunResult:
-    return run("quick", changes=changes(digit_files), out=tmp_path_factory.mktemp("run") / "out")
-
-
 def test_every_file_of_the_contract_is_there(finished: RunResult) -> None:
     missing = [name for name in [*REPORT_1_FILES, *OTHER_FILES] if not (finished.folder / name).is_file()]
     assert missing == []
@@ -127,21 +109,24 @@ def test_report_1s_files_hold_its_keys_and_what_stands_beside(finished: RunResul
 
 
 def test_the_suite_attacks_every_network_that_was_not_poisoned_and_is_replayed(finished: RunResult) -> None:
-    suites = {entry["id"]: entry for entry in finished.report["measurements"] if entry["id"].endswith("/suite")}
+    suites = {entry.id: entry for entry in finished.report.measurements if entry.condition == "suite"}
     assert list(suites) == [f"report-1/{name}/suite" for name in ("baseline", "defended-p", "defended-l")]
     for entry in suites.values():
-        assert (entry["metric"], entry["value"]["n"], entry["budget"]["eps"]) == ("robust_accuracy", 40, 0.25)
-        assert entry["trust"]["verdict"] == "doubtful"
-        failed = [check["id"] for check in entry["trust"]["checks"] if check["outcome"] == "fail"]
-        assert {"sample-size", "suite-strength"} <= set(failed)
+        assert (entry.metric, entry.value.n, entry.budget) == (
+            "robust_accuracy", 40, PerturbationBudget("linf", 0.25)
+        )  # fmt: skip
+        assert entry.trust is not None
+        assert entry.trust.verdict is Verdict.DOUBTFUL
+        failed = {check.id for check in entry.trust.checks if check.outcome is CheckOutcome.FAIL}
+        assert {"sample-size", "suite-strength"} <= failed
     assert secure_ai.replay(finished.folder, "report-1/defended-l/suite").verdict == "same"
 
 
 def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunResult) -> None:
     content = json.loads((finished.folder / "report.json").read_text())
     jsonschema.validate(content, schema())
-    assert content == json.loads(json.dumps(finished.report))
-    assert content["run"]["complete"] is True
+    assert read_report(finished.folder) == finished.report
+    assert finished.report.run.complete
     assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in REPORT_1_FILES if "png" in name)
 
 
@@ -149,7 +134,7 @@ def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunR
 def test_an_example_of_a_built_in_network_comes_out_again(finished: RunResult, name: str) -> None:
     found = replay(finished.folder, name)
     assert found.verdict == "same"
-    assert found.record.data.n == 300
+    assert found.record.n == 300
 
 
 def test_a_built_in_network_that_was_exchanged_is_told(finished: RunResult, tmp_path: Path) -> None:
@@ -160,32 +145,32 @@ def test_a_built_in_network_that_was_exchanged_is_told(finished: RunResult, tmp_
 
 
 def test_a_finding_of_the_code_audit_has_no_replay(finished: RunResult) -> None:
-    finding = next(f for f in finished.report["findings"] if not f["evidence"].keys() & {"measurement", "lowest"})
+    finding = next(f for f in finished.report.findings if not f.evidence.keys() & {"measurement", "lowest"})
     with pytest.raises(ReplayError):
-        replay(finished.folder, f"{finding['id']}@{finding['location']}")
+        replay(finished.folder, f"{finding.id}@{finding.location}")
 
 
 def test_the_transfer_matrix_holds_the_networks_that_were_not_poisoned(finished: RunResult) -> None:
-    (entry,) = finished.report["transfers"]
-    assert entry["networks"] == ["report-1/baseline", "report-1/defended-p", "report-1/defended-l"]
-    assert entry["budget"]["eps"] == 0.25
-    rows = [m for m in finished.report["measurements"] if m["metric"] == "transfer_accuracy"]
+    (entry,) = finished.report.transfers
+    assert entry.networks == ("report-1/baseline", "report-1/defended-p", "report-1/defended-l")
+    assert entry.budget == PerturbationBudget("linf", 0.25)
+    rows = [m for m in finished.report.measurements if m.metric == "transfer_accuracy"]
     assert len(rows) == 6
-    assert {row["trust"]["verdict"] for row in rows} == {"broken"}
+    assert {row.trust.verdict for row in rows if row.trust} == {Verdict.BROKEN}
     for name in ("transfer_matrix", "adversarial_examples_report_1"):
         assert (finished.folder / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_quick_says_that_it_is_not_the_reports_protocol(finished: RunResult) -> None:
-    assert finished.report["reproduction"] == []
-    assert any("protocol" in text for text in finished.report["not_tested"])
-    assert "protocol" in (finished.folder / "report.html").read_text()
+def test_quick_is_not_compared_with_the_reports_figures(finished: RunResult) -> None:
+    assert finished.report.reproduction == ()
+    assert finished.report.run.deviates
 
 
 def test_no_robust_accuracy_stands_without_a_trust_verdict(finished: RunResult) -> None:
-    robust = [entry for entry in finished.report["measurements"] if entry["metric"] == "robust_accuracy"]
+    robust = [entry for entry in finished.report.measurements if entry.metric == "robust_accuracy"]
     assert len(robust) == 8 + 3  # the suite on each network that was not poisoned
-    assert all(entry["trust"]["verdict"] in ("doubtful", "broken") for entry in robust)
+    verdicts = {None if entry.trust is None else entry.trust.verdict for entry in robust}
+    assert verdicts == {Verdict.DOUBTFUL, Verdict.BROKEN}
 
 
 def test_run_json_lists_every_file_with_its_digest(finished: RunResult) -> None:
@@ -199,30 +184,30 @@ def test_run_json_lists_every_file_with_its_digest(finished: RunResult) -> None:
 
 
 def test_a_second_run_reuses_every_stage_and_gives_the_same_metrics(
-    finished: RunResult, digit_files: dict[str, Path]
+    finished: RunResult, quick_changes: list[str]
 ) -> None:
     before = (finished.folder / "metrics/metrics_summary.json").read_bytes()
-    again = run("quick", changes=changes(digit_files), out=finished.folder)
-    assert len(again.reused) == len(finished.report["run"]["stage_seconds"])
+    again = run("quick", changes=quick_changes, out=finished.folder)
+    assert len(again.reused) == len(finished.report.run.stage_seconds)
     assert (finished.folder / "metrics/metrics_summary.json").read_bytes() == before
-    assert again.report["measurements"] == finished.report["measurements"]
+    assert again.report.measurements == finished.report.measurements
 
 
-def test_a_damaged_output_is_written_again(finished: RunResult, digit_files: dict[str, Path]) -> None:
+def test_a_damaged_output_is_written_again(finished: RunResult, quick_changes: list[str]) -> None:
     path = finished.folder / "models/baseline_cnn.safetensors"
     whole = path.read_bytes()
     path.write_bytes(whole[:100])
-    run("quick", changes=changes(digit_files), out=finished.folder)
+    run("quick", changes=quick_changes, out=finished.folder)
     assert path.read_bytes() == whole
 
 
-def test_an_interrupted_run_leaves_a_report_that_says_so(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+def test_an_interrupted_run_leaves_a_report_that_says_so(tmp_path: Path, quick_changes: list[str]) -> None:
     def stop(notice: Notice) -> None:
         if notice.kind == "end" and notice.stage == "report-1/baseline":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=stop)
+        run("quick", changes=quick_changes, out=tmp_path / "out", watcher=stop)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     jsonschema.validate(report, schema())
     assert report["run"]["complete"] is False
@@ -236,25 +221,25 @@ def test_an_interrupted_run_leaves_a_report_that_says_so(tmp_path: Path, digit_f
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=watch)
+        run("quick", changes=quick_changes, out=tmp_path / "out", watcher=watch)
     assert [notice.stage for notice in seen if notice.reused] == ["report-1/baseline"]
 
 
-def test_an_interruption_inside_an_attack_is_not_kept_as_a_result(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+def test_an_interruption_inside_an_attack_is_not_kept_as_a_result(tmp_path: Path, quick_changes: list[str]) -> None:
     """The harness turns Ctrl-C into a partial result; a stage must not store that."""
     current = ""
 
     def stop(notice: Notice) -> None:
         nonlocal current
         current = notice.stage or current
-        if notice.kind == "progress" and current == "report-1/baseline/measure":
+        if notice.kind == "progress" and current == "report-1/baseline/white-box":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run("quick", changes=changes(digit_files), out=tmp_path / "out", watcher=stop)
+        run("quick", changes=quick_changes, out=tmp_path / "out", watcher=stop)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     assert report["measurements"] == []
-    assert any(text.startswith("report-1/baseline/measure:") for text in report["not_tested"])
+    assert any(text.startswith("report-1/baseline/white-box:") for text in report["not_tested"])
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -272,12 +257,12 @@ def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, fresh:
     assert not (tmp_path / "new").exists()
 
 
-def test_fresh_never_goes_on_with_results_it_could_not_remove(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+def test_fresh_never_goes_on_with_results_it_could_not_remove(tmp_path: Path, quick_changes: list[str]) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / ".store").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(EnvironmentFailedError, match="cannot be removed"):
-        run("quick", changes=changes(digit_files), out=tmp_path / "out", fresh=True)
+    with pytest.raises(EnvironmentFailedError):
+        run("quick", changes=quick_changes, out=tmp_path / "out", fresh=True)
 
 
 def test_options_that_do_not_fit_the_recipe_are_refused(tmp_path: Path) -> None:
@@ -306,51 +291,50 @@ def test_report_2_end_to_end(tmp_path: Path, digit_files: dict[str, Path]) -> No
     given += ["report_2.first=64", "transfer.steps=2", 'parts=["report-2"]']
     result = run("report-2", changes=given, out=tmp_path / "out")
     assert result.exit_code == 0
-    assert [model["id"] for model in result.report["models"]] == [
+    assert [model.id for model in result.report.models] == [
         "report-2/baseline",
         "report-2/poisoned",
         "report-2/defended",
     ]
-    metrics = {entry["metric"] for entry in result.report["measurements"]}
+    found = {entry.id: entry for entry in result.report.measurements}
+    metrics = {entry.metric for entry in found.values()}
     assert metrics >= {"clean_accuracy", "robust_accuracy", "backdoor_success_rate"}
-    assert result.report["reproduction"] == []
-    sevens = next(e for e in result.report["measurements"] if e["id"] == "report-2/poisoned/backdoor")
-    assert sevens["value"]["n"] == 30
-    check = next(e for e in result.report["measurements"] if e["id"] == "report-2/poisoned/few-triggered")
-    assert (check["metric"], check["value"]["n"]) == ("partly_triggered_accuracy", 300)
-    assert "the first 20 7s with the trigger" in check["protocol"]
+    assert result.report.reproduction == ()
+    assert found["report-2/poisoned/backdoor"].value.n == 30
+    check = found["report-2/poisoned/few-triggered"]
+    assert (check.metric, check.value.n) == ("partly_triggered_accuracy", 300)
 
 
 def test_what_the_time_budget_does_not_hold_is_listed_and_the_exit_code_says_so(
-    tmp_path: Path, digit_files: dict[str, Path]
+    tmp_path: Path, quick_changes: list[str]
 ) -> None:
-    result = run("quick", changes=changes(digit_files), out=tmp_path / "out", time_budget=0.001)
+    result = run("quick", changes=quick_changes, out=tmp_path / "out", time_budget=0.001)
     assert result.exit_code == 3
-    assert result.report["run"]["complete"] is False
-    assert result.report["measurements"] == []
-    assert any("time budget" in text for text in result.report["not_tested"])
+    assert not result.report.run.complete
+    assert result.report.measurements == ()
+    assert any(text.startswith("report-1/baseline:") for text in result.report.not_tested)
     events = [json.loads(line) for line in (tmp_path / "out" / "events.jsonl").read_text().splitlines()]
     left_out = [event["data"]["stage"] for event in events if event["kind"] == "stage_skipped"]
-    assert {"report-1/baseline", "report-1/baseline/measure"} <= set(left_out)
+    assert {"report-1/baseline", "report-1/baseline/white-box"} <= set(left_out)
 
 
-def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+def test_two_runs_in_one_folder_do_not_mix(tmp_path: Path, quick_changes: list[str]) -> None:
     with lock_folder(tmp_path), pytest.raises(LockedError):
-        run("quick", changes=changes(digit_files), out=tmp_path)
+        run("quick", changes=quick_changes, out=tmp_path)
     assert not (tmp_path / "report.json").exists()
 
 
-def test_a_folder_that_cannot_be_made_is_an_environment_error(tmp_path: Path, digit_files: dict[str, Path]) -> None:
+def test_a_folder_that_cannot_be_made_is_an_environment_error(tmp_path: Path, quick_changes: list[str]) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(EnvironmentFailedError):
-        run("quick", changes=changes(digit_files), out=tmp_path / "file" / "out")
+        run("quick", changes=quick_changes, out=tmp_path / "file" / "out")
     assert (tmp_path / "file").read_text() == "in the way"
 
 
 @pytest.mark.parametrize("change", ["data.test=nowhere.npz", "data.train=mnist:trian", "report_1.target_label=12"])
-def test_bad_requests_write_nothing(tmp_path: Path, digit_files: dict[str, Path], change: str) -> None:
+def test_bad_requests_write_nothing(tmp_path: Path, quick_changes: list[str], change: str) -> None:
     with pytest.raises(SecureAIError):
-        run("quick", changes=[*changes(digit_files), change], out=tmp_path / "out")
+        run("quick", changes=[*quick_changes, change], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -364,10 +348,10 @@ def test_bad_requests_write_nothing(tmp_path: Path, digit_files: dict[str, Path]
     ],
 )
 def test_attacks_no_stage_could_use_are_refused_before_the_first(
-    tmp_path: Path, digit_files: dict[str, Path], change: str, error: type[SecureAIError]
+    tmp_path: Path, quick_changes: list[str], change: str, error: type[SecureAIError]
 ) -> None:
     with pytest.raises(error):
-        run("standard", changes=[*changes(digit_files), change], out=tmp_path / "out")
+        run("standard", changes=[*quick_changes, change], out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -400,9 +384,7 @@ def test_what_assess_could_not_do_is_refused_before_code_of_the_user_s_runs(
 def test_assess_needs_a_model_and_asks_for_no_data_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str | None, error: type[SecureAIError]
 ) -> None:
-    monkeypatch.setattr(
-        "secure_ai.runs.verbs.run.load_data", lambda *arguments, **more: pytest.fail("data was asked for")
-    )
+    monkeypatch.setattr(prepare, "load_data", lambda *arguments, **more: pytest.fail("data was asked for"))
     spec = ModelSpec(model=str(tmp_path / model)) if model else None
     with pytest.raises(error):
         run("assess", model=spec, out=tmp_path / "out")
@@ -423,12 +405,11 @@ def test_assess_with_labels_only_says_what_it_could_not_measure(
         ],
         out=tmp_path / "out",
     )
-    report: Any = result.report
+    report = result.report
     assert result.exit_code == 0
-    assert not report["distances"]
-    assert sum("the network gives labels only" in text for text in report["not_tested"]) == 2
-    again = secure_ai.replay(result.folder, "subject/attacked")
-    assert again.verdict == "same"
+    assert report.distances == report.transfers == ()
+    assert {model.access for model in report.models if model.id == "subject"} == {"labels"}
+    assert secure_ai.replay(result.folder, "subject/attacked").verdict == "same"
 
 
 def test_assess_on_a_network_of_the_users_own(
@@ -441,12 +422,12 @@ def test_assess_on_a_network_of_the_users_own(
         changes=["assess.n=100", 'assess.attack="fgsm,pgd:steps=3"', "assess.curve=[0.0, 1.0]"],
         out=tmp_path / "out",
     )
-    report: Any = result.report
-    assert [model["role"] for model in report["models"]] == ["subject"]
-    assert {entry["metric"] for entry in report["measurements"]} == {"clean_accuracy", "robust_accuracy"}
-    assert [entry["id"] for entry in report["measurements"]][-1] == "subject/curve/0.1"
+    report = result.report
+    assert [model.role for model in report.models] == ["subject"]
+    assert {entry.metric for entry in report.measurements} == {"clean_accuracy", "robust_accuracy"}
+    assert report.measurements[-1].id == "subject/curve/0.1"
     assert (result.folder / "images/security_curve.png").is_file()
-    assert report["models"][0]["preflight"]
-    assert shlex.split(report["measurements"][0]["replay"])[:2] == ["secure-ai", "run"]
-    assert all(entry["value"]["n"] == 100 for entry in report["measurements"])
+    assert report.models[0].preflight
+    assert shlex.split(report.measurements[0].replay)[:2] == ["secure-ai", "run"]
+    assert all(entry.value.n == 100 for entry in report.measurements)
     assert result.exit_code == 0

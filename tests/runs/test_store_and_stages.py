@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import pytest
 
 from secure_ai.core.errors import DigestMismatchError, FileKindError, UsageError
 from secure_ai.core.events import ignore_event
-from secure_ai.runs.engine.execute import Context, Finished, execute
+from secure_ai.runs.engine import execute as engine
+from secure_ai.runs.engine.execute import Execution, Finished, execute
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
 from secure_ai.runs.engine.store import Store, key_of
 
@@ -21,8 +23,8 @@ def no_data(role: str) -> Any:
     raise KeyError(role)
 
 
-def context(folder: Path, events: Any = ignore_event, deadline: float | None = None) -> Context:
-    return Context(
+def context(folder: Path, events: Any = ignore_event, deadline: float | None = None) -> Execution:
+    return Execution(
         store=Store(folder, events),
         data=no_data,
         data_digest=lambda role: f"digest of {role}",
@@ -40,12 +42,14 @@ class Counting:
         self.ran: list[str] = []
 
     def stage(self, name: str, needs: tuple[str, ...] = (), settings: Mapping[str, Any] | None = None) -> Stage:
+        own = settings or {}
+
         def function(work: Work) -> Outputs:
             self.ran.append(name)
             joined = b"".join(work.inputs[need]["out"] for need in needs)
-            return {"out": name.encode() + joined + str(work.settings.get("x", "")).encode()}
+            return {"out": name.encode() + joined + str(own.get("x", "")).encode()}
 
-        return Stage(id=name, function=function, needs=needs, settings=settings or {})
+        return Stage(id=name, function=function, needs=needs, settings=own)
 
 
 def run(folder: Path, stages: list[Stage], **more: Any) -> Finished:
@@ -166,9 +170,29 @@ def test_other_data_is_another_stage(tmp_path: Path) -> None:
     stage = Stage(id="a", function=function, data=("test",))
     for digest in ("one", "one", "two"):
         at = context(tmp_path)
-        at = Context(**{name: getattr(at, name) for name in at.__slots__} | {"data_digest": lambda role, d=digest: d})
+        at = Execution(**{name: getattr(at, name) for name in at.__slots__} | {"data_digest": lambda role, d=digest: d})
         execute([stage], at, Finished())
     assert ran == ["a", "a"]
+
+
+def test_other_code_that_decides_results_reuses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counting = Counting()
+    run(tmp_path, [counting.stage("a")])
+    monkeypatch.setattr(engine, "results_digest", lambda: "other code")
+    assert run(tmp_path, [counting.stage("a")]).reused == []
+    monkeypatch.undo()
+    assert run(tmp_path, [counting.stage("a")]).reused == ["a"]
+    assert counting.ran == ["a", "a"]
+
+
+@pytest.mark.parametrize(("fingerprints", "ran"), [(("x", "x"), 1), (("x", "y"), 2), ((None, None), 2)])
+def test_what_has_no_fingerprint_is_never_reused(
+    tmp_path: Path, fingerprints: tuple[str | None, str | None], ran: int
+) -> None:
+    counting = Counting()
+    for fingerprint in fingerprints:
+        run(tmp_path, [replace(counting.stage("a"), fingerprint=lambda known=fingerprint: known)])
+    assert counting.ran == ["a"] * ran
 
 
 def test_a_failure_keeps_what_was_finished(tmp_path: Path) -> None:
@@ -203,7 +227,7 @@ def test_the_watcher_hears_start_progress_and_end(tmp_path: Path) -> None:
         return {"out": b""}
 
     at = context(tmp_path)
-    at = Context(**{name: getattr(at, name) for name in at.__slots__} | {"watcher": heard.append})
+    at = Execution(**{name: getattr(at, name) for name in at.__slots__} | {"watcher": heard.append})
     execute([Stage(id="a", function=function, cost_seconds=5)], at, Finished())
     assert [notice.kind for notice in heard] == ["start", "progress", "end"]
     assert (heard[1].done, heard[1].total) == (1, 2)

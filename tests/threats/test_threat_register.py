@@ -11,14 +11,15 @@ import pytest
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.results import MeasuredChoice, Measurement, rate
 from secure_ai.core.trust import Trust, Verdict
-from secure_ai.runs.cases.published import THREATS
 from secure_ai.runs.cases.report_1.threats import ROWS as REPORT_1
 from secure_ai.runs.cases.report_2.threats import ROWS as REPORT_2
+from secure_ai.runs.cases.table import CASES
 from secure_ai.threats.model import ThreatStatus
 from secure_ai.threats.register import Row, threat_rows
 from secure_ai.threats.rules import ThreatRule, refuses, reveals_backdoor, robust_floor, unmitigated_backdoor
 from secure_ai.threats.taxonomy import NAMES, STRIDE
 
+THREATS = [row for case in CASES for row in case.threats]
 MITIGATED, INEFFECTIVE, INCONCLUSIVE, NOT_TESTED = (
     ThreatStatus.MITIGATED, ThreatStatus.INEFFECTIVE, ThreatStatus.INCONCLUSIVE, ThreatStatus.NOT_TESTED,
 )  # fmt: skip
