@@ -20,14 +20,12 @@ MAX_FILE_BYTES = 2 * MIB  # Python's own parser needs about 100 times a source's
 MAX_TOTAL_BYTES = 128 * MIB
 SUFFIXES = (".py", ".pyw")
 NOTEBOOK = ".ipynb"
-UNREADABLE = {  # what can run and is no Python source: named, so that it is not taken for checked
+UNREADABLE = {  # what Python or a shell would run and Bandit cannot read: named, so that it is not taken for checked
     **dict.fromkeys((".pyc", ".pyo"), "compiled Python"),
-    **dict.fromkeys((".so", ".pyd", ".dll", ".dylib", ".exe", ".a", ".o"), "native code"),
-    **dict.fromkeys((".whl", ".egg", ".pyz", ".zip", ".tar", ".gz", ".jar"), "an archive"),
+    **dict.fromkeys((".so", ".pyd", ".dll", ".dylib", ".exe"), "native code"),
+    **dict.fromkeys((".whl", ".egg", ".pyz"), "an archive that Python imports from"),
     **dict.fromkeys((".sh", ".bash", ".zsh", ".fish", ".ps1", ".bat", ".cmd"), "a shell script"),
-    **dict.fromkeys(
-        (".c", ".cc", ".cpp", ".cu", ".h", ".pyx", ".pxd", ".rs", ".js", ".ts"), "code in another language"
-    ),
+    **dict.fromkeys((".pyx", ".pxd"), "Cython"),
     ".pth": "a path file (Python runs its import lines), or a model",
 }
 PYTHON = "Python"
