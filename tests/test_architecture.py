@@ -204,6 +204,32 @@ def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:
     return names if isinstance(node, ast.Import) else [f"{node.module}.{name}" for name in names]
 
 
+def names_of_cases(sources: Sequence[Source]) -> list[str]:
+    """What is special to a report stands in its case: no other file names its networks, stages or figures."""
+    return [
+        f"{source.path}:{node.lineno} names {text!r}"
+        for source in sources
+        if not source.path.startswith("runs/cases/")
+        for node, text in texts(source)
+        if re.match(r"report-[12]/", text)
+    ]
+
+
+def repeated_names(sources: Sequence[Source]) -> list[str]:
+    """Files of one name inside a top-level folder; the cases are parallel, file by file."""
+    seen: dict[tuple[str, str], str] = {}
+    complaints = []
+    for source in sources:
+        name = source.path.rpartition("/")[2]
+        if not source.layer or name == "__init__.py":
+            continue
+        other = seen.setdefault((source.layer, name), source.path)
+        parallel = source.path.startswith("runs/cases/") and other.startswith("runs/cases/")
+        if other != source.path and not parallel:
+            complaints.append(f"{other} and {source.path}")
+    return complaints
+
+
 # --- what no source file may contain ----------------------------------------------------------------------------------
 
 
@@ -328,6 +354,10 @@ RULES: dict[str, tuple[Checker, dict[str, str]]] = {
         stages_that_import_verbs,
         {"runs/stages/a.py": "from secure_ai.runs import verbs"},
     ),
+    "cases alone name their networks": (names_of_cases, {"runs/a.py": "BASELINE = 'report-1/baseline'"}),
+    "f-strings count": (names_of_cases, {"report/a.py": "def f(x: str) -> str:\n    return f'report-2/{x}'"}),
+    "no file name twice in a folder": (repeated_names, {"red/a/pgd.py": "", "red/b/pgd.py": ""}),
+    "a case's file name is its own": (repeated_names, {"runs/cases/x/plan.py": "", "runs/recipe/plan.py": ""}),
     "no file over 500 lines": (long_files, {"core/a.py": "x = 1\n" * 501}),
     "median file under 150 lines": (large_median, {"core/a.py": "x = 1\n" * 150}),
     "functions are short": (long_functions, {"core/a.py": "def f() -> None:\n" + "    x = 1\n" * 40}),
@@ -418,6 +448,26 @@ def test_layer_is_free_of_torch(layer: str) -> None:
     modules = [name for name in modules_of(layer) if name not in USES_TORCH]
     assert modules, f"{layer}/ was not found"
     assert loaded_by(modules, HEAVY) == set()
+
+
+CASE_MODULES = [
+    *(
+        f"secure_ai.runs.cases.{report}.{name}"
+        for report in ("report_1", "report_2")
+        for name in ("case", "figures", "files", "settings", "threats")
+    ),
+    "secure_ai.runs.cases.case",
+    "secure_ai.runs.cases.table",
+    "secure_ai.runs.cases.user.given",
+]
+
+
+def test_what_a_recipe_and_a_register_need_of_the_cases_is_free_of_torch() -> None:
+    planned = "secure_ai.runs.recipe.plan"
+    recipe = [name for name in modules_of("runs") if name.startswith("secure_ai.runs.recipe.") and name != planned]
+    assert len(recipe) > 5
+    assert loaded_by([*CASE_MODULES, *recipe], HEAVY) == set()
+    assert "torch" in loaded_by([planned], HEAVY)
 
 
 def test_torch_would_be_seen() -> None:

@@ -62,9 +62,9 @@ def test_the_report_holds_matrix_distance_and_pictures(assessed: RunResult) -> N
     assert report.distances[0].n == 20
     assert [model.role for model in report.models] == ["subject", "surrogate"]
     page = (assessed.folder / "report.html").read_text()
+    assert page.count("data:image/png") >= 3
     for name in ("transfer_matrix_subject", "adversarial_examples_subject", "security_curve"):
         assert (assessed.folder / f"images/{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert name in page
 
 
 def curve(report: Report) -> list[Measurement]:

@@ -238,7 +238,8 @@ def test_an_interruption_inside_an_attack_is_not_kept_as_a_result(tmp_path: Path
     with pytest.raises(KeyboardInterrupt):
         run("quick", changes=quick_changes, out=tmp_path / "out", watcher=stop)
     report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert report["measurements"] == []
+    stages = {entry["stage"] for entry in report["measurements"]}
+    assert stages == {"report-1/baseline/clean", "report-1/baseline/fgsm-predicted"}
     assert any(text.startswith("report-1/baseline/white-box:") for text in report["not_tested"])
 
 
@@ -288,7 +289,7 @@ def test_data_the_reports_networks_cannot_take_is_refused(tmp_path: Path) -> Non
 def test_report_2_end_to_end(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     given = [f"data.{role}={json.dumps(str(path))}" for role, path in digit_files.items()]
     given += ["report_2.epochs=1", "report_2.defence_epochs=1", "report_2.pgd_steps=2", "report_2.poison_count=20"]
-    given += ["report_2.first=64", "transfer.steps=2", 'parts=["report-2"]']
+    given += ["report_2.first=64", "transfer.steps=2", "transfer.n=60", 'parts=["report-2"]']
     result = run("report-2", changes=given, out=tmp_path / "out")
     assert result.exit_code == 0
     assert [model.id for model in result.report.models] == [

@@ -293,7 +293,7 @@ def image_grid_png(
     import numpy as np
 
     columns = max((len(images) for _, images in rows), default=1)
-    with _figure(1.15 * columns + 1.3, 1.35 * len(rows) + 0.7, padding=0.05) as figure:
+    with _figure(1.15 * max(columns, 3) + 1.3, 1.35 * len(rows) + 0.7, padding=0.05) as figure:
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for index, (name, images) in enumerate(rows):
             for place in range(columns):

@@ -99,7 +99,7 @@ def _drawn(picture: Picture, arrays: Arrays) -> bytes:
 
 
 def _curve(picture: Picture, arrays: Arrays) -> bytes:
-    columns = [arrays[f"{picture.id}-{name}"] for name in ("eps", "successes", "n")]
+    columns = [arrays[name] for name in picture.arrays]  # eps, successes, n
     points = [(float(eps), rate(int(successes), int(n))) for eps, successes, n in zip(*columns, strict=True)]
     return png.curve_png({"worst case of the suite": points}, picture.title, "eps", "accuracy")
 
