@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any, Literal
 
 import secure_ai
 from secure_ai.core.events import EventSink
-from secure_ai.core.machine import BF16_UNITS, available_cores, cpu_flags
+from secure_ai.core.machine import BF16_UNITS, cpu_flags
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
@@ -88,6 +87,8 @@ class Execution:
 
 def stage_key(stage: Stage, records: Mapping[str, Record], execution: Execution) -> str:
     """The digest of everything that decides the stage's outputs."""
+    import torch  # a plan has loaded it before any key is asked for; a refusal never does
+
     fingerprint = stage.fingerprint() if stage.fingerprint else ""
     content: dict[str, Any] = {
         "stage": stage.id,
@@ -97,7 +98,7 @@ def stage_key(stage: Stage, records: Mapping[str, Record], execution: Execution)
         "inputs": {need: dict(records[need].outputs) for need in stage.needs},
         "data": {role: execution.data_digest(role) for role in stage.data},
         "precision": [execution.precision, *sorted(cpu_flags() & BF16_UNITS)],
-        "threads": os.environ.get("OMP_NUM_THREADS") or str(available_cores()),
+        "threads": torch.get_num_threads(),
         "versions": versions(),
     }
     return key_of(content)
