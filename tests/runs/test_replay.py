@@ -31,7 +31,7 @@ from secure_ai.data.splits import sample_n
 from secure_ai.models.load.store import load_model, save_model
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.attacks.transfer import image_key
+from secure_ai.red.evasion.attacks.saved_examples import image_key
 from secure_ai.report.sections import main_sections
 from secure_ai.runs.examples_file import read_examples
 from secure_ai.runs.model_spec import ModelSpec
