@@ -144,8 +144,8 @@ def _attacking(network: Any, dataset: Any) -> Callable[[], object]:
     from secure_ai.core.budget import PerturbationBudget
     from secure_ai.models.target.evaluate import evaluate
     from secure_ai.models.target.target import NetworkTarget
-    from secure_ai.red.evasion.suite.catalogue import parse_attacks
     from secure_ai.red.evasion.suite.harness import run_suite
+    from secure_ai.red.evasion.suite.parse import parse_attacks
 
     target = NetworkTarget(network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10)
     y, budget = evaluate(target, dataset.images, dataset.labels).predictions, PerturbationBudget("linf", EPS)

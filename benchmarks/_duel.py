@@ -18,8 +18,8 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.art_adapter import silent
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 

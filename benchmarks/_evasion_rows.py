@@ -34,12 +34,11 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.statistics import wilson
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.art_adapter import silent
-from secure_ai.red.evasion.contract import SHARD_SIZE
+from secure_ai.red.evasion.contract import SHARD_SIZE, Passes
 from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
-from secure_ai.red.evasion.suite.costs import COSTS
 from secure_ai.red.evasion.suite.engine import WORKER_BATCH
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 
 FLOAT32 = "torch.float32"  # what every row computes in, and part of what an entry is about
 EPS = {"natural": {"linf": 0.1, "l2": 1.0, "l1": 5.0}}
@@ -193,7 +192,8 @@ def _passes(
         found.attacks_to_run = [member]
         found.run_standard_evaluation(x, y, batch_size=len(x))
     theirs = counted.forwarded - 2 * before[0], counted.backwarded - 2 * before[1]
-    declared = COSTS[member](plans[0].settings, budget.norm, 10)
+    passes = plans[0].entry.passes
+    declared = passes(plans[0].settings, 10, budget.norm) if passes else Passes(0, 0)
     return {
         "ours": [row.forward_passes // len(x), row.backward_passes // len(x)],
         "declared": [declared.forward + 1, declared.backward],  # and the verification

@@ -490,7 +490,7 @@ def test_building_a_network_does_not_load_sympy() -> None:
 def test_a_gradient_does_not_load_sympy() -> None:
     take = (
         "import torch; x = torch.ones(2, requires_grad=True); "
-        "sys.modules['secure_ai.red.evasion.math.input_gradient'].slope(x * x, x)"
+        "sys.modules['secure_ai.red.evasion.math.input_gradient'].input_gradient(x * x, x)"
     )
     assert loaded_by(["secure_ai.red.evasion.math.input_gradient"], {"sympy"}, take) == set()
     weighted = "import torch; x = torch.ones(2, requires_grad=True); torch.autograd.grad(x * x, x, torch.ones(2))"

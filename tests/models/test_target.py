@@ -258,7 +258,7 @@ def test_every_tensor_is_made_on_the_targets_device(x: Tensor) -> None:
         target.logits(x, rows=torch.arange(len(x), device=x.device))
         return (x + 0.1).clamp(0, 1)
 
-    entry = replace(ATTACKS["fgsm"], attack=cast(Attack, brighter))
+    entry = replace(next(entry for entry in ATTACKS if entry.name == "fgsm"), attack=cast(Attack, brighter))
     suite = SuiteTask(
         budget=PerturbationBudget("linf", 0.2), attacks=(AttackPlan("bright", entry, {}),), seed=0, target_label=1
     )

@@ -14,8 +14,8 @@ from torch import nn
 import secure_ai
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 
 
 class Own(nn.Module):

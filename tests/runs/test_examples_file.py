@@ -21,7 +21,7 @@ from secure_ai.core.errors import (
 )
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.attacks.transfer import image_key
+from secure_ai.red.evasion.attacks.saved_examples import image_key
 from secure_ai.runs.examples_file import Origin, read_examples, save_examples
 
 MODEL = "ab" * 32

@@ -23,7 +23,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import build_network
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.judged import judge_network
 from secure_ai.runs.cases.user.networks import attack_subject
 from secure_ai.runs.engine.measure import Context, Network, Settings

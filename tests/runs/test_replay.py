@@ -28,7 +28,7 @@ from secure_ai.data.source import load_data
 from secure_ai.data.splits import sample_n
 from secure_ai.models.load.store import load_model
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.attacks.transfer import image_key
+from secure_ai.red.evasion.attacks.saved_examples import image_key
 from secure_ai.report.model import Report
 from secure_ai.runs.examples_file import read_examples
 from secure_ai.runs.model_spec import ModelSpec

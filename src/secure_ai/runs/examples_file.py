@@ -19,7 +19,8 @@ from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import read_file
 from secure_ai.files.write import write_bytes
 from secure_ai.models.tensors import images_to_float
-from secure_ai.red.evasion.attacks.transfer import Examples, image_key
+from secure_ai.red.evasion.attacks.saved_examples import image_key
+from secure_ai.red.evasion.suite.borrowed import Examples
 
 LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=16)
 NEEDED = frozenset({"x_adv", "y", "index", "model_digest", "data_digest"})

@@ -15,9 +15,11 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.access import NEEDS, access_check, plans_for
-from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.contract import AttackEntry
+from secure_ai.red.evasion.suite.access import NEEDS, access_check
+from secure_ai.red.evasion.suite.catalogue import ATTACKS
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks, parse_suite
 from secure_ai.red.evasion.trust.judge import judge_suite
 
 LINF = PerturbationBudget("linf", 0.1)
@@ -44,9 +46,8 @@ def limited(case: Any, access: Access) -> NetworkTarget:
     ],
 )  # fmt: skip
 def test_fast_means_what_the_access_allows(access: Access, norm: Norm, names: list[str]) -> None:
-    assert [plan.name for plan in plans_for("fast", norm, access)] == names
-    with_gradients = [plan.text for plan in plans_for("fast", "linf", "gradients")]
-    assert with_gradients == [plan.text for plan in parse_attacks("fast", "linf")]
+    assert [plan.name for plan in parse_suite("fast", norm, access, 10, 5).plans] == names
+    assert parse_suite("fast", norm, "gradients", 10, 5).plans == parse_attacks("fast", norm)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_fast_means_what_the_access_allows(access: Access, norm: Norm, names: li
 )
 def test_an_attack_that_needs_more_is_refused_and_what_works_is_named(text: str, access: Access, told: str) -> None:
     with pytest.raises(AttackSettingsError, match="the target offers") as caught:
-        plans_for(text, "linf", access)
+        parse_suite(text, "linf", access, 10, 5)
     assert told in str(caught.value)
     assert "pgd," not in str(caught.value.expected)
 
@@ -69,7 +70,7 @@ def test_the_harness_itself_refuses_before_any_pass(cnn_case: Callable[..., Any]
 
 
 def test_every_knowledge_has_its_need() -> None:
-    assert {entry.knowledge for entry in ATTACKS.values()} <= NEEDS.keys()
+    assert {entry.knowledge for entry in ATTACKS} <= NEEDS.keys()
 
 
 @pytest.mark.parametrize(
@@ -130,9 +131,9 @@ class Few(nn.Module):
         return (x - 0.5).flatten(1) @ self.weight.T
 
 
-@pytest.mark.parametrize("name", sorted(ATTACKS))
+@pytest.mark.parametrize("entry", ATTACKS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("classes", [2, 3])
-def test_no_attack_needs_four_classes(name: str, classes: int) -> None:
+def test_no_attack_needs_four_classes(entry: AttackEntry, classes: int) -> None:
     """Some ratios of logits are not defined below 4 classes; the attack must find another way, and succeed.
 
     Three attacks need not succeed here: noise searches nothing, and the other two need more steps than these.
@@ -140,7 +141,7 @@ def test_no_attack_needs_four_classes(name: str, classes: int) -> None:
     x = 0.4 + 0.2 * torch.rand((6, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     target = NetworkTarget(Few(classes), name="few", digest="d" * 64, input_shape=(1, 6, 6), num_classes=classes)
     y = target.predict(x)
-    entry = ATTACKS[name]
+    name = entry.name
     for norm in entry.norms:
         eps = {"linf": 0.45, "l2": 2.7, "l1": 12.0, "l0": 24.0}[norm]
         settings = ":".join(f"{key}={value}" for key, value in QUICK.items() if key in entry.settings)

@@ -15,8 +15,8 @@ from secure_ai.red.evasion.attacks.art import ART_ATTACKS, OURS, art_class
 from secure_ai.red.evasion.attacks.art_adapter import run_art
 from secure_ai.red.evasion.attacks.pgd import pgd
 from secure_ai.red.evasion.contract import AttackPlan
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.judge import is_one_step
 
 LINF = PerturbationBudget("linf", 0.05)

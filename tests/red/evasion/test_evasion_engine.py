@@ -26,9 +26,9 @@ from secure_ai.models.target.wrappers import Wrapped
 from secure_ai.models.tensors import to_channels_last
 from secure_ai.red.evasion.contract import SHARD_SIZE, Attack, AttackPlan
 from secure_ai.red.evasion.suite import engine
-from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.suite.engine import Arrangement, arrange, run_shards
 from secure_ai.red.evasion.suite.harness import PARTED, run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask, SuiteTask
 
@@ -340,7 +340,7 @@ def test_random_networks_and_attacks_from_elsewhere_get_one_call_at_a_time(
 ) -> None:
     random_case, case = cnn_case(4, deterministic=False), cnn_case(4)
     assert arranged(random_case.target, case.x).alone
-    strange = replace(SUITE[0], entry=replace(ATTACKS["fgsm"], attack=cast(Attack, lambda *_, **__: None)))
+    strange = replace(SUITE[0], entry=replace(SUITE[0].entry, attack=cast(Attack, lambda *_, **__: None)))
     assert arranged(case.target, case.x, [*SUITE, strange]).alone
 
 

@@ -16,13 +16,14 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.suite.catalogue import ATTACKS, SUITES, forecast_passes, parse_attacks
+from secure_ai.red.evasion.suite.catalogue import SUITES
 from secure_ai.red.evasion.suite.fast import FAST
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import Suite, parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.effort import KINDS
+from secure_ai.red.evasion.trust.effort import ROLES
 from secure_ai.red.evasion.trust.health import GradientHealth
-from secure_ai.red.evasion.trust.judge import is_iterative, is_one_step, judge_suite
+from secure_ai.red.evasion.trust.judge import is_one_step, judge_suite
 
 BUDGETS = {
     "linf": PerturbationBudget("linf", 0.02),
@@ -48,7 +49,12 @@ def along(weight: Tensor, shares: Tensor) -> AttackPlan:
         return torch.where(active[:, None, None, None], moved, x)
 
     entry = AttackEntry(
-        attack=cast(Attack, attack), norms=("linf",), knowledge="white-box", kind="budget", source="a test"
+        name="planted",
+        attack=cast(Attack, attack),
+        norms=("linf",),
+        knowledge="white-box",
+        kind="budget",
+        source="a test",
     )
     return AttackPlan("planted", entry, {})
 
@@ -148,11 +154,11 @@ def test_fast_walks_the_boundary_where_no_margin_tells(norm: Norm) -> None:
 @pytest.mark.parametrize("norm", WITH_APGD)
 def test_fast_has_what_a_verdict_asks_for_in_an_order_that_shows_masking(norm: Norm) -> None:
     plans = parse_attacks("fast", norm)
-    unrestricted = {member.name for member in plans if member.margin_left is None}
-    assert all(unrestricted & set(names) for names in KINDS.values())
+    unrestricted = [member.entry.counts_as for member in plans if member.margin_left is None]
+    assert {counts_as.role for counts_as in unrestricted if counts_as} == set(ROLES)
     white = [member.entry.knowledge == "white-box" for member in plans]
     assert white == sorted(white, reverse=True)
-    many = [is_iterative(member) for member in plans if member.entry.knowledge == "white-box"]
+    many = [member.iterative for member in plans if member.entry.knowledge == "white-box"]
     assert many == sorted(many, reverse=True)
     assert any(is_one_step(member) for member in plans)
 
@@ -176,7 +182,7 @@ def test_fast_breaks_whatever_a_member_breaks_alone(
 def test_fast_costs_at_most_its_forecast(found: dict[str, SuiteResult], norm: Norm) -> None:
     result = found[norm]
     spent = sum(row.forward_passes + row.backward_passes for row in result.rows) + result.clean_passes
-    assert 0 < spent <= forecast_passes(fast(norm), N)
+    assert 0 < spent <= Suite(plans=tuple(fast(norm)), norm=norm, access="gradients", n=N, classes=5).passes
 
 
 @pytest.mark.parametrize("norm", ["linf", "l1"])
@@ -196,7 +202,7 @@ def test_fast_is_enough_for_a_reliable_number_and_without_its_black_box_not(cnn_
     outcomes = {check.id: check.outcome for check in trust.checks}
     assert outcomes["black-box-beats-white-box"] is CheckOutcome.PASS
     assert outcomes["one-step-beats-many"] is CheckOutcome.PASS
-    white = [member for member in plans if ATTACKS[member.name].knowledge == "white-box"]
+    white = [member for member in plans if member.entry.knowledge == "white-box"]
     without = {check.id: check for check in judge_suite(run(cnn_case(20), white)).checks}["suite-strength"]
     assert without.outcome is CheckOutcome.FAIL
-    assert "too early: an attack by queries;" in without.evidence
+    assert "too early: a query-based attack;" in without.evidence

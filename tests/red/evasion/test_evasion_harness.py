@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from secure_ai.core import errors
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
@@ -25,7 +26,9 @@ SUITE = parse_attacks("fgsm,pgd:steps=5,noise")
 
 
 def planned(attack: Callable[..., object], kind: Any = "budget") -> AttackPlan:
-    entry = AttackEntry(attack=cast(Attack, attack), norms=("linf",), knowledge="white-box", kind=kind, source="a test")
+    entry = AttackEntry(
+        name="planted", attack=cast(Attack, attack), norms=("linf",), knowledge="white-box", kind=kind, source="a test"
+    )
     return AttackPlan("planted", entry, {})
 
 
@@ -251,9 +254,7 @@ def test_a_minimal_attack_outside_eps_does_not_count(cnn_case: Callable[..., Any
     case = cnn_case(50)
 
     def far_away(target: NetworkTarget, x: Tensor, y: Tensor, **_: Any) -> Tensor:
-        found: Tensor = ATTACKS["fgsm"].attack(
-            target, x, y, budget=PerturbationBudget("linf", 0.5), generator=torch.Generator()
-        )
+        found: Tensor = fgsm(target, x, y, budget=PerturbationBudget("linf", 0.5), generator=torch.Generator())
         return found
 
     found = run(case, planned(far_away, "minimal"), keep_examples=True)

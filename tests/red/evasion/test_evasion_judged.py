@@ -13,7 +13,7 @@ from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.red.evasion.trust.judged import (

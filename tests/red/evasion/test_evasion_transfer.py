@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -14,12 +15,14 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.transfer import bind_borrowed, image_key, names_transfer, transfer
+from secure_ai.red.evasion.attacks.saved_examples import image_key
+from secure_ai.red.evasion.attacks.transfer import transfer
 from secure_ai.red.evasion.contract import AttackPlan
-from secure_ai.red.evasion.suite.catalogue import check_cost, forecast_passes, parse_attacks
+from secure_ai.red.evasion.suite.borrowed import bind_borrowed, names_transfer
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks, parse_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.judge import is_iterative, judge_suite
+from secure_ai.red.evasion.trust.judge import judge_suite
 
 STEPS = 5
 
@@ -148,7 +151,7 @@ def test_transferred_examples_alone_are_no_robust_accuracy(
     assert judge_suite(suite(case.target, case, "transfer:steps=5", 0.1, same)).verdict is Verdict.DOUBTFUL
     with_own = suite(case.target, case, "transfer:steps=5,fgsm", 0.1, copy_of(case))
     assert judge_suite(with_own).verdict is Verdict.DOUBTFUL
-    assert not any(is_iterative(plan) for plan in result.plans)
+    assert not any(plan.iterative for plan in result.plans)
 
 
 def test_the_plan_names_the_surrogate(cnn_case: Callable[..., Any]) -> None:
@@ -182,9 +185,10 @@ def test_without_a_surrogate_it_is_refused(cnn_case: Callable[..., Any]) -> None
 
 
 def test_its_cost_is_known_before_and_after_binding(cnn_case: Callable[..., Any]) -> None:
-    plans = parse_attacks("transfer:steps=10:restarts=3")
-    assert forecast_passes(plans, 100) == 100 * (1 + 1 + 3 * 21)
-    assert check_cost(bind_borrowed(plans, network=cnn_case().target), 100) == forecast_passes(plans, 100)
+    suite = parse_suite("transfer:steps=10:restarts=3", "linf", "gradients", 100, 5)
+    assert suite.passes == 100 * (1 + 1 + 3 * 21)
+    bound = replace(suite, plans=bind_borrowed(suite.plans, network=cnn_case().target))
+    assert bound.passes == suite.passes
 
 
 def bound_examples(lookup: dict[bytes, Tensor], made_for: str) -> AttackPlan:
@@ -200,7 +204,7 @@ def test_saved_examples_are_found_by_their_image(linear_case: Callable[..., Any]
     assert made.x_adv is not None
     lookup = {image_key(x): torch.from_numpy(a.copy()) for x, a in zip(case.x, made.x_adv, strict=True)}
     plan = bound_examples(lookup, "d" * 64)
-    assert plan.settings == {"file": "some/a=b.npz", "made_for": "d" * 12}
+    assert plan.bound == {"file": "some/a=b.npz", "made_for": "d" * 12}
     order = torch.arange(len(case.y)).flip(0)
     scored = run_suite(case.target, case.x[order], case.y, budget=budget, attacks=[plan], seed=9)
     assert scored.robust_accuracy.successes == made.robust_accuracy.successes == 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome, Trust, Verdict
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan
-from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.contract import AttackEntry, AttackPlan
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, entry_named
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust import effort as strength
+from secure_ai.red.evasion.trust.effort import ROLES
 from secure_ai.red.evasion.trust.health import GradientHealth, gradient_health
-from secure_ai.red.evasion.trust.judge import is_iterative, judge_examples, judge_suite
+from secure_ai.red.evasion.trust.judge import judge_examples, judge_suite
 
 LINF = PerturbationBudget("linf", 0.02)
 GOOD = GradientHealth(1000, 0, 0)
@@ -38,13 +39,23 @@ def run(case: Any, text: str = "fgsm,pgd:steps=5,noise", **options: Any) -> Suit
 
 def member(name: str, knowledge: Any, stands_for: str, **settings: Any) -> AttackPlan:
     """A stand-in for an attack of that name."""
-    row = ATTACKS[stands_for]
+    row, real = entry_named(stands_for), entry_named(name)
+    assert row is not None
 
     def attack(*arguments: Any, **keywords: Any) -> Tensor:
         found: Tensor = row.attack(*arguments, **{k: v for k, v in keywords.items() if k not in settings})
         return found
 
-    entry = AttackEntry(attack=cast(Attack, attack), norms=row.norms, knowledge=knowledge, kind="budget", source="test")
+    entry = AttackEntry(
+        name=name,
+        attack=attack,
+        norms=row.norms,
+        knowledge=knowledge,
+        kind="budget",
+        source="test",
+        counts_as=real.counts_as if real else None,
+        iterative=real.iterative if real else row.iterative,
+    )
     return AttackPlan(name, entry, settings)
 
 
@@ -61,7 +72,7 @@ def test_a_strong_suite_on_enough_samples_is_reliable(cnn_case: Callable[..., An
     assert trust.verdict is Verdict.RELIABLE, trust.reasons
 
 
-KINDS = ("APGD-CE", "a targeted margin attack", "an attack by queries")
+KINDS = ("APGD-CE", "a targeted margin attack", "a query-based attack")
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -81,12 +92,13 @@ def wanting(trust: Trust) -> list[str]:
     return kinds
 
 
-KIND_OF = {name: kind for kind, names in strength.KINDS.items() for name in names}
+COUNTS = {entry.name: entry.counts_as for entry in ATTACKS if entry.counts_as}
+KIND_OF = {name: ROLES[counts_as.role] for name, counts_as in COUNTS.items()}
 LEAST = [
-    (table, name, setting)
-    for table in ("EVERY_SAMPLE_LEFT", "NEAR_SAMPLES")
-    for name, settings in getattr(strength, table).items()
-    for setting in settings
+    (least, name, setting)
+    for name, counts_as in COUNTS.items()
+    for least in ("everywhere", "near")
+    for setting in getattr(counts_as, least)
 ]
 
 
@@ -98,16 +110,16 @@ def left_standing(result: SuiteResult, text: str, **changes: Any) -> SuiteResult
     return replace(result, plans=plans, rows=(), attempted=attempted, broken=np.zeros_like(attempted), **changes)
 
 
-@pytest.mark.parametrize(("table", "name", "setting"), LEAST)
-def test_every_least_effort_is_asked_for(cnn_case: Callable[..., Any], table: str, name: str, setting: str) -> None:
+@pytest.mark.parametrize(("least", "name", "setting"), LEAST)
+def test_every_least_effort_is_asked_for(cnn_case: Callable[..., Any], least: str, name: str, setting: str) -> None:
     """The attack exactly at its least counts, anything below in one setting does not."""
     others = [other for other in ("apgd-ce", "apgd-t", "square") if KIND_OF[other] != KIND_OF[name]]
     result = run(cnn_case(20))
     for share, missing in ((1.0, []), (0.9, [KIND_OF[name]])):
-        values = {**getattr(strength, table)[name]}
+        values = {**getattr(COUNTS[name], least)}
         values[setting] *= share
         weak = ":".join([name, *(f"{key}={value if key == 'p_init' else int(value)}" for key, value in values.items())])
-        near = f",{name}:margin_left=0.25" if table == "EVERY_SAMPLE_LEFT" else ""
+        near = f",{name}:margin_left=0.25" if least == "everywhere" else ""
         text = f"{','.join(others)},{weak}{near}"
         assert wanting(judge_suite(left_standing(result, text), gradients=GOOD)) == missing
 
@@ -434,5 +446,5 @@ def test_noise_that_beats_a_masked_model_is_seen(
 
 def test_steps_along_a_mix_of_logits_are_steps() -> None:
     short, one = parse_attacks("odi-pgd:steps=1,odi-pgd:steps=1:odi_steps=0")
-    assert is_iterative(short)
-    assert not is_iterative(one)
+    assert short.iterative
+    assert not one.iterative

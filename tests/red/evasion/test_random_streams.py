@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.seeds import generator
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 
 
 class Picking(nn.Module):

@@ -30,8 +30,8 @@ def refuse_attacks(recipe: Recipe, access: Access | None, trains: bool, test: Ca
 def _refuse_list(attack: str, norm: Norm, access: Access | None, dataset: Dataset, n: int, *, surrogate: bool) -> None:
     if attack == "fast":  # right for every norm and access, and so a run of known stages needs no torch
         return
-    from secure_ai.red.evasion.attacks.transfer import refuse_unbound
-    from secure_ai.red.evasion.suite.access import read_request
+    from secure_ai.red.evasion.suite.borrowed import refuse_unbound
+    from secure_ai.red.evasion.suite.parse import parse_suite
 
-    plans = read_request(attack, norm, access, min(n, len(dataset)), dataset.classes)
-    refuse_unbound(plans, surrogate=surrogate, examples=False)
+    suite = parse_suite(attack, norm, access or "gradients", min(n, len(dataset)), dataset.classes)
+    refuse_unbound(suite.plans, surrogate=surrogate, examples=False)

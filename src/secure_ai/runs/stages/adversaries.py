@@ -13,7 +13,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
 from secure_ai.red.evasion.math import projections
-from secure_ai.red.evasion.math.input_gradient import leaf, slope
+from secure_ai.red.evasion.math.input_gradient import input_gradient, requiring_grad
 from secure_ai.red.evasion.math.losses import cross_entropy
 
 
@@ -36,9 +36,9 @@ def fgsm_random_start(eps: float, classes: int, step_size: float) -> Adversary:
     budget = PerturbationBudget("linf", eps)
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:
-        start = leaf(batch.x + (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1) * eps)
+        start = requiring_grad(batch.x + (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1) * eps)
         with _attackable(network, batch, classes) as target:
-            gradient = slope(cross_entropy(target.logits(start), batch.y), start)
+            gradient = input_gradient(cross_entropy(target.logits(start), batch.y), start)
         step = step_size * projections.steepest(gradient, budget.norm)
         return projections.project(start.detach() + step, batch.x, budget)
 

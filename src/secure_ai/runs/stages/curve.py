@@ -13,7 +13,7 @@ from secure_ai.core.results import CURVE, Rate
 from secure_ai.core.sections import Picture
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.access import plans_for
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.judged import probe_network
 from secure_ai.runs.engine.measure import Context, Passes
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
@@ -42,7 +42,7 @@ def security_curve(
     """
     data = sample(context.data("test"), settings.n, context.seed)
     checked = subject.checked(data)
-    target, plans = checked.target, plans_for(settings.attack, settings.norm, checked.target.access)
+    target, plans = checked.target, parse_attacks(settings.attack, settings.norm, checked.target.access)
     probes = probe_network(checked, data, settings.budget, plans, context.seed)
     robust = np.ones(len(data), dtype=bool)
     entries, replays, correct = [], [], []

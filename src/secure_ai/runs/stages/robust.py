@@ -13,8 +13,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
-from secure_ai.red.evasion.suite.access import plans_for
-from secure_ai.red.evasion.suite.catalogue import forecast_passes
+from secure_ai.red.evasion.suite.parse import parse_attacks, parse_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import Judged, judge_network, judge_single
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
@@ -77,7 +76,7 @@ def judged(
         checked.target,
         data,
         settings.budget,
-        plans_for(settings.attack, settings.norm, checked.target.access),
+        parse_attacks(settings.attack, settings.norm, checked.target.access),
         context.seed,
         checked=checked,
         probes=probes,
@@ -94,7 +93,7 @@ def judged_single(
 ) -> Judged:
     """`judge_single` on `subject`: one attack alone, which is never reliable."""
     checked = subject.checked(data)
-    (plan,) = plans_for(settings.attack, settings.norm, checked.target.access)
+    (plan,) = parse_attacks(settings.attack, settings.norm, checked.target.access)
     found = judge_single(
         checked.target,
         data,
@@ -195,8 +194,7 @@ def _result(subject: Subject, condition: str, found: Judged, protocol: str, data
 def suite_passes(settings: AttackSettings, n: int, holds: float) -> Passes:
     """Most of what a suite costs is spent on images that withstand it."""
     images = min(settings.n or n, n)
-    plans: tuple[AttackPlan, ...] = plans_for(settings.attack, settings.norm, "gradients")
-    worst = forecast_passes(plans, images, FORECAST_CLASSES)
+    worst = parse_suite(settings.attack, settings.norm, "gradients", images, FORECAST_CLASSES).passes
     spent = worst * (holds * WITHSTOOD_SHARE + BROKEN_SHARE) / 2
     return Passes(spent, spent)
 

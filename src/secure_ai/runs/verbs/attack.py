@@ -24,9 +24,9 @@ from secure_ai.files.write import refuse_unwritable
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.target.scorer import ScoreFunction
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.transfer import example_files, names_transfer, refuse_unbound
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
-from secure_ai.red.evasion.suite.access import plans_for, read_request
+from secure_ai.red.evasion.suite.borrowed import example_files, names_transfer, refuse_unbound
+from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, judge_network
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
@@ -177,20 +177,21 @@ def attack(
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
     spec = spec_of(model)
-    plans = read_request(attack, budget.norm, spec.access, len(dataset), dataset.classes)
-    _check_surrogate(plans, surrogate)
-    files = dict.fromkeys(example_files(plans))  # refused before any code of the user's runs
+    suite = parse_suite(attack, budget.norm, spec.access or "gradients", len(dataset), dataset.classes)
+    _check_surrogate(suite.plans, surrogate)
+    files = dict.fromkeys(example_files(suite.plans))  # refused before any code of the user's runs
     borrowed: list[Borrowed] = [SavedExamples(file, read_examples(file, dataset)) for file in files]
     configure(precision)
     loaded = load_subject(model, dataset, events)
     target = target_for(loaded, dataset, spec, batch_size=batch_size)
-    plans = plans_for(attack, budget.norm, target.access)
+    if (target.access, target.num_classes) != (suite.access, suite.classes):  # only the loaded network tells
+        suite = parse_suite(attack, budget.norm, target.access, len(dataset), target.num_classes)
     other = surrogate_for(surrogate, dataset, seed, batch_size, events) if surrogate else None
     judged = judge_network(
         target,
         dataset,
         budget,
-        plans,
+        suite.plans,
         seed,
         borrowed=[*borrowed, *([other] if other else [])],
         keep_examples=save_adversarial is not None,

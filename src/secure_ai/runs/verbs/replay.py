@@ -39,11 +39,11 @@ from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
-from secure_ai.red.evasion.attacks.transfer import bind_borrowed
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, ignore_progress
-from secure_ai.red.evasion.suite.catalogue import check_cost, parse_attacks
+from secure_ai.red.evasion.suite.borrowed import bind_borrowed
 from secure_ai.red.evasion.suite.engine import arrange, run_shards
 from secure_ai.red.evasion.suite.merge import shard_digest
+from secure_ai.red.evasion.suite.parse import CLASSES_FOR_BOUND, parse_suite
 from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite.verify import checked_logits, measured_distance
 from secure_ai.report.model import Run
@@ -234,9 +234,7 @@ def _plans(record: Replay) -> tuple[AttackPlan, ...]:
     """The attacks on record by this catalogue; a name or setting that it does not know is refused."""
     if any(text.partition(":")[0] == "examples" for text in record.attacks):
         raise ReplayError("saved examples cannot be made again", where=record.id, expected="an attack")
-    plans = parse_attacks(",".join(record.attacks), record.norm)
-    check_cost(plans, SHARD_SIZE)
-    return plans
+    return parse_suite(",".join(record.attacks), record.norm, "gradients", SHARD_SIZE, CLASSES_FOR_BOUND).plans
 
 
 def _dataset(folder: RunFolder, record: Replay, data: str | None, events: EventSink) -> Dataset:

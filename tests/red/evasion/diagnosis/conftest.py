@@ -24,8 +24,8 @@ from secure_ai.core.trust import CheckOutcome, Trust
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.networks.built_in import build_network, torch_initialise
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.health import gradient_health
 from secure_ai.red.evasion.trust.judge import judge_suite
 from secure_ai.red.evasion.trust.probes.diagnose import diagnose

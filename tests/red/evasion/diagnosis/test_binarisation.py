@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.probes.binarisation import _border, _random_success, _readout, binarisation
 from secure_ai.red.evasion.trust.probes.probe import Probe, drawn
 

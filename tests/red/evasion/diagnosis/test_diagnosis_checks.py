@@ -16,7 +16,7 @@ from secure_ai.core.errors import TargetError
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.math.losses import cross_entropy, margin
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.probes.along import steps_of
 from secure_ai.red.evasion.trust.probes.ascent import ascend, survivors
 from secure_ai.red.evasion.trust.probes.diagnose import diagnose

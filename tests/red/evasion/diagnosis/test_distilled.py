@@ -10,8 +10,8 @@ from torch import nn
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.probes.distilled import distilled_transfer
 from secure_ai.red.evasion.trust.probes.probe import drawn
 

@@ -68,8 +68,8 @@ def test_a_planted_defence_is_flagged_by_the_check_made_for_it(small_zoo: Any, n
 
 def test_examples_of_another_network_are_flagged(small_zoo: Any) -> None:
     from secure_ai.core.budget import PerturbationBudget
-    from secure_ai.red.evasion.suite.catalogue import parse_attacks
     from secure_ai.red.evasion.suite.harness import run_suite, score_examples
+    from secure_ai.red.evasion.suite.parse import parse_attacks
     from secure_ai.red.evasion.trust.judge import judge_examples
 
     x, y, budget = small_zoo.data.images[:40], small_zoo.data.labels[:40], PerturbationBudget("linf", EPS)

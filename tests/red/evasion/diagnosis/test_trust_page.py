@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.judge import judge_suite
 from secure_ai.red.evasion.trust.probes.diagnose import diagnose
 

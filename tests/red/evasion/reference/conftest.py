@@ -14,9 +14,8 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.contract import Attack
 from secure_ai.red.evasion.math.projections import distance
-from secure_ai.red.evasion.suite.reference import REFERENCE_ATTACKS
+from secure_ai.red.evasion.suite.catalogue import entry_named
 
 Array = NDArray[np.float64]
 
@@ -128,13 +127,13 @@ def run_attack(
     **settings: Any,
 ) -> Tensor:
     """As the harness calls it, with the contract checked: shape, range, the inactive, and for budget attacks eps."""
-    entry = REFERENCE_ATTACKS[name]
-    attack: Attack = entry.attack
+    entry = entry_named(name)
+    assert entry is not None
     target.passes.forward = target.passes.backward = 0
     before = x.clone()
     with target.attacked():
         state = torch.get_rng_state()
-        x_adv = attack(
+        x_adv = entry.attack(
             target,
             x,
             y,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.apgd_control import halving_checkpoints, sparse_checkpoints, sparse_signs
+from secure_ai.red.evasion.attacks.apgd_steps import halving_checkpoints, sparse_checkpoints, sparse_signs
 from secure_ai.red.evasion.math.losses import margin
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secure_ai.core.budget import Norm
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks import hopskipjump as decision
-from secure_ai.red.evasion.math.active_set import Goal, Record
+from secure_ai.red.evasion.math.active_set import Best
 from secure_ai.red.evasion.math.projections import distance
 
 WORST_MEDIAN: dict[Norm, float] = {"l2": 1.1, "linf": 1.3}
@@ -117,14 +117,12 @@ def test_it_walks_from_three_images_and_keeps_the_nearest_end(oracle: Any, run: 
 
 
 def test_the_walk_goes_on_from_the_nearest_end(oracle: Any) -> None:
-    plan = decision._Plan(
-        target=oracle.target, norm="l2", eps=0.1, query_budget=33, initial_queries=1, highest_queries=1, minimize=True
-    )
-    record, rows = Record.empty(oracle.x), torch.arange(len(oracle.x))
-    search = decision._begin(oracle.x, Goal(oracle.y), rows)
-    allowed = decision._of_wanted_class(search, oracle.y)
-    decision._start_from_images(plan, search, oracle.x, allowed, record)
-    torch.testing.assert_close(distance(search.point, oracle.x, "l2"), record.distance)
+    best = Best.of(oracle.x, oracle.y, None, None)
+    samples = best.samples()
+    state = decision._State.start(samples)
+    run = decision._Run(oracle.target, PerturbationBudget("l2", 0.1), 33, True, best, samples, state)
+    decision._start_from_images(run, oracle.x, decision._labels_wanted(samples, oracle.y))
+    torch.testing.assert_close(distance(state.point, oracle.x, "l2"), best.distance)
 
 
 def test_a_mistake_of_the_network_is_a_start_where_nothing_else_is(oracle: Any, run: Any) -> None:

@@ -10,7 +10,7 @@ import torch
 
 from secure_ai.core.budget import Norm
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.minimum_norm import into_balls
+from secure_ai.red.evasion.attacks.fmn import into_balls
 from secure_ai.red.evasion.math.projections import distance
 from secure_ai.red.evasion.math.schedules import annealed
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from secure_ai.core.budget import Norm
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.square_shapes import bump, pattern, place, share_at, tiled, window_side
+from secure_ai.red.evasion.attacks.square_shapes import bump, fraction_at, pattern, place, tiled, window_side
 
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 ENOUGH: dict[Norm, float] = {"linf": 2.0, "l2": 2.0, "l1": 4.0}
@@ -96,11 +96,11 @@ def test_several_channels_and_sides_that_differ(norm: Norm, run: Any) -> None:
     assert not torch.equal(x_adv, x)
 
 
-def test_the_schedule_halves_the_share_at_the_papers_queries() -> None:
-    assert [share_at(q, 0.8, 5000, rescale=False) for q in (0, 10, 11, 51, 201, 4001)] == pytest.approx(
+def test_the_schedule_halves_the_fraction_at_the_papers_queries() -> None:
+    assert [fraction_at(q, 0.8, 5000, rescale=False) for q in (0, 10, 11, 51, 201, 4001)] == pytest.approx(
         [0.8, 0.8, 0.4, 0.2, 0.1, 0.8 / 128]
     )
-    assert share_at(2001, 0.8, 5000, rescale=True) == pytest.approx(share_at(4001, 0.8, 10_000, rescale=False))
+    assert fraction_at(2001, 0.8, 5000, rescale=True) == pytest.approx(fraction_at(4001, 0.8, 10_000, rescale=False))
     assert window_side(0.8, 28, 28, "linf") == 25
     assert window_side(0.8 / 128, 28, 28, "linf") == 2
     assert window_side(0.001, 28, 28, "l2") == 3

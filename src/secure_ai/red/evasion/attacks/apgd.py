@@ -1,7 +1,4 @@
-"""APGD: projected ascent without a step size to choose (2003.01690; l1: 2103.01208), alone and targeted.
-
-The members of AutoAttack are calls of these functions; `reference.py` lists their settings.
-"""
+"""APGD: projected gradient steps without a step size to choose (2003.01690; l1: 2103.01208), alone and targeted."""
 
 from __future__ import annotations
 
@@ -11,28 +8,38 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.attacks.apgd_control import Halving, Sparse, halving_checkpoints, sparse_checkpoints
-from secure_ai.red.evasion.attacks.apgd_run import Ascent, Control, Score, Walk, climb
-from secure_ai.red.evasion.math.active_set import Goal, Record, active_rows, per_sample
+from secure_ai.red.evasion.attacks.apgd_run import Iterates, Run, StepRule, run_apgd
+from secure_ai.red.evasion.attacks.apgd_steps import Halving, Sparse, halving_checkpoints, sparse_checkpoints
+from secure_ai.red.evasion.contract import (
+    EOT_SAMPLES,
+    RESTARTS,
+    STEPS,
+    TARGETS,
+    AttackEntry,
+    CountsAs,
+    Passes,
+    Settings,
+)
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, per_sample
 from secure_ai.red.evasion.math.losses import cross_entropy, dlr, dlr_targeted
 from secure_ai.red.evasion.math.projections import project
 
-RADIUS_SCHEDULE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))  # radius over eps, share of the steps (2103.01208, section 3.4)
-RHO = 0.75
+RADIUS_SCHEDULE = ((3.0, 0.3), (2.0, 0.3), (1.0, 0.4))
+"""Radius over eps, and the fraction of the steps that are taken in it (2103.01208, section 3.4)."""
 TINY = 1e-12
 
 
-def _ce(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
+def _ce(logits: Tensor, y: Tensor, towards: Tensor) -> Tensor:
     return cross_entropy(logits, y)
 
 
-def _ce_targeted(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
-    return -cross_entropy(logits, aim)
+def _ce_targeted(logits: Tensor, y: Tensor, towards: Tensor) -> Tensor:
+    return -cross_entropy(logits, towards)
 
 
-def _dlr(logits: Tensor, y: Tensor, aim: Tensor) -> Tensor:
+def _dlr(logits: Tensor, y: Tensor, towards: Tensor) -> Tensor:
     return dlr(logits, y)
 
 
@@ -53,23 +60,19 @@ def apgd_ce(
 ) -> Tensor:
     """APGD on the cross-entropy (2003.01690, algorithm 1; l1: 2103.01208, algorithm 1).
 
-    A sample that is never broken costs `restarts * (steps + 1)` forward and `restarts * steps` backward passes, times
-    `eot_samples`. A radius schedule (l1) has three ascents: `restarts * (steps + 3)` forward passes.
-
     Args:
         target: see `Attack`, as for all arguments down to `active`.
         steps: gradient updates per restart.
         restarts: independent runs; a broken sample starts none.
         eot_samples: passes averaged for each evaluation of a random model.
-        radius_schedule: l1 only: ascend first within 3 and 2 times eps (the first 30 % of the steps each).
+        radius_schedule: l1 only: search first within 3 and 2 times eps (the first 30 % of the steps each).
 
     Returns:
         x_adv (N, C, H, W): the first success, else the point with the highest loss of all restarts.
     """
-    score = _ce if target_label is None else _ce_targeted
-    plan = _ascent(target, budget, score, steps, eot_samples)
-    aims = (y if target_label is None else target_label,) * restarts
-    return _restarts(plan, Goal(y, target_label), x, aims, active_rows(y, active), generator, radius_schedule)
+    best = Best.of(x, y, target_label, active)
+    run = Run(target, _ce if target_label is None else _ce_targeted, budget, steps, eot_samples)
+    return _restarts(run, best, (y if target_label is None else target_label,) * restarts, generator, radius_schedule)
 
 
 @torch.no_grad()
@@ -89,13 +92,12 @@ def apgd_dlr(
 ) -> Tensor:
     """APGD on the difference-of-logits ratio (2003.01690, equation 6; towards `target_label`: equation 7).
 
-    Arguments, result and passes as `apgd_ce`. With fewer than 4 classes the ratio is not defined: the logit margin
-    takes its place.
+    Arguments and result as `apgd_ce`. With fewer than 4 classes the ratio is not defined: the logit margin takes its
+    place.
     """
-    score = _dlr if target_label is None else dlr_targeted
-    plan = _ascent(target, budget, score, steps, eot_samples)
-    aims = (y if target_label is None else target_label,) * restarts
-    return _restarts(plan, Goal(y, target_label), x, aims, active_rows(y, active), generator, radius_schedule)
+    best = Best.of(x, y, target_label, active)
+    run = Run(target, _dlr if target_label is None else dlr_targeted, budget, steps, eot_samples)
+    return _restarts(run, best, (y if target_label is None else target_label,) * restarts, generator, radius_schedule)
 
 
 @torch.no_grad()
@@ -110,15 +112,11 @@ def apgd_targeted(
     active: Tensor | None = None,
     steps: int = 100,
     restarts: int = 1,
-    targets: int = 9,
     eot_samples: int = 1,
     radius_schedule: bool = False,
+    targets: int = 9,
 ) -> Tensor:
-    """APGD-T: the targeted difference-of-logits ratio towards the likeliest wrong classes, one ascent each.
-
-    A sample that is never broken costs, with T = min(targets, K - 1), `1 + T * restarts * (steps + 1)` forward and
-    `T * restarts * steps` backward passes, times `eot_samples` but for the first (the clean logits that order the
-    classes); with a radius schedule `1 + T * restarts * (steps + 3)` forward.
+    """APGD-T: the targeted difference-of-logits ratio towards the likeliest wrong classes, one run each.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
@@ -129,105 +127,68 @@ def apgd_targeted(
         x_adv (N, C, H, W): the first success (any wrong class), else the strongest attempt. With `target_label` given,
         that class is the only one tried, and the goal.
     """
-    rows = active_rows(y, active)
-    plan = _ascent(target, budget, dlr_targeted, steps, eot_samples)
-    if target_label is not None:
-        aims = (target_label,) * restarts
-    else:
-        ranked = likeliest_wrong(target, x, y, rows, targets)
-        aims = tuple(aim for aim in ranked for _ in range(restarts))
-    return _restarts(plan, Goal(y, target_label), x, aims, rows, generator, radius_schedule)
+    best = Best.of(x, y, target_label, active)
+    run = Run(target, dlr_targeted, budget, steps, eot_samples)
+    ranked = (target_label,) if target_label is not None else likeliest_wrong(target, best, targets)
+    towards = tuple(classes for classes in ranked for _ in range(restarts))
+    return _restarts(run, best, towards, generator, radius_schedule)
 
 
-def likeliest_wrong(target: Target, x: Tensor, y: Tensor, rows: Tensor, count: int) -> tuple[Tensor, ...]:
-    """The wrong classes by falling clean logit, min(count, K - 1) tensors (N,); one forward pass of `rows`."""
+def likeliest_wrong(target: Target, best: Best, count: int) -> tuple[Tensor, ...]:
+    """The wrong classes by falling clean logit, min(count, K - 1) tensors (N,); one forward pass of active samples."""
+    y, active = best.criterion.y, best.active
     ranked = y[:, None].repeat(1, target.num_classes)
-    logits = target.logits(x[rows]).scatter(1, y[rows, None], -torch.inf)
-    ranked[rows] = logits.argsort(dim=1, descending=True, stable=True)
+    logits = target.logits(best.x[active]).scatter(1, y[active, None], -torch.inf)
+    ranked[active] = logits.argsort(dim=1, descending=True, stable=True)
     return ranked[:, : min(count, target.num_classes - 1)].unbind(1)
 
 
-def _ascent(target: Target, budget: PerturbationBudget, score: Score, steps: int, eot_samples: int) -> Ascent:
-    checkpoints = (sparse_checkpoints if budget.norm == "l1" else halving_checkpoints)(steps)
-    return Ascent(
-        target=target,
-        score=score,
-        budget=budget,
-        steps=steps,
-        eot_samples=eot_samples,
-        checkpoints=checkpoints,
-        rho=RHO,
-    )
-
-
 def _restarts(
-    plan: Ascent,
-    goal: Goal,
-    x: Tensor,
-    aims: tuple[Tensor, ...],
-    rows: Tensor,
-    generator: torch.Generator,
-    radius_schedule: bool,
+    run: Run, best: Best, towards: tuple[Tensor, ...], generator: torch.Generator, radius_schedule: bool
 ) -> Tensor:
-    """One ascent for every entry of `aims` (each (N,)), of the samples of `rows` still without success."""
-    record = Record.empty(x)
-    scheduled = radius_schedule and plan.budget.norm == "l1" and plan.steps >= len(RADIUS_SCHEDULE)
-    phases = RADIUS_SCHEDULE if scheduled else ((1.0, 1.0),)
-    radius = PerturbationBudget(plan.budget.norm, plan.budget.eps * phases[0][0])
-    for aim in aims:
-        start = apgd_start(x, radius, generator)  # for the whole shard, before anything is dropped
-        rows = rows[torch.isinf(record.distance[rows])]
-        if not len(rows):
+    """One run for every entry of `towards` (each (N,)), of the samples still without success."""
+    scheduled = has_schedule(radius_schedule, run.steps, run.budget.norm)
+    radius = run.budget.eps * (RADIUS_SCHEDULE[0][0] if scheduled else 1.0)
+    for classes in towards:
+        # for the whole shard, before any sample is dropped
+        start = apgd_start(best.x, PerturbationBudget(run.budget.norm, radius), generator)
+        samples = best.unbroken()
+        if not len(samples):
             break
-        if len(phases) == 1:
-            _climb(plan, goal, x, aim, rows, start[rows], record, warm=False)
+        here = classes[samples.index]
+        if scheduled:
+            _scheduled(run, samples, here, start[samples.index], best)
         else:
-            _scheduled(plan, goal, x, aim, rows, start[rows], record)
-    return record.x_adv
+            _once(run, samples, here, start[samples.index], best, warm=False)
+    return best.x_adv
 
 
-def _scheduled(plan: Ascent, goal: Goal, x: Tensor, aim: Tensor, rows: Tensor, start: Tensor, record: Record) -> None:
-    """Three ascents with shrinking radius, each from the best point of the last; only the last may end early."""
-    left = plan.steps
-    for index, (factor, share) in enumerate(RADIUS_SCHEDULE):
-        last = index == len(RADIUS_SCHEDULE) - 1
-        later = len(RADIUS_SCHEDULE) - 1 - index  # ascents that need a step as well
-        steps = left if last else min(left - later, math.ceil(share * plan.steps))
+def has_schedule(radius_schedule: bool, steps: int, norm: Norm) -> bool:
+    """Whether a run is made of the schedule's parts: in l1, with a step for each."""
+    return radius_schedule and norm == "l1" and steps >= len(RADIUS_SCHEDULE)
+
+
+def _scheduled(run: Run, samples: ActiveSamples, towards: Tensor, start: Tensor, best: Best) -> None:
+    """Three runs with shrinking radius, each from the best point of the last; only the last may end early."""
+    left = run.steps
+    for number, (factor, fraction) in enumerate(RADIUS_SCHEDULE):
+        later = len(RADIUS_SCHEDULE) - 1 - number  # runs that need a step as well
+        steps = min(left - later, math.ceil(fraction * run.steps)) if later else left
         left -= steps
-        budget = PerturbationBudget("l1", plan.budget.eps * factor)
-        phase = replace(plan, budget=budget, steps=steps, checkpoints=sparse_checkpoints(steps), leave=last)
-        found = record if last else Record.empty(x)
-        start = project(start, x[rows], budget)
-        _climb(phase, goal, x, aim, rows, start, found, warm=True)
-        start = found.x_adv[rows]
+        budget = PerturbationBudget("l1", run.budget.eps * factor)
+        part = replace(run, budget=budget, steps=steps, stop_early=not later)
+        found = best.empty() if later else best
+        _once(part, samples, towards, project(start, samples.x, budget), found, warm=True)
+        start = found.x_adv[samples.index]
 
 
-def _climb(
-    plan: Ascent, goal: Goal, x: Tensor, aim: Tensor, rows: Tensor, start: Tensor, record: Record, *, warm: bool
-) -> None:
-    originals, here = x[rows], goal.at(rows)
-    control: Control
-    if plan.budget.norm == "l1":
-        control = Sparse.start(originals, start, plan.budget, warm=warm)
+def _once(run: Run, samples: ActiveSamples, towards: Tensor, start: Tensor, best: Best, *, warm: bool) -> None:
+    rule: StepRule
+    if run.budget.norm == "l1":
+        rule, checkpoints = Sparse.start(samples.x, start, run.budget, warm=warm), sparse_checkpoints(run.steps)
     else:
-        control = Halving.start(originals, plan.budget)
-    zeros = torch.zeros(())  # stands for what `climb` fills in at its first evaluation
-    walk = Walk(
-        row=rows.clone(),
-        x=originals,
-        y=here.y,
-        target_label=here.target_label,
-        aim=aim[rows],
-        x_adv=start,
-        previous=zeros,
-        gradient=zeros,
-        loss=zeros,
-        best=zeros,
-        best_gradient=zeros,
-        best_loss=zeros,
-        rises=zeros,
-    )
-    climb(plan, walk, control, record)
+        rule, checkpoints = Halving.start(samples.x, run.budget), halving_checkpoints(run.steps)
+    run_apgd(run, samples, Iterates.start(start, towards), rule, checkpoints, best)
 
 
 def apgd_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generator) -> Tensor:
@@ -241,3 +202,62 @@ def apgd_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generator
     if budget.norm == "l1":
         return project(x + noise, x, budget)
     return (x + noise * per_sample(budget.eps / size.clamp_min(TINY))).clamp_(0, 1)
+
+
+def _passes(settings: Settings, classes: int, norm: Norm) -> Passes:
+    scheduled = has_schedule(settings["radius_schedule"], settings["steps"], norm)
+    runs = settings["restarts"] * settings["eot_samples"]
+    return Passes(runs * (settings["steps"] + (len(RADIUS_SCHEDULE) if scheduled else 1)), runs * settings["steps"])
+
+
+def _targeted_passes(settings: Settings, classes: int, norm: Norm) -> Passes:
+    tried, one = min(settings["targets"], classes - 1), _passes(settings, classes, norm)
+    return Passes(1 + tried * one.forward, tried * one.backward)  # 1: the clean logits that order the classes
+
+
+_SOURCE = "Croce and Hein, 2003.01690, algorithm 1; l1: 2103.01208, algorithm 1"
+_LIMITS = {"steps": STEPS, "restarts": RESTARTS, "eot_samples": EOT_SAMPLES}
+_NEAR_L1 = {"radius_schedule": True}  # APGD is weak in l1 without the schedule (2103.01208, section 3.3)
+
+APGD_CE = AttackEntry(
+    name="apgd-ce",
+    attack=apgd_ce,
+    norms=("linf", "l2", "l1"),
+    knowledge="white-box",
+    kind="budget",
+    source=_SOURCE,
+    limits=_LIMITS,
+    passes=_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+    counts_as=CountsAs(role="gradient", everywhere={"steps": 10}, near={"steps": 100}, near_l1=_NEAR_L1),
+)
+
+APGD_DLR = AttackEntry(
+    name="apgd-dlr",
+    attack=apgd_dlr,
+    norms=("linf", "l2", "l1"),
+    knowledge="white-box",
+    kind="budget",
+    source=f"{_SOURCE}; loss: equation 6",
+    limits=_LIMITS,
+    passes=_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+)
+
+APGD_T = AttackEntry(
+    name="apgd-t",
+    attack=apgd_targeted,
+    norms=("linf", "l2", "l1"),
+    knowledge="white-box",
+    kind="budget",
+    source=f"{_SOURCE}; loss: equation 7",
+    limits=_LIMITS | {"targets": TARGETS},
+    passes=_targeted_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+    counts_as=CountsAs(
+        role="targeted",
+        everywhere={"steps": 10, "targets": 3},
+        near={"steps": 100, "targets": 5},
+        near_l1=_NEAR_L1,
+    ),
+)

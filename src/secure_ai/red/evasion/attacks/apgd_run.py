@@ -1,8 +1,8 @@
-"""One ascent of APGD: evaluate, keep the best point, let the control move and adapt (2003.01690, algorithm 1)."""
+"""One run of APGD: evaluate, keep the best point, let the step rule move and adapt (2003.01690, algorithm 1)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,25 +11,41 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.math.active_set import Record, UnderWay, keep_rows, where_rows
-from secure_ai.red.evasion.math.input_gradient import leaf, slope
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, where_samples
+from secure_ai.red.evasion.math.input_gradient import evaluate
 
 Score = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Loss (R,) of logits (R, K), labels `y` (R,) and the class aimed at (R,); a loss without an aim ignores the last."""
+"""Loss (R,) of logits (R, K), labels `y` (R,) and the class aimed at (R,); an untargeted loss ignores the last."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Walk(UnderWay):
-    """Where an ascent is.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What stays the same during a run.
 
     Attributes:
-        aim: the class the loss pulls to.
+        stop_early: whether a sample leaves as soon as it is adversarial.
+    """
+
+    target: Target
+    score: Score
+    budget: PerturbationBudget
+    steps: int
+    eot_samples: int
+    stop_early: bool = True
+
+
+@dataclass(slots=True)
+class Iterates:
+    """Where a run is: tensors with R samples each.
+
+    Attributes:
+        towards: the class that a targeted loss aims at.
         previous: the iterate before `x_adv`.
         best: the point with the highest loss, with its loss and gradient.
         rises: how often the loss rose since the last checkpoint.
     """
 
-    aim: Tensor
+    towards: Tensor
     x_adv: Tensor
     previous: Tensor
     gradient: Tensor
@@ -39,99 +55,78 @@ class Walk(UnderWay):
     best_loss: Tensor
     rises: Tensor
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ascent:
-    """What stays the same during an ascent.
-
-    Attributes:
-        checkpoints: steps after which the control adapts.
-        rho: share of steps that must raise the loss.
-        leave: whether a sample that met its goal leaves at once.
-    """
-
-    target: Target
-    score: Score
-    budget: PerturbationBudget
-    steps: int
-    eot_samples: int
-    checkpoints: frozenset[int]
-    rho: float
-    leave: bool = True
+    @classmethod
+    def start(cls, x_adv: Tensor, towards: Tensor) -> Iterates:
+        """At `x_adv` (R, C, H, W), of which no loss is known yet."""
+        never = x_adv.new_full((len(x_adv),), -torch.inf)
+        return cls(
+            towards=towards,
+            x_adv=x_adv,
+            previous=x_adv.clone(),
+            gradient=torch.zeros_like(x_adv),
+            loss=never,
+            best=x_adv.clone(),
+            best_gradient=torch.zeros_like(x_adv),
+            best_loss=never.clone(),
+            rises=torch.zeros_like(never),
+        )
 
 
-class Control(Protocol):
-    """How an ascent moves and when it changes its mind: a dataclass of tensors with R rows."""
+class StepRule(Protocol):
+    """How a run moves and when it changes its step: a dataclass of tensors with R samples."""
 
-    def move(self, walk: Walk, ascent: Ascent, *, first: bool) -> Tensor:
-        """The next iterate, inside the budget."""
+    def move(self, at: Iterates, x: Tensor, budget: PerturbationBudget, *, first: bool) -> Tensor:
+        """The next iterate, inside the budget around `x` (R, C, H, W)."""
         ...
 
-    def adapt(self, walk: Walk, ascent: Ascent, interval: int) -> None:
+    def adapt(self, at: Iterates, x: Tensor, budget: PerturbationBudget, interval: int) -> None:
         """At a checkpoint, `interval` steps after the last: change the step sizes, go back to the best point."""
         ...
 
 
-def evaluate(ascent: Ascent, walk: Walk, *, gradient: bool) -> tuple[Tensor, Tensor]:
-    """Logits (R, K) and losses (R,) at `walk.x_adv`, the means of `eot_samples` passes; may set `walk.gradient`.
+def run_apgd(run: Run, samples: ActiveSamples, at: Iterates, rule: StepRule, checkpoints: Set[int], best: Best) -> None:
+    """Maximise the loss of `samples` from `at.x_adv`; what is found goes into `best`.
+
+    Args:
+        checkpoints: steps after which the rule adapts.
+    """
+    checked = 0
+    for step in range(run.steps + 1):
+        if not len(samples):
+            return
+        if step > 0:
+            if step - 1 in checkpoints:
+                rule.adapt(at, samples.x, run.budget, step - 1 - checked)
+                checked, at.rises = step - 1, torch.zeros_like(at.loss)
+            at.x_adv, at.previous = rule.move(at, samples.x, run.budget, first=step == 1), at.x_adv
+        logits = _evaluate(run, samples, at, first=step == 0, last=step == run.steps)
+        if run.stop_early:
+            adversarial = samples.criterion.is_clearly_adversarial(logits)
+            if bool(adversarial.any()):
+                best.add_success(samples.index[adversarial], at.x_adv[adversarial])
+                keep_samples(~adversarial, samples, at, rule)
+    none = torch.zeros_like(samples.index, dtype=torch.bool)
+    best.offer(samples.index, at.best, adversarial=none, score=at.best_loss)
+
+
+def _evaluate(run: Run, samples: ActiveSamples, at: Iterates, *, first: bool, last: bool) -> Tensor:
+    """Mean logits (R, K) at `at.x_adv`, whose loss and gradient become those of `at`.
 
     Note:
-        The prediction is that of the mean logits, so that one lucky draw of a random model does not end the search.
+        The prediction is that of the mean logits, so that one lucky pass of a random model does not end the search.
     """
-    logits_sum, loss_sum, slope_sum = torch.zeros(()), torch.zeros(()), torch.zeros(())
-    for _ in range(ascent.eot_samples):
-        with torch.set_grad_enabled(gradient):
-            x_adv = leaf(walk.x_adv) if gradient else walk.x_adv
-            logits = ascent.target.logits(x_adv)
-            loss = ascent.score(logits, walk.y, walk.aim)
-            if gradient:
-                slope_sum = slope_sum + slope(loss, x_adv)
-        logits_sum, loss_sum = logits_sum + logits.detach(), loss_sum + loss.detach()
-    if gradient:
-        walk.gradient = slope_sum
-    return logits_sum / ascent.eot_samples, loss_sum / ascent.eot_samples
 
+    def loss_of(logits: Tensor) -> Tensor:
+        return run.score(logits, samples.y, at.towards)
 
-def _depart(walk: Walk, control: Control, record: Record, logits: Tensor) -> None:
-    met = walk.goal.surely_met(logits)
-    if bool(met.any()):
-        record.take_success(walk.row[met], walk.x_adv[met])
-        keep_rows(walk, ~met)
-        keep_rows(control, ~met)
-
-
-def climb(ascent: Ascent, walk: Walk, control: Control, record: Record) -> None:
-    """Run an ascent of `walk`, whose `x_adv` is the start; what it finds goes into `record`.
-
-    A sample that never meets its goal costs `steps + 1` forward and `steps` backward passes, times `eot_samples`.
-    """
-    logits, walk.loss = evaluate(ascent, walk, gradient=True)
-    walk.best, walk.best_gradient, walk.best_loss = walk.x_adv.clone(), walk.gradient.clone(), walk.loss.clone()
-    walk.previous, walk.rises = walk.x_adv.clone(), torch.zeros_like(walk.loss)
-    if ascent.leave:
-        _depart(walk, control, record, logits)
-    checked = 0
-    for step in range(1, ascent.steps + 1):
-        if not len(walk.row):
-            return
-        if step - 1 in ascent.checkpoints:
-            control.adapt(walk, ascent, step - 1 - checked)
-            checked, walk.rises = step - 1, torch.zeros_like(walk.loss)
-        walk.x_adv, walk.previous = control.move(walk, ascent, first=step == 1), walk.x_adv
-        last = step == ascent.steps
-        logits, loss = evaluate(ascent, walk, gradient=not last)
-        _note(walk, loss, with_gradient=not last)
-        if ascent.leave:
-            _depart(walk, control, record, logits)
-    none = torch.zeros_like(walk.row, dtype=torch.bool)
-    record.offer(walk.row, walk.best, met=none, distance=walk.best_loss, strength=walk.best_loss)
-
-
-def _note(walk: Walk, loss: Tensor, *, with_gradient: bool) -> None:
-    walk.rises += loss > walk.loss
-    walk.loss = loss
-    improved = loss > walk.best_loss
-    walk.best = where_rows(improved, walk.x_adv, walk.best)
-    walk.best_loss = torch.where(improved, loss, walk.best_loss)
-    if with_gradient:
-        walk.best_gradient = where_rows(improved, walk.gradient, walk.best_gradient)
+    logits, loss, gradient = evaluate(
+        run.target, at.x_adv, loss_of, gradient=first or not last, eot_samples=run.eot_samples
+    )
+    improved = torch.ones_like(loss, dtype=torch.bool) if first else loss > at.best_loss
+    if not first:
+        at.rises += loss > at.loss
+    at.loss = loss
+    at.best, at.best_loss = where_samples(improved, at.x_adv, at.best), torch.where(improved, loss, at.best_loss)
+    if not last:
+        at.gradient, at.best_gradient = gradient, where_samples(improved, gradient, at.best_gradient)
+    return logits

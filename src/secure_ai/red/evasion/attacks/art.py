@@ -13,12 +13,12 @@ import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from secure_ai.core.budget import Norm
 from secure_ai.core.errors import CostLimitError, ExtraMissingError
 from secure_ai.red.evasion.attacks.art_adapter import ArtAttack, run_art
-from secure_ai.red.evasion.contract import Attack, AttackEntry, AttackPlan, Setting
+from secure_ai.red.evasion.contract import AttackEntry, AttackPlan, Setting
 from secure_ai.red.evasion.refusal import nearest, refusal
 
 MAX_COUNT = 100_000  # of any single whole number
@@ -39,7 +39,7 @@ ART_ATTACKS: dict[str, ArtAttack] = {
     "CarliniLInfMethod": ArtAttack("white-box", ANY_NORM),
     "DeepFool": ArtAttack("white-box", ANY_NORM),
     "ElasticNet": ArtAttack("white-box", ANY_NORM),
-    "FastGradientMethod": ArtAttack("white-box", P_NORMS),
+    "FastGradientMethod": ArtAttack("white-box", P_NORMS, iterative=False),
     "HopSkipJump": ArtAttack("decision-based", ("linf", "l2"), alone=True),
     "MomentumIterativeMethod": ArtAttack("white-box", P_NORMS),
     "NewtonFool": ArtAttack("white-box", ANY_NORM),
@@ -99,15 +99,18 @@ def art_plan(words: Sequence[str]) -> AttackPlan:
         settings[key] = _value(f"art:{name}:{key}", known[key], text)
     _check_work(name, settings)
     entry = AttackEntry(
-        attack=cast(Attack, functools.partial(run_art, art_class(name), row)),
+        name=f"art:{name}",
+        attack=functools.partial(run_art, art_class(name), row),
         norms=row.norms,
         knowledge=row.knowledge,
         kind="minimal",  # a foreign attack that leaves the budget has failed; that is no bug of this tool
         source=f"adversarial-robustness-toolbox, art.attacks.evasion.{name}",
         settings=known,
-        tells_rows=row.alone,
+        iterative=lambda settings: row.iterative,
+        names_samples=row.alone,
+        gives_back=True,
     )
-    return AttackPlan(f"art:{name}", entry, settings)
+    return AttackPlan(entry.name, entry, settings)
 
 
 def art_class(name: str) -> Any:

@@ -19,7 +19,7 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackOutputError, AttackSettingsError, SecureAIError
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import Knowledge
-from secure_ai.red.evasion.math.active_set import active_rows
+from secure_ai.red.evasion.math.active_set import Best
 
 ART_NORMS: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1}
 EPS_STEP_REL = 1 / 3  # in eps: what ART's defaults (eps_step 0.1, eps 0.3) come to
@@ -34,8 +34,9 @@ class ArtAttack:
             counts where it lies within eps.
         alone: ART takes the samples one after the other, so each gets its own random numbers; the others work on a
             whole shard at once.
-        probabilities: it asks for the softmax of the logits.
+        probabilities: it takes the softmax of the logits.
         targeted: the labels that it is given are those it aims at, always; without a target label it draws some.
+        iterative: it takes more than one step.
     """
 
     knowledge: Knowledge
@@ -43,22 +44,23 @@ class ArtAttack:
     alone: bool = False
     probabilities: bool = False
     targeted: bool = False
+    iterative: bool = True
 
 
 class _Network(nn.Module):
     """A target as the network that ART calls, so that passes are counted; it owns no weights that ART could change.
 
     Args:
-        row: (1,) the sample that all calls are about; None where they are about several, which ART does not name.
+        index: (1,) the sample that all calls are about; None where they are about several, which ART does not name.
     """
 
-    def __init__(self, target: Target, probabilities: bool, row: Tensor | None) -> None:
+    def __init__(self, target: Target, probabilities: bool, index: Tensor | None) -> None:
         super().__init__()
-        self._target, self._probabilities, self._row = target, probabilities, row
+        self._target, self._probabilities, self._index = target, probabilities, index
 
     def forward(self, x: Tensor) -> Tensor:
-        rows = None if self._row is None else self._row.expand(len(x))
-        logits = self._target.logits(x.float(), rows=rows)  # some attacks compute in float64
+        index = None if self._index is None else self._index.expand(len(x))
+        logits = self._target.logits(x.float(), rows=index)  # some attacks compute in float64
         return logits.softmax(dim=1) if self._probabilities else logits
 
 
@@ -80,7 +82,7 @@ def run_art(
 
     ART draws from the global generators of NumPy, Python and torch: they are seeded from `generator` and put back
     after. So that neither batch size nor the attacks before change a result, an attack that takes samples one by one
-    is seeded anew for each, and any other gets the whole shard in one batch, whoever is still `active`.
+    is seeded for each, and any other gets the whole shard in one batch, whichever samples are still `active`.
 
     Args:
         attack: ART's class.
@@ -102,23 +104,21 @@ def run_art(
         raise AttackSettingsError(
             "the attack cannot aim at a class", where=where, expected="no target label", got=where
         )
-    rows = active_rows(y, active)
-    parts = rows[:, None] if row.alone else torch.arange(len(x))[None]
+    best = Best.of(x, y, target_label, active)
+    parts = best.active[:, None] if row.alone else torch.arange(len(x))[None]
     seeds = torch.randint(2**32, (len(x),), generator=generator).tolist()
-    aims = nn.functional.one_hot(y if target_label is None else target_label, target.num_classes).float()
+    labels = nn.functional.one_hot(y if target_label is None else target_label, target.num_classes).float()
     decided = {"verbose": False, "targeted": target_label is not None, "norm": ART_NORMS.get(budget.norm)}
     decided |= {"eps": budget.eps, "eps_step": budget.eps * EPS_STEP_REL}
-    result = x.clone()
-    for part in parts if len(rows) else ():
+    found = x.clone()
+    for part in parts if len(best.active) else ():
         with silent(), _seeded_globals(seeds[int(part[0])]), torch.enable_grad():
             network = _Network(target, row.probabilities, part if row.alone else None)
             maker = _made(attack, _classifier(target, network), decided | {"batch_size": len(part)}, settings)
-            drawn = row.targeted and target_label is None
-            result[part] = _generated(maker, x[part], None if drawn else aims[part], where)
-    idle = torch.ones(len(x), dtype=torch.bool)
-    idle[rows] = False
-    result[idle] = x[idle]
-    return result
+            own_choice = row.targeted and target_label is None
+            found[part] = _generated(maker, x[part], None if own_choice else labels[part], where)
+    best.x_adv[best.active] = found[best.active]
+    return best.x_adv
 
 
 def _classifier(target: Target, network: _Network) -> Any:
@@ -149,11 +149,11 @@ def _made(attack: Any, classifier: Any, decided: dict[str, Any], given: dict[str
         ) from error
 
 
-def _generated(maker: Any, x: Tensor, aims: Tensor | None, where: str) -> Tensor:
-    """What ART returns for x (M, C, H, W) and one-hot labels `aims` (M, K), as images."""
-    labels = None if aims is None else aims.numpy()
+def _generated(maker: Any, x: Tensor, labels: Tensor | None, where: str) -> Tensor:
+    """What ART returns for x (M, C, H, W) and one-hot `labels` (M, K), as images."""
+    given = None if labels is None else labels.numpy()
     try:
-        found = np.asarray(maker.generate(x=x.numpy().copy(), y=labels), dtype=np.float32)
+        found = np.asarray(maker.generate(x=x.numpy().copy(), y=given), dtype=np.float32)
     except SecureAIError:
         raise
     except Exception as error:  # a foreign attack may raise anything

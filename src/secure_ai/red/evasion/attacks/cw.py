@@ -7,20 +7,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.math.active_set import Goal, Record, UnderWay, active_rows, keep_rows
+from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes, Settings
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples
 from secure_ai.red.evasion.math.adam import adam_direction
-from secure_ai.red.evasion.math.input_gradient import leaf, slope
-from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.math.input_gradient import evaluate
 
 INSIDE = 0.999999  # keeps the inverse of tanh finite at pixels 0 and 1
 HIGHEST_CONST = 1e10  # where the search for the constant stops growing it
 GROWTH = 10.0  # of the constant while no success is known
 
 
-@dataclass(slots=True, kw_only=True)
-class _Search(UnderWay):
+@dataclass(slots=True)
+class _State:
     """What a search keeps of each sample.
 
     Attributes:
@@ -58,8 +58,7 @@ def cw(
 ) -> Tensor:
     """Minimise |delta|^2 + c * max(-margin, -confidence) in tanh space with Adam, searching for the smallest c.
 
-    A sample that is never broken costs `binary_search_steps * (steps + 1)` forward and `binary_search_steps * steps`
-    backward passes: there is no early abort.
+    There is no early abort.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
@@ -67,66 +66,84 @@ def cw(
         binary_search_steps: constants tried: times 10 until a success, then halving the interval.
         learning_rate: of Adam.
         initial_const: the first constant.
-        confidence: kappa, the margin asked for.
+        confidence: kappa, the margin to reach.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
 
     Returns:
         x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    record, rows = Record.empty(x), active_rows(y, active)
-    search = _begin(x, Goal(y, target_label).at(rows), rows, initial_const)
+    best = Best.of(x, y, target_label, active)
+    samples = best.samples()
+    state = _begin(samples.x, initial_const)
     for _ in range(binary_search_steps):
-        search.free = torch.atanh((2 * search.x - 1) * INSIDE)
-        search.mean, search.square = torch.zeros_like(search.x), torch.zeros_like(search.x)
-        search.succeeded = torch.zeros_like(search.row, dtype=torch.bool)
+        state.free = torch.atanh((2 * samples.x - 1) * INSIDE)
+        state.mean, state.square = torch.zeros_like(samples.x), torch.zeros_like(samples.x)
+        state.succeeded = torch.zeros_like(samples.index, dtype=torch.bool)
         for step in range(steps + 1):
-            if not len(search.row):
-                return record.x_adv
-            gradient = _evaluate(target, search, record, confidence, last=step == steps)
-            direction = adam_direction(gradient, search.mean, search.square, step + 1)
-            search.free = search.free - learning_rate * direction
-            if not minimize:
-                keep_rows(search, record.distance[search.row] > budget.eps)
-        _next_const(search)
-    return record.x_adv
+            if not len(samples):
+                return best.x_adv
+            gradient = _evaluate(target, samples, state, best, confidence, last=step == steps)
+            direction = adam_direction(gradient, state.mean, state.square, step + 1)
+            state.free = state.free - learning_rate * direction
+            keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
+        _next_const(state)
+    return best.x_adv
 
 
-def _begin(x: Tensor, goal: Goal, rows: Tensor, const: float) -> _Search:
-    ones = x.new_ones(len(rows))
-    return _Search(
-        row=rows.clone(),
-        x=x[rows],
-        y=goal.y,
-        target_label=goal.target_label,
-        free=x[rows],
-        mean=x[rows],
-        square=x[rows],
+def _begin(x: Tensor, const: float) -> _State:
+    ones, nothing = x.new_ones(len(x)), torch.zeros_like(x)
+    return _State(
+        free=nothing,
+        mean=nothing,
+        square=nothing,
         const=ones * const,
         low=ones * 0,
         high=ones * HIGHEST_CONST,
-        succeeded=torch.zeros_like(rows, dtype=torch.bool),
+        succeeded=ones < 0,
     )
 
 
-def _evaluate(target: Target, search: _Search, record: Record, confidence: float, *, last: bool) -> Tensor:
-    """Note what the iterate achieves; the gradient of the objective in tanh space."""
-    goal = search.goal
-    x_adv = (torch.tanh(search.free) + 1) / 2
-    with torch.set_grad_enabled(not last):
-        start = leaf(x_adv)
-        logits = target.logits(start)
-        strength = goal.strength(logits)
-        penalty = search.const * (confidence - strength).clamp_min(0)
-    met = goal.surely_met(logits) & (strength >= confidence)
-    moved = distance(x_adv, search.x, "l2")
-    record.offer(search.row, x_adv, met=met, distance=moved, strength=strength.detach())
-    search.succeeded = search.succeeded | met
-    pixels = 2 * (x_adv - search.x) + (torch.zeros_like(x_adv) if last else slope(penalty, start))
+def _evaluate(
+    target: Target, samples: ActiveSamples, state: _State, best: Best, confidence: float, *, last: bool
+) -> Tensor:
+    """Offer the iterate; the gradient of the objective in tanh space."""
+    x_adv = (torch.tanh(state.free) + 1) / 2
+
+    def penalty(logits: Tensor) -> Tensor:
+        return state.const * (confidence - samples.criterion.margin(logits)).clamp_min(0)
+
+    logits, _, gradient = evaluate(target, x_adv, penalty, gradient=not last)
+    state.succeeded = state.succeeded | best.offer_nearest(samples, x_adv, logits, "l2", least_margin=confidence)
+    pixels = 2 * (x_adv - samples.x) + gradient
     return pixels * 2 * x_adv * (1 - x_adv)
 
 
-def _next_const(search: _Search) -> None:
-    search.high = torch.where(search.succeeded, torch.minimum(search.high, search.const), search.high)
-    search.low = torch.where(search.succeeded, search.low, torch.maximum(search.low, search.const))
-    bounded = search.high < HIGHEST_CONST
-    search.const = torch.where(bounded, (search.low + search.high) / 2, search.const * GROWTH).clamp_max(HIGHEST_CONST)
+def _next_const(state: _State) -> None:
+    state.high = torch.where(state.succeeded, torch.minimum(state.high, state.const), state.high)
+    state.low = torch.where(state.succeeded, state.low, torch.maximum(state.low, state.const))
+    bounded = state.high < HIGHEST_CONST
+    state.const = torch.where(bounded, (state.low + state.high) / 2, state.const * GROWTH).clamp_max(HIGHEST_CONST)
+
+
+def _passes(settings: Settings, classes: int, norm: Norm) -> Passes:
+    searches = settings["binary_search_steps"]
+    return Passes(searches * (settings["steps"] + 1), searches * settings["steps"])
+
+
+ENTRY = AttackEntry(
+    name="cw",
+    attack=cw,
+    norms=("l2",),
+    knowledge="white-box",
+    kind="minimal",
+    source="Carlini and Wagner, 1608.04644, section 5",
+    limits={
+        "steps": STEPS,
+        "binary_search_steps": (1, 100),
+        "learning_rate": SMALL,
+        "initial_const": SMALL,
+        "confidence": (0.0, 1000.0),
+    },
+    passes=_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+)

@@ -17,33 +17,25 @@ from torch import Tensor
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.apgd import likeliest_wrong
-from secure_ai.red.evasion.math.active_set import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.contract import RESTARTS, STEPS, TARGETS, AttackEntry, CountsAs, Passes, Settings
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.boundary import nearest_boundary
 from secure_ai.red.evasion.math.hyperplane import length, towards_hyperplane
-from secure_ai.red.evasion.math.projections import distance
 
 OVERSHOOT = 1.05  # eta of 1907.02044, section 2.4, as are the next two
 BACKWARD = 0.9  # beta
 LEAN_MOST = 0.1  # alpha_max
-START_SHARE = 0.5  # of eps: where a restart begins
+START_DISTANCE = 0.5  # in eps: where a restart begins
 TINY = 1e-12
 SHORTEST = 1e-8  # stands for a step of length 0
 
 
-@dataclass(slots=True, kw_only=True)
-class _Search(UnderWay):
-    """`aim` is None for the untargeted attack."""
+@dataclass(slots=True)
+class _State:
+    """`towards` is the class aimed at; None for the untargeted attack."""
 
-    aim: Tensor | None
+    towards: Tensor | None
     x_adv: Tensor
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
-    target: Target
-    budget: PerturbationBudget
-    steps: int
-    minimize: bool
 
 
 @torch.no_grad()
@@ -62,9 +54,8 @@ def fab(
 ) -> Tensor:
     """Untargeted FAB (1907.02044, algorithm 1): towards the boundary that is nearest by linearisation.
 
-    A sample that is never broken costs `restarts * 2 * steps` forward and `restarts * steps * (K - 1)` backward passes:
-    with many classes `fab_targeted` is cheaper. With `target_label` given only that boundary counts: one backward a
-    step.
+    With many classes `fab_targeted` is cheaper. With `target_label` given only that boundary counts: one backward pass
+    a step.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
@@ -75,9 +66,8 @@ def fab(
     Returns:
         x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    plan = _Plan(target=target, budget=budget, steps=steps, minimize=minimize)
-    aims = (target_label,) * restarts
-    return _runs(plan, Goal(y, target_label), x, aims, restarts, active_rows(y, active), generator)
+    best = Best.of(x, y, target_label, active)
+    return _runs(target, best, (target_label,), budget, generator, steps=steps, restarts=restarts, minimize=minimize)
 
 
 @torch.no_grad()
@@ -97,9 +87,6 @@ def fab_targeted(
 ) -> Tensor:
     """FAB-T: towards the boundary to each of the likeliest wrong classes in turn (2003.01690, section 5).
 
-    A sample that is never broken costs, with T = min(targets, K - 1), `1 + T * restarts * 2 * steps` forward and
-    `T * restarts * steps` backward passes.
-
     Args:
         target: see `Attack`, as for all arguments down to `active`.
         steps, restarts, minimize: as `fab`, for each class.
@@ -108,63 +95,52 @@ def fab_targeted(
     Returns:
         x_adv (N, C, H, W): as `fab`. With `target_label` given, that class is the only one tried, and the goal.
     """
-    rows = active_rows(y, active)
-    plan = _Plan(target=target, budget=budget, steps=steps, minimize=minimize)
-    ranked = (target_label,) if target_label is not None else likeliest_wrong(target, x, y, rows, targets)
-    aims = tuple(aim for aim in ranked for _ in range(restarts))
-    return _runs(plan, Goal(y, target_label), x, aims, restarts, rows, generator)
+    best = Best.of(x, y, target_label, active)
+    ranked = (target_label,) if target_label is not None else likeliest_wrong(target, best, targets)
+    return _runs(target, best, ranked, budget, generator, steps=steps, restarts=restarts, minimize=minimize)
 
 
 def _runs(
-    plan: _Plan,
-    goal: Goal,
-    x: Tensor,
-    aims: tuple[Tensor | None, ...],
-    restarts: int,
-    rows: Tensor,
+    target: Target,
+    best: Best,
+    towards: tuple[Tensor | None, ...],
+    budget: PerturbationBudget,
     generator: torch.Generator,
+    *,
+    steps: int,
+    restarts: int,
+    minimize: bool,
 ) -> Tensor:
-    """One search for every entry of `aims`; every `restarts`-th starts at the clean image, the rest at random."""
-    record = Record.empty(x)
-    for index, aim in enumerate(aims):
-        start = x if index % restarts == 0 else _random_start(x, plan.budget, generator)
-        if not plan.minimize:
-            rows = rows[record.distance[rows] > plan.budget.eps]
-        if not len(rows):
+    """`restarts` runs for every entry of `towards`; the first of them starts at the clean image, the rest at random."""
+    for number in range(len(towards) * restarts):
+        start = best.x if number % restarts == 0 else _random_start(best.x, budget, generator)
+        samples = best.samples() if minimize else best.samples(farther_than=budget.eps)
+        if not len(samples):
             break
-        here = goal.at(rows)
-        search = _Search(
-            row=rows.clone(),
-            x=x[rows],
-            y=here.y,
-            target_label=here.target_label,
-            aim=None if aim is None else aim[rows],
-            x_adv=start[rows],
-        )
-        _run(plan, search, record)
-    return record.x_adv
+        classes = towards[number // restarts]
+        state = _State(None if classes is None else classes[samples.index], start[samples.index])
+        for _ in range(steps):
+            if not len(samples):
+                break
+            _step(target, samples, state, budget.norm, best)
+            keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
+    return best.x_adv
 
 
-def _run(plan: _Plan, search: _Search, record: Record) -> None:
-    norm, eps = plan.budget.norm, plan.budget.eps
-    for _ in range(plan.steps):
-        if not len(search.row):
-            return
-        aims = _other_classes(plan.target, search.y) if search.aim is None else (search.aim,)
-        leave = search.y if search.target_label is None else None
-        gap, normal = nearest_boundary(plan.target, search.x_adv, leave, aims, norm)
-        search.x_adv = _step(search.x_adv, search.x, gap, normal, norm)
-        logits, goal = plan.target.logits(search.x_adv), search.goal
-        met, moved = goal.surely_met(logits), distance(search.x_adv, search.x, norm)
-        record.offer(search.row, search.x_adv, met=met, distance=moved, strength=goal.strength(logits))
-        # by a hair counts here: a search that stayed there would be stuck on the boundary
-        back = per_sample(torch.where(goal.met(logits), BACKWARD, 1.0))
-        search.x_adv = search.x + (search.x_adv - search.x) * back
-        if not plan.minimize:
-            keep_rows(search, ~(met & (moved <= eps)))
+def _step(target: Target, samples: ActiveSamples, state: _State, norm: Norm, best: Best) -> None:
+    """Linearise at the iterate, go to the boundary, and back towards the clean image from a success."""
+    towards = _other_classes(target, samples.y) if state.towards is None else (state.towards,)
+    leave = samples.y if samples.target_label is None else None
+    gap, normal = nearest_boundary(target, state.x_adv, leave, towards, norm)
+    state.x_adv = _onto_boundary(state.x_adv, samples.x, gap, normal, norm)
+    logits = target.logits(state.x_adv)
+    best.offer_nearest(samples, state.x_adv, logits, norm)
+    # by a hair counts here: a search that stayed there would be stuck on the boundary
+    back = per_sample(torch.where(samples.criterion.is_adversarial(logits), BACKWARD, 1.0))
+    state.x_adv = samples.x + (state.x_adv - samples.x) * back
 
 
-def _step(x_adv: Tensor, x: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:
+def _onto_boundary(x_adv: Tensor, x: Tensor, gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:
     """Equation 9 of 1907.02044: the mean of both projections' overshoots, weighted by their lengths."""
     current, clean = x_adv.flatten(1), x.flatten(1)
     gap_clean = gap + (normal * (current - clean)).sum(dim=1)
@@ -190,4 +166,44 @@ def _random_start(x: Tensor, budget: PerturbationBudget, generator: torch.Genera
     else:
         noise = torch.randn(x.shape, generator=generator)
     size = length(noise.flatten(1), budget.norm).clamp_min(TINY)
-    return (x + noise * per_sample(START_SHARE * budget.eps / size)).clamp_(0, 1)
+    return (x + noise * per_sample(START_DISTANCE * budget.eps / size)).clamp_(0, 1)
+
+
+def _passes(settings: Settings, classes: int, norm: Norm) -> Passes:
+    steps = settings["restarts"] * settings["steps"]
+    return Passes(2 * steps, steps * (classes - 1))
+
+
+def _targeted_passes(settings: Settings, classes: int, norm: Norm) -> Passes:
+    steps = min(settings["targets"], classes - 1) * settings["restarts"] * settings["steps"]
+    return Passes(1 + 2 * steps, steps)  # 1: the clean logits that order the classes
+
+
+_SOURCE = "Croce and Hein, 1907.02044, algorithm 1"
+
+FAB = AttackEntry(
+    name="fab",
+    attack=fab,
+    norms=("linf", "l2", "l1"),
+    knowledge="white-box",
+    kind="minimal",
+    source=_SOURCE,
+    limits={"steps": STEPS, "restarts": RESTARTS},
+    passes=_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+)
+
+FAB_T = AttackEntry(
+    name="fab-t",
+    attack=fab_targeted,
+    norms=("linf", "l2", "l1"),
+    knowledge="white-box",
+    kind="minimal",
+    source=f"{_SOURCE}; targeted: 2003.01690, section 5",
+    limits={"steps": STEPS, "restarts": RESTARTS, "targets": TARGETS},
+    passes=_targeted_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+    counts_as=CountsAs(
+        role="targeted", everywhere={"steps": 10, "targets": 3}, near={"steps": 100, "targets": 5}
+    ),  # what APGD-T's least is
+)

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.math.active_set import Goal, Record, UnderWay, active_rows, keep_rows, per_sample, where_rows
+from secure_ai.red.evasion.contract import QUERIES, AttackEntry, Passes
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample, where_samples
 from secure_ai.red.evasion.math.projections import distance
 
-STARTS = 3  # images of the shard that are walked from; the one that ends nearest is the start
-IMAGE_TRIALS = 90  # most images of other classes asked about, the nearest first
+STARTS = 3  # images of the shard that are bisected from; the one that ends nearest is the start
+IMAGE_TRIALS = 90  # most images of other classes that are queried, the nearest first
 NOISE_TRIALS = 10  # uniform images, for samples that found no start among those
 MOST_TRIALS = 100  # with the images that are left, which only a mistake of the network makes a start
 FIRST_RADIUS = 0.1  # of the sphere that the first gradient is estimated on (section IV-C)
@@ -23,8 +24,8 @@ MOST_HALVINGS = 30  # of one step that does not lead to a success
 TINY = 1e-12
 
 
-@dataclass(slots=True, kw_only=True)
-class _Search(UnderWay):
+@dataclass(slots=True)
+class _State:
     """What a search keeps of each sample.
 
     Attributes:
@@ -36,16 +37,49 @@ class _Search(UnderWay):
     started: Tensor
     used: Tensor
 
+    @classmethod
+    def start(cls, samples: ActiveSamples) -> _State:
+        """Nothing queried yet."""
+        return cls(
+            samples.x.clone(), torch.zeros_like(samples.index, dtype=torch.bool), torch.zeros_like(samples.index)
+        )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Plan:
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Settings, samples and what was found: what every part of the attack needs."""
+
     target: Target
-    norm: Norm
-    eps: float
+    budget: PerturbationBudget
     query_budget: int
-    initial_queries: int
-    highest_queries: int
     minimize: bool
+    best: Best
+    samples: ActiveSamples
+    state: _State
+
+    def query(self, x_adv: Tensor, wanted: Tensor) -> Tensor:
+        """One query of the `wanted` samples (R,) bool that have one left: (R,) bool, whether it is adversarial."""
+        samples, used = self.samples, self.state.used
+        queried = (wanted & (used < self.query_budget)).nonzero().squeeze(1)
+        adversarial = torch.zeros_like(wanted)
+        if len(queried):
+            index, found = samples.index[queried], x_adv[queried]
+            labels = self.target.predict(found, rows=index)
+            adversarial[queried] = samples.criterion.at(queried).is_adversarial_label(labels)
+            used[queried] += 1
+            moved = distance(found, samples.x[queried], self.budget.norm)
+            never = torch.full_like(moved, -torch.inf)
+            self.best.offer(index, found, adversarial=adversarial[queried], distance=moved, score=never)
+        return adversarial
+
+    def unfinished(self) -> Tensor:
+        """(R,) bool: a nearer success is wanted."""
+        return self.best.unfinished(self.samples, self.budget.eps, minimize=self.minimize)
+
+    def drop_finished(self) -> None:
+        """Drop samples that have no start or no query left, or need no nearer success."""
+        left = self.state.started & (self.state.used < self.query_budget) & self.unfinished()
+        keep_samples(left, self.samples, self.state)
 
 
 @torch.no_grad()
@@ -65,14 +99,13 @@ def hopskipjump(
 ) -> Tensor:
     """HopSkipJump (1904.02144, algorithm 2): from a success, along an estimated gradient of the boundary, nearer.
 
-    Uses predicted labels only. A sample that has found a start and never leaves costs exactly `query_budget` forward
-    passes and no backward; one without a start at most 100. Starts are the shard's nearest images of other classes (of
-    the target label), where the paper has uniform noise: that leads to a nearer boundary with the same queries
-    (docs/results.md). Noise comes where there are none, then the shard's other images.
+    Uses predicted labels only. A sample without a start costs at most 100 queries. Starts are the shard's nearest
+    images of other classes (of the target label), where the paper has uniform noise: that leads to a nearer boundary
+    with the same queries (docs/results.md). Where there are none come noise, then the shard's other images.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
-        query_budget: predictions asked per sample, of which the last may be cut off in the middle of an estimate.
+        query_budget: predictions per sample; the last estimate may be cut off in the middle.
         initial_gradient_queries: predictions for the first estimate; the t-th takes sqrt(t) times as many.
         max_gradient_queries: most for one estimate.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
@@ -80,205 +113,154 @@ def hopskipjump(
     Returns:
         x_adv (N, C, H, W): the smallest success found, be it outside eps; a random image where there was no start.
     """
-    plan = _Plan(
-        target=target,
-        norm=budget.norm,
-        eps=budget.eps,
-        query_budget=query_budget,
-        initial_queries=initial_gradient_queries,
-        highest_queries=max_gradient_queries,
-        minimize=minimize,
-    )
-    record, rows = Record.empty(x), active_rows(y, active)
+    best = Best.of(x, y, target_label, active)
     starts, directions = (torch.Generator().manual_seed(_seed(generator)) for _ in range(2))
-    search = _begin(x, Goal(y, target_label).at(rows), rows)
-    wanted = _of_wanted_class(search, y)
-    _start_from_images(plan, search, x, wanted, record)
-    _start_from_noise(plan, search, x.shape, record, starts)
-    _start_from_images(plan, search, x, ~wanted, record)
-    _retire(plan, search, record)
-    _blend(plan, search, record)
+    samples = best.samples()
+    state = _State.start(samples)
+    run = _Run(target, budget, query_budget, minimize, best, samples, state)
+    wanted = _labels_wanted(samples, y)
+    _start_from_images(run, x, wanted)
+    _start_from_noise(run, x.shape, starts)
+    _start_from_images(run, x, ~wanted)
+    run.drop_finished()
+    _to_boundary(run)
     iteration = 0
-    while len(search.row):
+    while len(samples):
         iteration += 1
-        _hop(plan, search, record, iteration, x.shape, directions)
-    return record.x_adv
+        queries = min(int(initial_gradient_queries * math.sqrt(iteration)), max_gradient_queries)
+        away = distance(state.point, samples.x, budget.norm)
+        # radius of the sphere (section IV-C): sqrt(d) d^-1.5 (l2), d d^-2 (linf): 1/d of the distance
+        radius = torch.full_like(away, FIRST_RADIUS) if iteration == 1 else away / target.dimensions
+        direction = _boundary_gradient(run, radius, queries, x.shape, directions)
+        _step(run, direction, away / math.sqrt(iteration))
+        _to_boundary(run)
+    return best.x_adv
 
 
 def _seed(generator: torch.Generator) -> int:
     return int(torch.randint(2**62, (), generator=generator))
 
 
-def _begin(x: Tensor, goal: Goal, rows: Tensor) -> _Search:
-    return _Search(
-        row=rows.clone(),
-        x=x[rows],
-        y=goal.y,
-        target_label=goal.target_label,
-        point=x[rows],
-        started=torch.zeros_like(rows, dtype=torch.bool),
-        used=torch.zeros_like(rows),
-    )
+def _labels_wanted(samples: ActiveSamples, y: Tensor) -> Tensor:
+    """Which images of the shard have a label that would be adversarial for each sample: (R, N) bool."""
+    aimed = samples.target_label
+    return y != samples.y[:, None] if aimed is None else y == aimed[:, None]
 
 
-def _ask(plan: _Plan, search: _Search, x_adv: Tensor, wanted: Tensor, record: Record) -> Tensor:
-    """One query of the `wanted` rows (R,) bool that have one left: (R,) bool, whether it met the goal."""
-    asked = (wanted & (search.used < plan.query_budget)).nonzero().squeeze(1)
-    met = torch.zeros_like(wanted)
-    if len(asked):
-        goal = search.goal.at(asked)
-        met[asked] = goal.met_by(plan.target.predict(x_adv[asked], rows=search.row[asked]))
-        search.used[asked] += 1
-        moved = distance(x_adv[asked], search.x[asked], plan.norm)
-        never = torch.full_like(moved, -torch.inf)
-        record.offer(search.row[asked], x_adv[asked], met=met[asked], distance=moved, strength=never)
-    return met
+def _start_from_images(run: _Run, x: Tensor, allowed: Tensor) -> None:
+    """Of samples without a start: bisect from the nearest successes among `allowed` (R, N) bool, keep the nearest end.
 
-
-def _retire(plan: _Plan, search: _Search, record: Record) -> None:
-    """Let go who has no start, no query left, or need not look further."""
-    keep_rows(search, search.started & (search.used < plan.query_budget) & _looking(plan, search, record))
-
-
-def _looking(plan: _Plan, search: _Search, record: Record) -> Tensor:
-    """(R,) bool: a nearer success is wanted."""
-    return torch.full_like(search.started, plan.minimize) | (record.distance[search.row] > plan.eps)
-
-
-def _of_wanted_class(search: _Search, y: Tensor) -> Tensor:
-    """Which images of the shard have a label that would meet each sample's goal: (R, N) bool."""
-    aim = search.target_label
-    return y != search.y[:, None] if aim is None else y == aim[:, None]
-
-
-def _start_from_images(plan: _Plan, search: _Search, x: Tensor, allowed: Tensor, record: Record) -> None:
-    """For who has no start yet: walk back from the nearest successes among `allowed` (R, N) bool, keep the nearest end.
-
-    Exact distances in a stable order: who else is under attack must not decide between two equally near images.
+    Exact distances in a stable order: which other samples are attacked must not decide between two equally near images.
     """
-    away = torch.cdist(search.x.flatten(1), x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
+    samples, state = run.samples, run.state
+    away = torch.cdist(samples.x.flatten(1), x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
     order = away.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
-    count, found = allowed.sum(dim=1), STARTS * search.started
-    nearest = torch.full(search.row.shape, torch.inf)
+    count, found = allowed.sum(dim=1), STARTS * state.started
+    nearest = torch.full(samples.index.shape, torch.inf)
     for trial in range(min(IMAGE_TRIALS, len(x))):
-        waiting = (found < STARTS) & (trial < count) & ((found > 0) | (search.used < MOST_TRIALS))
-        waiting &= _looking(plan, search, record)
+        waiting = (found < STARTS) & (trial < count) & ((found > 0) | (state.used < MOST_TRIALS)) & run.unfinished()
         if not bool(waiting.any()):
             break
         candidate = x[order[:, trial]]
-        met = _ask(plan, search, candidate, waiting, record)
-        candidate = _bisect(plan, search, candidate, met, record, "l2", START_HALVINGS)
-        reached = distance(candidate, search.x, plan.norm)
-        nearer = met & (reached < nearest)
-        search.point = where_rows(nearer, candidate, search.point)
+        adversarial = run.query(candidate, waiting)
+        candidate = _bisect(run, candidate, adversarial, "l2", START_HALVINGS)
+        reached = distance(candidate, samples.x, run.budget.norm)
+        nearer = adversarial & (reached < nearest)
+        state.point = where_samples(nearer, candidate, state.point)
         nearest = torch.where(nearer, reached, nearest)
-        found = found + met
-    search.started = found > 0
+        found = found + adversarial
+    state.started = found > 0
 
 
-def _start_from_noise(
-    plan: _Plan, search: _Search, shape: torch.Size, record: Record, generator: torch.Generator
-) -> None:
+def _start_from_noise(run: _Run, shape: torch.Size, generator: torch.Generator) -> None:
     """Uniform images, for samples that have no start yet."""
+    samples, state, best = run.samples, run.state, run.best
     for trial in range(NOISE_TRIALS):
-        noise = torch.rand(shape, generator=generator)[search.row]
+        noise = torch.rand(shape, generator=generator)[samples.index]
         if trial == 0:
-            record.x_adv[search.row] = where_rows(search.started, record.x_adv[search.row], noise)
-        met = _ask(plan, search, noise, ~search.started, record)
-        noise = _bisect(plan, search, noise, met, record, "l2", START_HALVINGS)
-        search.point = where_rows(met, noise, search.point)
-        search.started |= met
-        if bool(search.started.all()):
+            best.x_adv[samples.index] = where_samples(state.started, best.x_adv[samples.index], noise)
+        adversarial = run.query(noise, ~state.started)
+        noise = _bisect(run, noise, adversarial, "l2", START_HALVINGS)
+        state.point = where_samples(adversarial, noise, state.point)
+        state.started |= adversarial
+        if bool(state.started.all()):
             break
 
 
-def _between(x: Tensor, point: Tensor, share: Tensor, norm: Norm) -> Tensor:
-    """l2: that share (R,) of the way from `x` to `point`; linf: `point` clipped to that share of its distance."""
+def _between(x: Tensor, point: Tensor, fraction: Tensor, norm: Norm) -> Tensor:
+    """l2: that fraction (R,) of the way from `x` to `point`; linf: `point` clipped to that fraction of its distance."""
     delta = point - x
     if norm == "l2":
-        return x + per_sample(share) * delta
-    reach = per_sample(share * distance(point, x, "linf"))
+        return x + per_sample(fraction) * delta
+    reach = per_sample(fraction * distance(point, x, "linf"))
     return x + delta.clamp(-reach, reach)
 
 
-def _blend_steps(plan: _Plan) -> int:
-    """Halvings to the tolerance of section IV-D: d^-1.5 (l2) or d^-2 (linf)."""
-    power = 1.5 if plan.norm == "l2" else 2.0
-    return math.ceil(power * math.log2(plan.target.dimensions))
-
-
-def _bisect(
-    plan: _Plan, search: _Search, point: Tensor, asked: Tensor, record: Record, norm: Norm, steps: int
-) -> Tensor:
-    """Bisect between the images and `point` (R, C, H, W) for the boundary (algorithm 1), where `asked` (R,) bool."""
-    low, high = torch.zeros(len(search.row)), torch.ones(len(search.row))
-    for _ in range(steps if bool(asked.any()) else 0):
+def _bisect(run: _Run, point: Tensor, wanted: Tensor, norm: Norm, halvings: int) -> Tensor:
+    """Bisect between the images and `point` (R, C, H, W) for the boundary (algorithm 1), where `wanted` (R,) bool."""
+    low, high = torch.zeros(len(wanted)), torch.ones(len(wanted))
+    for _ in range(halvings if bool(wanted.any()) else 0):
         middle = (low + high) / 2
-        met = _ask(plan, search, _between(search.x, point, middle, norm), asked, record)
-        low, high = torch.where(met, low, middle), torch.where(met, middle, high)
-    return _between(search.x, point, high, norm)
+        adversarial = run.query(_between(run.samples.x, point, middle, norm), wanted)
+        low, high = torch.where(adversarial, low, middle), torch.where(adversarial, middle, high)
+    return _between(run.samples.x, point, high, norm)
 
 
-def _blend(plan: _Plan, search: _Search, record: Record) -> None:
-    """Move every point back to the boundary."""
-    everyone = torch.ones_like(search.started)
-    search.point = _bisect(plan, search, search.point, everyone, record, plan.norm, _blend_steps(plan))
-    _retire(plan, search, record)
+def _to_boundary(run: _Run) -> None:
+    """Move every point back to the boundary, to the tolerance of section IV-D: d^-1.5 (l2) or d^-2 (linf)."""
+    state, norm = run.state, run.budget.norm
+    halvings = math.ceil((1.5 if norm == "l2" else 2.0) * math.log2(run.target.dimensions))
+    state.point = _bisect(run, state.point, torch.ones_like(state.started), norm, halvings)
+    run.drop_finished()
 
 
-def _hop(
-    plan: _Plan, search: _Search, record: Record, iteration: int, shape: torch.Size, generator: torch.Generator
-) -> None:
-    """One iteration: estimate the gradient, step along it as far as it stays a success, return to the boundary."""
-    away = distance(search.point, search.x, plan.norm)
-    queries = min(int(plan.initial_queries * math.sqrt(iteration)), plan.highest_queries)
-    direction = _estimate(plan, search, record, _radius(plan, away, iteration), queries, shape, generator)
-    length, failed = away / math.sqrt(iteration), torch.ones_like(search.started)
+def _step(run: _Run, direction: Tensor, length: Tensor) -> None:
+    """Along `direction`, halving the `length` (R,) until the point stays a success."""
+    state, failed = run.state, torch.ones_like(run.state.started)
     for _ in range(MOST_HALVINGS):
-        candidate = (search.point + per_sample(length) * direction).clamp_(0, 1)
-        met = _ask(plan, search, candidate, failed, record)
-        search.point = where_rows(met, candidate, search.point)
-        failed &= ~met & (search.used < plan.query_budget)
+        candidate = (state.point + per_sample(length) * direction).clamp_(0, 1)
+        adversarial = run.query(candidate, failed)
+        state.point = where_samples(adversarial, candidate, state.point)
+        failed &= ~adversarial & (state.used < run.query_budget)
         length = length / 2
         if not bool(failed.any()):
             break
-    _blend(plan, search, record)
 
 
-def _radius(plan: _Plan, away: Tensor, iteration: int) -> Tensor:
-    """Radius of the sphere for the estimate (section IV-C): sqrt(d) d^-1.5 (l2), d d^-2 (linf): 1/d of the distance."""
-    if iteration == 1:
-        return torch.full_like(away, FIRST_RADIUS)
-    return away / plan.target.dimensions
-
-
-def _estimate(
-    plan: _Plan,
-    search: _Search,
-    record: Record,
-    radius: Tensor,
-    queries: int,
-    shape: torch.Size,
-    generator: torch.Generator,
+def _boundary_gradient(
+    run: _Run, radius: Tensor, queries: int, shape: torch.Size, generator: torch.Generator
 ) -> Tensor:
     """Equation 16: the mean of random directions weighted by whether a small step along them is a success.
 
     Directions are drawn for the whole shard, one at a time: only sums are kept.
     """
-    signed, plain = torch.zeros_like(search.x), torch.zeros_like(search.x)
-    verdicts = torch.zeros(len(search.row))
-    everyone = torch.ones_like(search.started)
+    point, linf = run.state.point, run.budget.norm == "linf"
+    signed, plain = torch.zeros_like(point), torch.zeros_like(point)
+    outcomes = torch.zeros(len(point))
+    everyone = torch.ones_like(run.state.started)
     for _ in range(queries):
-        linf = plan.norm == "linf"
         noise = 2 * torch.rand(shape, generator=generator) - 1 if linf else torch.randn(shape, generator=generator)
-        noise = noise[search.row]
+        noise = noise[run.samples.index]
         noise = noise / per_sample(noise.flatten(1).norm(dim=1).clamp_min(TINY))
-        candidate = (search.point + per_sample(radius) * noise).clamp_(0, 1)
-        noise = (candidate - search.point) / per_sample(radius.clamp_min(TINY))
-        verdict = _ask(plan, search, candidate, everyone, record).to(noise.dtype) * 2 - 1
-        signed, plain, verdicts = signed + per_sample(verdict) * noise, plain + noise, verdicts + verdict
-    mean = per_sample(verdicts / queries)
+        candidate = (point + per_sample(radius) * noise).clamp_(0, 1)
+        noise = (candidate - point) / per_sample(radius.clamp_min(TINY))
+        outcome = run.query(candidate, everyone).to(noise.dtype) * 2 - 1
+        signed, plain, outcomes = signed + per_sample(outcome) * noise, plain + noise, outcomes + outcome
+    mean = per_sample(outcomes / queries)
     estimate = torch.where(mean.abs() == 1, signed, signed - mean * plain)
-    if plan.norm == "linf":
+    if linf:
         return estimate.sign()
     return estimate / per_sample(estimate.flatten(1).norm(dim=1).clamp_min(TINY))
+
+
+ENTRY = AttackEntry(
+    name="hopskipjump",
+    attack=hopskipjump,
+    norms=("linf", "l2"),
+    knowledge="decision-based",
+    kind="minimal",
+    source="Chen, Jordan and Wainwright, 1904.02144, algorithm 2",
+    limits={"query_budget": QUERIES, "initial_gradient_queries": QUERIES, "max_gradient_queries": QUERIES},
+    passes=lambda settings, classes, norm: Passes(settings["query_budget"], 0),
+    iterative=lambda settings: settings["query_budget"] > 1,
+)

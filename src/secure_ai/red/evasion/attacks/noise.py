@@ -7,7 +7,8 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.math.active_set import Goal, Record, active_rows
+from secure_ai.red.evasion.contract import AttackEntry, Passes
+from secure_ai.red.evasion.math.active_set import Best
 from secure_ai.red.evasion.math.projections import random_start
 
 
@@ -23,26 +24,37 @@ def noise(
     active: Tensor | None = None,
     draws: int = 1,
 ) -> Tensor:
-    """Uniform noise in the ball, clipped to [0, 1]; one forward pass a draw.
+    """Uniform noise in the ball, clipped to [0, 1]; one forward pass a random sample.
 
-    Where noise breaks what gradient attacks could not, their gradients are masked (1802.00420, section 3.1).
+    Where noise breaks what gradient-based attacks could not, their gradients are masked (1802.00420, section 3.1).
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
-        draws: tries a sample; a broken sample gets no more.
+        draws: random points tried for an image; a broken image gets no more.
 
     Returns:
-        x_adv (N, C, H, W): the first draw that met the goal, else the one with the largest margin.
+        x_adv (N, C, H, W): the first point that is adversarial, else the one with the largest margin.
     """
-    record = Record.empty(x)
-    rows = active_rows(y, active)
+    best = Best.of(x, y, target_label, active)
     for _ in range(draws):
-        x_adv = random_start(x, budget, generator)[rows]
-        logits = target.logits(x_adv)
-        goal = Goal(y, target_label).at(rows)
-        strength = goal.strength(logits)
-        record.offer(rows, x_adv, met=goal.met(logits), distance=torch.zeros_like(strength), strength=strength)
-        rows = rows[torch.isinf(record.distance[rows])]
-        if not len(rows):
+        point = random_start(x, budget, generator)  # for the whole shard, before any sample is dropped
+        samples = best.unbroken()
+        if not len(samples):
             break
-    return record.x_adv
+        x_adv = point[samples.index]
+        logits, criterion = target.logits(x_adv), samples.criterion
+        adversarial, margin = criterion.is_adversarial(logits), criterion.margin(logits)
+        best.offer(samples.index, x_adv, adversarial=adversarial, score=margin)
+    return best.x_adv
+
+
+ENTRY = AttackEntry(
+    name="noise",
+    attack=noise,
+    norms=("linf", "l2", "l1", "l0"),
+    knowledge="none",  # it searches nothing: not the query-based attack that a verdict needs
+    kind="budget",
+    source="uniform in the ball, clipped to [0, 1]; the control of Athalye et al., 1802.00420, section 3.1",
+    limits={"draws": (1, 100_000)},
+    passes=lambda settings, classes, norm: Passes(settings["draws"], 0),
+)

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.contract import EOT_SAMPLES, RESTARTS, STEPS, AttackEntry, Passes, Settings
 from secure_ai.red.evasion.math import projections
-from secure_ai.red.evasion.math.active_set import Goal, Record, UnderWay, active_rows, keep_rows
-from secure_ai.red.evasion.math.input_gradient import leaf, slope
+from secure_ai.red.evasion.math.active_set import Best, Criterion, keep_samples
+from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.losses import cross_entropy
 
 TRAVEL = 2.5  # in eps: sum of PGD's steps, so that it can cross the ball and turn (MNIST challenge, 1706.06083)
 
 
-def _loss(logits: Tensor, goal: Goal) -> Tensor:
-    """To be maximised, (N,): the cross-entropy of `y`, or minus that of `target_label`."""
-    return cross_entropy(logits, goal.y) if goal.target_label is None else -cross_entropy(logits, goal.target_label)
+def cross_entropy_against(logits: Tensor, criterion: Criterion) -> Tensor:
+    """To be maximised, (R,): the cross-entropy of `y`, or minus that of `target_label`."""
+    aimed = criterion.target_label
+    return cross_entropy(logits, criterion.y) if aimed is None else -cross_entropy(logits, aimed)
 
 
 def fgsm(
@@ -36,31 +39,39 @@ def fgsm(
 ) -> Tensor:
     """The fast gradient sign method (1412.6572, section 4): one step of length eps from `x`, clipped to [0, 1].
 
-    One forward and one backward pass a sample. l2: along the normalised gradient; l1 and l0: the exact maximiser of
-    the linearised loss, which is what the sign is for linf.
+    l2: along the normalised gradient; l1 and l0: the exact maximiser of the linearised loss, which is what the sign is
+    for linf.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
-        labels: `true`, or `predicted`: away from the network's own answer, whatever the true label is.
+        labels: `true`, or `predicted`: away from the network's own prediction, whatever the true label is.
 
     Returns:
         x_adv (N, C, H, W).
     """
-    rows = active_rows(y, active)
-    start = leaf(x[rows])
-    with torch.enable_grad():
-        logits = target.logits(start)
-        away_from = logits.argmax(dim=1) if labels == "predicted" else y[rows]
-        loss = _loss(logits, Goal(away_from, None if target_label is None else target_label[rows]))
-        gradient = slope(loss, start)
-    start = start.detach()
+    best = Best.of(x, y, target_label, active)
+    samples = best.samples()
+
+    def loss(logits: Tensor) -> Tensor:
+        away_from = logits.argmax(dim=1) if labels == "predicted" else samples.y
+        return cross_entropy_against(logits, Criterion(away_from, samples.target_label))
+
+    _, _, gradient = evaluate(target, samples.x, loss)
     if budget.norm in ("l1", "l0"):
-        step = projections.linear_maximiser(gradient, start, budget)
+        step = projections.linear_maximiser(gradient, samples.x, budget)
     else:
         step = budget.eps * projections.steepest(gradient, budget.norm)
-    result = x.clone()
-    result[rows] = projections.project((start + step).clamp_(0, 1), start, budget)
-    return result
+    best.x_adv[samples.index] = projections.project((samples.x + step).clamp_(0, 1), samples.x, budget)
+    return best.x_adv
+
+
+@dataclass(slots=True)
+class _State:
+    """`velocity` accumulates gradients, None without momentum."""
+
+    x_adv: Tensor
+    gradient: Tensor
+    velocity: Tensor | None
 
 
 @torch.no_grad()
@@ -82,8 +93,7 @@ def pgd(
 ) -> Tensor:
     """Projected gradient descent (1706.06083, section 2.1); a sample leaves as soon as it is broken.
 
-    The forward pass that a gradient needs also tells who is broken, so a sample that never is costs `steps` forward
-    and `steps` backward passes and one forward pass of the last iterate, all times `eot_samples` and `restarts`.
+    The forward pass that a gradient needs also tells which samples are broken.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`; the norm is linf, l2 or l1.
@@ -92,10 +102,11 @@ def pgd(
         restarts: independent runs from new random starts; a broken sample starts none.
         random_start: start from a random point of the ball, not from `x`.
         momentum: decay of the accumulated gradient (MI-FGSM, 1710.06081, eq. 6); 0: none.
-        eot_samples: passes averaged for one gradient, for random networks (EOT, 1707.07397).
+        eot_samples: passes averaged for one gradient, for random networks (EOT, 1707.07397); success is told by the
+            mean logits.
 
     Returns:
-        x_adv (N, C, H, W): the iterate that met the goal first, else the one of highest loss in all restarts.
+        x_adv (N, C, H, W): the first adversarial iterate, else the one of highest loss in all restarts.
 
     Raises:
         AttackSettingsError: restarts without random starts, which would repeat one search.
@@ -104,89 +115,83 @@ def pgd(
         raise AttackSettingsError(
             "restarts without random starts repeat one search", where="pgd", expected="random_start=true", got=restarts
         )
-    climb = _Climb(
-        target, budget, steps, (step_size_rel or TRAVEL / steps) * budget.eps, momentum, eot_samples, random_start
-    )
-    record = Record.empty(x)
-    rows = active_rows(y, active)
+    step_size = (step_size_rel or TRAVEL / steps) * budget.eps
+    best = Best.of(x, y, target_label, active)
     for _ in range(restarts):
         start = projections.random_start(x, budget, generator) if random_start else x
-        here = Goal(y, target_label).at(rows)
-        walk = _Walk(
-            row=rows.clone(),
-            x=x[rows],
-            y=here.y,
-            target_label=here.target_label,
-            x_adv=start[rows],
-            velocity=torch.zeros_like(x[rows]) if momentum else None,
-            gradient=torch.zeros(0),
-        )
-        climb.run(walk, record)
-        rows = rows[torch.isinf(record.distance[rows])]
-        if not len(rows):
+        samples = best.unbroken()
+        if not len(samples):
             break
-    return record.x_adv
-
-
-@dataclass(slots=True, kw_only=True)
-class _Walk(UnderWay):
-    """`velocity` accumulates gradients, None without momentum; `gradient` is the last one."""
-
-    x_adv: Tensor
-    velocity: Tensor | None
-    gradient: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class _Climb:
-    """One run of projected steps."""
-
-    target: Target
-    budget: PerturbationBudget
-    steps: int
-    step_size: float
-    momentum: float
-    samples: int
-    random_start: bool
-
-    def run(self, walk: _Walk, record: Record) -> None:
-        """Climb from `walk.x_adv` and offer every iterate to `record`."""
-        for step in range(self.steps + 1):
-            last = step == self.steps
-            loss, met = self._evaluate(walk, with_gradient=not last)
-            if step == 0 and not self.random_start:
+        x_adv = start[samples.index]
+        state = _State(x_adv, x_adv, torch.zeros_like(x_adv) if momentum else None)
+        for step in range(steps + 1):
+            if not len(samples):
+                break
+            last = step == steps
+            objective = partial(cross_entropy_against, criterion=samples.criterion)
+            logits, loss, state.gradient = evaluate(
+                target, state.x_adv, objective, gradient=not last, eot_samples=eot_samples
+            )
+            if step == 0 and not random_start:
                 loss = torch.full_like(loss, -torch.inf)  # the clean image is no attempt
-            record.offer(walk.row, walk.x_adv, met=met, distance=torch.zeros_like(loss), strength=loss)
-            if last:
-                return
-            keep_rows(walk, ~met)
-            if not len(walk.row):
-                return
-            step_taken = self.step_size * self._direction(walk)
-            walk.x_adv = projections.project(walk.x_adv + step_taken, walk.x, self.budget)
+            adversarial = samples.criterion.is_adversarial(logits)
+            best.offer(samples.index, state.x_adv, adversarial=adversarial, score=loss)
+            if not last:
+                keep_samples(~adversarial, samples, state)
+                moved = state.x_adv + step_size * _direction(state, momentum, budget.norm)
+                state.x_adv = projections.project(moved, samples.x, budget)
+    return best.x_adv
 
-    def _evaluate(self, walk: _Walk, *, with_gradient: bool) -> tuple[Tensor, Tensor]:
-        """Loss (R,) and goal met (R,) bool; may set `walk.gradient`. Over several EOT samples: of the mean logits."""
-        loss, logits, gradient = torch.zeros(()), torch.zeros(()), torch.zeros(())
-        for _ in range(self.samples):
-            with torch.set_grad_enabled(with_gradient):
-                point = leaf(walk.x_adv) if with_gradient else walk.x_adv
-                answer = self.target.logits(point)
-                value = _loss(answer, walk.goal)
-                if with_gradient:
-                    gradient = gradient + slope(value, point)
-            loss, logits = loss + value.detach(), logits + answer.detach()
-        if with_gradient:
-            walk.gradient = gradient
-        return loss / self.samples, walk.goal.met(logits)
 
-    def _direction(self, walk: _Walk) -> Tensor:
-        gradient = walk.gradient
-        if walk.velocity is not None:
-            mean_size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(projections.SMALLEST)
-            walk.velocity = self.momentum * walk.velocity + gradient / mean_size
-            gradient = walk.velocity
-        if self.budget.norm == "l1":  # few values move in a step: spend none on those that [0, 1] stops (SLIDE)
-            stopped = ((walk.x_adv <= 0) & (gradient < 0)) | ((walk.x_adv >= 1) & (gradient > 0))
-            gradient = gradient.masked_fill(stopped, 0)
-        return projections.steepest(gradient, self.budget.norm)
+def _direction(state: _State, momentum: float, norm: Norm) -> Tensor:
+    direction = state.gradient
+    if state.velocity is not None:
+        direction = state.velocity = accumulated(state.velocity, direction, momentum)
+    return projections.steepest(unstopped(direction, state.x_adv) if norm == "l1" else direction, norm)
+
+
+def accumulated(velocity: Tensor, gradient: Tensor, momentum: float) -> Tensor:
+    """The velocity after one more gradient, each scaled to mean size 1 (1710.06081, eq. 6)."""
+    mean_size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True).clamp_min(projections.SMALLEST)
+    return momentum * velocity + gradient / mean_size
+
+
+def unstopped(direction: Tensor, x_adv: Tensor) -> Tensor:
+    """`direction` without the values that [0, 1] stops: l1 moves few values in a step, and none to no purpose."""
+    stopped = ((x_adv <= 0) & (direction < 0)) | ((x_adv >= 1) & (direction > 0))
+    return direction.masked_fill(stopped, 0)
+
+
+def _pgd_passes(settings: Settings, classes: int, norm: Norm) -> Passes:
+    runs = settings["restarts"] * settings["eot_samples"]
+    return Passes(runs * (settings["steps"] + 1), runs * settings["steps"])
+
+
+FGSM = AttackEntry(
+    name="fgsm",
+    attack=fgsm,
+    norms=("linf", "l2", "l1", "l0"),
+    knowledge="white-box",
+    kind="budget",
+    source="Goodfellow, Shlens and Szegedy, 1412.6572, section 4",
+    choices={"labels": ("true", "predicted")},
+    passes=lambda settings, classes, norm: Passes(1, 1),
+)
+
+PGD = AttackEntry(
+    name="pgd",
+    attack=pgd,
+    norms=("linf", "l2", "l1"),
+    knowledge="white-box",
+    kind="budget",
+    source="Madry et al., 1706.06083, section 2.1; momentum: 1710.06081; EOT: 1707.07397",
+    limits={
+        "steps": STEPS,
+        "step_size_rel": (0.0, 2.0),
+        "restarts": RESTARTS,
+        "momentum": (0.0, 1.0),
+        "eot_samples": EOT_SAMPLES,
+    },
+    passes=_pgd_passes,
+    iterative=lambda settings: settings["steps"] > 1,
+)

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.math.active_set import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes
+from secure_ai.red.evasion.math.active_set import Best, Criterion, keep_samples, per_sample
 from secure_ai.red.evasion.math.adam import adam_direction
 from secure_ai.red.evasion.math.hyperplane import length
-from secure_ai.red.evasion.math.input_gradient import leaf, slope
-from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.schedules import annealed
 
-STEP_FALL = 0.1  # the step size ends at this share of where it began
+STEP_FALL = 0.1  # the step size ends at this fraction of where it began
 TINY = 1e-12
 
 
-@dataclass(slots=True, kw_only=True)
-class _Search(UnderWay):
+@dataclass(slots=True)
+class _State:
     """What a search keeps of each sample.
 
     Attributes:
@@ -55,7 +56,7 @@ def sigma_zero(
     """Descend on the margin plus a smooth count of the changed values, and drop the small ones (algorithm 1).
 
     The count is sum(delta^2 / (delta^2 + sigma)) over the number of values; its threshold rises after a success and
-    falls after a failure. A sample that is never broken costs `steps + 1` forward and `steps` backward passes.
+    falls after a failure.
 
     Note:
         Steps are Adam's, as in the authors' public code; the paper's algorithm writes a plain gradient step.
@@ -72,50 +73,49 @@ def sigma_zero(
     Returns:
         x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    record, rows = Record.empty(x), active_rows(y, active)
-    goal, original = Goal(y, target_label).at(rows), x[rows]
-    search = _Search(
-        row=rows.clone(),
-        x=original,
-        y=goal.y,
-        target_label=goal.target_label,
-        delta=torch.zeros_like(original),
-        mean=torch.zeros_like(original),
-        square=torch.zeros_like(original),
-        threshold=original.new_full((len(rows),), threshold),
-    )
+    best = Best.of(x, y, target_label, active)
+    samples = best.samples()
+    zeros = torch.zeros_like(samples.x)
+    state = _State(zeros, zeros.clone(), zeros.clone(), x.new_full((len(samples),), threshold))
     for step in range(steps + 1):
-        if not len(search.row):
+        if not len(samples):
             break
-        met, gradient = _evaluate(target, search, record, last=step == steps)
+        x_adv = samples.x + state.delta
+        hinge = partial(_hinge, criterion=samples.criterion)
+        logits, _, gradient = evaluate(target, x_adv, hinge, gradient=step < steps)
+        adversarial = best.offer_nearest(samples, x_adv, logits, "l0")
         rate = annealed((step_size, step_size * STEP_FALL), step, steps)
-        _update(search, met, gradient, step, rate, sigma, rate * threshold_step)
-        if not minimize:
-            keep_rows(search, record.distance[search.row] > budget.eps)
-    return record.x_adv
+        squares = state.delta.square()
+        total = gradient + 2 * sigma * state.delta / (squares + sigma).square() / x[0].numel()
+        total = total / per_sample(length(total.flatten(1), "linf").clamp_min(TINY))
+        moved = state.delta - rate * adam_direction(total, state.mean, state.square, step + 1)
+        moved = (samples.x + moved).clamp_(0, 1) - samples.x
+        change = rate * threshold_step
+        state.threshold = (state.threshold + torch.where(adversarial, change, -change)).clamp(0, 1)
+        state.delta = moved * (moved.abs() >= per_sample(state.threshold))
+        keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
+    return best.x_adv
 
 
-def _evaluate(target: Target, search: _Search, record: Record, *, last: bool) -> tuple[Tensor, Tensor]:
-    """Whether the goal is met, and the gradient of max(-margin, 0)."""
-    goal, x_adv = search.goal, search.x + search.delta
-    with torch.set_grad_enabled(not last):
-        start = leaf(x_adv)
-        logits = target.logits(start)
-        strength = goal.strength(logits)
-        hinge = (-strength).clamp_min(0)
-    met = goal.surely_met(logits)
-    moved = distance(x_adv, search.x, "l0")
-    record.offer(search.row, x_adv, met=met, distance=moved, strength=strength.detach())
-    return met, torch.zeros_like(x_adv) if last else slope(hinge, start)
+def _hinge(logits: Tensor, criterion: Criterion) -> Tensor:
+    """max(-margin, 0), which is lowered."""
+    return (-criterion.margin(logits)).clamp_min(0)
 
 
-def _update(
-    search: _Search, met: Tensor, gradient: Tensor, step: int, rate: float, sigma: float, threshold_step: float
-) -> None:
-    squares = search.delta.square()
-    total = gradient + 2 * sigma * search.delta / (squares + sigma).square() / search.x[0].numel()
-    total = total / per_sample(length(total.flatten(1), "linf").clamp_min(TINY))
-    moved = search.delta - rate * adam_direction(total, search.mean, search.square, step + 1)
-    moved = (search.x + moved).clamp_(0, 1) - search.x
-    search.threshold = (search.threshold + torch.where(met, threshold_step, -threshold_step)).clamp(0, 1)
-    search.delta = moved * (moved.abs() >= per_sample(search.threshold))
+ENTRY = AttackEntry(
+    name="sigma-zero",
+    attack=sigma_zero,
+    norms=("l0",),
+    knowledge="white-box",
+    kind="minimal",
+    source="Cina et al., 2402.01879, algorithm 1",
+    limits={
+        "steps": STEPS,
+        "step_size": SMALL,
+        "sigma": SMALL,
+        "threshold": (0.0, 1.0),
+        "threshold_step": (0.0, 1.0),
+    },
+    passes=lambda settings, classes, norm: Passes(settings["steps"] + 1, settings["steps"]),
+    iterative=lambda settings: settings["steps"] > 1,
+)

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.attacks.square_shapes import pattern, place, share_at, signs, tiled, window_side
-from secure_ai.red.evasion.math.active_set import Goal, Record, UnderWay, active_rows, keep_rows, per_sample
+from secure_ai.red.evasion.attacks.square_shapes import fraction_at, pattern, place, signs, tiled, window_side
+from secure_ai.red.evasion.contract import QUERIES, RESTARTS, AttackEntry, CountsAs, Passes
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.losses import cross_entropy
 from secure_ai.red.evasion.math.projections import project
 
@@ -18,8 +19,8 @@ TINY = 1e-12
 L1_SLACK = 1e-6  # relative: aim this much inside the l1 ball, where the sum of many values rounds
 
 
-@dataclass(slots=True, kw_only=True)
-class _Search(UnderWay):
+@dataclass(slots=True)
+class _State:
     """What a search keeps of each sample.
 
     Attributes:
@@ -32,10 +33,21 @@ class _Search(UnderWay):
     best: Tensor
     loss: Tensor
 
+    @classmethod
+    def start(cls, x: Tensor, x_adv: Tensor, budget: PerturbationBudget) -> _State:
+        """At `x_adv`, of which no loss is known yet."""
+        box = budget.norm == "linf"
+        return cls(
+            low=(x - budget.eps).clamp_(min=0) if box else None,
+            high=(x + budget.eps).clamp_(max=1) if box else None,
+            best=x_adv,
+            loss=x.new_full((len(x),), torch.inf),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """One query's draws for the whole shard: where, what goes in, with which sign, and (l2, l1) what is emptied."""
+    """One random window for the whole shard: where, what goes in, with which sign, and (l2, l1) what is emptied."""
 
     place: tuple[slice, slice]
     sign: Tensor
@@ -60,76 +72,64 @@ def square(
 ) -> Tensor:
     """Square attack (1912.00049, algorithms 1 to 3), on the margin loss; towards `target_label` on cross-entropy.
 
-    A sample that is never broken costs `restarts * query_budget` forward passes; the first is that of the start. A
-    window that changes nothing is not asked about, unless the network is random: its answer is known, and the result
-    the same. All samples of the shard share the place of the window, each draws its own signs. No gradients.
+    The first query is that of the start. A window that changes nothing costs no query, unless the network is random:
+    its output is known, and the result the same. All samples of the shard share the place of the window, each draws its
+    own signs. No gradients.
 
     Args:
         target: see `Attack`, as for all arguments down to `active`.
         query_budget: windows tried per sample and restart, so the most model calls.
-        p_init: share of the image that the first windows cover.
+        p_init: fraction of the image that the first windows cover.
         rescale_schedule: spread the falling window sizes over `query_budget`; as it stands the schedule is that of
             10,000 queries, which AutoAttack cuts off at 5,000.
 
     Returns:
         x_adv (N, C, H, W): the first success, else the point with the best loss of all restarts.
     """
-    record, rows = Record.empty(x), active_rows(y, active)
-    goal = Goal(y, target_label)
+    best = Best.of(x, y, target_label, active)
     for _ in range(restarts):
-        start = square_start(x, budget, generator)
-        rows = rows[torch.isinf(record.distance[rows])]
-        if not len(rows):
+        start = square_start(x, budget, generator)  # for the whole shard, before any sample is dropped
+        samples = best.unbroken()
+        if not len(samples):
             break
-        search = _begin(x[rows], goal.at(rows), rows, start[rows], budget)
-        _ask(target, search, search.best, record, first=True)
+        state = _State.start(samples.x, start[samples.index], budget)
+        _query(target, samples, state, state.best, best, first=True)
         for query in range(query_budget - 1):
-            if not len(search.row):
+            if not len(samples):
                 break
-            share = share_at(query, p_init, query_budget, rescale=rescale_schedule)
-            _ask(target, search, _propose(search, _draw(x, share, budget, generator), budget), record)
-        never = torch.zeros_like(search.row, dtype=torch.bool)
-        record.offer(search.row, search.best, met=never, distance=search.loss, strength=-search.loss)
-    return record.x_adv
+            fraction = fraction_at(query, p_init, query_budget, rescale=rescale_schedule)
+            window = _random_window(x, fraction, budget, generator)
+            _query(target, samples, state, _proposal(samples, state, window, budget), best)
+        never = torch.zeros_like(samples.index, dtype=torch.bool)
+        best.offer(samples.index, state.best, adversarial=never, score=-state.loss)
+    return best.x_adv
 
 
-def _begin(x: Tensor, goal: Goal, rows: Tensor, start: Tensor, budget: PerturbationBudget) -> _Search:
-    box = budget.norm == "linf"
-    return _Search(
-        row=rows.clone(),
-        x=x,
-        y=goal.y,
-        target_label=goal.target_label,
-        low=(x - budget.eps).clamp_(min=0) if box else None,
-        high=(x + budget.eps).clamp_(max=1) if box else None,
-        best=start,
-        loss=x.new_full((len(x),), torch.inf),
-    )
-
-
-def _ask(target: Target, search: _Search, x_adv: Tensor, record: Record, *, first: bool = False) -> None:
-    """One query of every sample; keep what is better, let go what met its goal."""
-    rows = torch.arange(len(x_adv)) if first or not target.deterministic else _changed(x_adv, search.best)
-    goal = search.goal.at(rows)
-    logits = target.logits(x_adv[rows], rows=search.row[rows])
-    strength = goal.strength(logits)
-    loss = -strength if goal.target_label is None else cross_entropy(logits, goal.target_label)
-    met, improved = goal.surely_met(logits, strength), loss < search.loss[rows]
-    kept = rows[improved]
-    search.loss[kept] = loss[improved]
-    search.best[kept] = x_adv[kept]
-    if bool(met.any()):
-        done = rows[met]
-        record.take_success(search.row[done], x_adv[done])
-        alive = torch.ones_like(search.row, dtype=torch.bool)
-        alive[done] = False
-        keep_rows(search, alive)
+def _query(
+    target: Target, samples: ActiveSamples, state: _State, x_adv: Tensor, best: Best, *, first: bool = False
+) -> None:
+    """One query of every sample; keep what is better, drop samples that are adversarial."""
+    queried = torch.arange(len(x_adv)) if first or not target.deterministic else _changed(x_adv, state.best)
+    criterion = samples.criterion.at(queried)
+    logits = target.logits(x_adv[queried], rows=samples.index[queried])
+    margin = criterion.margin(logits)
+    loss = -margin if criterion.target_label is None else cross_entropy(logits, criterion.target_label)
+    adversarial, improved = criterion.is_clearly_adversarial(logits, margin), loss < state.loss[queried]
+    kept = queried[improved]
+    state.loss[kept] = loss[improved]
+    state.best[kept] = x_adv[kept]
+    if bool(adversarial.any()):
+        done = queried[adversarial]
+        best.add_success(samples.index[done], x_adv[done])
+        unbroken = torch.ones_like(samples.index, dtype=torch.bool)
+        unbroken[done] = False
+        keep_samples(unbroken, samples, state)
 
 
 def _changed(x_adv: Tensor, best: Tensor) -> Tensor:
-    """Rows (R,) whose window changes anything: of the others the network's answer is known.
+    """Samples whose window changes anything, as positions among (R,): of the others the network's output is known.
 
-    On digits a fifth of AutoAttack's 5,000 windows are put where they stand already.
+    On digits a fifth of AutoAttack's 5,000 windows change nothing.
     """
     return (x_adv != best).flatten(1).any(dim=1).nonzero().squeeze(1)
 
@@ -145,9 +145,9 @@ def square_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generat
     return _to_l2_sphere(delta, x, budget.eps)
 
 
-def _draw(x: Tensor, share: float, budget: PerturbationBudget, generator: torch.Generator) -> _Window:
+def _random_window(x: Tensor, fraction: float, budget: PerturbationBudget, generator: torch.Generator) -> _Window:
     count, channels, height, width = x.shape
-    side = window_side(share, height, width, budget.norm)
+    side = window_side(fraction, height, width, budget.norm)
     at = place(height, width, side, generator)
     sign = signs((count, channels, 1, 1), generator)
     if budget.norm == "linf":
@@ -155,17 +155,17 @@ def _draw(x: Tensor, share: float, budget: PerturbationBudget, generator: torch.
     return _Window(at, sign, pattern(side, budget.norm, generator), place(height, width, side, generator))
 
 
-def _propose(search: _Search, window: _Window, budget: PerturbationBudget) -> Tensor:
-    sign = window.sign[search.row]
-    if search.low is not None and search.high is not None:
+def _proposal(samples: ActiveSamples, state: _State, window: _Window, budget: PerturbationBudget) -> Tensor:
+    sign = window.sign[samples.index]
+    if state.low is not None and state.high is not None:
         at = (slice(None), slice(None), *window.place)
-        x_adv = search.best.clone()
-        x_adv[at] = torch.where(sign > 0, search.high[at], search.low[at])
+        x_adv = state.best.clone()
+        x_adv[at] = torch.where(sign > 0, state.high[at], state.low[at])
         return x_adv
-    delta = _moved_mass(search.best - search.x, window, sign, budget)
+    delta = _moved_mass(state.best - samples.x, window, sign, budget)
     if budget.norm == "l1":
-        return project(search.x + delta, search.x, PerturbationBudget("l1", budget.eps * (1 - L1_SLACK)))
-    return _to_l2_sphere(delta, search.x, budget.eps)
+        return project(samples.x + delta, samples.x, PerturbationBudget("l1", budget.eps * (1 - L1_SLACK)))
+    return _to_l2_sphere(delta, samples.x, budget.eps)
 
 
 def _moved_mass(delta: Tensor, window: _Window, sign: Tensor, budget: PerturbationBudget) -> Tensor:
@@ -201,3 +201,23 @@ def _norm(delta: Tensor, order: int) -> Tensor:
 def _to_l2_sphere(delta: Tensor, x: Tensor, eps: float) -> Tensor:
     norm = delta.flatten(1).norm(dim=1)
     return (x + delta * per_sample(eps / norm.clamp_min(TINY))).clamp_(0, 1)
+
+
+_FIRST_WINDOW = {"p_init": 0.05}  # 1912.00049, section 5: the smallest fraction of an image that it starts with
+
+ENTRY = AttackEntry(
+    name="square",
+    attack=square,
+    norms=("linf", "l2", "l1"),
+    knowledge="score-based",
+    kind="budget",
+    source="Andriushchenko et al., 1912.00049, algorithms 1 to 3; l1 as in AutoAttack",
+    limits={"query_budget": QUERIES, "restarts": RESTARTS, "p_init": (1e-4, 1.0)},
+    passes=lambda settings, classes, norm: Passes(settings["restarts"] * settings["query_budget"], 0),
+    iterative=lambda settings: settings["query_budget"] > 1,
+    counts_as=CountsAs(
+        role="query",
+        everywhere={"query_budget": 100} | _FIRST_WINDOW,
+        near={"query_budget": 4000} | _FIRST_WINDOW,
+    ),
+)

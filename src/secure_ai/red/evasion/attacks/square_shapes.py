@@ -1,4 +1,4 @@
-"""What Square draws: where the windows lie, how large they are, and the patterns put into them (1912.00049)."""
+"""Square's random windows: where they lie, how large they are, and the patterns put into them (1912.00049)."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from torch import Tensor
 
 from secure_ai.core.budget import Norm
 
-SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the share halves
+SCHEDULE = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # queries of 10,000 after which the fraction halves
 SCHEDULE_QUERIES = 10_000
 TILES = 5  # per side, of the first l2 or l1 perturbation
 L1_DECAY, L2_DECAY = 4, 2  # how fast a pattern falls off from its centre
 
 
-def share_at(query: int, p_init: float, query_budget: int, *, rescale: bool) -> float:
-    """Share of the image that a window covers at this query (section 3.2).
+def fraction_at(query: int, p_init: float, query_budget: int, *, rescale: bool) -> float:
+    """Fraction of the image that a window covers at this query (section 3.2).
 
     Args:
         query: 0 for the first window tried.
-        p_init: the share at the beginning.
+        p_init: the fraction at the beginning.
         rescale: spread the schedule over `query_budget`; else it is that of 10,000 queries, cut off.
     """
     at = int(query / query_budget * SCHEDULE_QUERIES) if rescale else query
     return p_init * 0.5 ** sum(at > bound for bound in SCHEDULE)
 
 
-def window_side(share: float, height: int, width: int, norm: Norm) -> int:
+def window_side(fraction: float, height: int, width: int, norm: Norm) -> int:
     """Side of the window in pixels: at least 1 (linf), at least 3 and odd (l2, l1), at most the image's side."""
-    side = max(round(math.sqrt(share * height * width)), 1 if norm == "linf" else 3)
+    side = max(round(math.sqrt(fraction * height * width)), 1 if norm == "linf" else 3)
     if norm != "linf" and side % 2 == 0:
         side += 1
     return min(side, height, width)
 
 
 def place(height: int, width: int, side: int, generator: torch.Generator) -> tuple[slice, slice]:
-    """Rows and columns of a window; one for the shard, as all its samples share it.
+    """Rows and columns of a window, one for all samples of the shard.
 
     Note:
-        The paper draws from all places (algorithms 2 and 3); its authors' code and AutoAttack never touch the last row
+        The paper takes all places (algorithms 2 and 3); its authors' code and AutoAttack never touch the last row
         and column. We follow the code, which is the protocol: on images with an empty margin it also breaks more.
     """
     top = int(torch.randint(max(height - side, 1), (), generator=generator))

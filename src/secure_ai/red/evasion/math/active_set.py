@@ -1,6 +1,8 @@
-"""Bookkeeping of an attack in progress: which samples are still worked on, what counts as success, what was found.
+"""What every attack keeps track of: which samples it still works on, what counts as success, the best it has found.
 
-Samples that are done leave by moving the last ones into their places: nothing else is copied.
+An attack begins with `best = Best.of(x, y, target_label, active)`, takes `samples = best.samples()` (or, at a restart,
+`best.unbroken()`), offers what it finds with `best.offer` or `best.offer_nearest`, drops samples that are done with
+`keep_samples`, and returns `best.x_adv`.
 """
 
 from __future__ import annotations
@@ -11,14 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from secure_ai.core.budget import Norm
 from secure_ai.red.evasion.math.losses import margin
+from secure_ai.red.evasion.math.projections import distance
 
 ROUNDING = 2e-6  # of the largest logit: what the order of summation changes in float32
-
-
-def active_rows(y: Tensor, active: Tensor | None) -> Tensor:
-    """Indices (R,) of the samples to work on; all where `active` is None."""
-    return torch.arange(len(y)) if active is None else active.nonzero().squeeze(1)
 
 
 def per_sample(values: Tensor) -> Tensor:
@@ -26,118 +25,174 @@ def per_sample(values: Tensor) -> Tensor:
     return values.view(-1, 1, 1, 1)
 
 
-def where_rows(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+def where_samples(chosen: Tensor, yes: Tensor, no: Tensor) -> Tensor:
     """Image by image `yes` where `chosen` (R,) bool, else `no`."""
     return torch.where(per_sample(chosen), yes, no)
 
 
-def keep_rows(state: Any, alive: Tensor) -> None:
-    """Drop the rows that are not `alive` (R,) bool from every tensor of a dataclass, in place; the order may change.
+def keep_samples(keep: Tensor, *states: Any) -> None:
+    """Drop samples that are not in `keep` (R,) bool from all tensors of dataclasses, in place; the order may change.
 
-    Every field is a tensor with R rows that the state owns, or None.
+    The last samples move into the places of those dropped: nothing else is copied. Every field is None or a tensor with
+    R samples that the state owns, as `x[index]` is and `x` is not.
     """
-    remaining = int(alive.sum())
-    if remaining == len(alive):
+    remaining = int(keep.sum())
+    if remaining == len(keep):
         return
-    holes = (~alive[:remaining]).nonzero().squeeze(1)
-    movers = alive[remaining:].nonzero().squeeze(1) + remaining
-    for field in fields(state):
-        value: Tensor | None = getattr(state, field.name)
-        if value is not None:
-            value[holes] = value[movers]
-            setattr(state, field.name, value[:remaining])
+    holes = (~keep[:remaining]).nonzero().squeeze(1)
+    movers = keep[remaining:].nonzero().squeeze(1) + remaining
+    for state in states:
+        for field in fields(state):
+            value: Tensor | None = getattr(state, field.name)
+            if value is not None:
+                value[holes] = value[movers]
+                setattr(state, field.name, value[:remaining])
 
 
 @dataclass(frozen=True, slots=True)
-class Goal:
-    """What an attack is after: any class but `y` (N,), or `target_label` (N,) where that is given."""
+class Criterion:
+    """When an image is adversarial: predicted as any class but `y` (N,), or as `target_label` (N,) if that is given."""
 
     y: Tensor
     target_label: Tensor | None = None
 
-    def at(self, rows: Tensor) -> Goal:
-        """The goal of these samples."""
-        return Goal(self.y[rows], None if self.target_label is None else self.target_label[rows])
+    def at(self, index: Tensor) -> Criterion:
+        """The criterion of these samples."""
+        return Criterion(self.y[index], None if self.target_label is None else self.target_label[index])
 
-    def met(self, logits: Tensor) -> Tensor:
+    def is_adversarial(self, logits: Tensor) -> Tensor:
         """(R,) bool from logits (R, K), by the predicted class: a tie is won by the lower class, as in a prediction."""
-        return self.met_by(logits.argmax(dim=1))
+        return self.is_adversarial_label(logits.argmax(dim=1))
 
-    def surely_met(self, logits: Tensor, strength: Tensor | None = None) -> Tensor:
-        """The same by more than rounding, (R,): what ends a search. `strength` (R,) of these logits, where it is known.
-
-        Minimum-norm attacks end on the boundary itself, where another batch size may round a prediction the other way.
-        """
-        strength = self.strength(logits) if strength is None else strength
-        return strength > ROUNDING * logits.abs().amax(dim=1)
-
-    def met_by(self, predicted: Tensor) -> Tensor:
+    def is_adversarial_label(self, predicted: Tensor) -> Tensor:
         """(R,) bool from predicted classes (R,)."""
         return predicted != self.y if self.target_label is None else predicted == self.target_label
 
-    def strength(self, logits: Tensor) -> Tensor:
-        """How near the goal is, (R,): the logit margin, above 0 when it is met."""
+    def is_clearly_adversarial(self, logits: Tensor, margin: Tensor | None = None) -> Tensor:
+        """The same by more than rounding, (R,): what ends a search. `margin` (R,) of these logits, where it is known.
+
+        Minimum-norm attacks end on the boundary itself, where another batch size may round a prediction the other way.
+        """
+        margin = self.margin(logits) if margin is None else margin
+        return margin > ROUNDING * logits.abs().amax(dim=1)
+
+    def margin(self, logits: Tensor) -> Tensor:
+        """By how much logits (R, K) are adversarial, (R,); below 0 when they are not."""
         return margin(logits, self.y) if self.target_label is None else -margin(logits, self.target_label)
 
 
-@dataclass(slots=True, kw_only=True)
-class UnderWay:
-    """The samples an attack still works on, R rows; what it keeps of each beside these are a subclass's fields.
-
-    Every tensor must be its own, as `x[rows]` is and `x` is not: `keep_rows` moves rows in place.
+@dataclass(slots=True)
+class ActiveSamples:
+    """R samples that an attack works on, the tensors its own.
 
     Attributes:
-        row: index in the shard.
-        x: the clean images.
-        target_label: None unless the goal is one class.
+        index: (R,) in the shard.
+        x: (R, C, H, W), the clean images.
+        y: (R,) true labels.
+        target_label: (R,), or None.
     """
 
-    row: Tensor
+    index: Tensor
     x: Tensor
     y: Tensor
     target_label: Tensor | None
 
+    def __len__(self) -> int:
+        """R."""
+        return len(self.index)
+
     @property
-    def goal(self) -> Goal:
+    def criterion(self) -> Criterion:
         """Of these samples."""
-        return Goal(self.y, self.target_label)
+        return Criterion(self.y, self.target_label)
 
 
 @dataclass(slots=True)
-class Record:
-    """The best result of every sample so far: the nearest success, else the strongest attempt.
+class Best:
+    """The best result of every sample of a shard so far: the nearest success, else the strongest attempt.
 
     Attributes:
-        x_adv: (N, C, H, W).
+        x: (N, C, H, W), the clean images.
+        criterion: of all N samples.
+        active: (A,) indices of the samples to work on.
+        x_adv: (N, C, H, W); the clean image where nothing was offered.
         distance: (N,) of the nearest success, infinite where there is none.
-        strength: (N,) of the strongest attempt.
+        score: (N,) of the strongest attempt.
     """
 
+    x: Tensor
+    criterion: Criterion
+    active: Tensor
     x_adv: Tensor
     distance: Tensor
-    strength: Tensor
+    score: Tensor
 
     @classmethod
-    def empty(cls, x: Tensor) -> Record:
-        """Nothing found yet for the samples `x`, which are copied."""
-        return cls(x.clone(), x.new_full((len(x),), torch.inf), x.new_full((len(x),), -torch.inf))
+    def of(cls, x: Tensor, y: Tensor, target_label: Tensor | None, active: Tensor | None) -> Best:
+        """Nothing found yet; the arguments are an attack's own."""
+        index = torch.arange(len(y)) if active is None else active.nonzero().squeeze(1)
+        never = x.new_full((len(x),), torch.inf)
+        return cls(x, Criterion(y, target_label), index, x.clone(), never, -never)
 
-    def offer(self, rows: Tensor, x_adv: Tensor, *, met: Tensor, distance: Tensor, strength: Tensor) -> Tensor:
-        """Take what is better than before; all arguments have R rows.
+    def empty(self) -> Best:
+        """The same, with nothing found yet."""
+        never = torch.full_like(self.distance, torch.inf)
+        return Best(self.x, self.criterion, self.active, self.x.clone(), never, -never)
+
+    def samples(self, farther_than: float | None = None) -> ActiveSamples:
+        """The active samples; with `farther_than` only those without a success within that distance."""
+        index = self.active.clone() if farther_than is None else self.active[self.distance[self.active] > farther_than]
+        criterion = self.criterion.at(index)
+        return ActiveSamples(index, self.x[index], criterion.y, criterion.target_label)
+
+    def unbroken(self) -> ActiveSamples:
+        """The active samples without any success."""
+        return self.samples(farther_than=torch.finfo(self.distance.dtype).max)
+
+    def unfinished(self, samples: ActiveSamples, eps: float, *, minimize: bool) -> Tensor:
+        """(R,) bool: worth another step of a minimum-norm attack, which goes on after a success only to `minimize`."""
+        return torch.full_like(samples.y, minimize, dtype=torch.bool) | (self.distance[samples.index] > eps)
+
+    def offer(
+        self, index: Tensor, x_adv: Tensor, *, adversarial: Tensor, score: Tensor, distance: Tensor | None = None
+    ) -> None:
+        """Take what is better than before.
+
+        Args:
+            index: (R,) in the shard.
+            x_adv: (R, C, H, W).
+            adversarial: (R,) bool.
+            score: (R,) higher is stronger, among attempts that are not adversarial.
+            distance: (R,) of x_adv; None: the first success stays.
+        """
+        distance = torch.zeros_like(score) if distance is None else distance
+        before = self.distance[index]
+        closer = adversarial & (distance < before)
+        stronger = ~adversarial & torch.isinf(before) & (score > self.score[index])
+        self.distance[index[closer]] = distance[closer]
+        self.score[index[stronger]] = score[stronger]
+        taken = closer | stronger
+        self.x_adv[index[taken]] = x_adv[taken]
+
+    def offer_nearest(
+        self, samples: ActiveSamples, x_adv: Tensor, logits: Tensor, norm: Norm, least_margin: float = 0.0
+    ) -> Tensor:
+        """Offer iterates (R, C, H, W) of a minimum-norm attack by their logits (R, K).
+
+        Args:
+            least_margin: what their margin must reach to count.
 
         Returns:
-            (R,) bool: a success nearer than all before.
+            (R,) bool: which are adversarial.
         """
-        before = self.distance[rows]
-        closer = met & (distance < before)
-        stronger = ~met & torch.isinf(before) & (strength > self.strength[rows])
-        self.distance[rows[closer]] = distance[closer]
-        self.strength[rows[stronger]] = strength[stronger]
-        taken = closer | stronger
-        self.x_adv[rows[taken]] = x_adv[taken]
-        return closer
+        found, moved = samples.criterion.margin(logits), distance(x_adv, samples.x, norm)
+        adversarial = samples.criterion.is_clearly_adversarial(logits, found)
+        if least_margin:
+            adversarial &= found >= least_margin
+        self.offer(samples.index, x_adv, adversarial=adversarial, distance=moved, score=found)
+        return adversarial
 
-    def take_success(self, rows: Tensor, x_adv: Tensor) -> None:
+    def add_success(self, index: Tensor, x_adv: Tensor) -> None:
         """Successes of an attack that does not look for the nearest one."""
-        self.x_adv[rows] = x_adv
-        self.distance[rows] = 0.0
+        self.x_adv[index] = x_adv
+        self.distance[index] = 0.0

@@ -1,4 +1,4 @@
-"""Adam's direction for attacks, whose rows come and go: the moments live with the rows, not in an optimiser."""
+"""Adam's direction for attacks, whose samples leave one by one: the moments live with the samples."""
 
 from __future__ import annotations
 

@@ -10,36 +10,36 @@ from torch import Tensor
 from secure_ai.core.budget import Norm
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.math.hyperplane import dual_length
-from secure_ai.red.evasion.math.input_gradient import leaf, slope
+from secure_ai.red.evasion.math.input_gradient import input_gradient, requiring_grad
 from secure_ai.red.evasion.math.losses import margin, margin_targeted
 
 TINY = 1e-12
 
 
 def nearest_boundary(
-    target: Target, x_adv: Tensor, y: Tensor | None, aims: Sequence[Tensor], norm: Norm
+    target: Target, x_adv: Tensor, y: Tensor | None, towards: Sequence[Tensor], norm: Norm
 ) -> tuple[Tensor, Tensor]:
-    """How much <normal, x> must rise to reach the nearest linearised boundary between `y` and one of `aims`.
+    """How much <normal, x> must rise to reach the nearest linearised boundary between `y` and one of `towards`.
 
-    One forward and len(aims) backward passes (1511.04599, equation 8; 1907.02044, section 2.3).
+    One forward and len(towards) backward passes (1511.04599, equation 8; 1907.02044, section 2.3).
 
     Args:
         x_adv: (R, C, H, W).
-        y: (R,) the class to leave; None: whatever class leads beside the aim, where the aim itself must win.
-        aims: classes (R,) each.
+        y: (R,) the class to leave; None: whatever class leads beside that class, which itself must win.
+        towards: classes (R,) each.
         norm: the one in which nearness is measured.
 
     Returns:
         gap (R,), below 0 where the boundary is behind; normal (R, D).
     """
     with torch.enable_grad():
-        start = leaf(x_adv)
+        start = requiring_grad(x_adv)
         logits = target.logits(start)
-        leads = [-margin(logits, aim) if y is None else margin_targeted(logits, y, aim) for aim in aims]
-    gap, normal = leads[0].detach().neg(), slope(leads[0], start, again=len(leads) > 1).flatten(1)
+        leads = [-margin(logits, to) if y is None else margin_targeted(logits, y, to) for to in towards]
+    gap, normal = leads[0].detach().neg(), input_gradient(leads[0], start, retain_graph=len(leads) > 1).flatten(1)
     nearest = gap.abs() / dual_length(normal, norm).clamp_min(TINY)
     for index, lead in enumerate(leads[1:], start=1):
-        gradient = slope(lead, start, again=index < len(leads) - 1).flatten(1)
+        gradient = input_gradient(lead, start, retain_graph=index < len(leads) - 1).flatten(1)
         away = lead.detach().abs() / dual_length(gradient, norm).clamp_min(TINY)
         closer = away < nearest
         nearest = torch.where(closer, away, nearest)

@@ -59,8 +59,8 @@ def _spread(weight: Tensor, room: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     for _ in range(ROUNDS):
         full = t[:, None] * pull >= room
         reached = torch.where(full, most, nothing).sum(dim=1)
-        slope = torch.where(full, nothing, gain).sum(dim=1)
-        farther = torch.where(slope > TINY, (gap - reached) / slope.clamp_min(TINY), t)
+        rate = torch.where(full, nothing, gain).sum(dim=1)
+        farther = torch.where(rate > TINY, (gap - reached) / rate.clamp_min(TINY), t)
         if bool((farther <= t * (1 + 1e-6)).all()):
             break
         t = torch.maximum(t, farther)
@@ -71,16 +71,16 @@ def _spread(weight: Tensor, room: Tensor, gap: Tensor, norm: Norm) -> Tensor:
 def _greedy(weight: Tensor, room: Tensor, gap: Tensor) -> Tensor:
     size = weight.shape[1]
     length = torch.zeros_like(weight)
-    rows = torch.arange(len(weight))
+    index = torch.arange(len(weight))
     for count in (min(FIRST_TRIED, size), size):
-        top = weight[rows].topk(count, dim=1)
-        allowed = room[rows].gather(1, top.indices)
+        top = weight[index].topk(count, dim=1)
+        allowed = room[index].gather(1, top.indices)
         gains = top.values * allowed
         before = gains.cumsum(dim=1) - gains
-        left = (gap[rows, None] - before).clamp_min(0)
+        left = (gap[index, None] - before).clamp_min(0)
         taken = torch.minimum(left / top.values.clamp_min(TINY), allowed) * (top.values > 0)
-        length[rows] = torch.zeros_like(weight[rows]).scatter(1, top.indices, taken)
-        rows = rows[(gains.sum(dim=1) < gap[rows]) & (count < size)]
-        if not len(rows):
+        length[index] = torch.zeros_like(weight[index]).scatter(1, top.indices, taken)
+        index = index[(gains.sum(dim=1) < gap[index]) & (count < size)]
+        if not len(index):
             break
     return length

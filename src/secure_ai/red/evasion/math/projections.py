@@ -17,7 +17,7 @@ L2_ROUNDS = 12  # the active set grows every round; 3 to 6 are needed on images,
 L1_ROUNDS = 60  # of which about 8 are needed; the bisection alone would end within 30
 L1_TOLERANCE = 5e-7  # relative, the precision of a float32 sum
 SLACKS = (2e-6, 1e-5, 1e-4)  # relative: rounding to float32 may add the first to an l2 or l1 norm, else move less
-L1_SHARE = 0.01  # SLIDE's share of coordinates in one l1 step (1904.13000, section 3.1: the 99th percentile)
+L1_FRACTION = 0.01  # SLIDE's fraction of coordinates in one l1 step (1904.13000, section 3.1: the 99th percentile)
 TINY = 1e-12
 SMALLEST = torch.finfo(torch.float32).tiny
 
@@ -122,7 +122,7 @@ def _l1_shift(size: Tensor, room: Tensor, eps: float) -> Tensor:
         shrinking = ((left > 0) & (left < room)).sum(dim=1)
         newton = shift + excess / shrinking
         moved = torch.where((newton > below) & (newton < above), newton, (below + above) / 2)
-        shift = torch.where(settled, shift, moved)  # a settled row must not be thrown out again
+        shift = torch.where(settled, shift, moved)  # a settled sample must not be thrown out again
     return shift
 
 
@@ -173,7 +173,7 @@ def steepest(gradient: Tensor, norm: Norm) -> Tensor:
     if norm == "l2":
         flat = flat / flat.norm(dim=1, keepdim=True).clamp_min(TINY)
     else:
-        count = max(1, math.ceil(L1_SHARE * flat.shape[1]))
+        count = max(1, math.ceil(L1_FRACTION * flat.shape[1]))
         chosen = flat.abs().topk(count, dim=1).indices
         flat = torch.zeros_like(flat).scatter(1, chosen, flat.gather(1, chosen).sign() / count)
     return flat.view_as(gradient)
@@ -185,15 +185,15 @@ def linear_maximiser(gradient: Tensor, x: Tensor, budget: PerturbationBudget) ->
     l0: the floor(eps) values with the largest gain go to the end of [0, 1] that they are drawn to. l1: values go there
     in order of |gradient| until eps is spent.
     """
-    slope, flat = gradient.flatten(1), x.flatten(1)
-    room = torch.where(slope > 0, 1 - flat, flat) * (slope != 0)
+    gain, flat = gradient.flatten(1), x.flatten(1)
+    room = torch.where(gain > 0, 1 - flat, flat) * (gain != 0)
     if budget.norm == "l0":
-        kept = (slope.abs() * room).topk(min(int(budget.eps), flat.shape[1]), dim=1).indices
+        kept = (gain.abs() * room).topk(min(int(budget.eps), flat.shape[1]), dim=1).indices
         length = torch.zeros_like(flat).scatter(1, kept, room.gather(1, kept))
     else:
-        order = slope.abs().argsort(dim=1, descending=True)
+        order = gain.abs().argsort(dim=1, descending=True)
         in_order = room.gather(1, order)
         spent_before = in_order.cumsum(dim=1) - in_order
         filled = torch.minimum(in_order, (budget.eps - spent_before).clamp_min(0))
         length = torch.zeros_like(flat).scatter(1, order, filled)
-    return (slope.sign() * length).view_as(x)
+    return (gain.sign() * length).view_as(x)

@@ -21,7 +21,7 @@ from secure_ai.models.target.copies import is_shareable
 from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
-from secure_ai.red.evasion.suite.catalogue import ATTACKS
+from secure_ai.red.evasion.suite.catalogue import is_built_in
 from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask
 from secure_ai.red.evasion.suite.trial import Copies, try_copies
 
@@ -63,7 +63,7 @@ def arrange(target: NetworkTarget, attacks: Sequence[AttackPlan], samples: int, 
     count = min(torch.get_num_threads(), WORKERS, samples // SHARD_SIZE)
     if count <= 1:
         return Arrangement(1)
-    if not all(plan.entry is ATTACKS.get(plan.name) for plan in attacks):
+    if not all(is_built_in(plan) for plan in attacks):
         return Arrangement(1, alone="an attack from elsewhere may keep what it likes")
     if not target.deterministic:
         return Arrangement(1, alone="the network is random")

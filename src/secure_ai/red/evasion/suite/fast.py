@@ -1,9 +1,10 @@
 """The suite `fast`: AutoAttack's worst case for a small part of its passes.
 
 Cheap first, and a broken sample leaves at once. Almost all passes of a suite go into samples that hold: so the long
-ascents and the long random search (`margin_left`) are for those that the short ones brought near another class. Not so
-FAB-T in l2 and l1: a network trained in linf hides its gradients there from ascents, and no margin tells of it.
-The controls that a trust verdict compares with the rest, one step and Square, come last and on every sample left.
+gradient-based attacks and the long random search (`margin_left`) are for those that the short ones brought near another
+class. FAB-T in l2 and l1 works on all: a network trained in linf hides its gradients there from APGD, and no margin
+tells of it. The controls that a trust verdict compares with the rest, one step and Square, come last and work on every
+sample left.
 """
 
 from __future__ import annotations
@@ -29,12 +30,21 @@ FAST: Mapping[Norm, str] = {
     f",{_CONTROLS}",
     "l0": "sigma-zero:steps=200:minimize=false,fmn:minimize=false,fgsm,noise",
 }
-"""Norm -> attacks in order. The shares of the margin were read off linf runs on the last 6,000 training images of MNIST
-(n = 200 to 500): of what the long members broke on two PGD-trained networks at most 21 % of the margin was left after
-the short ascents; on an FGSM-RS network with masked gradients (33 % robust under AutoAttack) it was up to 39 %, and
-with shares of 0.3, 0.2 and 0.15 in place of these 4 points more stayed robust than under AutoAttack. FAB-T was added
+"""Norm -> attacks in order. The fractions of the margin were read off linf runs on the last 6,000 training images of
+MNIST (n = 200 to 500): of what the long members broke on two PGD-trained networks at most 21 % of the margin was left
+after the short runs of APGD; on an FGSM-RS network with masked gradients (33 % robust under AutoAttack) it was up to
+39 %, and with 0.3, 0.2 and 0.15 in place of these 4 points more stayed robust than under AutoAttack. FAB-T was added
 where a PGD-trained network (linf 0.3) kept 62.8 % in l2 at 2.0 and 19.6 % in l1 at 10 by these lists without it and 5.2
 and 2.4 % under AutoAttack (test images); its steps and targets were chosen on 200 of the same 6,000 images. ODI-PGD was
-added where Square broke 8 of 290 images that the ascents before it did not: restarts that begin apart break 7 of those,
-their starts alone none; on an FGSM-RS network with masked gradients 598 of 1,500 images are left with it and 650
+added where Square broke 8 of 290 images that the attacks before it did not: restarts that begin apart break 7 of those,
+their starts alone break none; on an FGSM-RS network with masked gradients 598 of 1,500 images are left with it and 650
 without (300 and 1,500 of the same 6,000 images)."""
+
+FAST_ON_SCORES: Mapping[Norm, str] = {"linf": "square,noise", "l2": "square,noise", "l1": "square,noise", "l0": "noise"}
+FAST_ON_LABELS: Mapping[Norm, str] = {
+    "linf": "hopskipjump:minimize=false,noise",
+    "l2": "hopskipjump:minimize=false,noise",
+    "l1": "noise",
+    "l0": "noise",
+}
+"""The same for a target that offers scores only, or labels only."""

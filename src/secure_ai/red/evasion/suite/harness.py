@@ -15,7 +15,6 @@ from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.errors import (
-    AttackSettingsError,
     EmptyDataError,
     LabelError,
     PairCountError,
@@ -25,11 +24,9 @@ from secure_ai.core.errors import (
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan, Progress, ignore_progress
-from secure_ai.red.evasion.refusal import refuse_norm
-from secure_ai.red.evasion.suite.access import refuse_beyond
-from secure_ai.red.evasion.suite.catalogue import check_cost
 from secure_ai.red.evasion.suite.engine import Arrangement, arrange, run_shards
 from secure_ai.red.evasion.suite.merge import merge_shards
+from secure_ai.red.evasion.suite.parse import Suite, as_suite
 from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult, frozen_array
 from secure_ai.red.evasion.suite.shard import ShardResult, ShardTask, StopAskedError, SuiteTask, cut_shard, run_shard
 from secure_ai.red.evasion.suite.verify import checked_logits, verify
@@ -44,7 +41,7 @@ def run_suite(
     y: Images,
     *,
     budget: PerturbationBudget,
-    attacks: Sequence[AttackPlan],
+    attacks: Suite | Sequence[AttackPlan],
     seed: int,
     target_label: int | None = None,
     independent: bool = False,
@@ -60,7 +57,7 @@ def run_suite(
     Args:
         x: (N, C, H, W) uint8, or float32 in [0, 1].
         y: (N,) integers, the true labels.
-        attacks: in the order to be run.
+        attacks: in the order to be run; a suite that was parsed for this target and data is not checked again.
         seed: the run's; the randomness of a shard depends on it, on the attack's text and on the shard's first index.
         target_label: the class every sample shall be taken for; samples of that class are not attacked.
         independent: attack every eligible sample with every attack, to compare attacks; the worst case is the same or
@@ -79,11 +76,9 @@ def run_suite(
         TargetError: fewer than two classes, NaN logits, or a network that changes its own weights.
     """
     labels = _checked_labels(target, x, y, target_label)
-    suite = SuiteTask(
-        budget=budget, attacks=tuple(attacks), seed=seed, target_label=target_label, independent=independent
-    )
-    _check_plans(target, suite)
-    check_cost(attacks, len(labels), target.num_classes)
+    parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
+    plans = as_suite(attacks, budget.norm, target.access, len(labels), target.num_classes).plans
+    suite = SuiteTask(budget=budget, attacks=plans, seed=seed, target_label=target_label, independent=independent)
     started = time.perf_counter()
     with target.attacked():
         shards, interruption, alone = _run_shards(target, suite, x, labels, progress, stop or (lambda: False))
@@ -178,15 +173,6 @@ def _checked_labels(target: NetworkTarget, x: Images, y: Images, target_label: i
                 got=(low, high),
             )
     return labels
-
-
-def _check_plans(target: NetworkTarget, suite: SuiteTask) -> None:
-    budget = suite.budget
-    parse_budget(budget.norm, budget.eps, target.dimensions, allow_zero=True)
-    if not suite.attacks:
-        raise AttackSettingsError("no attack named", where="--attack", expected="at least one")
-    refuse_norm(suite.attacks, budget.norm)
-    refuse_beyond(suite.attacks, budget.norm, target.access)
 
 
 def score_examples(

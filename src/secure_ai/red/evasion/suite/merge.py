@@ -125,7 +125,7 @@ def _rows(
 
 def _queries(plan: AttackPlan, queries: list[Tensor], attempted: Tensor) -> Queries | None:
     """Mean and most over the samples it worked on; None for attacks that do not count, or that had none."""
-    if plan.entry.knowledge not in COUNTED or not plan.entry.tells_rows or not bool(attempted.any()):
+    if plan.entry.knowledge not in COUNTED or not plan.entry.names_samples or not bool(attempted.any()):
         return None
     asked = torch.cat(queries)[attempted]
     return Queries(float(asked.double().mean()), int(asked.max()))

@@ -16,7 +16,7 @@ from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
-from secure_ai.red.evasion.math.active_set import Goal
+from secure_ai.red.evasion.math.active_set import Criterion
 from secure_ai.red.evasion.suite.access import COUNTED
 from secure_ai.red.evasion.suite.verify import Verified, checked_logits, verify
 
@@ -180,7 +180,7 @@ def run_shard(
             queries=torch.zeros((attacks, count), dtype=torch.int64, device="cpu"),
         )
         eligible = task.suite.eligible(clean == task.y, task.y)
-        distance = -Goal(task.y, task.target_label).strength(logits)
+        distance = -Criterion(task.y, task.target_label).margin(logits)
         for number, plan in enumerate(task.suite.attacks):
             if stop():
                 raise StopAskedError
@@ -251,9 +251,9 @@ def _verified(target: NetworkTarget, task: ShardTask, plan: AttackPlan, x_adv: T
 def _take(task: ShardTask, number: int, attempt: _Attempt, result: ShardResult) -> None:
     """Count what the attempt achieved, and keep it where it is the worst case so far."""
     rows, within = attempt.rows, attempt.verified.within
-    goal, predicted = Goal(task.y, task.target_label).at(rows), attempt.logits.argmax(dim=1)
-    wrong, met = within & (predicted != task.y[rows]), within & goal.met_by(predicted)
-    strength = goal.strength(attempt.logits)
+    criterion, predicted = Criterion(task.y, task.target_label).at(rows), attempt.logits.argmax(dim=1)
+    wrong, met = within & (predicted != task.y[rows]), within & criterion.is_adversarial_label(predicted)
+    strength = criterion.margin(attempt.logits)
     broken_before, wrong_before = result.met[:, rows].any(dim=0), result.wrong[:, rows].any(dim=0)
     result.attempted[number, rows] = True
     result.wrong[number, rows] = wrong

@@ -11,9 +11,9 @@ import numpy as np
 
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
-from secure_ai.red.evasion.attacks.transfer import DIGEST_CHARACTERS
 from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.suite.access import access_check
+from secure_ai.red.evasion.suite.borrowed import DIGEST_CHARACTERS
 from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
 from secure_ai.red.evasion.trust.effort import strength_check
 from secure_ai.red.evasion.trust.health import GradientHealth
@@ -22,19 +22,9 @@ BREAKING = frozenset({"made-for-another-network"})  # the number is of something
 MOST_UNMOVED = 0.10  # share of attempts that came back as they went; zoo A: honest 0, blind from 0.4
 
 
-def is_iterative(plan: AttackPlan) -> bool:
-    """Whether the attack looks at this network again after its first step; a transfer never looks."""
-    if plan.entry.knowledge == "transfer":
-        return False
-    if plan.name.startswith("art:"):  # its attacks name their steps in many ways, and one of them takes one
-        return plan.name != "art:FastGradientMethod"
-    steps = int(plan.settings.get("steps", 0)) + int(plan.settings.get("odi_steps", 0))
-    return steps > 1 or int(plan.settings.get("query_budget", 0)) > 1
-
-
 def is_one_step(plan: AttackPlan) -> bool:
     """A white-box attack that takes one gradient step."""
-    return plan.entry.knowledge == "white-box" and not is_iterative(plan)
+    return plan.entry.knowledge == "white-box" and not plan.iterative
 
 
 def judge_suite(
@@ -54,7 +44,7 @@ def judge_suite(
         gradients: measured at the clean images; None: that check is not run.
         more: checks made elsewhere that this number depends on, such as preflight's.
     """
-    names = [plan.text for plan in result.plans if is_iterative(plan)]
+    names = [plan.text for plan in result.plans if plan.iterative]
     checks = [
         sample_size_check(result.n),
         check(
@@ -99,7 +89,7 @@ def _made_for(result: SuiteResult) -> str:
     own = result.model_digest
     if any(plan.entry.knowledge not in ("transfer", "none") for plan in result.plans):  # noise looks at no network
         return own
-    origins = {str(plan.settings.get("made_for") or plan.settings.get("surrogate") or "") for plan in result.plans}
+    origins = {plan.bound.get("made_for") or plan.bound.get("surrogate") or "" for plan in result.plans}
     return max(origins - {own[:DIGEST_CHARACTERS]}, default=own)
 
 
@@ -174,7 +164,7 @@ def _gradients(health: GradientHealth | None) -> Check:
 def _moved(result: SuiteResult) -> Check:
     identifier = "attempts-moved"
     # Attacks of another library may give the clean image back where they fail: that is their contract, not blindness.
-    rows = [row for row in result.rows if row.attempted and not row.plan.name.startswith("art:")]
+    rows = [row for row in result.rows if row.attempted and not row.plan.entry.gives_back]
     tried, unmoved = sum(row.attempted for row in rows), sum(row.unmoved for row in rows)
     if not tried or result.budget.eps == 0:
         return check(identifier, None, f"{tried} attempts of our own at {result.budget}")

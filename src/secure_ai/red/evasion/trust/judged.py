@@ -19,8 +19,8 @@ from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, Preflight, examine, same_answers
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.transfer import Examples, bind_borrowed, example_files
 from secure_ai.red.evasion.contract import AttackPlan, Progress, ignore_progress
+from secure_ai.red.evasion.suite.borrowed import Examples, bind_borrowed, example_files
 from secure_ai.red.evasion.suite.harness import run_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.data_checks import data_checks

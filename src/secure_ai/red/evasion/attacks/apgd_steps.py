@@ -8,15 +8,16 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.red.evasion.attacks.apgd_run import Ascent, Walk
-from secure_ai.red.evasion.math.active_set import per_sample, where_rows
+from secure_ai.red.evasion.attacks.apgd_run import Iterates
+from secure_ai.red.evasion.math.active_set import per_sample, where_samples
 from secure_ai.red.evasion.math.projections import project
 
 MOMENTUM_KEEP = 0.75  # alpha of 2003.01690, section 3.1
+RHO = 0.75  # fraction of the steps that must raise the loss (section 3.1)
 INITIAL_STEP = 2.0  # in units of eps, for linf and l2
-L1_SHARE = 0.2  # share of the pixels in the first step (2103.01208, section 3.3)
-L1_SHARE_FALL = 1.5  # the share becomes the best point's support over this
-L1_SUPPORT_KEPT = 0.95  # a smaller support than this share of the last means a new start with the full step
+L1_FRACTION = 0.2  # of the pixels, in the first step (2103.01208, section 3.3)
+L1_FRACTION_FALL = 1.5  # the fraction becomes the best point's support over this
+L1_SUPPORT_KEPT = 0.95  # a smaller support than this fraction of the last means a new start with the full step
 L1_STEP_FALL, L1_STEP_LOWEST = 1.5, 0.1  # the step falls by the first, not below the second times eps
 TINY = 1e-12
 
@@ -75,29 +76,29 @@ class Halving:
             halved=torch.ones_like(ones, dtype=torch.bool),
         )
 
-    def move(self, walk: Walk, ascent: Ascent, *, first: bool) -> Tensor:
+    def move(self, at: Iterates, x: Tensor, budget: PerturbationBudget, *, first: bool) -> Tensor:
         """Three quarters of the projected gradient step and a quarter of the last move, projected again."""
         step = per_sample(self.step)
         if self.low is not None and self.high is not None:
-            z = torch.sign(walk.gradient).mul_(step).add_(walk.x_adv).clamp_(self.low, self.high)
-            return z if first else _blend(z, walk).clamp_(self.low, self.high)
-        norm = walk.gradient.flatten(1).norm(dim=1)
-        z = walk.x_adv + walk.gradient * (step / per_sample(norm.clamp_min(TINY)))
-        z = into_l2_ball(z, walk.x, ascent.budget.eps)
-        return z if first else into_l2_ball(_blend(z, walk), walk.x, ascent.budget.eps)
+            z = torch.sign(at.gradient).mul_(step).add_(at.x_adv).clamp_(self.low, self.high)
+            return z if first else _blend(z, at).clamp_(self.low, self.high)
+        norm = at.gradient.flatten(1).norm(dim=1)
+        z = at.x_adv + at.gradient * (step / per_sample(norm.clamp_min(TINY)))
+        z = into_l2_ball(z, x, budget.eps)
+        return z if first else into_l2_ball(_blend(z, at), x, budget.eps)
 
-    def adapt(self, walk: Walk, ascent: Ascent, interval: int) -> None:
+    def adapt(self, at: Iterates, x: Tensor, budget: PerturbationBudget, interval: int) -> None:
         """Halve where the loss rose in at most rho of the steps, or neither step nor best loss changed since."""
-        stuck = ~self.halved & (self.checked >= walk.best_loss)
-        self.halved = (walk.rises <= ascent.rho * interval) | stuck
-        self.checked = walk.best_loss.clone()
+        stuck = ~self.halved & (self.checked >= at.best_loss)
+        self.halved = (at.rises <= RHO * interval) | stuck
+        self.checked = at.best_loss.clone()
         self.step = torch.where(self.halved, self.step / 2, self.step)
-        _return_to_best(walk, self.halved)
+        _return_to_best(at, self.halved)
 
 
-def _blend(z: Tensor, walk: Walk) -> Tensor:
+def _blend(z: Tensor, at: Iterates) -> Tensor:
     keep = MOMENTUM_KEEP
-    return z.mul_(keep).add_(walk.x_adv, alpha=2 - 2 * keep).sub_(walk.previous, alpha=1 - keep)
+    return z.mul_(keep).add_(at.x_adv, alpha=2 - 2 * keep).sub_(at.previous, alpha=1 - keep)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,12 +106,12 @@ class Sparse:
     """l1: steps of a few pixels, fewer as the best point's support shrinks (2103.01208, algorithm 1).
 
     Attributes:
-        share: (R,) share of the values moved in a step.
+        fraction: (R,) of the values, moved in a step.
         support: (R,) values the best point had changed at the last checkpoint.
         step: (R,) l1 length of a step.
     """
 
-    share: Tensor
+    fraction: Tensor
     support: Tensor
     step: Tensor
 
@@ -119,27 +120,27 @@ class Sparse:
         """For the samples `x`, starting at `x_adv`; `warm`: the radius schedule is in use."""
         ones, size = x.new_ones(len(x)), x[0].numel()
         support = support_size(x_adv, x) if warm else ones * size
-        share = support / size / L1_SHARE_FALL if warm else ones * L1_SHARE
-        return cls(share=share, support=support, step=ones * budget.eps)
+        fraction = support / size / L1_FRACTION_FALL if warm else ones * L1_FRACTION
+        return cls(fraction=fraction, support=support, step=ones * budget.eps)
 
-    def move(self, walk: Walk, ascent: Ascent, *, first: bool) -> Tensor:
+    def move(self, at: Iterates, x: Tensor, budget: PerturbationBudget, *, first: bool) -> Tensor:
         """A step of l1 length `step` along the signs of the largest gradient values, projected."""
-        direction = sparse_signs(walk.gradient, self.share)
-        return project(walk.x_adv + per_sample(self.step) * direction, walk.x, ascent.budget)
+        direction = sparse_signs(at.gradient, self.fraction)
+        return project(at.x_adv + per_sample(self.step) * direction, x, budget)
 
-    def adapt(self, walk: Walk, ascent: Ascent, interval: int) -> None:
+    def adapt(self, at: Iterates, x: Tensor, budget: PerturbationBudget, interval: int) -> None:
         """A smaller support: the full step again, from the best point; else a smaller step."""
-        support, eps = support_size(walk.best, walk.x), ascent.budget.eps
+        support, eps = support_size(at.best, x), budget.eps
         shrank = support < L1_SUPPORT_KEPT * self.support
-        self.share = support / walk.x[0].numel() / L1_SHARE_FALL
+        self.fraction = support / x[0].numel() / L1_FRACTION_FALL
         self.step = torch.where(shrank, eps, (self.step / L1_STEP_FALL).clamp_min(L1_STEP_LOWEST * eps))
         self.support = support
-        _return_to_best(walk, shrank)
+        _return_to_best(at, shrank)
 
 
-def _return_to_best(walk: Walk, chosen: Tensor) -> None:
-    walk.x_adv = where_rows(chosen, walk.best, walk.x_adv)
-    walk.gradient = where_rows(chosen, walk.best_gradient, walk.gradient)
+def _return_to_best(at: Iterates, chosen: Tensor) -> None:
+    at.x_adv = where_samples(chosen, at.best, at.x_adv)
+    at.gradient = where_samples(chosen, at.best_gradient, at.gradient)
 
 
 def support_size(x_adv: Tensor, x: Tensor) -> Tensor:
@@ -147,10 +148,10 @@ def support_size(x_adv: Tensor, x: Tensor) -> Tensor:
     return (x_adv != x).flatten(1).sum(dim=1).to(x.dtype)
 
 
-def sparse_signs(gradient: Tensor, share: Tensor) -> Tensor:
-    """Signs of the largest `share` (R,) of the values of each gradient (at least one), scaled to l1 norm 1."""
+def sparse_signs(gradient: Tensor, fraction: Tensor) -> Tensor:
+    """Signs of the largest `fraction` (R,) of the values of each gradient (at least one), scaled to l1 norm 1."""
     size = gradient.flatten(1).abs()
-    count = (size.shape[1] * share).ceil().clamp(1, size.shape[1]).long()
+    count = (size.shape[1] * fraction).ceil().clamp(1, size.shape[1]).long()
     largest = size.topk(int(count.max()), dim=1).values
     threshold = largest.gather(1, count[:, None] - 1)
     signs = gradient.flatten(1).sign() * (size >= threshold)
