@@ -1,4 +1,4 @@
-"""Torch state dicts end to end: what comes back from the child is what torch itself reads, number by number."""
+"""Torch state dicts end to end: what comes back is what torch itself reads, number by number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
