@@ -6,7 +6,6 @@ What a machine's kernel lacks is not skipped: the tests hold the child to what i
 from __future__ import annotations
 
 import errno
-import io
 import json
 import os
 import signal
@@ -18,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from secure_ai.core.errors import ChildFailedError, DigestMismatchError, SandboxError
+from secure_ai.files.keras import read_keras
+from secure_ai.files.open import read_file
 from secure_ai.files.sandbox import ChildAnswer, run_child, sandbox_required
 from secure_ai.files.sandbox.confine import LAYERS, confinement_from
 from secure_ai.files.sandbox.probe import sandbox_report
@@ -324,25 +324,11 @@ def test_no_process_outlives_the_time_limit(child: Child, tmp_path: Path) -> Non
 # --- the children that read real files ----------------------------------------------------------------------------
 
 
-def real_child(module: str, request: bytes) -> dict[str, Any]:
+def test_the_reader_of_keras_files_loses_no_layer() -> None:
     told: list[Any] = []
-    run_child(
-        module,
-        request,
-        timeout_s=100,
-        max_answer_bytes=MIB,
-        max_memory_bytes=16 * 1024 * MIB,
-        events=lambda kind, data: told.append(data["confinement"]),
-    )
-    confinement: dict[str, Any] = told[0]
-    return confinement
-
-
-def test_the_reader_of_torch_files_loses_no_layer() -> None:
-    stream = io.BytesIO()
-    torch.save({"w": torch.ones(2)}, stream)
-    found = real_child("secure_ai.models.load.loader_child", stream.getvalue())
-    assert found == sandbox_report().confinement.as_json()
+    file = read_file(Path(__file__).parent / "fixtures" / "keras_3_15_torch.keras", max_bytes=MIB)
+    read_keras(file, events=lambda kind, data: told.append(data["confinement"]))
+    assert told == [sandbox_report().confinement.as_json()]
 
 
 def test_a_child_that_refuses_says_how_it_was_confined() -> None:
@@ -377,10 +363,9 @@ def test_only_the_command_line_closes_its_own_memory() -> None:
 @pytest.mark.parametrize(("words", "status"), [([], 0), (["--require-sandbox"], 3)], ids=str)
 def test_the_command_refuses_to_read_a_model_unconfined(tmp_path: Path, words: list[str], status: int) -> None:
     """On a kernel without Landlock; the first row is the control: there the file is read."""
-    model, data = tmp_path / "m.pt", tmp_path / "d.npz"
-    torch.save({"w": torch.ones(2)}, model)
-    np.savez(data, x=np.zeros((20, 28, 28, 1), np.uint8), y=np.arange(20) % 10)
-    line = ["run", "--dry-run", "--json", "--model", str(model), "--arch", "report1-cnn", "--data", str(data), *words]
+    model, data = Path(__file__).parent / "fixtures" / "keras_3_15_torch.keras", tmp_path / "d.npz"
+    np.savez(data, x=np.zeros((20, 12, 12), np.uint8), y=np.arange(20) % 4)
+    line = ["run", "--dry-run", "--json", "--model", str(model), "--data", str(data), *words]
     script = NO_LANDLOCK_IN_THE_KERNEL + f"from secure_ai.cli.main import main\nmain({line!r})"
     done = subprocess.run([PYTHON, "-I", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == status

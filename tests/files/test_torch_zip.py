@@ -1,4 +1,4 @@
-"""Torch state dicts end to end: what comes back from the child is what torch itself reads, number by number."""
+"""Torch state dicts end to end: what comes back is what torch itself reads, number by number."""
 
 from __future__ import annotations
 
