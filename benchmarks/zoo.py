@@ -34,8 +34,6 @@ from secure_ai.data.mnist import load_mnist
 from secure_ai.data.splits import hold_out_last, sample_n
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.models.preflight.preflight import Preflight, same_answers
-from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 from secure_ai.red.evasion.suite.harness import run_suite, score_examples

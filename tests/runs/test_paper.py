@@ -32,7 +32,7 @@ from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.runs.cases import table
 from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes, Settings
-from secure_ai.runs.engine.plan import Planner
+from secure_ai.runs.engine.planner import Planner
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.engine.subject import Subject
