@@ -30,7 +30,7 @@ def test_a_report_without_its_run_json_is_said_to_be_unverified(
     put(tmp_path, report, named=named)
     assert run_command(["report", str(tmp_path), "--format", "json"]) == 0
     out, err = capsys.readouterr()
-    assert parse_report(out.encode(), "out") == parse_report(json.dumps(report).encode(), "in")
+    assert parse_report(out.encode(), "out") == parse_report(json.dumps(report).encode(), "report.json")
     assert ("not verified" in err) is not named
     assert is_verified(tmp_path) is named
 
@@ -49,4 +49,6 @@ def test_a_picture_that_is_none_is_refused(
 
 def test_sarif_shows_the_version_escaped(report: dict[str, Any]) -> None:
     report["tool"]["version"] = "1\u202e0"
-    assert "\u202e" not in json.dumps(render_sarif(parse_report(json.dumps(report).encode(), "x")), ensure_ascii=False)
+    assert "\u202e" not in json.dumps(
+        render_sarif(parse_report(json.dumps(report).encode(), "report.json")), ensure_ascii=False
+    )

@@ -31,7 +31,7 @@ from secure_ai.runs.engine.subjects import GivenSubject, TrainedSubject
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.stages.clean import clean
 from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite, white_box
-from secure_ai.runs.subject import load_subject, target_for
+from secure_ai.runs.user_model import load_subject, target_for
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 EPS, ATTACK, N = 0.15, "pgd:steps=5", 24

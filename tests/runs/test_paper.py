@@ -23,16 +23,18 @@ import secure_ai.runs.verbs.report  # noqa: F401  # what reads CASES must be loa
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method, natural
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import ConfigError
+from secure_ai.core.events import ignore_event
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Result
 from secure_ai.core.results import Choice, MeasuredChoice, Quantity, rate
 from secure_ai.core.sections import Column, Picture, Ref, Section
 from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.runs.cases import table
 from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes, Settings
-from secure_ai.runs.engine.plan import Planner
+from secure_ai.runs.engine.planner import Planner
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.engine.subject import Subject
@@ -178,9 +180,13 @@ def paper(paper_case: None, digit_files: dict[str, Path], tmp_path_factory: pyte
     return run("quick", changes=changes, out=tmp_path_factory.mktemp("paper") / "out")
 
 
+def no_data() -> Dataset:
+    raise KeyError
+
+
 def test_the_plan_holds_a_stage_for_every_row(paper_case: None) -> None:
     recipe = load_recipe("quick", ['parts=["report-1"]'])
-    found = plan(recipe, {"train": 600, "test": 300}, "auto", {}, (0, 0, 0))
+    found = plan(recipe, {"train": 600, "test": 300}, "auto", {}, no_data, ignore_event)
     ids = [stage.id for stage in found.stages]
     assert ids == [PLAIN, f"{PLAIN}/clean", TRADES, f"{TRADES}/clean", f"{TRADES}/scan", "transfer/matrix"]
     assert found.answers == {f"{TRADES}/scan": (ROW.id,)}

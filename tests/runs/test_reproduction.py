@@ -17,10 +17,11 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredQuantity, Measurement, Rate, rate, rate_or_reason
 from secure_ai.core.trust import Trust, Verdict
 from secure_ai.report.model import Figure, FigureStatus, Holds
+from secure_ai.report.render.text import trust_word
 from secure_ai.runs.cases.report_1 import figures as published_report_1
 from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.reproduction.reproduction import CONDITIONS, compare
-from secure_ai.runs.reproduction.values import Measured, measured_in, trust_word
+from secure_ai.runs.reproduction.values import Measured, measured_in
 
 T = TypeVar("T")
 FIGURES = [row for case in CASES for row in case.figures]
@@ -223,7 +224,7 @@ def test_what_has_no_value_counts_as_not_measured() -> None:
     ],
 )
 def test_the_word_beside_a_number(verdict: Verdict | None, n: int, word: str) -> None:
-    assert trust_word(None if verdict is None else Trust(verdict, ()), n) == word
+    assert trust_word(verdict, n) == word
 
 
 counts = st.tuples(st.integers(0, 20), st.integers(0, 20))

@@ -408,7 +408,7 @@ def test_assess_with_labels_only_says_what_it_could_not_measure(
     )
     report = result.report
     assert result.exit_code == 0
-    assert report.distances == report.transfers == ()
+    assert (report.distances, report.transfers) == ((), ())
     assert {model.access for model in report.models if model.id == "subject"} == {"labels"}
     assert secure_ai.replay(result.folder, "subject/attacked").verdict == "same"
 

@@ -19,7 +19,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import FileBytes
 from secure_ai.models.preflight.preflight import Preflight, examine
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.trust.judged import monotone_check
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.subject import Subject
@@ -61,8 +61,8 @@ class Known:
     def output(self, name: str) -> bytes:
         raise NotImplementedError
 
-    def target(self) -> Target:
-        return Target(self.network, name=self.id, digest=self.id[0] * 64, input_shape=(1, 8, 8), num_classes=2)
+    def target(self) -> NetworkTarget:
+        return NetworkTarget(self.network, name=self.id, digest=self.id[0] * 64, input_shape=(1, 8, 8), num_classes=2)
 
     def checked(self, data: Dataset) -> Preflight:
         return examine(self.target(), data, 1)

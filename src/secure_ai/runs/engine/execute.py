@@ -21,7 +21,7 @@ from secure_ai.runs.engine.store import Record, Store, key_of
 
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
 UNCODED = ("report/", "cli/", "threats/", "runs/")
-CODED_RUNS = ("runs/cases/", "runs/engine/", "runs/stages/", "runs/model_spec.py", "runs/subject.py")
+CODED_RUNS = ("runs/cases/", "runs/engine/", "runs/stages/", "runs/model_spec.py", "runs/user_model.py")
 MATRIX_UNITS = "amx_bf16"
 NO_MATRIX_FACTOR = 3.0
 

@@ -19,7 +19,7 @@ from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.subject import load_subject, target_for
+from secure_ai.runs.user_model import load_subject, target_for
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,7 @@ from secure_ai.runs.cases.user import networks as user
 from secure_ai.runs.cases.user.given import JudgedFiles
 from secure_ai.runs.engine.execute import code_digest
 from secure_ai.runs.engine.measure import Joint, Network
-from secure_ai.runs.engine.plan import Planner
+from secure_ai.runs.engine.planner import Planner
 from secure_ai.runs.engine.stage import Stage
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.audits import audit_rows

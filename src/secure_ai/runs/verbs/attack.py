@@ -33,7 +33,7 @@ from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.recipe import defaults
-from secure_ai.runs.subject import load_subject, spec_of, surrogate_for, target_for
+from secure_ai.runs.user_model import load_subject, spec_of, surrogate_for, target_for
 
 MAX_BATCH_SIZE = 10_000
 

@@ -53,7 +53,7 @@ from secure_ai.runs.examples_file import Origin, examples_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.outputs.pictures import grid_rows
 from secure_ai.runs.stages.robust import sample
-from secure_ai.runs.subject import examined, surrogate_for
+from secure_ai.runs.user_model import examined, surrogate_for
 from secure_ai.runs.verbs.replay_record import RunFolder, find_measurement, read_run, replay_record
 
 OUTPUTS = (".npz", ".png")

@@ -40,7 +40,7 @@ from secure_ai.runs.stages.robust import (
     suite_passes_with_probes,
 )
 from secure_ai.runs.stages.transfer import TransferSettings, matrix_row
-from secure_ai.runs.subject import load_subject, target_for
+from secure_ai.runs.user_model import load_subject, target_for
 
 FINGERPRINT_IMAGES = 64
 PICTURE = "adversarial_examples_subject"
