@@ -29,7 +29,7 @@ os.fsync = fsync
 from secure_ai.core.events import EventLog
 from secure_ai.files.write import lock_folder, remove_stale
 from pathlib import Path
-from secure_ai.runs.engine.execute import Context, Finished, execute
+from secure_ai.runs.engine.execute import Execution, Finished, execute
 from secure_ai.runs.engine.stage import Stage, watch_nothing
 from secure_ai.runs.engine.store import Store
 folder = Path(sys.argv[1])
@@ -42,9 +42,11 @@ with lock_folder(folder):
         Stage(id="a", function=lambda work: {"out": b"a" * 5000}),
         Stage(id="b", function=lambda work: {"out": work.inputs["a"]["out"] + b"b", "more": b"x"}, needs=("a",)),
     ]
-    context = Context(store=store, data=None, data_digest=None, precision="auto", events=events, watcher=watch_nothing)
+    execution = Execution(
+        store=store, data=None, data_digest=None, precision="auto", events=events, watcher=watch_nothing
+    )
     progress = Finished()
-    execute(stages, context, progress)
+    execute(stages, execution, progress)
     assert progress.outputs(store, "b")["out"] == b"a" * 5000 + b"b"
 """
 

@@ -197,7 +197,7 @@ def built_in(smaller_probes: None, context_on: Callable[..., Context]) -> Callab
 def spoiled(dataset: Dataset) -> Dataset:
     """One dark image many times, said to be the first of its file."""
     dark = replace(dataset, images=dataset.images // 17)
-    return dark.select(np.zeros(40, dtype=np.int64), "first 40, not a random sample")
+    return dark.select(np.zeros(40, dtype=np.int64), "first 40, not a random sample", drawn="first")
 
 
 @pytest.mark.parametrize(

@@ -214,5 +214,5 @@ def test_what_an_attack_borrows_must_be_there(target: NetworkTarget, data: Datas
     assert found.trust.verdict is Verdict.BROKEN
     twin = NetworkTarget(Rows().eval(), name="twin", digest="e" * 64, input_shape=(1, 8, 8), num_classes=4)
     lent = judge_network(target, data, BUDGET, parse_attacks("transfer:steps=5"), 0, borrowed=[twin])
-    assert lent.result.plans[0].settings["surrogate"] == "e" * 12
+    assert lent.result.plans[0].bound["surrogate"] == "e" * 12
     assert lent.robust_accuracy.successes < N

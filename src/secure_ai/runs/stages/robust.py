@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 
@@ -12,7 +14,7 @@ from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import sample_n
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
+from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.suite.parse import parse_attacks, parse_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import Judged, judge_network, judge_single
@@ -21,7 +23,6 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import per_sample, rate_entry
 
 PROBE_PASSES = 12_000  # of the verdict's probes, about, where images withstand: they use a fixed number of images
-BOUND = frozenset({"surrogate", "made_for"})  # settings that binding adds
 WITHSTOOD_SHARE, BROKEN_SHARE = 0.1, 0.003  # of a never-broken sample's passes: later attacks see few of the images
 FORECAST_CLASSES = 10  # FAB's cost grows with the classes; a network is not loaded to make a forecast
 
@@ -136,7 +137,7 @@ def replay_of(measurement: Measurement, result: SuiteResult, data: Dataset) -> R
     broken = np.flatnonzero(result.broken_by >= 0)
     return Replay(
         id=measurement.id,
-        attacks=tuple(_text(plan) for plan in result.plans),
+        attacks=tuple(replace(plan, bound={}).text for plan in result.plans),
         norm=result.budget.norm,
         eps=result.budget.eps,
         seed=result.seed,
@@ -150,14 +151,8 @@ def replay_of(measurement: Measurement, result: SuiteResult, data: Dataset) -> R
         shards=tuple(result.shard_digests),
         robust=int(result.robust.sum()),
         example=int(data.indices[broken[0]]) if len(broken) else None,
-        surrogate=next((str(p.all_settings["surrogate"]) for p in result.plans if "surrogate" in p.all_settings), ""),
+        surrogate=next((plan.bound["surrogate"] for plan in result.plans if "surrogate" in plan.bound), ""),
     )
-
-
-def _text(plan: AttackPlan) -> str:
-    """The attack with every setting, as `--attack` reads it; what binding added is left out."""
-    settings = {key: value for key, value in plan.all_settings.items() if key not in BOUND}
-    return ":".join([plan.name, *(f"{key}={value}" for key, value in settings.items())])
 
 
 def white_box(subject: Subject, settings: WhiteBoxSettings, context: Context) -> Result:
