@@ -16,7 +16,6 @@ MODULES = [
     for package in (secure_ai.report, secure_ai.threats)
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
 ] + [
-    "secure_ai.runs.cases.published",
     *(f"secure_ai.runs.cases.{case}.{name}" for case in ("report_1", "report_2") for name in ("figures", "threats")),
     "secure_ai.runs.reproduction.reproduction",
 ]
