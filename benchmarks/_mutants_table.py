@@ -136,9 +136,10 @@ MUTANTS = (
     Mutant("HopSkipJump: outcomes as 0 and 1", _HSJ, ".to(noise.dtype) * 2 - 1", ".to(noise.dtype)", HSJ),
     # PGD, the balls, the losses, what counts
     Mutant("PGD l1: sign of stopped values flipped", f"{ATTACKS}/pgd.py", "(x_adv <= 0) & (direction < 0)",
-           "(x_adv <= 0) & (direction > 0)", GRADIENT),
+           "(x_adv <= 0) & (direction > 0)",
+           f"{GRADIENT}::test_a_step_in_l1_leaves_out_the_values_that_the_box_stops"),
     Mutant("PGD: momentum without the velocity", f"{ATTACKS}/pgd.py", "momentum * velocity + gradient",
-           "momentum + gradient", GRADIENT),
+           "momentum + gradient", f"{GRADIENT}::test_momentum_adds_the_gradients_before"),
     Mutant("PGD: the step does not depend on eps", f"{ATTACKS}/pgd.py", "or TRAVEL / steps) * budget.eps",
            "or TRAVEL / steps)", f"{GRADIENT}::test_every_step_of_pgd_is_the_papers"),
     Mutant("l1 projection: too much taken off", _PROJECTIONS, "excess / shrinking", "2 * excess / shrinking",

@@ -111,6 +111,7 @@ def main() -> int:
         for tests in sorted({mutant.tests for mutant in chosen}):
             if run_tests(package, tests) != PASSED:
                 raise SystemExit(f"{tests} fails without a mutant")
+            print(f"passes without a mutant: {tests}", flush=True)
         rows = {}
         for mutant in chosen:
             rows[mutant.name] = judged(mutant, package)

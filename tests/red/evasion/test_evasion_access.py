@@ -120,7 +120,7 @@ QUICK = {
     "steps": 4, "query_budget": 130, "restarts": 1, "binary_search_steps": 2, "eot_samples": 1, "draws": 2,
     "targets": 9,
 }  # fmt: skip
-FASTER = {"cw": {"initial_const": 10.0, "learning_rate": 0.5}, "sigma-zero": {"steps": 20}}
+FASTER: dict[str, dict[str, float]] = {"cw": {"initial_const": 10.0, "learning_rate": 0.5}, "sigma-zero": {"steps": 20}}
 """Where the steps of QUICK would be too few or too short to break anything."""
 
 
@@ -140,7 +140,8 @@ def test_no_attack_needs_four_classes(entry: AttackEntry, classes: int) -> None:
     x = 0.4 + 0.2 * torch.rand((6, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     target = NetworkTarget(Few(classes), name="few", digest="d" * 64, input_shape=(1, 6, 6), num_classes=classes)
     y = target.predict(x)
-    chosen = {key: value for key, value in QUICK.items() if key in entry.settings} | FASTER.get(entry.name, {})
+    quick = {key: value for key, value in QUICK.items() if key in entry.settings}
+    chosen = {**quick, **FASTER.get(entry.name, {})}
     for norm in entry.norms:
         eps = {"linf": 0.45, "l2": 2.7, "l1": 12.0, "l0": 24.0}[norm]
         (plan,) = parse_attacks(":".join((entry.name, *(f"{key}={value}" for key, value in chosen.items()))), norm)

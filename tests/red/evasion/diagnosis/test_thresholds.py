@@ -142,9 +142,9 @@ def test_converged_by_the_rise_of_the_last_steps(unsettled: int, late: float, ou
 )
 def test_one_step_by_how_many_fewer_are_right(lowest: int, after_noise: int, outcome: CheckOutcome) -> None:
     """Of 100 images 80 are right at the full step: at most 15 fewer on the way there, 5 fewer after noise."""
-    count = lambda k: torch.arange(100) < k  # noqa: E731
-    shorter = [count(80)] * 3 + [count(lowest)] + [count(80)] * 3
-    assert _overfitting(count(80), shorter, count(after_noise)).outcome is outcome
+    right = torch.arange(100)
+    shorter = [right < 80] * 3 + [right < lowest] + [right < 80] * 3
+    assert _overfitting(right < 80, shorter, right < after_noise).outcome is outcome
 
 
 @pytest.mark.parametrize(("apart", "outcome"), [(0.0, PASS), (5e-6, PASS), (5e-5, FAIL)])
