@@ -86,6 +86,17 @@ def state(*values: bytes, key: bytes = text("w")) -> bytes:
     return OPEN + b"}" + b"".join(key + value + b"s" for value in values) + CLOSE
 
 
+@pytest.mark.parametrize("written", [name, stack_name])
+def test_a_dot_in_a_name_is_refused_though_the_whole_is_a_known_global(written: Any) -> None:
+    """Python would fetch an attribute of an attribute: `torch` `_utils._rebuild_tensor_v2`."""
+    known, dotted = ("torch._utils", "_rebuild_tensor_v2"), ("torch", "_utils._rebuild_tensor_v2")
+    sound = state(tensor())
+    assert scan(sound.replace(name(*known), written(*known))) == ()
+    with pytest.raises(PickleRefusedError) as caught:
+        judge_state_dict_pickle(sound.replace(name(*known), written(*dotted)), where="data.pkl")
+    assert caught.value.got == "torch._utils._rebuild_tensor_v2"
+
+
 class Canary:
     def __reduce__(self) -> Any:
         return (builtins.open, ("canary.txt", "w"))

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from secure_ai.core.errors import DigestMismatchError, FileKindError, UsageError
 from secure_ai.core.events import ignore_event
 from secure_ai.runs.engine import execute as engine
-from secure_ai.runs.engine.execute import Execution, Finished, execute
+from secure_ai.runs.engine.execute import Execution, Finished, execute, stage_key
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
 from secure_ai.runs.engine.store import Store, key_of
 
 KEY = key_of({"stage": "a"})
+torch_threads = torch.get_num_threads
 
 
 def no_data(role: str) -> Any:
@@ -201,6 +203,74 @@ def test_what_has_no_fingerprint_is_never_reused(
             [replace(counting.stage("a"), fingerprint=partial(str.strip, fingerprint) if fingerprint else nothing)],
         )
     assert counting.ran == ["a"] * ran
+
+
+def key(stage: Stage, at: Execution) -> str:
+    return stage_key(stage, {}, at)
+
+
+@pytest.fixture
+def plain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Stage, Execution]:
+    """A stage and its context, on a machine that has one of the two units that decide bfloat16 results."""
+    monkeypatch.setattr(engine, "cpu_flags", lambda: frozenset({"avx2", "avx512_bf16"}))
+    monkeypatch.setattr(engine, "versions", lambda: {"torch": "2.13.0", "numpy": "2.3.1"})
+    return Stage(id="a", function=lambda work: {}, settings={"x": 1}, data=("test",)), context(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("what", "value"),
+    [
+        ("get_num_threads", lambda: torch_threads() + 1),
+        ("versions", lambda: {"torch": "2.13.1", "numpy": "2.3.1"}),
+        ("versions", lambda: {"torch": "2.13.0", "numpy": "2.3.2"}),
+        ("cpu_flags", lambda: frozenset({"avx2", "avx512_bf16", "amx_bf16"})),
+        ("cpu_flags", lambda: frozenset({"avx2"})),
+        ("results_digest", lambda: "other code"),
+    ],
+    ids=["threads", "torch", "numpy", "more units", "fewer units", "code"],
+)
+def test_what_surrounds_a_stage_is_in_its_key(
+    plain: tuple[Stage, Execution], monkeypatch: pytest.MonkeyPatch, what: str, value: Any
+) -> None:
+    before = key(*plain)
+    monkeypatch.setattr(torch if what == "get_num_threads" else engine, what, value)
+    assert key(*plain) != before
+
+
+def test_what_a_stage_is_made_of_is_in_its_key(plain: tuple[Stage, Execution]) -> None:
+    stage, at = plain
+    others = [
+        (replace(stage, id="b"), at),
+        (replace(stage, settings={"x": 2}), at),
+        (replace(stage, settings={}), at),
+        (replace(stage, data=("train",)), at),
+        (replace(stage, fingerprint=lambda: "x"), at),
+        (stage, replace(at, precision="float32")),
+        (stage, replace(at, data_digest=lambda role: "other")),
+    ]
+    keys = [key(*plain), *(key(*other) for other in others)]
+    assert len(set(keys)) == len(keys)
+    assert set(keys) == {key(*plain), *(key(*other) for other in others)}  # the same again
+
+
+def test_what_decides_nothing_is_not_in_a_key(
+    plain: tuple[Stage, Execution], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, at = plain
+    before = key(stage, at)
+    monkeypatch.setattr(engine, "cpu_flags", lambda: frozenset({"avx512_bf16", "sse4_2"}))
+    assert key(replace(stage, cost_seconds=9.0), replace(at, deadline=time.monotonic() + 9)) == before
+    assert key(stage, replace(at, store=Store(tmp_path / "other", ignore_event))) == before
+
+
+@pytest.mark.parametrize(("cost", "ran"), [(900.0, True), (1100.0, False), (0.0, True)])
+def test_a_stage_starts_only_where_its_cost_fits_before_the_deadline(tmp_path: Path, cost: float, ran: bool) -> None:
+    counting = Counting()
+    stage = replace(counting.stage("a"), cost_seconds=cost)
+    progress = run(tmp_path, [stage, counting.stage("b")], deadline=time.monotonic() + 1000)
+    assert counting.ran == (["a", "b"] if ran else ["b"])
+    assert list(progress.skipped) == ([] if ran else ["a"])
+    assert run(tmp_path, [stage], deadline=time.monotonic() - 1).reused == (["a"] if ran else [])
 
 
 def test_a_failure_keeps_what_was_finished(tmp_path: Path) -> None:

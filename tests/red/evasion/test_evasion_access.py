@@ -120,6 +120,8 @@ QUICK = {
     "steps": 4, "query_budget": 130, "restarts": 1, "binary_search_steps": 2, "eot_samples": 1, "draws": 2,
     "targets": 9,
 }  # fmt: skip
+FASTER: dict[str, dict[str, float]] = {"cw": {"initial_const": 10.0, "learning_rate": 0.5}, "sigma-zero": {"steps": 20}}
+"""Where the steps of QUICK would be too few or too short to break anything."""
 
 
 class Few(nn.Module):
@@ -134,19 +136,16 @@ class Few(nn.Module):
 @pytest.mark.parametrize("entry", ATTACKS, ids=lambda entry: entry.name)
 @pytest.mark.parametrize("classes", [2, 3])
 def test_no_attack_needs_four_classes(entry: AttackEntry, classes: int) -> None:
-    """Some ratios of logits are not defined below 4 classes; the attack must find another way, and succeed.
-
-    Three attacks need not succeed here: noise searches nothing, and the other two need more steps than these.
-    """
+    """Some ratios of logits are not defined below 4 classes; the attack must find another way, and succeed."""
     x = 0.4 + 0.2 * torch.rand((6, 1, 6, 6), generator=torch.Generator().manual_seed(0))
     target = NetworkTarget(Few(classes), name="few", digest="d" * 64, input_shape=(1, 6, 6), num_classes=classes)
     y = target.predict(x)
-    name = entry.name
+    quick = {key: value for key, value in QUICK.items() if key in entry.settings}
+    chosen = {**quick, **FASTER.get(entry.name, {})}
     for norm in entry.norms:
         eps = {"linf": 0.45, "l2": 2.7, "l1": 12.0, "l0": 24.0}[norm]
-        settings = ":".join(f"{key}={value}" for key, value in QUICK.items() if key in entry.settings)
-        (plan,) = parse_attacks(f"{name}:{settings}" if settings else name, norm)
+        (plan,) = parse_attacks(":".join((entry.name, *(f"{key}={value}" for key, value in chosen.items()))), norm)
         found = run_suite(target, x, y, budget=PerturbationBudget(norm, eps), attacks=[plan], seed=0)
         assert found.rows[0].attempted == 6
         assert found.complete
-        assert found.rows[0].broken > 0 or name in ("noise", "cw", "sigma-zero"), norm
+        assert found.rows[0].broken > 0, norm

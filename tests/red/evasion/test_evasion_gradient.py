@@ -14,9 +14,9 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.noise import noise
-from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
+from secure_ai.red.evasion.attacks.pgd import fgsm, pgd, unstopped
 from secure_ai.red.evasion.math.losses import cross_entropy
-from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.math.projections import distance, project
 from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 ATTACKS: dict[str, Callable[..., Tensor]] = {"fgsm": fgsm, "pgd": pgd}
@@ -277,6 +277,42 @@ def test_momentum_adds_the_gradients_before(target_of: Callable[..., NetworkTarg
     assert moved_by(target_of, steps=2, step_size_rel=1 / 3) == pytest.approx([-step, -step], abs=1e-6)
 
 
+def test_a_step_in_l1_leaves_out_the_values_that_the_box_stops() -> None:
+    x_adv = torch.tensor([0.0, 0.0, 1.0, 1.0, 0.5, 0.5]).view(1, 1, 1, 6)
+    direction = torch.tensor([-2.0, 2.0, -2.0, 2.0, -2.0, 2.0]).view(1, 1, 1, 6)
+    assert unstopped(direction, x_adv).flatten().tolist() == [0, 2, -2, 0, -2, 2]
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_every_step_of_pgd_is_the_papers(norm: Norm, cnn_case: Callable[..., Any]) -> None:
+    """Each recorded iterate is the projection of the one before plus the steepest step; the last one moves nothing."""
+    case, eps, seen = cnn_case(12), {"linf": 0.01, "l2": 0.05, "l1": 0.2}[norm], list[Tensor]()
+    hook = case.target.network.register_forward_pre_hook(lambda module, given: seen.append(given[0].detach().clone()))
+    alone = torch.arange(12) == 7  # far from broken: one sample, so that none leaves
+    budget = PerturbationBudget(norm, eps)
+    found = attack("pgd", case, budget, active=alone, steps=5, random_start=False, step_size_rel=0.7)[7]
+    hook.remove()
+    x, y, losses = case.x[7:8], case.y[7:8], []
+    assert torch.equal(seen[0], x)
+    for number, iterate in enumerate(seen[:6]):
+        with torch.enable_grad():
+            point = iterate.clone().requires_grad_()
+            loss = cross_entropy(case.target.network(point), y)
+            (gradient,) = torch.autograd.grad(loss.sum(), point)
+        losses.append(float(loss.detach()))
+        inside = torch.where(gradient > 0, iterate < 1, iterate > 0)
+        size = gradient.abs() * inside
+        step = {
+            "linf": gradient.sign(),
+            "l2": gradient / gradient.norm(),
+            "l1": gradient.sign() * (size == size.max()),  # 1 % of 100 values
+        }[norm]
+        if number < 5:
+            expected = project(iterate + 0.7 * eps * step, x, budget)
+            torch.testing.assert_close(seen[number + 1], expected, atol=1e-6, rtol=0)
+    assert torch.equal(found, seen[1 + int(torch.tensor(losses[1:]).argmax())][0])  # the clean image is no attempt
+
+
 def foolbox() -> Any:
     with warnings.catch_warnings():
         # foolbox 3.3.4 imports scipy's old namespaces; nothing of ours
@@ -314,6 +350,6 @@ def test_pgd_is_as_strong_as_foolbox(cnn_case: Callable[..., Any], norm: Norm, e
     theirs = broken(case, found)
     ours = broken(case, attack("pgd", case, PerturbationBudget(norm, eps), steps=40, step_size_rel=0.0625))
     assert 20 < int(theirs.sum()) < 236, "the budget must leave something to compare"
-    assert int(ours.sum()) >= int(theirs.sum()) - 3
-    assert norm == "l1" or int(ours.sum()) <= int(theirs.sum()) + 3
+    apart = 10 if norm == "l1" else 3  # foolbox draws the sparse steps' values at random; measured: 5, and 0 or 1
+    assert abs(int(ours.sum()) - int(theirs.sum())) <= apart
     assert float(distance(found, case.x, norm).max()) <= eps * 1.001

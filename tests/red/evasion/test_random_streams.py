@@ -54,3 +54,39 @@ def test_a_suite_gives_the_bits_that_it_always_gave(attack: str, digest: str) ->
 def test_the_generator_of_a_name_draws_what_it_always_drew() -> None:
     assert torch.randint(1000, (4,), generator=generator(3, "noise", 0)).tolist() == [210, 500, 442, 167]
     assert torch.randint(1000, (4,), generator=generator(3, "other", 0)).tolist() != [210, 500, 442, 167]
+
+
+class Drawing(Picking):
+    """Draws in every pass, and notes what."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.drawn: list[float] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.drawn.append(float(torch.rand(())))
+        return super().forward(x)
+
+
+def drawn_in(attacks: str, seed: int = 3) -> list[float]:
+    network, x = Drawing(), torch.full((4, 1, 4, 4), 0.1)
+    y = torch.arange(4)
+    x[y, 0, y, y] = 0.9
+    target = NetworkTarget(
+        network, name="d", digest="", input_shape=(1, 4, 4), num_classes=4, deterministic=False, batch_size=4
+    )
+    budget = PerturbationBudget("linf", 0.05)
+    run_suite(target, x, y, budget=budget, attacks=parse_attacks(attacks), seed=seed)
+    return network.drawn
+
+
+def test_what_a_network_draws_depends_on_the_seed_and_the_attack_and_on_no_other_attack() -> None:
+    alone, other = drawn_in("pgd:steps=3"), drawn_in("pgd:steps=3", seed=4)
+    after = drawn_in("noise:draws=2,pgd:steps=3")
+    clean, searched = alone[0], alone[-5:]  # four evaluations and the verification
+    assert clean == after[0]
+    assert searched == after[-5:]
+    assert not set(searched) & set(other)
+    assert clean not in searched
+    assert not set(searched) & set(after[1:-5])
+    assert len(set(after)) == len(after)

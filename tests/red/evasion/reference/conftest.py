@@ -110,6 +110,44 @@ class NoGradient(nn.Module):
         return answer.detach()
 
 
+class Recorder(NetworkTarget):
+    """A target that keeps every batch it is given: what an attack evaluates, step by step.
+
+    Said to be random, so that Square queries every window.
+    """
+
+    def __init__(self, network: nn.Module, shape: tuple[int, int, int], classes: int) -> None:
+        super().__init__(
+            network, name="r", digest="d" * 64, input_shape=shape, num_classes=classes, deterministic=False
+        )
+        self.seen: list[Tensor] = []
+
+    def logits(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
+        self.seen.append(x.detach().clone())
+        return super().logits(x, rows=rows)
+
+    def loss(self, x: Tensor, y: Tensor, loss: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
+        """Losses (N,) and their input gradients (N, C, H, W), by autograd alone and without a record."""
+        with torch.enable_grad():
+            point = x.clone().requires_grad_()
+            values = loss(self.network(point), y)
+            (gradient,) = torch.autograd.grad(values.sum(), point)
+        return values.detach(), gradient
+
+
+def make_recorder(lead: float, shape: tuple[int, int, int] = (1, 5, 5), classes: int = 4, seed: int = 0) -> Recorder:
+    """A piecewise-linear network (one hidden layer of ReLU); class 0 leads by about `lead`."""
+    draw = torch.Generator().manual_seed(seed)
+    size = shape[0] * shape[1] * shape[2]
+    hidden, last = nn.Linear(size, 24), nn.Linear(24, classes)
+    with torch.no_grad():
+        hidden.weight.copy_(torch.randn((24, size), generator=draw))
+        hidden.bias.copy_(-hidden.weight.sum(dim=1) / 2)
+        last.weight.copy_(0.1 * torch.randn((classes, 24), generator=draw))
+        last.bias.copy_(lead * torch.eye(classes)[0])
+    return Recorder(nn.Sequential(nn.Flatten(), hidden, nn.ReLU(), last), shape, classes)
+
+
 Run = Callable[..., Tensor]
 
 
@@ -160,6 +198,11 @@ def run_attack(
 @pytest.fixture(scope="session")
 def run() -> Run:
     return run_attack
+
+
+@pytest.fixture(scope="session")
+def recorder_of() -> Callable[..., Recorder]:
+    return make_recorder
 
 
 @pytest.fixture(scope="session")
