@@ -22,8 +22,8 @@ from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import Check, check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.preflight.calls import SAME, Preflight, difference, guarded, rebuilt, scores
-from secure_ai.models.preflight.preprocessing import Samples, judge_preprocessing, other_layout_is_right
+from secure_ai.models.preflight.calls import SAME, Preflight, Samples, difference, guarded, rebuilt, scores
+from secure_ai.models.preflight.preprocessing import judge_preprocessing, other_layout_is_right
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.watch import Watch, random_states
 from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits

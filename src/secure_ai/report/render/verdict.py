@@ -11,6 +11,7 @@ from secure_ai.core.findings import FailOn, Finding, gate
 from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import ROBUST_BAR
 from secure_ai.core.trust import Verdict as TrustVerdict
+from secure_ai.core.trust import fed_wrongly
 from secure_ai.report.model import Figure, Report
 from secure_ai.report.render.text import budget_text, cell, measurement, plural
 
@@ -71,8 +72,10 @@ def of_subject(report: Report) -> list[Measurement]:
 
 def gate_report(report: Report, fail_on: FailOn) -> int:
     """The exit code of `--fail-on` for a run; one that was not completed passes no gate either."""
-    verdicts = [m.trust.verdict for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
-    code = gate(report.findings, fail_on, verdicts)
+    if any(fed_wrongly(model.preflight) for model in report.models if model.role == SUBJECT):
+        return EXIT_INCONCLUSIVE  # also where no robust accuracy was measured
+    trusts = [m.trust for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
+    code = gate(report.findings, fail_on, trusts)
     unfinished = fail_on != "never" and not report.run.complete
     return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 
