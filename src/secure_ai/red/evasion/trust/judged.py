@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.results import Rate, rate
+from secure_ai.core.results import Rate
 from secure_ai.core.statistics import mcnemar_exact
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
@@ -71,7 +71,9 @@ class Judged:
     @property
     def robust_accuracy(self) -> Rate:
         """Of `robust`; without a value where nothing was finished."""
-        return rate(int(self.robust.sum()), self.result.n) if self.result.n else self.result.robust_accuracy
+        if not self.result.n:
+            return self.result.robust_accuracy
+        return self.result.counted(int(self.robust.sum()), self.result.n)
 
     def also(self, *checks: Check) -> Judged:
         """The same number after further checks, which can only lower its verdict."""
@@ -126,6 +128,7 @@ def judge_network(
         progress=progress,
         stop=stop,
     )
+    result = replace(result, n_effective=data.n_effective)
     if attacked is not None:
         attacked(result)
     robust = result.robust if standing is None else standing & result.robust
@@ -166,6 +169,7 @@ def judge_single(
         keep_examples=keep_examples,
         progress=progress,
     )
+    result = replace(result, n_effective=data.n_effective)
     return _verdict(checked, data, result, result.robust, (), lambda: ())
 
 
