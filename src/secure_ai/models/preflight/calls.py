@@ -33,7 +33,7 @@ class Preflight:
     Attributes:
         target: to be attacked instead of the one given, with fresh pass counters.
         checks: in the order to be shown; all pass on a sound network.
-        fixes: what was put right, one sentence each.
+        fixes: what was put right, and what the user should know, one sentence each.
         images, answers: (N, C, H, W) that were tried and what the target in its final form answers, (N, K).
     """
 

@@ -27,6 +27,7 @@ from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.red.evasion.trust.health import gradient_health
 from secure_ai.red.evasion.trust.judge import BREAKING, judge_suite
 from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, diagnose, diagnose_survivors
+from secure_ai.red.evasion.trust.usual_inputs import with_usual_inputs
 
 SIGNIFICANT = 0.05
 INTERRUPTED = "interrupted before every check of this verdict was made"
@@ -98,7 +99,8 @@ def judge_network(
 ) -> Judged:
     """Attack a network with a suite and ask everything that its robust accuracy depends on.
 
-    In this order: preflight, the suite, the data, the same answers as before, the probes, the input gradients.
+    In this order: preflight, what the usual normalisations would give, the suite, the data, the same answers as before,
+    the probes, the input gradients.
 
     Args:
         target: as it was given; preflight decides how it is attacked.
@@ -116,6 +118,8 @@ def judge_network(
         SecureAIError: what `preflight`, `run_suite` and `diagnose` raise.
     """
     checked = checked or examine(target, data, seed)
+    if not probes:
+        checked = with_usual_inputs(checked, data, budget, seed)
     plans = _bound(attacks, borrowed)
     result = run_suite(
         checked.target,
