@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _zoo_data import VARIANTS
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -28,11 +29,11 @@ BATCH = 100
 class Strided(nn.Module):
     """Two strided convolutions of 16 and 32 filters, 100 hidden units (Wong et al., 2001.03994, appendix A)."""
 
-    def __init__(self, channels: int = 1, width: int = 16) -> None:
+    def __init__(self, channels: int = 1, width: int = 16, cells: int = 49, classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 4, stride=2, padding=1)
         self.conv2 = nn.Conv2d(width, 2 * width, 4, stride=2, padding=1)
-        self.dense1, self.dense2 = nn.Linear(2 * width * 49, 100), nn.Linear(100, 10)
+        self.dense1, self.dense2 = nn.Linear(2 * width * cells, 100), nn.Linear(100, classes)
 
     def features(self, x: Tensor) -> Tensor:
         x = functional.relu(self.conv2(functional.relu(self.conv1(x))))
@@ -71,6 +72,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "strided-10-channels": lambda: Strided(channels=10),
     "strided-11-channels": lambda: Strided(channels=11),
     "strided-12-channels": lambda: Strided(channels=12),
+    "strided-tinted": lambda: Strided(channels=3),
+    "strided-few": lambda: Strided(classes=3),
+    "strided-pairs": lambda: Strided(width=24, cells=98, classes=100),
     "mlp": Mlp,
 }
 
@@ -82,6 +86,7 @@ class Recipe:
     Attributes:
         method: natural, pgd (7 steps), fgsm, fgsm-rs (Wong et al., 2001.03994), or fgsm-rs-long, with too long a step.
         prepare: what training images go through before the network.
+        data: what is made of MNIST, by its name in VARIANTS.
     """
 
     arch: str
@@ -91,6 +96,7 @@ class Recipe:
     epochs: int = 2
     images: int = 12_000
     prepare: Callable[[Tensor], Tensor] | None = None
+    data: str = "mnist"
 
     @property
     def batches(self) -> int:
@@ -159,6 +165,7 @@ def trained(recipe: Recipe, mnist_train: Dataset, cache: Path) -> nn.Module:
     initialise(network, generator(recipe.seed, recipe.name))
     fitted, _ = hold_out_last(mnist_train, HELD_OUT)
     part = fitted if recipe.images >= len(fitted) else sample_n(fitted, recipe.images, recipe.seed)
+    part = VARIANTS[recipe.data](part)
     plan = TrainingPlan(
         epochs=recipe.epochs,
         batch_size=BATCH,

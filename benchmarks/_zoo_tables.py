@@ -1,4 +1,4 @@
-"""What is in zoo A, on which thresholds were chosen, and in zoos B to E, each of which was run once."""
+"""What is in zoo A, on which thresholds were chosen, in zoos B to E, each run once, and in F, not run yet."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from _zoo_defences import (
 from _zoo_networks import Recipe
 from torch import nn
 
+from secure_ai.core.budget import Norm
 from secure_ai.red.evasion.suite.fast import FAST
 
 Wrap = Callable[[nn.Module], nn.Module]
@@ -29,6 +30,11 @@ SUITE = "fast"
 LONG = "apgd-ce:restarts=5,odi-pgd:restarts=100,apgd-t:restarts=5:steps=200,square:query_budget=20000"
 """Beyond `fast` and AutoAttack."""
 EOT = ",".join(f"{name}:eot_samples=10" if name.startswith("apgd") else name for name in FAST["linf"].split(","))
+
+
+def in_norm(norm: Norm) -> str:
+    """The norm in a row's name; those in linf keep the names that they always had."""
+    return "" if norm == "linf" else f"{norm}-"
 
 
 def bare(network: nn.Module) -> nn.Module:
@@ -41,10 +47,11 @@ class Honest:
 
     recipe: Recipe
     eps: float
+    norm: Norm = "linf"
 
     @property
     def name(self) -> str:
-        return f"{self.recipe.name}@{self.eps:g}"
+        return f"{self.recipe.name}@{in_norm(self.norm)}{self.eps:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,10 +80,11 @@ class Planted:
     router: Recipe | None = None
     random: bool = False
     adaptive: str = SUITE
+    norm: Norm = "linf"
 
     @property
     def name(self) -> str:
-        return f"{self.kind}:{self.recipe.name}@{self.eps:g}"
+        return f"{self.kind}:{self.recipe.name}@{in_norm(self.norm)}{self.eps:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,6 +233,33 @@ STRENGTHS = {
     ),
 }  # fmt: skip
 
+
+def _elsewhere(seed: int) -> Zoo:
+    """Other norms, colour, 3 and 100 classes: honest networks, and three defences that are blind on each of them."""
+    kinds: tuple[tuple[str, str, dict[Norm, float]], ...] = (
+        ("strided", "mnist", {"l2": 1.0, "l1": 8.0}),
+        ("strided-tinted", "tinted", {"linf": 0.08, "l2": 1.0, "l1": 8.0}),
+        ("strided-few", "few", {"linf": 0.12, "l2": 1.5}),
+        ("strided-pairs", "pairs", {"linf": 0.06, "l2": 0.8}),
+    )
+    blind, saturated = frozenset({"zero-gradients", "step-function"}), frozenset({"saturated-loss"})
+    honest, planted = [], []
+    for number, (arch, data, budgets) in enumerate(kinds):
+        plain = Recipe(arch=arch, seed=seed + number, data=data, epochs=4 if data == "pairs" else 2)
+        trained = replace(plain, method="pgd", eps=0.1, epochs=4)
+        for norm, eps in budgets.items():
+            honest += [Honest(recipe=recipe, eps=eps, norm=norm) for recipe in (plain, trained)]
+            planted += [
+                Planted(kind="quantised", recipe=plain, eps=eps, norm=norm, expected=blind,
+                        wrap=lambda n: Quantised(n, 9), adapted=lambda n: Quantised(n, 9, straight=True)),
+                Planted(kind="saturated", recipe=plain, eps=eps, norm=norm, expected=saturated,
+                        wrap=lambda n: Scaled(n, 2e5)),
+                Planted(kind="detached", recipe=plain, eps=eps, norm=norm, expected=frozenset({"zero-gradients"}),
+                        wrap=Detached),
+            ]  # fmt: skip
+    return Zoo(honest=tuple(honest), planted=tuple(planted))
+
+
 LEFT_OUT_OF_D = {
     *("distillation-scaled", "noise", "random-resize", "detached", "nan-gradient", "transfer-scored"),
     *("fgsm-rs-overfitted", "fgsm-rs-masked"),
@@ -253,4 +288,5 @@ ZOOS = {
         honest=_honest(8000, ("report1-cnn", "report2-cnn", "strided-20", "mlp"), 1.05),
         planted=_planted(8000, STRENGTHS["E"]),
     ),
+    "F": _elsewhere(10_000),
 }

@@ -1,6 +1,6 @@
 """The trust verdict's self-test: planted broken defences that it must flag, and honest networks that it must not.
 
-    scripts/bench zoo --set A|B|C|D|E --out FOLDER [--n N] [--only TEXT] [--again]
+    scripts/bench zoo --set A|B|C|D|E|F --out FOLDER [--n N] [--only TEXT] [--again]
 
 Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B to E (other seeds, networks and
 strengths) are judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000
@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from _record import save
+from _zoo_data import VARIANTS
 from _zoo_defences import Routed
 from _zoo_networks import HELD_OUT, Recipe, trained
 from _zoo_tables import SUITE, ZOOS, Honest, Planted
 from torch import nn
 
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.compute import configure
 from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.data.dataset import Dataset
@@ -41,7 +42,7 @@ from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
 from secure_ai.red.evasion.trust.judge import judge_examples
 from secure_ai.red.evasion.trust.judged import judge_network
 
-DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000, "E": 1000}
+DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000, "E": 1000, "F": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs
 SEED = 0
 
@@ -64,23 +65,27 @@ TRIED_SEEDS = 20
 
 def target_of(network: nn.Module, name: str, dataset: Dataset) -> NetworkTarget:
     digest = state_digest(network.state_dict())
-    return NetworkTarget(network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=10)
+    return NetworkTarget(
+        network, name=name, digest=digest, input_shape=dataset.input_shape, num_classes=dataset.classes
+    )
 
 
-def suite_on(network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str) -> SuiteResult:
+def suite_on(
+    network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str, norm: Norm = "linf"
+) -> SuiteResult:
     """The suite on what preflight makes of the network, without a verdict."""
     checked = examine(target_of(network, name, dataset), dataset, SEED)
-    budget, plans = PerturbationBudget("linf", eps), parse_attacks(suite)
+    budget, plans = PerturbationBudget(norm, eps), parse_attacks(suite, norm)
     images, labels = dataset.images, dataset.labels
     return run_suite(checked.target, images, labels, budget=budget, attacks=plans, seed=SEED, keep_examples=True)
 
 
 def attacked(
-    network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str = SUITE
+    network: nn.Module, name: str, dataset: Dataset, eps: float, suite: str = SUITE, norm: Norm = "linf"
 ) -> tuple[SuiteResult, Trust]:
     """The suite and its verdict, as the command makes them."""
-    budget, target = PerturbationBudget("linf", eps), target_of(network, name, dataset)
-    judged = judge_network(target, dataset, budget, parse_attacks(suite), SEED)
+    budget, target = PerturbationBudget(norm, eps), target_of(network, name, dataset)
+    judged = judge_network(target, dataset, budget, parse_attacks(suite, norm), SEED)
     return judged.result, judged.trust
 
 
@@ -94,7 +99,7 @@ def described(trust: Trust) -> dict[str, Any]:
 
 def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
     network = trained(model.recipe, train, cache)
-    result, trust = attacked(network, model.name, data, model.eps)
+    result, trust = attacked(network, model.name, data, model.eps, norm=model.norm)
     return {
         "clean_accuracy": result.clean_accuracy.as_json(),
         "robust_accuracy": result.robust_accuracy.as_json(),
@@ -112,12 +117,12 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
     target = target_of(shown, model.name, data)
     if model.transfer:
         donor = trained(replace(model.recipe, seed=model.recipe.seed + 7), train, cache)
-        score = scored_on(target, data, suite_on(donor, "donor", data, model.eps, "fgsm"))
+        score = scored_on(target, data, suite_on(donor, "donor", data, model.eps, "fgsm", model.norm))
         naive, clean, trust = score.robust_accuracy, score.clean_accuracy, judge_examples(score)
     else:
-        result, trust = attacked(shown, model.name, data, model.eps)
+        result, trust = attacked(shown, model.name, data, model.eps, norm=model.norm)
         naive, clean = result.robust_accuracy, result.clean_accuracy
-    adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive)
+    adapted = suite_on(model.adapted(network), model.name, data, model.eps, model.adaptive, model.norm)
     whole = adapted.robust_accuracy if model.random else scored_on(target, data, adapted).robust_accuracy
     hit = sorted(set(failed(trust)) & model.expected)
     return {
@@ -165,7 +170,7 @@ def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, ag
     path = out / "rows" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{len(data)}.json"
     if path.exists() and not again:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    began = time.perf_counter()
+    began, data = time.perf_counter(), VARIANTS[model.recipe.data](data)
     judged = (
         judge_honest(model, train, data, out / "models")
         if isinstance(model, Honest)
@@ -173,7 +178,15 @@ def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, ag
     )
     kind = "honest" if isinstance(model, Honest) else model.kind
     seconds = round(time.perf_counter() - began, 1)
-    row = {"model": model.name, "kind": kind, "eps": model.eps, "n": len(data), "seconds": seconds, **judged}
+    row = {
+        "model": model.name,
+        "kind": kind,
+        "norm": model.norm,
+        "eps": model.eps,
+        "n": len(data),
+        "seconds": seconds,
+        **judged,
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
     return row

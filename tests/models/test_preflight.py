@@ -20,7 +20,7 @@ CLASSES = 5
 N = 80
 IDS = [
     "output", "input-layout", "eval-mode", "deterministic", "batch-independent", "logits", "input-gradient",
-    "input-range", "clean-accuracy",
+    "input-range", "image-orientation", "label-order", "clean-accuracy",
 ]  # fmt: skip
 
 
@@ -240,7 +240,7 @@ def test_a_network_that_is_right_on_the_usual_layout_or_on_none_keeps_it() -> No
     found = examine(Dense(NCHW).eval(), 3)
     assert (failed(found), found.fixes, found.target.transform) == ([], (), InputTransform())
     shuffled = examine(Dense((3, 1, 2)).eval(), 3)
-    assert (failed(shuffled), shuffled.fixes) == (["clean-accuracy"], ())
+    assert (failed(shuffled), shuffled.fixes) == (["image-orientation", "clean-accuracy"], ())
 
 
 def test_another_range_in_another_layout_is_told_and_then_both_are_right() -> None:
@@ -544,7 +544,7 @@ def test_the_right_preprocessing_is_accepted() -> None:
 
 def test_labels_in_another_order_are_found_but_no_flag_is_suggested() -> None:
     found = examine(Changed(after=lambda z: z.roll(1, dims=1)))
-    assert failed(found) == ["clean-accuracy"]
+    assert failed(found) == ["label-order", "clean-accuracy"]
     assert evidence(found, "clean-accuracy").startswith("0 of 80 right; chance, or always the commonest label, is 20%")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import ModuleType
 from typing import Any
 
@@ -37,6 +38,25 @@ def test_holding_headlines_are_said_to_hold(report: dict[str, Any]) -> None:
     assert (found.word, found.tone) == ("HEADLINES HOLD", "unclear")
     everything = [row | {"holds": "yes"} for row in report["reproduction"]]
     assert verdict(typed({**report, "reproduction": everything})).tone == "good"
+
+
+def test_what_no_run_measured_is_no_headline_and_counted_apart(report: dict[str, Any]) -> None:
+    rows = report["reproduction"]
+    wrong = next(row for row in rows if row["headline"] and row["holds"] == "no")
+
+    def counts(basis: str) -> tuple[int, ...]:
+        changed = [row | {"basis": basis} if row is wrong else row | {"basis": "measured"} for row in rows]
+        line = verdict_line(typed({**report, "reproduction": changed}))
+        found = re.search(
+            r"(\d+) of (\d+) headline.* all (\d+) published.* (\d+) do not(?:; of (\d+) more.* (\d+))?\.", line
+        )
+        assert found is not None
+        return tuple(int(number) for number in found.groups(default="0"))
+
+    of_all = sum(row["holds"] in ("yes", "no") for row in rows)
+    wrong_of_all = sum(row["holds"] == "no" for row in rows)
+    assert counts("measured") == (4, 8, of_all, wrong_of_all, 0, 0)
+    assert counts("read") == (3, 7, of_all - 1, wrong_of_all - 1, 1, 1)
 
 
 @pytest.mark.parametrize(

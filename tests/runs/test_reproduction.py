@@ -163,6 +163,14 @@ def test_what_is_measured_for_the_table_is_asked_and_nothing_else_is() -> None:
     assert asked - programs - OPTIONAL == {*rates(), *QUANTITIES, *CONFUSIONS}
 
 
+def test_what_stands_in_the_source_is_not_said_to_be_measured() -> None:
+    """Every figure whose rule reads no measurement says so, and no other does."""
+    basis = {row.figure: row.basis for row in compare(everything(), FIGURES)}
+    without = {row.figure for row in compare(measured_in(Result()), FIGURES) if row.holds is not Holds.NOT_MEASURED}
+    assert {figure for figure, found in basis.items() if found != "measured"} == without
+    assert sum(found == "read" for found in basis.values()) == 7
+
+
 def test_one_report_alone() -> None:
     rows = compare(NOTHING, [row for row in FIGURES if row.report == "report-2"])
     assert {row.report for row in rows} == {"report-2"}

@@ -154,7 +154,7 @@ def test_a_demonstration_is_no_mitigation(hit: float, status: ThreatStatus) -> N
     [(1.0, 1.0, MITIGATED), (0.9, 1.0, INEFFECTIVE), (1.0, 0.0, INEFFECTIVE)],
 )
 def test_a_guard_must_refuse_attacks_and_accept_the_rest(refused: float, accepted: float, status: ThreatStatus) -> None:
-    judgement = refuses("attacks/refused", "clean/accepted").apply(
+    judgement = refuses("attacks/refused", "clean/accepted", "files").apply(
         known(attacks__refused=(refused, 20), clean__accepted=(accepted, 5))
     )
     assert (judgement.status, judgement.indicative) == (status, True)

@@ -77,4 +77,4 @@ def attack(
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
     findings = [finding.as_json() for finding in report.findings]
-    return gate(findings, fail.fail_on, [report.trust.verdict])
+    return gate(findings, fail.fail_on, [report.trust])

@@ -177,7 +177,7 @@ def print_attack(report: AttackReport) -> None:
             str(row.forward_passes),
             str(row.backward_passes),
             f"{row.queries.mean:.0f} / {row.queries.max}" if row.queries else "",
-            str(row.robust_accuracy),
+            str(result.so_far(row)),
         )
         for row in result.rows
     ]

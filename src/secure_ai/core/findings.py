@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
-from secure_ai.core.trust import Verdict
+from secure_ai.core.trust import Trust, Verdict, fed_wrongly
 
 FailOn = Literal["critical", "high", "medium", "low", "never"]
 
@@ -85,14 +85,19 @@ def exceeds(findings: Iterable[Finding], fail_on: FailOn) -> bool:
     return any(not f.planted and f.severity.rank >= limit for f in findings)
 
 
-def gate(findings: Iterable[Finding], fail_on: FailOn, verdicts: Iterable[Verdict]) -> int:
+def gate(findings: Iterable[Finding], fail_on: FailOn, trusts: Iterable[Trust]) -> int:
     """The exit code of `--fail-on`: findings at or above it, else a number not to be trusted, which passes no gate.
 
+    A network that is evidently fed wrongly is inconclusive whatever `fail_on` says: its findings are of another one.
+
     Args:
-        verdicts: of trust, on the robust accuracies that the findings were judged by.
+        trusts: on the robust accuracies that the findings were judged by.
     """
+    behind = list(trusts)
+    if any(fed_wrongly(trust.checks) for trust in behind):
+        return EXIT_INCONCLUSIVE
     if fail_on == "never":
         return EXIT_OK
     if exceeds(findings, fail_on):
         return EXIT_FINDINGS
-    return EXIT_OK if all(verdict is Verdict.RELIABLE for verdict in verdicts) else EXIT_INCONCLUSIVE
+    return EXIT_OK if all(trust.verdict is Verdict.RELIABLE for trust in behind) else EXIT_INCONCLUSIVE

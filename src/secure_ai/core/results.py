@@ -31,6 +31,9 @@ class Rate:
     """A share of samples with its 95 % Wilson interval: `R` in the output contract.
 
     The interval covers these images and this one model; it says nothing of other training seeds.
+
+    Attributes:
+        n_effective: how many independent samples the interval is made for, where that is fewer than `n`.
     """
 
     value: float | None
@@ -39,6 +42,7 @@ class Rate:
     n: int
     successes: int
     reason: str = ""
+    n_effective: int | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -48,7 +52,7 @@ class Rate:
         return Bounds(self.value, self.ci_low, self.ci_high)
 
     def as_json(self) -> dict[str, Any]:
-        """`{"value", "ci_low", "ci_high", "n", "successes"}`, and `reason` where there is no value."""
+        """`{"value", "ci_low", "ci_high", "n", "successes"}`; `reason` without a value, `n_effective` below `n`."""
         content: dict[str, Any] = {
             "value": self.value,
             "ci_low": self.ci_low,
@@ -56,19 +60,40 @@ class Rate:
             "n": self.n,
             "successes": self.successes,
         }
+        content |= {} if self.n_effective is None else {"n_effective": self.n_effective}
         return content | ({"reason": self.reason} if self.reason else {})
+
+    @property
+    def worth(self) -> str:
+        """What goes after n: empty, or e.g. ` (40 independent)`."""
+        return "" if self.n_effective is None else f" ({self.n_effective:,} independent)"
 
     def __str__(self) -> str:
         """E.g. `5.90 % [5.45, 6.38], n = 10000`."""
         if self.value is None or self.ci_low is None or self.ci_high is None:
             return f"none ({self.reason})"
-        return f"{100 * self.value:.2f} % [{100 * self.ci_low:.2f}, {100 * self.ci_high:.2f}], n = {self.n}"
+        return f"{100 * self.value:.2f} % [{100 * self.ci_low:.2f}, {100 * self.ci_high:.2f}], n = {self.n}{self.worth}"
 
 
-def rate(successes: int, n: int) -> Rate:
-    """`successes` of `n` with its interval. Raises EmptyDenominatorError when n is 0."""
-    low, high = wilson(successes, n)
-    return Rate(successes / n, low, high, n, successes)
+def rate(successes: int, n: int, n_effective: int | None = None) -> Rate:
+    """`successes` of `n` with its interval, of `n_effective` independent samples where these are fewer.
+
+    Raises EmptyDenominatorError when n is 0, or n_effective not in 1..n.
+    """
+    if n_effective is None or n_effective == n:
+        low, high = wilson(successes, n)
+        return Rate(successes / n, low, high, n, successes)
+    if not 1 <= n_effective < n:
+        raise EmptyDenominatorError("no number of samples", expected=f"1..{n} independent ones", got=n_effective)
+    low, high = wilson(successes * n_effective / n, n_effective)
+    return Rate(successes / n, low, high, n, successes, n_effective=n_effective)
+
+
+def of_effective(value: Rate, n_effective: int, of: int) -> Rate:
+    """The same counts, taken from data of which `of` images are worth `n_effective` independent ones."""
+    if value.value is None or n_effective >= of:
+        return value
+    return rate(value.successes, value.n, max(1, value.n * n_effective // of))
 
 
 def rate_or_reason(successes: int, n: int, reason: str) -> Rate:

@@ -15,11 +15,11 @@ LEAST_EXTRA, LEAST_EXTRA_SHARE = 3, 0.005
 BEYOND_CHANCE = f"{LEAST_EXTRA}, and a lower interval end above {LEAST_EXTRA_SHARE:.1%}, are too many"
 
 
-def wilson(successes: int, n: int) -> tuple[float, float]:
+def wilson(successes: float, n: float) -> tuple[float, float]:
     """The 95 % Wilson score interval of a proportion (Wilson, JASA 1927).
 
     Args:
-        successes: 0 to `n`.
+        successes: 0 to `n`; no whole number where `n` is an effective one.
         n: at least 1.
 
     Returns:

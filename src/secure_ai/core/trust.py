@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 MIN_N_FOR_A_CLAIM = 1000  # below this a rate is indicative and passes no gate
+FED_WRONGLY = frozenset({"input-range", "input-normalisation", "image-orientation", "label-order", "clean-accuracy"})
+"""Checks whose failure means that the network evidently does not get what it was trained on: nothing is concluded."""
 
 
 class Verdict(enum.StrEnum):
@@ -77,6 +79,11 @@ def check(identifier: str, ok: bool | None, evidence: str) -> Check:
     """A check from a yes, a no, or None for one that could not run."""
     outcome = CheckOutcome.NOT_RUN if ok is None else CheckOutcome.PASS if ok else CheckOutcome.FAIL
     return Check(identifier, outcome, evidence)
+
+
+def fed_wrongly(checks: Sequence[Check]) -> tuple[str, ...]:
+    """Ids of the failed checks of FED_WRONGLY."""
+    return tuple(made.id for made in checks if made.id in FED_WRONGLY and made.outcome is CheckOutcome.FAIL)
 
 
 def judge(checks: Sequence[Check], *, breaking: frozenset[str]) -> Trust:

@@ -20,6 +20,7 @@ from secure_ai.core.errors import (
     printable,
 )
 from secure_ai.core.results import Drawn
+from secure_ai.data.near_copies import effective_n
 
 Images = NDArray[Any]  # (N, C, H, W), uint8 or float32
 Labels = NDArray[np.int64]
@@ -104,6 +105,11 @@ class Dataset:
         digest.update(self.images.data)
         digest.update(self.labels.data)
         return digest.hexdigest()
+
+    @cached_property
+    def n_effective(self) -> int:
+        """How many independent samples these are worth: N, or fewer where images are near copies of others."""
+        return effective_n(self.images)
 
     def select(self, indices: NDArray[np.integer[Any]], note: str, *, drawn: Drawn = "all") -> Dataset:
         """The images at `indices` (positions in this data set, each in [0, N)), in that order.

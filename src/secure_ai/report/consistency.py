@@ -38,7 +38,7 @@ def _rate(value: Rate, where: str) -> None:
     """A rate must be the one that its counts give."""
     if value.value is None:
         return
-    computed = rate(value.successes, value.n)
+    computed = rate(value.successes, value.n, value.n_effective)
     pairs = ((computed.value, value.value), (computed.ci_low, value.ci_low), (computed.ci_high, value.ci_high))
     if any(ours is None or theirs is None or abs(ours - theirs) > ROUNDING for ours, theirs in pairs):
         raise FormatError(

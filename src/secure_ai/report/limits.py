@@ -29,7 +29,7 @@ LIMITS: Mapping[str, Mapping[str, Words]] = {
     "Run": {"id": SOME_TEXT, "seconds": COUNT, "seed": COUNT, "stage_seconds": COUNT},
     "Model": {"id": SOME_TEXT, "digest": SHA256},
     "Data": {"id": SOME_TEXT, "digest": SHA256, "n": SOME},
-    "Rate": {"value": SHARE, "ci_low": SHARE, "ci_high": SHARE, "n": COUNT, "successes": COUNT},
+    "Rate": {"value": SHARE, "ci_low": SHARE, "ci_high": SHARE, "n": COUNT, "successes": COUNT, "n_effective": SOME},
     "Quantity": {"n": COUNT},
     "PerturbationBudget": {"eps": COUNT},
     "Measurement": {"id": SOME_TEXT},
@@ -120,6 +120,10 @@ def _rate(value: Any) -> Iterator[Breach]:
         yield from _reason(value)
     elif value.n < 1:
         yield "n", "at least 1 where there is a value", str(value.n)
+    elif value.successes > value.n:
+        yield "successes", f"at most n, {value.n}", str(value.successes)
+    elif value.n_effective is not None and value.n_effective >= value.n:
+        yield "n_effective", f"fewer than n, {value.n}", str(value.n_effective)
     elif value.ci_low is None or value.ci_high is None:
         yield "ci_low" if value.ci_low is None else "ci_high", "a number where there is a value", "none"
 

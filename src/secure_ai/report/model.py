@@ -32,6 +32,7 @@ MAX_ITEMS = 100_000  # of one list
 MAX_SHOWN = 80  # characters of a refused value
 
 FigureUnit = Literal["share", "loss", "seconds", "points", "ratio", "count", "text"]
+Basis = Literal["measured", "read", "printed"]
 TrustWord = Literal["", "doubtful", "broken", "indicative"]
 
 
@@ -141,6 +142,8 @@ class Figure:
         headline: whether the report's conclusion rests on it.
         same_protocol: ours by the report's own protocol; `correct`: ours measured correctly.
         tolerance: why a re-trained network may differ.
+        basis: what the judgement rests on: measurements of the run; counts that were `read` in the published program
+            once and stand in this tool's source; or published numbers alone (`printed`).
     """
 
     report: str
@@ -153,6 +156,7 @@ class Figure:
     status: FigureStatus | None = None
     reason: str
     tolerance: str | None = None
+    basis: Basis = "measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,10 @@ def _section(
     return Section(f"report/{identifier}", title, intro, columns, every[:MAX_ROWS], note)
 
 
+BASIS = {"measured": "measured", "read": "read in the published program", "printed": "printed numbers"}
+"""What a judgement on a published statement rests on, in words."""
+
+
 def holds(figure: Figure) -> Choice:
     """`yes`, `no`, `not measured`, `not judged` (a time), or `no support` where nothing contradicts it either."""
     if figure.holds == "no" and figure.status == "not_supported":
@@ -108,12 +112,13 @@ def _figures(identifier: str, title: str, figures: Iterable[Figure]) -> Section:
             our_text(row.same_protocol),
             our_text(row.correct),
             holds(row),
+            BASIS[row.basis],
             row.reason,
         )
         for row in figures
     )
     return _section(
-        identifier, title, ("figure", "published", "same protocol", "measured correctly", "holds", "why"), rows
+        identifier, title, ("figure", "published", "same protocol", "measured correctly", "holds", "basis", "why"), rows
     )
 
 

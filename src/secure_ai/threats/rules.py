@@ -156,10 +156,13 @@ def unmitigated_backdoor(poisoned: str, clean: str) -> ThreatRule:
     return ThreatRule((poisoned, clean), judge)
 
 
-def refuses(attacks: str, control: str) -> ThreatRule:
+def refuses(attacks: str, control: str, what: str) -> ThreatRule:
     """Every hostile input is refused and every clean one accepted: a guard that refuses everything proves nothing.
 
+    The inputs are made by this tool, few and alike: their interval holds for more of the same kinds only.
+
     Args:
+        what: what was made and tried, and what was not, in words.
         attacks: id of the fraction of hostile inputs that were refused.
         control: id of the fraction of clean inputs that were accepted.
     """
@@ -167,8 +170,9 @@ def refuses(attacks: str, control: str) -> ThreatRule:
     def judge(measurements: Measurements) -> ThreatJudgement:
         refused, accepted = measurements[attacks].value, measurements[control].value
         fact = (
-            f"{refused.successes:,} of {refused.n:,} hostile inputs refused, {accepted.successes:,} of "
-            f"{accepted.n:,} clean ones accepted"
+            f"{refused.successes:,} of {refused.n:,} hostile inputs refused, "
+            f"{measurement_text(measurements[attacks])}, and {accepted.successes:,} of {accepted.n:,} clean ones "
+            f"accepted, all made by this tool: {what}"
         )
         decided_by = (measurements[attacks], measurements[control])
         if refused.successes == refused.n and accepted.successes == accepted.n:

@@ -6,7 +6,7 @@ import copy
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from secure_ai.files.pt2 import ExportedProgram
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import write_bytes
 from secure_ai.models.load.artifact import Arch, Artifact, read_arch, read_artifact
+from secure_ai.models.load.beside import read_known
 from secure_ai.models.load.exported import batch_note, network_from_exported
 from secure_ai.models.load.factory import call_factory, run_factory
 from secure_ai.models.load.keras_io import network_from_keras
@@ -26,6 +27,7 @@ from secure_ai.models.load.state import fit_state
 from secure_ai.models.networks.built_in import NETWORKS, network_entry
 from secure_ai.models.networks.keras_stacks import built_in_of
 from secure_ai.models.target.access import Access
+from secure_ai.models.target.known import Known
 from secure_ai.models.target.scorer import Scorer
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
@@ -49,6 +51,7 @@ class LoadedModel:
         input_shape: (C, H, W) where it is known.
         num_classes: K where it is known.
         notes: what the user should know of how it is called, one sentence each.
+        known: what its file and the small files beside it say of how it was made.
     """
 
     network: nn.Module
@@ -61,6 +64,7 @@ class LoadedModel:
     input_shape: Shape | None = None
     num_classes: int | None = None
     notes: tuple[str, ...] = ()
+    known: Known = field(default_factory=Known)
 
 
 def load_model(
@@ -88,9 +92,11 @@ def load_model(
         SecureAIError: what `read_artifact` refuses.
     """
     parsed = read_arch(arch) if arch is not None else None
-    loaded = build_model(read_artifact(path, events=events), arch=parsed, events=events)
+    artifact = read_artifact(path, events=events)
+    loaded = build_model(artifact, arch=parsed, events=events)
     _refuse_other_data(loaded, classes, input_shape)
-    return loaded
+    known = read_known(Path(path), loaded.digest, artifact.metadata)
+    return replace(loaded, known=known, notes=(*loaded.notes, *known.notes))
 
 
 def build_model(artifact: Artifact, *, arch: Arch | None, events: EventSink = ignore_event) -> LoadedModel:
@@ -285,6 +291,7 @@ def make_target(
     if not all(map(math.isfinite, value_range)) or value_range[0] == value_range[1]:
         raise UsageError("an unusable range", where="--range", expected="two different numbers", got=value_range)
     transform = InputTransform(low=value_range[0], high=value_range[1], mean=tuple(mean), std=tuple(std))
+    said = bool(mean or std) or tuple(value_range) != (0.0, 1.0)
     access = access or ("scores" if isinstance(loaded.network, Scorer) else "gradients")
     return NetworkTarget(
         to_channels_last(loaded.network).eval(),
@@ -295,6 +302,7 @@ def make_target(
         transform=transform,
         batch_size=batch_size,
         access=access,
+        known=replace(loaded.known, input=transform, input_from="the command line") if said else loaded.known,
     )
 
 

@@ -6,14 +6,22 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from secure_ai.core.errors import SecureAIError, TargetError
+from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.core.trust import Check
 from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.target import NetworkTarget
 
 SAME = 1e-3  # answers that `difference` puts no further apart are the same
+MIN_SAMPLES = 10
+ALPHA = 0.001
+CLEARLY_ABOVE_CHANCE = 0.25  # share of the way from chance to 1
+
+Samples = tuple[Tensor, Tensor]
+"""Images (N, C, H, W) and labels (N,)."""
 
 Result = TypeVar("Result")
 
@@ -25,7 +33,7 @@ class Preflight:
     Attributes:
         target: to be attacked instead of the one given, with fresh pass counters.
         checks: in the order to be shown; all pass on a sound network.
-        fixes: what was put right, one sentence each.
+        fixes: what was put right, and what the user should know, one sentence each.
         images, answers: (N, C, H, W) that were tried and what the target in its final form answers, (N, K).
     """
 
@@ -76,3 +84,32 @@ def difference(a: Tensor, b: Tensor) -> float:
     best = a.topk(2, dim=1).values
     lead = (best[:, 0] - best[:, 1]).median()
     return float(((a - b).abs() / a.abs().clamp_min(lead.clamp_min(1e-12))).max())
+
+
+def right(target: NetworkTarget, samples: Samples) -> Tensor:
+    """Which samples are right (N,) bool. Raises TargetError."""
+    return scores(target, samples[0]).argmax(dim=1) == samples[1]
+
+
+def right_if_taken(target: NetworkTarget, samples: Samples) -> Tensor:
+    """As `right`; none where the network raises on such pixels."""
+    try:
+        return right(target, samples)
+    except TargetError:
+        return samples[1] < 0
+
+
+def chance_of(target: NetworkTarget, y: Tensor) -> float:
+    """Accuracy of always answering the commonest label of (N,) `y`, at least 1 / K: that is no skill."""
+    return max(1 / target.num_classes, int(torch.bincount(y).max()) / len(y))
+
+
+def clearly_better(hits: Tensor, than: Tensor, comparisons: int, chance: float) -> bool:
+    """Whether (N,) bool `hits` are more than the other's on the same samples, beyond chance and clearly above it.
+
+    p alone would also prefer a little above chance to less than chance, as with labels in another order.
+    """
+    count, n = int(hits.sum()), len(hits)
+    p = mcnemar_exact(int((than & ~hits).sum()), int((hits & ~than).sum()))
+    good = wilson(count, n)[0] > chance + CLEARLY_ABOVE_CHANCE * (1 - chance)
+    return count > int(than.sum()) and p < ALPHA / comparisons and good

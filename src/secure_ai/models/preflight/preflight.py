@@ -20,10 +20,11 @@ from torch.nn import functional
 from secure_ai.core import seeds
 from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import EmptyDataError, TargetError
-from secure_ai.core.trust import Check, check
+from secure_ai.core.trust import Check, CheckOutcome, check
 from secure_ai.data.dataset import Dataset
-from secure_ai.models.preflight.calls import SAME, Preflight, difference, guarded, rebuilt, scores
-from secure_ai.models.preflight.preprocessing import Samples, judge_preprocessing, other_layout_is_right
+from secure_ai.models.preflight.calls import SAME, Preflight, Samples, difference, guarded, rebuilt, scores
+from secure_ai.models.preflight.preprocessing import judge_preprocessing, other_layout_is_right
+from secure_ai.models.preflight.provenance import input_check, unseen_check
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.watch import Watch, random_states
 from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
@@ -44,11 +45,15 @@ __all__ = ["ONLY_FOR_ATTACKS", "Preflight", "examine", "preflight", "same_answer
 
 
 def examine(target: NetworkTarget, dataset: Dataset, seed: int) -> Preflight:
-    """`preflight` on images from all over the data set."""
+    """`preflight` on images from all over the data set, and what is known of how the network was made."""
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), POOL)).astype(np.int64)
     images = images_to_float(dataset.images[spread])
     labels = labels_to_tensor(dataset.labels[spread])
-    return preflight(target, images, labels, generator=seeds.generator(seed, "preflight"))
+    found = preflight(target, images, labels, generator=seeds.generator(seed, "preflight"))
+    fed = input_check(found.target)
+    unknown = (fed.evidence,) if fed.outcome is CheckOutcome.NOT_RUN else ()  # the user should know on the first screen
+    checks = (*found.checks, fed, unseen_check(found.target, dataset))
+    return replace(found, checks=checks, fixes=(*found.fixes, *unknown))
 
 
 def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:

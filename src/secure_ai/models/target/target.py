@@ -17,6 +17,7 @@ from torch.nn import functional
 from secure_ai.core.compute import MEMORY_FORMAT
 from secure_ai.core.errors import SecureAIError, TargetError
 from secure_ai.models.target.access import Access
+from secure_ai.models.target.known import Known
 from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.scorer import ScoreFunction, Scorer
 from secure_ai.models.target.transform import InputTransform
@@ -89,6 +90,7 @@ class NetworkTarget(Target):
         network: maps the transformed input to logits (N, K); may also have `features(x)`, the penultimate layer.
         transform: applied to pixels in [0, 1] before the network.
         batch_size: most samples in one pass.
+        known: what is said of how it was made.
         passes: counts them.
         before_pass: called before each; may raise to end the work.
         watch: inside `attacked()`, what makes sure that the network leaves itself alone.
@@ -103,6 +105,7 @@ class NetworkTarget(Target):
     batch_size: int = field(default=256, kw_only=True)
     deterministic: bool = field(default=True, kw_only=True)
     access: Access = field(default="gradients", kw_only=True)
+    known: Known = field(default_factory=Known, kw_only=True)
     passes: PassCounter = field(default_factory=PassCounter, kw_only=True)
     before_pass: Callable[[], None] = field(default=nothing, kw_only=True, repr=False)
     watch: Watch | None = field(default=None, kw_only=True, repr=False)

@@ -75,13 +75,13 @@ class _Contiguous(Wrapped):
         return x.clone(memory_format=torch.contiguous_format)
 
 
-class _ReversedChannels(Wrapped):
-    def __init__(self, network: nn.Module, dim: int) -> None:
+class _Rearranged(Wrapped):
+    def __init__(self, network: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
         super().__init__(network)
-        self._dim = dim
+        self._change = change
 
     def prepare(self, x: Tensor) -> Tensor:
-        return x.flip(self._dim)
+        return self._change(x)
 
 
 class _Logits(Wrapped):
@@ -125,6 +125,12 @@ def contiguous_input(network: nn.Module) -> nn.Module:
     return _Contiguous(network)
 
 
-def reversed_channels(network: nn.Module, *, dim: int) -> nn.Module:
-    """A network that is given images whose channels, along `dim`, are in reverse order: RGB becomes BGR."""
-    return _ReversedChannels(network, dim)
+def rearranged_input(network: nn.Module, change: Callable[[Tensor], Tensor], *, channels_last: bool) -> nn.Module:
+    """A network that is given images (N, C, H, W) after `change`, e.g. turned, or with channels in reverse order.
+
+    Args:
+        channels_last: whether the network itself takes (N, H, W, C).
+    """
+    if channels_last:
+        return _Rearranged(network, lambda x: change(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    return _Rearranged(network, change)

@@ -151,7 +151,7 @@ def _rate(rate: Rate) -> tuple[str, str]:
         return f"none ({cell(rate.reason or 'no reason given')})", ""
     if rate.ci_low is None or rate.ci_high is None:
         return percent(rate.value), ""
-    return percent(rate.value), f"[{100 * rate.ci_low:.2f}, {100 * rate.ci_high:.2f}], n = {rate.n:,}"
+    return percent(rate.value), f"[{100 * rate.ci_low:.2f}, {100 * rate.ci_high:.2f}], n = {rate.n:,}{rate.worth}"
 
 
 def _quantity(quantity: Quantity) -> tuple[str, str]:

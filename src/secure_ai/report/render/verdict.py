@@ -11,6 +11,7 @@ from secure_ai.core.findings import FailOn, Finding, gate
 from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import ROBUST_BAR
 from secure_ai.core.trust import Verdict as TrustVerdict
+from secure_ai.core.trust import fed_wrongly
 from secure_ai.report.model import Figure, Report
 from secure_ai.report.render.text import budget_text, cell, measurement, plural
 
@@ -71,8 +72,10 @@ def of_subject(report: Report) -> list[Measurement]:
 
 def gate_report(report: Report, fail_on: FailOn) -> int:
     """The exit code of `--fail-on` for a run; one that was not completed passes no gate either."""
-    verdicts = [m.trust.verdict for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
-    code = gate(report.findings, fail_on, verdicts)
+    if any(fed_wrongly(model.preflight) for model in report.models if model.role == SUBJECT):
+        return EXIT_INCONCLUSIVE  # also where no robust accuracy was measured
+    trusts = [m.trust for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
+    code = gate(report.findings, fail_on, trusts)
     unfinished = fail_on != "never" and not report.run.complete
     return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 
@@ -93,18 +96,27 @@ def _subject(report: Report) -> VerdictLine:
 
 
 def _reproduction(report: Report) -> VerdictLine:
-    rows = report.reproduction
+    rows = [row for row in report.reproduction if row.basis == "measured"]
     headlines = [row for row in rows if row.headline and row.holds in ("yes", "no")] or rows
     wrong = [row for row in headlines if row.holds == "no"]
     all_wrong, all_judged = _count(rows, "no"), _count(rows, "yes") + _count(rows, "no")
-    share = f"Of all {all_judged} published figures and claims {all_wrong}"
+    share = f"Of all {all_judged} published figures and claims that were measured {all_wrong} do not"
+    share += _not_measured([row for row in report.reproduction if row.basis != "measured"])
     if not wrong:
         tone: Tone = "unclear" if all_wrong else "good"
-        return VerdictLine("HEADLINES HOLD", f"all {len(headlines)} headline claims hold. {share} do not.", tone)
+        return VerdictLine("HEADLINES HOLD", f"all {len(headlines)} headline claims hold. {share}.", tone)
     named = "; ".join(_contradiction(row) for row in wrong[:NAMED])
     more = f"; {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    sentence = f"{len(wrong)} of {len(headlines)} headline claims do not hold: {named}{more}. {share} do not."
+    sentence = f"{len(wrong)} of {len(headlines)} headline claims do not hold: {named}{more}. {share}."
     return VerdictLine("DOES NOT HOLD", sentence, "bad")
+
+
+def _not_measured(rows: Sequence[Figure]) -> str:
+    """What rests on the published texts alone is counted apart."""
+    judged = _count(rows, "yes") + _count(rows, "no")
+    if not judged:
+        return ""
+    return f"; of {judged} more, read in the published program or computed from printed numbers, {_count(rows, 'no')}"
 
 
 def _count(rows: Sequence[Figure], holds: str) -> int:

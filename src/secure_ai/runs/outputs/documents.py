@@ -11,6 +11,8 @@ from typing import Any
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.data.image_digests import image_digests
+from secure_ai.data.training_record import RECORD_MODE, RECORD_SUFFIX, training_record
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import write_beneath
@@ -19,7 +21,7 @@ from secure_ai.report.render.html import render_html
 from secure_ai.report.render.sarif import render_sarif
 from secure_ai.report.render.threat_model import render_threat_model
 from secure_ai.runs.cases.table import CASES
-from secure_ai.runs.engine.result_file import MODEL_NAME
+from secure_ai.runs.engine.result_file import FACTS_NAME, MODEL_NAME
 from secure_ai.runs.outputs.assemble import assemble
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.outputs.pictures import pictures
@@ -35,6 +37,7 @@ def write_documents(folder: Path, facts: RunFacts, report: Report, events: Event
         **{name: content for case in CASES for name, content in case.files(facts.result, facts.recipe).items()},
         **{f"images/{name}.png": content for name, content in images.items()},
         **_models(facts),
+        **_training_records(facts),
         **_kept_files(facts),
         "threat_model.md": render_threat_model(report).encode(),
         "report.json": report_bytes(report),
@@ -43,7 +46,7 @@ def write_documents(folder: Path, facts: RunFacts, report: Report, events: Event
     }
     _remove_outdated(folder, files)
     for name, content in files.items():
-        write_beneath(folder, name, content)
+        write_beneath(folder, name, content, mode=RECORD_MODE if name.endswith(RECORD_SUFFIX) else 0o644)
     events("run_reported", {"run": report.run.id, "complete": report.run.complete, "files": len(files)})
     write_beneath(folder, "run.json", _pretty(_run_json(facts, report, files, events)))
 
@@ -60,6 +63,21 @@ def _pretty(content: Any) -> bytes:
 def _models(facts: RunFacts) -> dict[str, bytes]:
     found = {network: facts.output(network.id, MODEL_NAME) for network in facts.plan.networks.values() if network.file}
     return {f"models/{network.file}.safetensors": content for network, content in found.items() if content is not None}
+
+
+def _training_records(facts: RunFacts) -> dict[str, bytes]:
+    """Beside every model file: which images it was trained on, readable by the user alone."""
+    networks = [network for network in facts.plan.networks.values() if network.file]
+    said = {network.file: facts.output(network.id, FACTS_NAME) for network in networks}
+    if "train" not in facts.data or not any(said.values()):
+        return {}
+    train = facts.data["train"]
+    digests = image_digests(train.images)
+    return {
+        f"models/{file}.safetensors{RECORD_SUFFIX}": training_record(json.loads(content)["digest"], train, digests)
+        for file, content in said.items()
+        if content is not None
+    }
 
 
 def _kept_files(facts: RunFacts) -> dict[str, bytes]:

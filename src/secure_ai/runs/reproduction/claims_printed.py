@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from secure_ai.core.thresholds import ROUNDING
-from secure_ai.report.model import FigureStatus, FigureUnit
+from secure_ai.report.model import Basis, FigureStatus, FigureUnit
 from secure_ai.report.render.text import percent, plural
 from secure_ai.runs.reproduction.judge import FigureRule, Judgement, Published, missing, value_text
 from secure_ai.runs.reproduction.values import Measured, Reading
@@ -30,9 +30,22 @@ class Printed:
         return f"{value_text(self.value, self.unit)} ({self.where})"
 
 
+def _resting_on(basis: Basis) -> Callable[[FigureRule], FigureRule]:
+    """The rule with what its judgements rest on, where that is no measurement of the run."""
+
+    def marked(rule: FigureRule) -> FigureRule:
+        def judge(row: Published, run: Measured) -> Judgement:
+            return replace(rule(row, run), basis=basis)
+
+        return judge
+
+    return marked
+
+
 def printed_twice(here: Printed, there: Printed) -> FigureRule:
     """The rule for a number that a report prints twice: both must be the same up to rounding."""
 
+    @_resting_on("printed")
     def rule(row: Published, run: Measured) -> Judgement:
         same = run.reading(row.same) if row.same else None
         if here.agrees_with(there):
@@ -47,6 +60,7 @@ def printed_twice(here: Printed, there: Printed) -> FigureRule:
 def one_run(pairs: Mapping[str, tuple[Printed, Printed]]) -> FigureRule:
     """The rule for "deterministic, reproducible": pairs of one quantity in one report must agree."""
 
+    @_resting_on("printed")
     def rule(row: Published, run: Measured) -> Judgement:
         differing = [name for name, (here, there) in pairs.items() if not here.agrees_with(there)]
         if not differing:
@@ -86,6 +100,7 @@ def arithmetic(computed: float, working: str, rounding: float) -> FigureRule:
         rounding: half a unit of the last printed digit.
     """
 
+    @_resting_on("printed")
     def rule(row: Published, run: Measured) -> Judgement:
         if row.value is None:
             return missing()
@@ -108,6 +123,7 @@ def in_program(key: str, default: int, needed: int, what: str) -> FigureRule:
         what: what is counted, in words, plural.
     """
 
+    @_resting_on("read")
     def rule(row: Published, run: Measured) -> Judgement:
         found = run.reading(key)
         count = int(found.value) if found else default
@@ -125,6 +141,7 @@ def in_program(key: str, default: int, needed: int, what: str) -> FigureRule:
 def not_in_program(key: str, default: int, what: str) -> FigureRule:
     """The rule for a claim that `what` was removed: the published program must hold none."""
 
+    @_resting_on("read")
     def rule(row: Published, run: Measured) -> Judgement:
         found = run.reading(key)
         count = int(found.value) if found else default
@@ -138,6 +155,7 @@ def not_in_program(key: str, default: int, what: str) -> FigureRule:
 def whole_codebase(key: str, default: int, listed: int, lines: int) -> FigureRule:
     """The rule for "the entire codebase was scanned": the scanned lines must come from every file that is listed."""
 
+    @_resting_on("read")
     def rule(row: Published, run: Measured) -> Judgement:
         found = run.reading(key)
         files = int(found.value) if found else default

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from secure_ai.report.model import FigureStatus, FigureUnit, Holds
+from secure_ai.report.model import Basis, FigureStatus, FigureUnit, Holds
 from secure_ai.report.render.text import percent, seconds_text
 from secure_ai.runs.reproduction.values import Measured, Reading
 
@@ -33,12 +33,13 @@ class Tolerance:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """The verdict on one published statement, with the two numbers that stand beside it."""
+    """The verdict on one published statement, with the two numbers that stand beside it; `basis` as in `Figure`."""
 
     status: FigureStatus
     reason: str
     same: Reading | None = None
     correct: Reading | None = None
+    basis: Basis = "measured"
 
     @property
     def holds(self) -> Holds:

@@ -9,7 +9,7 @@ import numpy as np
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.comparisons import Confusion
 from secure_ai.core.result import PerSample
-from secure_ai.core.results import MeasuredQuantity, Measurement, Rate
+from secure_ai.core.results import MeasuredQuantity, Measurement, Rate, of_effective
 from secure_ai.core.trust import Trust, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 
@@ -32,13 +32,13 @@ def rate_entry(
 
     Args:
         condition: what was done to the images; default: `name`.
-        data: the images it is over; says how they were drawn.
+        data: the images it is over; says how they were drawn, and how many independent ones they are worth.
     """
     return Measurement(
         id=f"{model}/{name}",
         model=model,
         metric=metric,
-        value=value,
+        value=value if data is None else of_effective(value, data.n_effective, len(data)),
         protocol=protocol,
         stage="",  # the engine knows it
         replay="",  # the report knows the command

@@ -16,6 +16,7 @@ from secure_ai.core.compute import TRAINING_REPLICAS, configure
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.result import Result
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.training_record import training_metadata
 from secure_ai.files.open import MIB, read_beneath
 from secure_ai.files.write import write_bytes
 from secure_ai.models.load.store import model_bytes
@@ -114,7 +115,7 @@ def trained(
         "compute": compute.as_json(),
     }
     return {
-        MODEL_NAME: model_bytes(network, arch),
+        MODEL_NAME: model_bytes(network, arch, training_metadata(dataset)),
         STATE_NAME: state.to_bytes(),
         HISTORY_NAME: json_bytes(state.history),
         FACTS_NAME: json_bytes(said | (facts or {})),

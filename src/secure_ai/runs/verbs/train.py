@@ -17,8 +17,10 @@ from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.core.seeds import generator
+from secure_ai.data.image_digests import image_digests
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import hold_out_last
+from secure_ai.data.training_record import RECORD_MODE, record_path, training_metadata, training_record
 from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import NETWORKS, build_network
@@ -74,7 +76,8 @@ def train(
     Args:
         arch: report1-cnn or report2-cnn.
         data: in the forms of `--data`.
-        out: the safetensors file to write.
+        out: the safetensors file to write; beside it `OUT.training.json`, which tells whether an image was in training
+            and is not to be published.
 
     Raises:
         SecureAIError: unknown network, bad data or settings, or an output that cannot be written.
@@ -87,6 +90,7 @@ def train(
     if not 0 < learning_rate <= 1:
         raise UsageError("out of range", where="--learning-rate", expected="above 0, at most 1", got=learning_rate)
     refuse_unwritable(Path(out))
+    refuse_unwritable(record_path(Path(out)))
     compute = configure(precision)
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     entry = NETWORKS[arch]
@@ -110,12 +114,14 @@ def train(
         replicas=TRAINING_REPLICAS,
     )
     state = train_network(network, training, method=natural, plan=plan, validation=validation, progress=progress)
-    write_bytes(Path(out), model_bytes(network, arch))
-    events("model_written", {"file": Path(out).name, "digest": state_digest(network.state_dict())})
-    facts = {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note}
-    return Trained(
-        str(out), arch, state_digest(network.state_dict()), facts, state.history, _last_validation(state, held_out)
+    digest = state_digest(network.state_dict())
+    write_bytes(Path(out), model_bytes(network, arch, training_metadata(dataset)))
+    write_bytes(
+        record_path(Path(out)), training_record(digest, dataset, image_digests(training.images)), mode=RECORD_MODE
     )
+    events("model_written", {"file": Path(out).name, "digest": digest})
+    facts = {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note}
+    return Trained(str(out), arch, digest, facts, state.history, _last_validation(state, held_out))
 
 
 def _last_validation(state: TrainingState, n: int) -> Rate | None:

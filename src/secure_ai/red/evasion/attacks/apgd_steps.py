@@ -11,6 +11,7 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.red.evasion.attacks.apgd_run import Iterates
 from secure_ai.red.evasion.math.active_set import per_sample, where_samples
 from secure_ai.red.evasion.math.projections import project
+from secure_ai.red.evasion.math.scale import unit_sized
 
 MOMENTUM_KEEP = 0.75  # alpha of 2003.01690, section 3.1
 RHO = 0.75  # fraction of the steps that must raise the loss (section 3.1)
@@ -82,8 +83,8 @@ class Halving:
         if self.low is not None and self.high is not None:
             z = torch.sign(at.gradient).mul_(step).add_(at.x_adv).clamp_(self.low, self.high)
             return z if first else _blend(z, at).clamp_(self.low, self.high)
-        norm = at.gradient.flatten(1).norm(dim=1)
-        z = at.x_adv + at.gradient * (step / per_sample(norm.clamp_min(TINY)))
+        gradient = unit_sized(at.gradient)
+        z = at.x_adv + gradient * (step / per_sample(gradient.flatten(1).norm(dim=1).clamp_min(TINY)))
         z = into_l2_ball(z, x, budget.eps)
         return z if first else into_l2_ball(_blend(z, at), x, budget.eps)
 

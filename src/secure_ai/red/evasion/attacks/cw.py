@@ -10,9 +10,10 @@ from torch import Tensor
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes, Settings
-from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples
+from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.adam import adam_direction
 from secure_ai.red.evasion.math.input_gradient import evaluate
+from secure_ai.red.evasion.math.scale import to_usual_logits
 
 INSIDE = 0.999999  # keeps the inverse of tanh finite at pixels 0 and 1
 HIGHEST_CONST = 1e10  # where the search for the constant stops growing it
@@ -28,6 +29,7 @@ class _State:
         mean, square: Adam's moments of its gradient.
         const: weight of the margin, between `low` and `high`.
         succeeded: (R,) bool: a success with the present constant.
+        scale: (R,) what brings the margin to the size that the constants are made for; None before the first pass.
     """
 
     free: Tensor
@@ -37,6 +39,7 @@ class _State:
     low: Tensor
     high: Tensor
     succeeded: Tensor
+    scale: Tensor | None
 
 
 @torch.no_grad()
@@ -58,7 +61,7 @@ def cw(
 ) -> Tensor:
     """Minimise |delta|^2 + c * max(-margin, -confidence) in tanh space with Adam, searching for the smallest c.
 
-    There is no early abort.
+    There is no early abort. The margin counts in units of the clean logits' own spread (`to_usual_logits`).
 
     Args:
         target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
@@ -100,6 +103,7 @@ def _begin(x: Tensor, const: float) -> _State:
         low=ones * 0,
         high=ones * HIGHEST_CONST,
         succeeded=ones < 0,
+        scale=None,
     )
 
 
@@ -113,8 +117,10 @@ def _evaluate(
         return state.const * (confidence - samples.criterion.margin(logits)).clamp_min(0)
 
     logits, _, gradient = evaluate(target, x_adv, penalty, gradient=not last)
+    if state.scale is None:  # the clean image
+        state.scale = to_usual_logits(logits)
     state.succeeded = state.succeeded | best.offer_nearest(samples, x_adv, logits, "l2", least_margin=confidence)
-    pixels = 2 * (x_adv - samples.x) + gradient
+    pixels = 2 * (x_adv - samples.x) + per_sample(state.scale) * gradient
     return pixels * 2 * x_adv * (1 - x_adv)
 
 

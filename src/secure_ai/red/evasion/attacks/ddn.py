@@ -13,6 +13,7 @@ from secure_ai.red.evasion.contract import STEPS, AttackEntry, Passes
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.losses import cross_entropy
+from secure_ai.red.evasion.math.scale import unit_sized
 from secure_ai.red.evasion.math.schedules import annealed
 
 FIRST_RADIUS, STEP_SIZE = 1.0, (1.0, 0.01)  # step size from and to (1811.09600, section 4)
@@ -69,6 +70,7 @@ def ddn(
             target, state.x_adv, lambda logits: _loss(logits, samples), gradient=step < steps
         )
         adversarial = best.offer_nearest(samples, state.x_adv, logits, "l2")
+        gradient = unit_sized(gradient)
         direction = gradient / per_sample(gradient.flatten(1).norm(dim=1).clamp_min(TINY))
         delta = state.x_adv - samples.x + annealed(STEP_SIZE, step, steps) * direction
         state.radius = state.radius * torch.where(adversarial, 1 - gamma, 1 + gamma)

@@ -14,6 +14,7 @@ from secure_ai.red.evasion.math.active_set import Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.hyperplane import DUAL, length
 from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.projections import distance
+from secure_ai.red.evasion.math.scale import to_unit
 from secure_ai.red.evasion.math.schedules import annealed
 
 STEP_SIZE, GAMMA = (1.0, 0.01), (0.05, 0.001)  # from and to (2102.12827, section 3.1)
@@ -66,6 +67,8 @@ def fmn(
         logits, margin, gradient = evaluate(target, state.x_adv, samples.criterion.margin, gradient=step < steps)
         adversarial, gamma = best.offer_nearest(samples, state.x_adv, logits, norm), annealed(GAMMA, step, steps)
         nearest = best.distance[samples.index]
+        factor = to_unit(gradient)
+        margin, gradient = margin * factor, gradient * per_sample(factor)
         if norm == "l0":
             state.radius = _next_count(state.radius, nearest, adversarial, gamma, most=x[0].numel())
         else:

@@ -15,6 +15,7 @@ from secure_ai.red.evasion.math.active_set import Best, Criterion, keep_samples,
 from secure_ai.red.evasion.math.adam import adam_direction
 from secure_ai.red.evasion.math.hyperplane import length
 from secure_ai.red.evasion.math.input_gradient import evaluate
+from secure_ai.red.evasion.math.scale import to_usual_logits
 from secure_ai.red.evasion.math.schedules import annealed
 
 STEP_FALL = 0.1  # the step size ends at this fraction of where it began
@@ -28,12 +29,14 @@ class _State:
     Attributes:
         mean, square: Adam's moments of the gradient.
         threshold: (R,) values of `delta` below it are set to 0.
+        scale: (R,) what brings the margin to the size of an ordinary network's.
     """
 
     delta: Tensor
     mean: Tensor
     square: Tensor
     threshold: Tensor
+    scale: Tensor
 
 
 @torch.no_grad()
@@ -76,17 +79,21 @@ def sigma_zero(
     best = Best.of(x, y, target_label, active)
     samples = best.samples()
     zeros = torch.zeros_like(samples.x)
-    state = _State(zeros, zeros.clone(), zeros.clone(), x.new_full((len(samples),), threshold))
+    state = _State(
+        zeros, zeros.clone(), zeros.clone(), x.new_full((len(samples),), threshold), x.new_ones(len(samples))
+    )
     for step in range(steps + 1):
         if not len(samples):
             break
         x_adv = samples.x + state.delta
         hinge = partial(_hinge, criterion=samples.criterion)
         logits, _, gradient = evaluate(target, x_adv, hinge, gradient=step < steps)
+        if step == 0:  # the clean image
+            state.scale = to_usual_logits(logits)
         adversarial = best.offer_nearest(samples, x_adv, logits, "l0")
         rate = annealed((step_size, step_size * STEP_FALL), step, steps)
         squares = state.delta.square()
-        total = gradient + 2 * sigma * state.delta / (squares + sigma).square() / x[0].numel()
+        total = per_sample(state.scale) * gradient + 2 * sigma * state.delta / (squares + sigma).square() / x[0].numel()
         total = total / per_sample(length(total.flatten(1), "linf").clamp_min(TINY))
         moved = state.delta - rate * adam_direction(total, state.mean, state.square, step + 1)
         moved = (samples.x + moved).clamp_(0, 1) - samples.x

@@ -12,6 +12,7 @@ from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.math.hyperplane import dual_length
 from secure_ai.red.evasion.math.input_gradient import input_gradient, requiring_grad
 from secure_ai.red.evasion.math.losses import margin, margin_targeted
+from secure_ai.red.evasion.math.scale import to_unit
 
 TINY = 1e-12
 
@@ -30,19 +31,21 @@ def nearest_boundary(
         norm: the one in which nearness is measured.
 
     Returns:
-        gap (R,), below 0 where the boundary is behind; normal (R, D).
+        gap (R,), below 0 where the boundary is behind; normal (R, D); both times a power of two, so that the largest
+        value of `normal` lies in [1/2, 1).
     """
     with torch.enable_grad():
         start = requiring_grad(x_adv)
         logits = target.logits(start)
         leads = [-margin(logits, to) if y is None else margin_targeted(logits, y, to) for to in towards]
-    gap, normal = leads[0].detach().neg(), input_gradient(leads[0], start, retain_graph=len(leads) > 1).flatten(1)
-    nearest = gap.abs() / dual_length(normal, norm).clamp_min(TINY)
-    for index, lead in enumerate(leads[1:], start=1):
+    gap, normal, nearest = leads[0].detach(), start.detach().flatten(1), torch.full_like(leads[0].detach(), torch.inf)
+    for index, lead in enumerate(leads):
         gradient = input_gradient(lead, start, retain_graph=index < len(leads) - 1).flatten(1)
-        away = lead.detach().abs() / dual_length(gradient, norm).clamp_min(TINY)
+        factor = to_unit(gradient)  # of both sides of <normal, delta> = gap
+        gradient, missing = gradient * factor[:, None], -lead.detach() * factor
+        away = missing.abs() / dual_length(gradient, norm).clamp_min(TINY)
         closer = away < nearest
         nearest = torch.where(closer, away, nearest)
-        gap = torch.where(closer, -lead.detach(), gap)
+        gap = torch.where(closer, missing, gap)
         normal = torch.where(closer[:, None], gradient, normal)
     return gap, normal

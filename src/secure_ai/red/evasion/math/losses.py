@@ -16,6 +16,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 MIN_CLASSES_FOR_DLR = 4  # below this the ratio's denominator is not defined for both DLR losses; the margin stands in
 TINY = 1e-12
+SMALLEST = torch.finfo(torch.float32).tiny
 
 
 def cross_entropy(logits: Tensor, y: Tensor) -> Tensor:
@@ -38,6 +39,12 @@ def margin_targeted(logits: Tensor, y: Tensor, target_label: Tensor) -> Tensor:
     return _of(logits, target_label) - _of(logits, y)
 
 
+def _floor(logits: Tensor) -> Tensor:
+    """What keeps a ratio finite where its denominator is 0, (R,): relative to the logits' own spread."""
+    values = logits.detach()
+    return (TINY * (values.amax(dim=1) - values.amin(dim=1))).clamp_min(SMALLEST)
+
+
 def dlr(logits: Tensor, y: Tensor) -> Tensor:
     """Difference-of-logits ratio (2003.01690, eq. 6), (N,): the margin over (largest minus third largest logit).
 
@@ -46,7 +53,7 @@ def dlr(logits: Tensor, y: Tensor) -> Tensor:
     if logits.shape[1] < MIN_CLASSES_FOR_DLR:
         return margin(logits, y)
     top = logits.topk(3, dim=1).values
-    return margin(logits, y) / (top[:, 0] - top[:, 2] + TINY)
+    return margin(logits, y) / (top[:, 0] - top[:, 2] + _floor(logits))
 
 
 def dlr_targeted(logits: Tensor, y: Tensor, target_label: Tensor) -> Tensor:
@@ -59,4 +66,4 @@ def dlr_targeted(logits: Tensor, y: Tensor, target_label: Tensor) -> Tensor:
     if logits.shape[1] < MIN_CLASSES_FOR_DLR:
         return difference
     top = logits.topk(4, dim=1).values
-    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + TINY)
+    return difference / (top[:, 0] - 0.5 * (top[:, 2] + top[:, 3]) + _floor(logits))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.results import Rate, rate_or_reason
+from secure_ai.core.results import Rate, of_effective, rate, rate_or_reason
 from secure_ai.models.target.access import Access
 from secure_ai.red.evasion.contract import AttackPlan
 
@@ -94,6 +94,7 @@ class SuiteResult:
         x_adv: (N, C, H, W) float32 worst cases if they were asked for; rows that are not evaluated hold zeros.
         target_label: the class that every sample was to be taken for; None: any wrong class.
         access: what the target offered to the attacks.
+        n_effective: how many independent samples the N are worth; None: all. Intervals are made for as many.
         independent: every attack worked on every eligible sample, so that attacks can be compared one by one.
         ran_alone: why shards ran one after another although several threads were there; empty where they did not.
         shard_digests: one an evaluated shard, over its worst cases (`merge.shard_digest`): what a replay compares with.
@@ -124,6 +125,15 @@ class SuiteResult:
     shard_digests: tuple[str, ...] = ()
     access: Access = "gradients"
     target_label: int | None = None
+    n_effective: int | None = None
+
+    def counted(self, successes: int, n: int) -> Rate:
+        """`successes` of `n` >= 1 of the samples, with the interval of as many independent ones as they are worth."""
+        found = rate(successes, n)
+        return found if self.n_effective is None else of_effective(found, self.n_effective, len(self.evaluated))
+
+    def _rate(self, successes: int, n: int, reason: str) -> Rate:
+        return self.counted(successes, n) if n else rate_or_reason(successes, n, reason)
 
     @property
     def n(self) -> int:
@@ -133,18 +143,23 @@ class SuiteResult:
     @property
     def clean_accuracy(self) -> Rate:
         """Correct on the clean image ÷ all."""
-        return rate_or_reason(int(self.clean_correct.sum()), self.n, NOTHING_FINISHED)
+        return self._rate(int(self.clean_correct.sum()), self.n, NOTHING_FINISHED)
 
     @property
     def robust_accuracy(self) -> Rate:
         """Correct on the clean image and under every attack ÷ all: an upper bound of the true one."""
-        return rate_or_reason(int(self.robust.sum()), self.n, NOTHING_FINISHED)
+        return self._rate(int(self.robust.sum()), self.n, NOTHING_FINISHED)
 
     @property
     def attack_success_rate(self) -> Rate:
         """Goal met under some attack ÷ correct before (and not of the target class)."""
         reason = NOTHING_CORRECT if self.n else NOTHING_FINISHED
-        return rate_or_reason(int((self.broken_by >= 0).sum()), int(self.eligible.sum()), reason)
+        return self._rate(int((self.broken_by >= 0).sum()), int(self.eligible.sum()), reason)
+
+    def so_far(self, row: AttackRow) -> Rate:
+        """The worst case up to `row`."""
+        found = row.robust_accuracy
+        return found if found.value is None else self.counted(found.successes, found.n)
 
     def as_json(self) -> dict[str, Any]:
         """The attack's part of `secure-ai attack --json`; model, data and trust are the caller's."""
@@ -153,7 +168,7 @@ class SuiteResult:
             "clean_accuracy": self.clean_accuracy.as_json(),
             "robust_accuracy": self.robust_accuracy.as_json(),
             "attack_success_rate": self.attack_success_rate.as_json(),
-            "attacks": [row.as_json() for row in self.rows],
+            "attacks": [row.as_json() | {"robust_accuracy": self.so_far(row).as_json()} for row in self.rows],
             "complete": self.complete,
             "ran_alone": self.ran_alone,
         }

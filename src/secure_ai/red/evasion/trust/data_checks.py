@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from secure_ai.core.trust import Check, check
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.near_copies import NEAR
 
 MOST_REPEATED = 0.01  # fraction of the images; MNIST has no two that are the same
 DARKEST = 0.25  # fraction of full scale that some pixel reaches
@@ -39,11 +38,13 @@ def _classes_check(dataset: Dataset) -> Check:
 
 
 def _distinct_images_check(dataset: Dataset) -> Check:
-    """Fails where more than MOST_REPEATED of the images are copies: an interval takes all for independent."""
-    n = len(dataset)
-    distinct = len({hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in dataset.images})
-    evidence = f"{distinct} of {n} images are distinct; at most {MOST_REPEATED:.0%} may be copies of others"
-    return check("distinct-images", n - distinct <= MOST_REPEATED * n, evidence)
+    """Fails where near copies make the images worth less than all but MOST_REPEATED of them."""
+    n, worth = len(dataset), dataset.n_effective
+    evidence = (
+        f"{n} images are worth {worth} independent ones (near copies count as one: l2 within {NEAR:.0%} of their "
+        f"contrast); at most {MOST_REPEATED:.0%} may be lost"
+    )
+    return check("distinct-images", n - worth <= MOST_REPEATED * n, evidence)
 
 
 def _full_range_check(dataset: Dataset) -> Check:

@@ -17,6 +17,7 @@ from secure_ai.red.evasion.suite.borrowed import DIGEST_CHARACTERS
 from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
 from secure_ai.red.evasion.trust.effort import strength_check
 from secure_ai.red.evasion.trust.health import GradientHealth
+from secure_ai.red.evasion.trust.required import required_check
 
 BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
 MOST_UNMOVED = 0.10  # share of attempts that came back as they went; zoo A: honest 0, blind from 0.4
@@ -72,7 +73,7 @@ def judge_suite(
         access_check(result.access),
         *more,
     ]
-    return judge(checks, breaking=BREAKING)
+    return judge([*checks, required_check(checks, result.budget)], breaking=BREAKING)
 
 
 def judge_examples(score: ExamplesScore) -> Trust:

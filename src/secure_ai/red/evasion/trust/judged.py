@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.results import Rate, rate
+from secure_ai.core.results import Rate
 from secure_ai.core.statistics import mcnemar_exact
 from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
@@ -27,6 +27,7 @@ from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.red.evasion.trust.health import gradient_health
 from secure_ai.red.evasion.trust.judge import BREAKING, judge_suite
 from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, diagnose, diagnose_survivors
+from secure_ai.red.evasion.trust.usual_inputs import with_usual_inputs
 
 SIGNIFICANT = 0.05
 INTERRUPTED = "interrupted before every check of this verdict was made"
@@ -71,7 +72,9 @@ class Judged:
     @property
     def robust_accuracy(self) -> Rate:
         """Of `robust`; without a value where nothing was finished."""
-        return rate(int(self.robust.sum()), self.result.n) if self.result.n else self.result.robust_accuracy
+        if not self.result.n:
+            return self.result.robust_accuracy
+        return self.result.counted(int(self.robust.sum()), self.result.n)
 
     def also(self, *checks: Check) -> Judged:
         """The same number after further checks, which can only lower its verdict."""
@@ -96,7 +99,8 @@ def judge_network(
 ) -> Judged:
     """Attack a network with a suite and ask everything that its robust accuracy depends on.
 
-    In this order: preflight, the suite, the data, the same answers as before, the probes, the input gradients.
+    In this order: preflight, what the usual normalisations would give, the suite, the data, the same answers as before,
+    the probes, the input gradients.
 
     Args:
         target: as it was given; preflight decides how it is attacked.
@@ -114,6 +118,8 @@ def judge_network(
         SecureAIError: what `preflight`, `run_suite` and `diagnose` raise.
     """
     checked = checked or examine(target, data, seed)
+    if not probes:
+        checked = with_usual_inputs(checked, data, budget, seed)
     plans = _bound(attacks, borrowed)
     result = run_suite(
         checked.target,
@@ -126,6 +132,7 @@ def judge_network(
         progress=progress,
         stop=stop,
     )
+    result = replace(result, n_effective=data.n_effective)
     if attacked is not None:
         attacked(result)
     robust = result.robust if standing is None else standing & result.robust
@@ -166,6 +173,7 @@ def judge_single(
         keep_examples=keep_examples,
         progress=progress,
     )
+    result = replace(result, n_effective=data.n_effective)
     return _verdict(checked, data, result, result.robust, (), lambda: ())
 
 
