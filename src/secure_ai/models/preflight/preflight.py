@@ -164,7 +164,7 @@ def _only_contiguous(target: NetworkTarget, x: Tensor) -> NetworkTarget | None:
 def _raw(target: NetworkTarget, x: Tensor) -> Any:
     pixels = x.clone(memory_format=MEMORY_FORMAT)
     with torch.no_grad():
-        output = target.network(target.transform(pixels))
+        output = target.network(target.fed(pixels))
     if not torch.equal(pixels, x):
         raise TargetError("the network writes into its input", where=target.name, expected="images left as they are")
     return output
@@ -259,7 +259,7 @@ def _logits(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
         return Preflight(target, (check("logits", True, "log-probabilities, which serve as logits"),))
     if not bool((answer >= 0).all() & ((answer.sum(dim=1) - 1).abs() <= PROBABILITY_TOLERANCE).all()):
         return Preflight(target, (check("logits", True, f"scores from {answer.min():.3g} to {answer.max():.3g}"),))
-    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.transform(x)))
+    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.fed(x)))
     if target.access == "scores":
         return _log_scores(target, answer)
     trusted = exact

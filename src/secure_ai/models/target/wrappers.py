@@ -125,6 +125,11 @@ def contiguous_input(network: nn.Module) -> nn.Module:
     return _Contiguous(network)
 
 
+def copied_input(network: nn.Module) -> nn.Module:
+    """A network that gets contiguous copies of its input, as its author fed it; its weights are not touched."""
+    return _Contiguous(network)
+
+
 def reversed_channels(network: nn.Module, *, dim: int) -> nn.Module:
     """A network that is given images whose channels, along `dim`, are in reverse order: RGB becomes BGR."""
     return _ReversedChannels(network, dim)
