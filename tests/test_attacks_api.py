@@ -31,8 +31,9 @@ from secure_ai.core.errors import (
     UsageError,
 )
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import ATTACKS, parse_attacks
+from secure_ai.red.evasion.suite.catalogue import ATTACKS, entry_named
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 COMMON = {"net", "x", "y", "norm", "eps", "seed", "target_label", "mean", "std"}
@@ -98,7 +99,7 @@ def own_settings(function: Callable[..., Tensor]) -> dict[str, Any]:
 
 
 def test_every_attack_of_the_catalogue_has_its_function_with_its_settings() -> None:
-    entries = {name.replace("-", "_"): entry for name, entry in ATTACKS.items()}
+    entries = {entry.name.replace("-", "_"): entry for entry in ATTACKS}
     assert set(attacks.__all__) == {*entries, "transfer"}
     for name, entry in entries.items():
         function = getattr(attacks, name)
@@ -136,8 +137,9 @@ def test_an_attack_on_a_plain_module_stays_inside_and_leaves_everything_alone(
     assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
     assert (x_adv.shape, x_adv.dtype, x_adv.requires_grad) == (x.shape, x.dtype, False)
     norm = NORM.get(name, "linf")
-    entry = ATTACKS.get(name.replace("_", "-"))
-    if entry is None or entry.kind == "budget":
+    entry = entry_named(name.replace("_", "-"))
+    assert entry is not None
+    if entry.kind == "budget":
         budget = PerturbationBudget(norm, EPS[norm])  # type: ignore[arg-type]
         assert bool((measured_distance(x_adv, x, budget) <= allowed_distance(budget)).all())
     assert bool(((x_adv >= 0) & (x_adv <= 1)).all())
@@ -173,7 +175,7 @@ def test_normalisation_and_target_label(case: tuple[Plain, Tensor, Tensor]) -> N
     network = nn.Sequential(nn.Flatten(), nn.Linear(60, 2))
     x = torch.rand(5, 3, 5, 4, generator=torch.Generator().manual_seed(1)) * 0.4 + 0.3
     y = torch.zeros(5, dtype=torch.int64)
-    weight = network[1].weight.detach()
+    weight = network.get_parameter("1.weight").detach()
     sign = (weight[1] - weight[0]).sign().view(3, 5, 4)
     args: dict[str, Any] = {"norm": "linf", "eps": "1/10", "mean": (0.5, 0.4, 0.3), "std": (0.2, 0.3, 0.4)}
     assert torch.allclose(attacks.fgsm(network, x, y, **args), x + 0.1 * sign)
@@ -223,7 +225,7 @@ def with_nan(x: Tensor) -> Tensor:
         (lambda x, y: {"target_label": 4}, LabelError, ""),
         (lambda x, y: {"target_label": y[:3]}, PairCountError, ""),
         (lambda x, y: {"eps": 8}, BudgetError, "8/255"),
-        (lambda x, y: {"norm": "l0", "eps": 3}, UsageError, ""),
+        (lambda x, y: {"norm": "l0", "eps": 3}, AttackSettingsError, ""),
         (lambda x, y: {"norm": "max"}, BudgetError, ""),
         (lambda x, y: {"steps": 0}, AttackSettingsError, ""),
         (lambda x, y: {"steps": 1.5}, AttackSettingsError, ""),
@@ -240,7 +242,7 @@ def test_what_cannot_be_used_is_refused(
     case: tuple[Plain, Tensor, Tensor],
 ) -> None:
     net, x, y = case
-    arguments = {"net": net, "x": x, "y": y, "norm": "linf", "eps": 0.1} | change(x, y)
+    arguments: dict[str, Any] = {"net": net, "x": x, "y": y, "norm": "linf", "eps": 0.1} | change(x, y)
     with pytest.raises(error) as raised:
         attacks.pgd(**arguments)
     assert type(raised.value) is error

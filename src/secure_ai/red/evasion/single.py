@@ -22,9 +22,9 @@ from secure_ai.core.seeds import derive_seed, generator
 from secure_ai.models.target.target import NetworkTarget, as_target
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import labels_to_tensor
-from secure_ai.red.evasion.attacks.transfer import bind_borrowed
 from secure_ai.red.evasion.contract import SHARD_SIZE, AttackPlan
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.borrowed import bind_borrowed
+from secure_ai.red.evasion.suite.parse import Suite, parse_attacks
 from secure_ai.red.evasion.suite.verify import verify
 
 Model = Callable[[Any], Any]
@@ -67,21 +67,20 @@ def run_single(
     """
     pixels = _checked_images(x)
     budget = parse_budget(norm, eps, pixels[0].numel())
-    (plan,) = parse_attacks(":".join([name, *(f"{key}={value}" for key, value in settings.items())]))
-    if budget.norm not in plan.entry.norms:
-        raise UsageError(f"{name} has no {norm} form", where="norm", expected=" or ".join(plan.entry.norms), got=norm)
+    plans = parse_attacks(":".join([name, *(f"{key}={value}" for key, value in settings.items())]))
     if not 0 <= seed < MAX_SEED:
         raise UsageError("bad seed", where="seed", expected="0 to 2**63 - 1", got=seed)
     transform = _transform(mean, std, int(x.shape[1]))
     if surrogate is not None:
-        (plan,) = bind_borrowed((plan,), network=as_target(surrogate, pixels, transform=transform), read=None)
+        plans = bind_borrowed(plans, network=as_target(surrogate, pixels, transform=transform))
     target = as_target(net, pixels, transform=transform)
+    suite = Suite(plans=plans, norm=budget.norm, access=target.access, n=len(x), classes=target.num_classes)
     labels = _checked_labels(y, len(x), target.num_classes, "y")
     wanted = target_label
     if isinstance(wanted, int):
         wanted = torch.full_like(labels, wanted)
     aimed = None if wanted is None else _checked_labels(wanted, len(x), target.num_classes, "target_label")
-    found = _search(target, plan, pixels, labels, aimed, budget, seed)
+    found = _search(target, suite.plans[0], pixels, labels, aimed, budget, seed)
     return found.to(device=x.device, dtype=x.dtype)
 
 
@@ -116,7 +115,7 @@ def _search(
     return torch.cat(found)
 
 
-def _checked_images(x: Tensor) -> Tensor:
+def _checked_images(x: Any) -> Tensor:
     """`x` as float32 on the CPU, without its graph."""
     if not isinstance(x, Tensor):
         hint = "torch.from_numpy(x)" if hasattr(x, "__array__") else ""

@@ -20,7 +20,7 @@ from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.engine.store import Record, Store, key_of
 
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
-UNCODED = ("report/", "cli/", "threats/", "runs/")
+UNCODED = ("report/", "cli/", "threats/", "runs/", "attacks.py", "__init__.py")
 CODED_RUNS = ("runs/cases/", "runs/engine/", "runs/stages/", "runs/model_spec.py", "runs/user_model.py")
 MATRIX_UNITS = "amx_bf16"
 NO_MATRIX_FACTOR = 3.0

@@ -19,6 +19,7 @@ from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject, target_for
 
 
@@ -110,7 +111,7 @@ class GivenSubject(_Base):
     @cached_property
     def loaded(self) -> LoadedModel:
         """What was read or made, once a stage."""
-        loaded = load_subject(self.network.spec, self.context.data("test"), self.context.events)
+        loaded = load_subject(self.network.spec or ModelSpec(), self.context.data("test"), self.context.events)
         self._refuse_changed(loaded.file_sha256)
         return loaded
 
