@@ -29,7 +29,7 @@ def attack(
     surrogate: str | None = None,
     surrogate_arch: str | None = None,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
-    where: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Attack a network; every figure comes with its interval and the whole with a trust verdict.
@@ -65,7 +65,7 @@ def attack(
             surrogate=model.like(surrogate, surrogate_arch),
             seed=common.seed_or_zero,
             precision=common.precision,
-            device=where.device,
+            device=compute.device,
             keep_examples=False,
             progress=progress,
             events=say_user_code(),

@@ -82,6 +82,12 @@ def choose_device(device: Device) -> torch.device:
     return CPU
 
 
+def device_of(network: torch.nn.Module) -> torch.device:
+    """Where the network's weights are; the CPU where it has none."""
+    first = next(network.parameters(), next(network.buffers(), None))
+    return CPU if first is None else first.device
+
+
 def device_name(device: torch.device) -> str:
     """`cpu`, or the GPU's name: results differ between kinds of GPU."""
     return "cpu" if device.type == "cpu" else f"{device.type}: {torch.cuda.get_device_name(device)}"

@@ -65,8 +65,9 @@ def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generato
     """
     if len(images) == 0:
         raise EmptyDataError("preflight needs samples", expected="at least one")
-    chosen = torch.randperm(len(images), generator=generator)[:MAX_SAMPLES].sort().values
-    seed = int(torch.randint(2**62, (1,), generator=generator))
+    images, labels = images.to(target.device), labels.to(target.device)
+    chosen = torch.randperm(len(images), generator=generator, device="cpu")[:MAX_SAMPLES].sort().values
+    seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         watch = Watch(target.network, target.name)

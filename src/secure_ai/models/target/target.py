@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.core.compute import MEMORY_FORMAT
+from secure_ai.core.compute import MEMORY_FORMAT, device_of, exact_kernels
 from secure_ai.core.errors import SecureAIError, TargetError
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.passes import PassCounter
@@ -114,8 +114,7 @@ class NetworkTarget(Target):
     @property
     def device(self) -> torch.device:
         """Where the network's weights are, and so every tensor of its attacks."""
-        first = _first_tensor(self.network)
-        return torch.device("cpu") if first is None else first.device
+        return device_of(self.network)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -208,7 +207,7 @@ class NetworkTarget(Target):
             parameter.requires_grad_(False)
         self.watch = Watch(self.network, self.name, by_value=by_value)
         try:
-            with kept_process_state():
+            with kept_process_state(), exact_kernels(self.device):
                 yield
                 self.watch.compare()
         finally:

@@ -18,7 +18,7 @@ from secure_ai.core.errors import (
     ShapeError,
     UsageError,
 )
-from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.core.seeds import derive_seed, generator, seed_networks
 from secure_ai.models.target.target import NetworkTarget, as_target
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import labels_to_tensor
@@ -99,7 +99,7 @@ def _search(
     with target.attacked(by_value=False):
         for first in range(0, len(x), SHARD_SIZE):
             part = slice(first, first + SHARD_SIZE)
-            torch.default_generator.manual_seed(derive_seed(seed, plan.text, first, "network"))
+            seed_networks(derive_seed(seed, plan.text, first, "network"), device)
             x_adv = plan.entry.attack(
                 target,
                 x[part].to(device, copy=True),
@@ -143,7 +143,7 @@ def _checked_images(x: Any) -> Tensor:
 
 def _checked_labels(y: Tensor, n: int, classes: int, where: str) -> Tensor:
     """(N,) int64 on the CPU, each a class of the model."""
-    labels = labels_to_tensor(torch.as_tensor(y)).cpu()
+    labels = labels_to_tensor(torch.as_tensor(y, device="cpu"))
     if len(labels) != n:
         raise PairCountError("images and labels differ in number", where=where, expected=n, got=len(labels))
     low, high = int(labels.min()), int(labels.max())

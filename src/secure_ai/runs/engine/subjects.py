@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from secure_ai.core.errors import ConfigError, DigestMismatchError
 from secure_ai.core.result import Model
 from secure_ai.data.dataset import Dataset
@@ -86,7 +88,9 @@ class TrainedSubject(_Base):
 
     @cached_property
     def _target(self) -> NetworkTarget:
-        return trained_target(self.artifact, self.network.arch, self.id)
+        target = trained_target(self.artifact, self.network.arch, self.id)
+        target.network.to(self.context.device)
+        return target
 
     def target(self) -> NetworkTarget:
         """It as something to attack."""
@@ -125,7 +129,8 @@ class GivenSubject(_Base):
     def _target(self) -> NetworkTarget:
         if self.network.spec is None:
             raise ConfigError("no model named", where=self.id, expected="--model or --arch")
-        return target_for(self.loaded, self.context.data("test"), self.network.spec)
+        device = torch.device(self.context.device)
+        return target_for(self.loaded, self.context.data("test"), self.network.spec, device=device)
 
     def target(self) -> NetworkTarget:
         """It as something to attack."""
