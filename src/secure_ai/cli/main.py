@@ -71,6 +71,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
+    app.register_install_completion_command(add_to_startup=False)
     groups: dict[str, App] = {"": app}
     for name, text in GROUPS.items():
         parent, _, last = name.rpartition(" ")
