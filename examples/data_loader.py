@@ -25,8 +25,9 @@ def stripes(n: int) -> TensorDataset:
 
 def trained(data: TensorDataset) -> nn.Module:
     """A linear model of normalised images."""
-    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 64, 2))
-    nn.init.zeros_(net[1].weight)
+    linear = nn.Linear(3 * 64, 2)
+    nn.init.zeros_(linear.weight)
+    net = nn.Sequential(nn.Flatten(), linear)
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
     for x, y in DataLoader(data, batch_size=64, shuffle=True):
         optimizer.zero_grad()
