@@ -52,13 +52,15 @@ _WHERE = {
 __all__ = ["__version__", "attacks", *sorted(_WHERE)]
 
 
-def __getattr__(name: str) -> Any:
-    """Import what is public when it is first asked for."""
-    if name == "attacks":
-        return importlib.import_module("secure_ai.attacks")
-    if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"secure_ai.{_WHERE[name]}"), name)
+if not TYPE_CHECKING:  # or a type checker would take any name for one that exists
+
+    def __getattr__(name: str) -> Any:
+        """Import what is public when it is first asked for."""
+        if name == "attacks":
+            return importlib.import_module("secure_ai.attacks")
+        if name not in _WHERE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(f"secure_ai.{_WHERE[name]}"), name)
 
 
 def __dir__() -> list[str]:
