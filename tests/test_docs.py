@@ -72,8 +72,44 @@ def test_a_wrong_command_line_would_be_seen(words: list[str]) -> None:
 
 
 def test_the_readme_has_the_two_commands() -> None:
-    assert "./scripts/run\n./scripts/test\n" in next(blocks(text_of("README.md")))
+    text = text_of("README.md")
+    assert "./scripts/run --recipe quick\n" in next(blocks(text))
+    assert {"./scripts/run", "./scripts/test"} <= set(spans(text))
     assert len(ALL_COMMANDS) > 10
+
+
+@pytest.fixture
+def own_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, smaller_probes: None) -> None:
+    """The files that README's commands name, in the working folder."""
+    import numpy as np
+    import torch
+
+    code = "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(75, 3))\n"
+    (tmp_path / "net.py").write_text(code)
+    weight = torch.zeros(3, 3, 5, 5)
+    weight[torch.arange(3), :, torch.arange(3)] = 1
+    torch.save({"1.weight": weight.flatten(1), "1.bias": torch.zeros(3)}, tmp_path / "mine.pt")
+    x = np.random.default_rng(0).uniform(0, 0.3, (30, 3, 5, 5)).astype(np.float32)
+    y = np.arange(30) % 3
+    x[np.arange(30), :, y] += 0.1
+    np.savez(tmp_path / "mine.npz", x=x, y=y)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_every_command_of_the_readme_runs(own_model: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In order, all that are in blocks; those of scripts/ are tested in test_scripts and test_run_end_to_end."""
+    from secure_ai.cli.main import run_command
+
+    lines = [line for block in blocks(text_of("README.md")) for line in block.splitlines()]
+    ours = [shlex.split(line)[1:] for line in lines if line.startswith("secure-ai ")]
+    assert [words[0] for words in ours] == ["doctor", "attack", "run", "threats", "report", "audit", "audit"]
+    for words in ours:
+        small = ["--set", "assess.n=20", "--set", "assess.curve=[1]"] if words[0] == "run" else []
+        code = run_command([*words, *small])
+        out, err = capsys.readouterr()
+        assert code == 0 or (words[0] == "doctor" and code == 3), (words, code, err)
+        assert out, words
+    assert (tmp_path / "mine_outputs" / "report.html").is_file()
 
 
 def links(text: str) -> list[str]:

@@ -69,4 +69,5 @@ def test_what_is_written_down_about_the_machine_names_neither_host_nor_user() ->
     assert configure("float32").as_json() == {
         "threads": torch.get_num_threads(),
         "training_dtype": "float32",
+        "device": "cpu",
     }

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import secure_ai
 from secure_ai.cli.main import Terminated
-from secure_ai.cli.options import CommonOptions, DataOptions, FailOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
+from secure_ai.core.budget import Norm
 from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
 from secure_ai.core.findings import gate
 from secure_ai.files.sandbox import sandbox_required
@@ -18,7 +19,7 @@ from secure_ai.runs.recipe import defaults
 
 def attack(
     *,
-    norm: str,
+    norm: Norm,
     eps: str,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
@@ -28,6 +29,7 @@ def attack(
     surrogate: str | None = None,
     surrogate_arch: str | None = None,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Attack a network; every figure comes with its interval and the whole with a trust verdict.
@@ -63,6 +65,8 @@ def attack(
             surrogate=model.like(surrogate, surrogate_arch),
             seed=common.seed_or_zero,
             precision=common.precision,
+            device=compute.device,
+            keep_examples=False,
             progress=progress,
             events=say_user_code(),
         )
@@ -76,5 +80,4 @@ def attack(
         terminated = isinstance(report.result.interruption, Terminated)
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
-    findings = [finding.as_json() for finding in report.findings]
-    return gate(findings, fail.fail_on, [report.trust])
+    return gate(report.findings, fail.fail_on, [report.trust])

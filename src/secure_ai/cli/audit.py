@@ -54,7 +54,7 @@ def log_verify(
     Args:
         file: The events.jsonl of a run.
     """
-    state = verb.verify_log(file)
+    state = verb.audit_log_verify(file)
     if common.json:
         print_json({"schema_version": SCHEMA_VERSION, "records": state.records, "digest": state.digest})
     else:

@@ -40,6 +40,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("secure_ai.cli.report:report", "Show a finished run again, in another format."),
     "replay": ("secure_ai.cli.replay:replay", "Make an adversarial example of a run again and compare it bit for bit."),
     "threats show": ("secure_ai.cli.threats:show", "Show the STRIDE register, with a run's evidence where given."),
+    "doctor": ("secure_ai.cli.doctor:doctor", "Say what works on this machine, and what to do about the rest."),
     "data fetch": ("secure_ai.cli.data:fetch", "Bring MNIST into the cache, verified."),
     "data show": ("secure_ai.cli.data:show", "Show what a data source holds."),
 }
@@ -70,6 +71,7 @@ def build_app() -> App:
         suppress_keyboard_interrupt=False,
         result_action="return_value",
     )
+    app.register_install_completion_command(add_to_startup=False)
     groups: dict[str, App] = {"": app}
     for name, text in GROUPS.items():
         parent, _, last = name.rpartition(" ")

@@ -124,6 +124,19 @@ class CommonOptions:
         return seed
 
 
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where models compute.
+
+    Attributes:
+        device: auto (a GPU where there is one), cpu or cuda. Reports that are compared with published figures use the
+            CPU under auto.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
 def _numbers(text: str, where: str) -> tuple[float, ...]:
     try:
         values = tuple(float(part) for part in text.split(",")) if text else ()

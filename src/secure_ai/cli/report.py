@@ -29,7 +29,7 @@ def report(
     """
     if not verb.is_verified(run):
         print("not verified: there is no run.json beside report.json", file=sys.stderr)
-    text = verb.render(run, "json" if common.json else format)
+    text = verb.render_report(run, "json" if common.json else format)
     if out is None:
         print_document(text)
     else:

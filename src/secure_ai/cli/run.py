@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from secure_ai.cli.options import CommonOptions, FailOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, FailOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
@@ -44,6 +44,7 @@ def run(
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     fresh: Annotated[bool, Parameter(negative="")] = False,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Do what a recipe says and write the report.
@@ -123,6 +124,7 @@ def run(
             changes=every,
             seed=common.seed,
             precision=common.precision,
+            device=compute.device,
             out=out or around.options.get("out", defaults.OUT),
             time_budget=parse_duration(time_budget) if time_budget else None,
             fresh=fresh,

@@ -20,7 +20,7 @@ def show(
     Args:
         run: A run's folder.
     """
-    rows = verb.threats(run)
+    rows = verb.threats_show(run)
     if common.json:
         print_json({"schema_version": SCHEMA_VERSION, "threats": rows})
         return 0

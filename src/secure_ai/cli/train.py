@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.options import CommonOptions, DeviceOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
 
@@ -21,6 +21,7 @@ def train(
     epochs: int = 5,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Train a built-in network on your data; the last tenth of it validates.
@@ -47,6 +48,7 @@ def train(
             n=n,
             seed=common.seed_or_zero,
             precision=common.precision,
+            device=compute.device,
             progress=progress,
         )
     if common.json:

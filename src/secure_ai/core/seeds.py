@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import torch
 
@@ -21,4 +22,21 @@ def derive_seed(*parts: object) -> int:
 
 def generator(*parts: object) -> torch.Generator:
     """A CPU generator seeded by `derive_seed(*parts)`."""
-    return torch.Generator().manual_seed(derive_seed(*parts))
+    return torch.Generator(device="cpu").manual_seed(derive_seed(*parts))
+
+
+def seed_networks(seed: int, device: torch.device) -> None:
+    """Seed what networks draw from in their forward pass, on the CPU and on `device`; to be put back by the caller."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Numbers in [0, 1), drawn on the CPU and moved: the same on every device."""
+    return torch.rand(tuple(shape), generator=generator, device="cpu").to(device)
+
+
+def normal(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """Standard normal numbers, drawn on the CPU and moved: the same on every device."""
+    return torch.randn(tuple(shape), generator=generator, device="cpu").to(device)

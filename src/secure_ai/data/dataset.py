@@ -35,7 +35,7 @@ def range_hint(low: float, high: float) -> str:
     """What to do about float pixels in [low, high] instead of [0, 1]."""
     if low >= 0.0 and high <= 255.0:
         return "divide by 255"
-    return "undo the normalisation, and give its mean and std with the model"
+    return "give pixels before the normalisation, and its mean and std with the model: --mean and --std, mean= and std="
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:

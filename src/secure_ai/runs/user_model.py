@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from secure_ai.core.compute import CPU
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import Dataset
@@ -15,22 +20,43 @@ from secure_ai.runs.model_spec import ModelSpec
 IN_MEMORY = "given in Python"
 
 
-def spec_of(model: ModelSpec | Any) -> ModelSpec:
-    """How to feed `model`: as it says itself, or as plain pixels in [0, 1]."""
-    return model if isinstance(model, ModelSpec) else ModelSpec()
+def is_object(model: Any) -> bool:
+    """Whether `model` is the thing itself, not where it is to be found."""
+    return not isinstance(model, ModelSpec | str | Path)
 
 
-def load_subject(model: ModelSpec | Any, dataset: Dataset, events: EventSink) -> LoadedModel:
-    """Read, run or take the model. Raises SecureAIError."""
-    if not isinstance(model, ModelSpec):
-        return model_of_object(model, None, name=IN_MEMORY, arch="")
-    if model.model is not None:
+def spec_of(model: ModelSpec | str | Path | Any, **how: Any) -> ModelSpec:
+    """How to read and feed `model`, which is a spec, a file, or the thing itself.
+
+    Args:
+        how: the other fields of a `ModelSpec`.
+
+    Raises:
+        UsageError: both a spec and some of its fields, or an architecture beside the thing itself.
+    """
+    rest = ModelSpec(**how)
+    if isinstance(model, ModelSpec):
+        if rest != ModelSpec():
+            raise UsageError("a ModelSpec says it all", where="attack", expected="its fields in the ModelSpec", got=how)
+        return model
+    if isinstance(model, str | Path):
+        return replace(rest, model=str(model))
+    if rest.arch is not None:
+        raise UsageError("an architecture without a file", where="arch", expected="a model file", got=rest.arch)
+    return rest
+
+
+def load_subject(spec: ModelSpec, dataset: Dataset, events: EventSink, *, given: Any = None) -> LoadedModel:
+    """Read, run or take the model; `given` is the thing itself, where it was handed over. Raises SecureAIError."""
+    if given is not None:
+        return model_of_object(given, spec.access, name=IN_MEMORY, arch="")
+    if spec.model is not None:
         return load_model(
-            model.model, arch=model.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
+            spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
         )
-    if model.arch is None:
+    if spec.arch is None:
         raise UsageError("no model named", where="--model", expected="a model file, or --arch FILE.py:FACTORY")
-    return model_of_factory(model.arch, model.access, events=events)
+    return model_of_factory(spec.arch, spec.access, events=events)
 
 
 def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settings: Any) -> NetworkTarget:
@@ -47,17 +73,21 @@ def target_for(loaded: LoadedModel, dataset: Dataset, model: ModelSpec, **settin
     )
 
 
-def examined(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> NetworkTarget:
+def examined(
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink, device: torch.device = CPU
+) -> NetworkTarget:
     """A network as something to make examples on: loaded, fed as said, with preflight's fixes."""
     loaded = load_subject(spec, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size, device=device)
     return examine(target, dataset, seed).target
 
 
-def surrogate_for(spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink) -> NetworkTarget:
+def surrogate_for(
+    spec: ModelSpec, dataset: Dataset, seed: int, batch_size: int, events: EventSink, device: torch.device = CPU
+) -> NetworkTarget:
     """The surrogate as something to make examples on: as `examined`, errors saying which network they are about."""
     try:
-        return examined(spec, dataset, seed, batch_size, events)
+        return examined(spec, dataset, seed, batch_size, events, device)
     except ArchError as error:
         raise ArchError(
             f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,

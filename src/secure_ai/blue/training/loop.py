@@ -15,7 +15,7 @@ from secure_ai.blue.training.methods import Batch, Method
 from secure_ai.blue.training.replicas import Replicas, allowed_replicas
 from secure_ai.blue.training.schedules import Schedule
 from secure_ai.blue.training.state import TrainingState, restore, snapshot
-from secure_ai.core.compute import MEMORY_FORMAT, lower_precision
+from secure_ai.core.compute import MEMORY_FORMAT, device_of, exact_kernels, lower_precision
 from secure_ai.core.errors import EmptyDataError, NonFiniteError
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
@@ -84,7 +84,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     progress: Progress = _silent,
 ) -> TrainingState:
-    """Train `network` in place with Adam.
+    """Train `network` in place with Adam, on the device that it is on.
 
     Args:
         dataset: images (N, C, H, W); reshuffled every epoch; the last batch may be smaller.
@@ -115,7 +115,7 @@ def train(
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
     for epoch in range(start, plan.epochs):
         began = time.perf_counter()
-        with replicas.working():
+        with replicas.working(), exact_kernels(device_of(network)):
             loss, accuracy = _epoch(replicas, optimizer, images, labels, method, plan, epoch, progress)
         history.loss.append(loss)
         history.accuracy.append(accuracy)
@@ -140,17 +140,18 @@ def _epoch(
     epoch: int,
     progress: Progress,
 ) -> tuple[float, float]:
-    order = torch.randperm(len(labels), generator=generator(plan.seed, "shuffle", epoch))
+    order = torch.randperm(len(labels), generator=generator(plan.seed, "shuffle", epoch), device="cpu")
     draws = [generator(plan.seed, f"batches{number or ''}", epoch) for number in range(plan.replicas)]
     parts = order.split(plan.batch_size)
-    loss_sum, correct, seen = torch.zeros(()), torch.zeros((), dtype=torch.int64), 0
+    device, seen = device_of(replicas.networks[0]), 0
+    loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
     for number, part in enumerate(parts):
         rate = plan.schedule(epoch * len(parts) + number, plan.epochs * len(parts))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        x = images_to_float(images[part]).contiguous(memory_format=MEMORY_FORMAT)
+        x = images_to_float(images[part]).to(device).contiguous(memory_format=MEMORY_FORMAT)
         optimizer.zero_grad(set_to_none=True)
-        pieces = (tensor.chunk(plan.replicas) for tensor in (x, labels[part], part))
+        pieces = (tensor.chunk(plan.replicas) for tensor in (x, labels[part].to(device), part))
         result = replicas.backward(method, [Batch(*one) for one in zip(*pieces, draws, strict=False)], plan.dtype)
         optimizer.step()
         loss_sum += result.loss * result.n
@@ -166,11 +167,11 @@ def _epoch(
 @torch.no_grad()
 def _validate(network: nn.Module, dataset: Dataset, dtype: torch.dtype) -> tuple[float, float]:
     network.eval()
-    loss, correct = 0.0, 0
+    loss, correct, device = 0.0, 0, device_of(network)
     for start in range(0, len(dataset), VALIDATION_BATCH):
-        x = images_to_float(dataset.images[start : start + VALIDATION_BATCH])
-        y = torch.from_numpy(np.array(dataset.labels[start : start + VALIDATION_BATCH]))
-        with lower_precision(dtype):
+        x = images_to_float(dataset.images[start : start + VALIDATION_BATCH]).to(device)
+        y = torch.from_numpy(np.array(dataset.labels[start : start + VALIDATION_BATCH])).to(device)
+        with lower_precision(dtype, device):
             logits = network(x.contiguous(memory_format=MEMORY_FORMAT)).float()
         loss += float(nn.functional.cross_entropy(logits, y, reduction="sum"))
         correct += int((logits.argmax(dim=1) == y).sum())

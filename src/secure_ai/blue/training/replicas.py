@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method
-from secure_ai.core.compute import lower_precision
+from secure_ai.core.compute import device_of, lower_precision
 from secure_ai.core.parallel import workers
 
 
@@ -82,13 +82,14 @@ class Replicas:
 
 
 def allowed_replicas(network: nn.Module, wanted: int) -> int:
-    """`wanted`; 1 for a network whose copies would part ways: one with buffers (batch statistics) or with dropout.
+    """`wanted`; 1 on a GPU, or for a network whose copies would part ways: with buffers (batch statistics) or dropout.
 
     Of random numbers the part that comes first would get the first. To be asked before anything else is done to the
     network: replicas share its weights, also those that a method perturbs in place.
     """
     random = any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules())
-    return 1 if random or next(network.buffers(), None) is not None else wanted
+    alone = random or next(network.buffers(), None) is not None or device_of(network).type != "cpu"
+    return 1 if alone else wanted
 
 
 def _sharing(network: nn.Module) -> nn.Module:
@@ -99,7 +100,7 @@ def _sharing(network: nn.Module) -> nn.Module:
 
 
 def _backward(network: nn.Module, method: Method, part: Batch, share: float, dtype: torch.dtype) -> BatchLoss:
-    with lower_precision(dtype):
+    with lower_precision(dtype, part.x.device):
         result = method(network, part)
     loss = result.loss * share
     loss.backward()

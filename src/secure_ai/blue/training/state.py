@@ -64,9 +64,9 @@ def snapshot(
     network: nn.Module, optimizer: torch.optim.Optimizer, history: DataclassInstance, epochs_done: int
 ) -> TrainingState:
     """A copy of everything that the rest of the training depends on."""
-    weights = {name: value.detach().clone().contiguous() for name, value in network.state_dict().items()}
+    weights = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
     moments = {
-        f"{index}.{name}": value.detach().clone().contiguous()
+        f"{index}.{name}": value.detach().cpu().clone().contiguous()
         for index, entry in optimizer.state_dict()["state"].items()
         for name, value in entry.items()
     }

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from secure_ai.core.errors import ArchError, ShapeError, UsageError
@@ -270,6 +271,7 @@ def make_target(
     value_range: tuple[float, float] = (0.0, 1.0),
     batch_size: int = 256,
     access: Access | None = None,
+    device: torch.device | None = None,
 ) -> NetworkTarget:
     """The loaded network as something to attack: evaluation mode, weights laid out for speed.
 
@@ -280,6 +282,7 @@ def make_target(
         value_range: what 0 and 1 become, e.g. (0, 255) or (-1, 1).
         batch_size: most samples in one pass.
         access: what attacks may use; None: gradients of a network, scores of another callable.
+        device: where the network is put; None: it stays where it is.
 
     Raises:
         ShapeError: the network is known to be for other data.
@@ -294,7 +297,7 @@ def make_target(
     said = bool(mean or std) or tuple(value_range) != (0.0, 1.0)
     access = access or ("scores" if isinstance(loaded.network, Scorer) else "gradients")
     return NetworkTarget(
-        to_channels_last(loaded.network).eval(),
+        to_channels_last(loaded.network if device is None else loaded.network.to(device)).eval(),
         name=loaded.name,
         digest=loaded.digest,
         input_shape=input_shape,

@@ -70,8 +70,9 @@ def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generato
     """
     if len(images) == 0:
         raise EmptyDataError("preflight needs samples", expected="at least one")
-    chosen = torch.randperm(len(images), generator=generator)[:MAX_SAMPLES].sort().values
-    seed = int(torch.randint(2**62, (1,), generator=generator))
+    images, labels = images.to(target.device), labels.to(target.device)
+    chosen = torch.randperm(len(images), generator=generator, device="cpu")[:MAX_SAMPLES].sort().values
+    seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         watch = Watch(target.network, target.name)
@@ -169,7 +170,7 @@ def _only_contiguous(target: NetworkTarget, x: Tensor) -> NetworkTarget | None:
 def _raw(target: NetworkTarget, x: Tensor) -> Any:
     pixels = x.clone(memory_format=MEMORY_FORMAT)
     with torch.no_grad():
-        output = target.network(target.transform(pixels))
+        output = target.network(target.fed(pixels))
     if not torch.equal(pixels, x):
         raise TargetError("the network writes into its input", where=target.name, expected="images left as they are")
     return output
@@ -264,7 +265,7 @@ def _logits(target: NetworkTarget, x: Tensor, y: Tensor) -> Preflight:
         return Preflight(target, (check("logits", True, "log-probabilities, which serve as logits"),))
     if not bool((answer >= 0).all() & ((answer.sum(dim=1) - 1).abs() <= PROBABILITY_TOLERANCE).all()):
         return Preflight(target, (check("logits", True, f"scores from {answer.min():.3g} to {answer.max():.3g}"),))
-    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.transform(x)))
+    exact = guarded(target, lambda t: recovers_exact_logits(t.network, t.fed(x)))
     if target.access == "scores":
         return _log_scores(target, answer)
     trusted = exact

@@ -58,7 +58,7 @@ def evaluate(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> E
     with target.attacked(), torch.no_grad():
         for start in range(0, len(images), EVALUATION_BATCH):
             chosen = slice(start, start + EVALUATION_BATCH)
-            logits = target.logits(images_to_float(images[chosen]))
+            logits = target.logits(images_to_float(images[chosen])).cpu()
             if not bool(torch.isfinite(logits).all()):
                 raise TargetError("the network answers NaN or infinity", where=target.name, expected="finite logits")
             y = torch.from_numpy(np.array(labels[chosen], dtype=np.int64))

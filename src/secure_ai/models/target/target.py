@@ -6,22 +6,26 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.core.compute import MEMORY_FORMAT
+from secure_ai.core.compute import MEMORY_FORMAT, device_of, exact_kernels
 from secure_ai.core.errors import SecureAIError, TargetError
 from secure_ai.models.target.access import Access
 from secure_ai.models.target.known import Known
 from secure_ai.models.target.passes import PassCounter
-from secure_ai.models.target.scorer import ScoreFunction, Scorer
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.target.watch import Watch, kept_process_state, unchanged_modes
+from secure_ai.models.target.wrappers import copied_input
+
+COMPUTED_IN = frozenset({torch.float16, torch.bfloat16, torch.float32, torch.float64})
+"""Dtypes that a network's weights may have."""
 
 
 def nothing() -> None:
@@ -113,8 +117,17 @@ class NetworkTarget(Target):
     @property
     def device(self) -> torch.device:
         """Where the network's weights are, and so every tensor of its attacks."""
-        first = next(self.network.parameters(), next(self.network.buffers(), None))
-        return torch.device("cpu") if first is None else first.device
+        return device_of(self.network)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the network computes in: that of its first floating-point weight."""
+        first = _first_tensor(self.network)
+        return torch.float32 if first is None else first.dtype
+
+    def fed(self, x: Tensor) -> Tensor:
+        """What the network is given for pixels `x` (N, C, H, W) in [0, 1]: on its device, in its dtype, transformed."""
+        return self.transform(x.to(self.device, self.dtype))
 
     def logits(self, x: Tensor, *, rows: Tensor | None = None) -> Tensor:
         """As in `Target`."""
@@ -146,7 +159,7 @@ class NetworkTarget(Target):
         self.passes.count_forward(len(x))
         try:
             with unchanged_modes(self.name):
-                output = function(self.transform(x.contiguous(memory_format=MEMORY_FORMAT)))
+                output = function(self.fed(x.contiguous(memory_format=MEMORY_FORMAT)))
             if self.watch is not None:
                 self.watch.after_call()
         except (SecureAIError, KeyboardInterrupt, MemoryError):
@@ -197,7 +210,7 @@ class NetworkTarget(Target):
             parameter.requires_grad_(False)
         self.watch = Watch(self.network, self.name, by_value=by_value)
         try:
-            with kept_process_state():
+            with kept_process_state(), exact_kernels(self.device):
                 yield
                 self.watch.compare()
         finally:
@@ -224,31 +237,58 @@ def _one_hot(output: Any, n: int, num_classes: int) -> Any:
     return functional.one_hot(output.long(), num_classes).float()
 
 
-def as_target(model: nn.Module | ScoreFunction | Target, x: Tensor, *, num_classes: int | None = None) -> Target:
-    """The model as a target: a target as it is, a network with its gradients, any other callable with its scores.
+def _first_tensor(network: nn.Module) -> Tensor | None:
+    """The first floating-point parameter, else buffer."""
+    tensors = itertools.chain(network.parameters(), network.buffers())
+    return next((tensor for tensor in tensors if tensor.dtype in COMPUTED_IN), None)
+
+
+class _Function(nn.Module):
+    """A function of tensors as a network, on the device of the images."""
+
+    def __init__(self, function: Callable[[Tensor], Any], x: Tensor) -> None:
+        super().__init__()
+        self._function = function
+        self.register_buffer("_like", x.new_empty(0), persistent=False)
+
+    def forward(self, x: Tensor) -> Any:
+        """What the function returns."""
+        return self._function(x)
+
+
+def as_target(
+    model: Callable[[Tensor], Any],
+    x: Tensor,
+    *,
+    num_classes: int | None = None,
+    transform: InputTransform | None = None,
+) -> NetworkTarget:
+    """A network or a function of tensors as a target, with its gradients.
 
     Args:
-        model: a network's weights stay where they are and as they are.
+        model: from images (N, C, H, W) to logits (N, K). A network is called in evaluation mode, on contiguous copies
+            of the images; its weights stay where they are and as they are.
         x: (N, C, H, W) float32 in [0, 1], N >= 1: the images to be attacked. One of them tells the number of classes.
         num_classes: K, where it is known.
+        transform: applied to pixels in [0, 1] before the model.
 
     Raises:
         TargetError: the model raises an error, or does not answer one score a class.
     """
-    if not isinstance(model, nn.Module) and hasattr(model, "logits"):
-        return cast(Target, model)
-    network = model if isinstance(model, nn.Module) else Scorer(model, "scores")
+    if not callable(model):
+        raise TargetError("not a model", where="net", expected="a network or a function", got=type(model).__name__)
+    network = model if isinstance(model, nn.Module) else _Function(model, x)
     target = NetworkTarget(
-        network,
+        copied_input(network),
         name=type(model).__name__,
         digest="",
         input_shape=(int(x.shape[1]), int(x.shape[2]), int(x.shape[3])),
         num_classes=num_classes or 0,
-        access="gradients" if network is model else "scores",
+        transform=transform or InputTransform(),
     )
     if num_classes is None:
         with target.attacked(by_value=False), torch.no_grad():
-            output = target._passed(network, x[:1])
+            output = target._passed(target.network, x[:1])
         if not isinstance(output, Tensor) or output.dim() != 2:
             got = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
             raise TargetError("the output is not one score a class", where=target.name, expected="(N, K)", got=got)

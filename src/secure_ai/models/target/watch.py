@@ -81,9 +81,15 @@ def _digests(state: dict[str, Tensor]) -> dict[str, str]:
 
 
 def random_states() -> tuple[Any, ...]:
-    """Where Python's and numpy's random numbers of the whole process stand, to be compared."""
+    """Where random numbers of Python, numpy and the GPUs stand in the whole process, to be compared."""
     arrays = np.random.get_state(legacy=True)
-    return random.getstate(), arrays[1].tobytes(), arrays[2]  # type: ignore[index]
+    gpus = [torch.cuda.get_rng_state(gpu).tolist() for gpu in _gpus()]
+    return random.getstate(), arrays[1].tobytes(), arrays[2], gpus  # type: ignore[index]
+
+
+def _gpus() -> list[int]:
+    """The GPUs that this process uses; to ask for them must not start any."""
+    return list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
 
 
 @contextlib.contextmanager
@@ -93,7 +99,10 @@ def kept_process_state() -> Iterator[None]:
     dtype, gradients, threads = torch.get_default_dtype(), torch.is_grad_enabled(), torch.get_num_threads()
     environment = dict(os.environ)
     try:
-        with torch.random.fork_rng(devices=[]), torch.autocast("cpu", enabled=False):
+        with contextlib.ExitStack() as inside:
+            inside.enter_context(torch.random.fork_rng(devices=_gpus()))
+            for device in ("cpu", "cuda") if _gpus() else ("cpu",):
+                inside.enter_context(torch.autocast(device, enabled=False))
             yield
     finally:
         random.setstate(numbers)

@@ -134,3 +134,8 @@ def rearranged_input(network: nn.Module, change: Callable[[Tensor], Tensor], *, 
     if channels_last:
         return _Rearranged(network, lambda x: change(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
     return _Rearranged(network, change)
+
+
+def copied_input(network: nn.Module) -> nn.Module:
+    """A network that gets contiguous copies of its input, as its author fed it; its weights are not touched."""
+    return _Contiguous(network)

@@ -20,7 +20,7 @@ from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.engine.store import Record, Store, key_of
 
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
-UNCODED = ("report/", "cli/", "threats/", "runs/")
+UNCODED = ("report/", "cli/", "threats/", "runs/", "attacks.py", "__init__.py")
 CODED_RUNS = ("runs/cases/", "runs/engine/", "runs/stages/", "runs/model_spec.py", "runs/user_model.py")
 MATRIX_UNITS = "amx_bf16"
 NO_MATRIX_FACTOR = 3.0
@@ -74,7 +74,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Execution:
-    """What all stages of a run share."""
+    """What all stages of a run share; `device_name` tells kinds of GPU apart."""
 
     store: Store
     data: Callable[[str], Dataset]
@@ -83,6 +83,8 @@ class Execution:
     events: EventSink
     watcher: Watcher
     deadline: float | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
+    device_name: str = "cpu"
 
 
 def stage_key(stage: Stage, records: Mapping[str, Record], execution: Execution) -> str:
@@ -98,6 +100,7 @@ def stage_key(stage: Stage, records: Mapping[str, Record], execution: Execution)
         "inputs": {need: dict(records[need].outputs) for need in stage.needs},
         "data": {role: execution.data_digest(role) for role in stage.data},
         "precision": [execution.precision, *sorted(cpu_flags() & BF16_UNITS)],
+        "device": execution.device_name,
         "threads": torch.get_num_threads(),
         "versions": versions(),
     }
@@ -168,6 +171,7 @@ def _run_stage(stage: Stage, key: str, execution: Execution, finished: Finished)
         progress=report,
         partial=execution.store.partial(key),
         deadline=execution.deadline,
+        device=execution.device,
     )
     began = time.perf_counter()
     outputs = stage.function(work)

@@ -57,6 +57,7 @@ class Context:
     partial: Path
     keep: Callable[[str, bytes], None]
     deadline: float | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -73,6 +73,7 @@ def _context(seed: int, work: Work, kept: Outputs) -> Context:
         partial=work.partial,
         keep=kept.__setitem__,
         deadline=work.deadline,
+        device=work.device,
     )
 
 

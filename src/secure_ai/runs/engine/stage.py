@@ -34,6 +34,7 @@ class Work:
     progress: StageProgress
     partial: Path
     deadline: float | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

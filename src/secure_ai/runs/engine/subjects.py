@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+import torch
+
 from secure_ai.core.errors import ConfigError, DigestMismatchError
 from secure_ai.core.result import Model
 from secure_ai.data.dataset import Dataset
@@ -19,6 +21,7 @@ from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject, target_for
 
 
@@ -85,7 +88,9 @@ class TrainedSubject(_Base):
 
     @cached_property
     def _target(self) -> NetworkTarget:
-        return trained_target(self.artifact, self.network.arch, self.id)
+        target = trained_target(self.artifact, self.network.arch, self.id)
+        target.network.to(self.context.device)
+        return target
 
     def target(self) -> NetworkTarget:
         """It as something to attack."""
@@ -110,7 +115,7 @@ class GivenSubject(_Base):
     @cached_property
     def loaded(self) -> LoadedModel:
         """What was read or made, once a stage."""
-        loaded = load_subject(self.network.spec, self.context.data("test"), self.context.events)
+        loaded = load_subject(self.network.spec or ModelSpec(), self.context.data("test"), self.context.events)
         self._refuse_changed(loaded.file_sha256)
         return loaded
 
@@ -124,7 +129,8 @@ class GivenSubject(_Base):
     def _target(self) -> NetworkTarget:
         if self.network.spec is None:
             raise ConfigError("no model named", where=self.id, expected="--model or --arch")
-        return target_for(self.loaded, self.context.data("test"), self.network.spec)
+        device = torch.device(self.context.device)
+        return target_for(self.loaded, self.context.data("test"), self.network.spec, device=device)
 
     def target(self) -> NetworkTarget:
         """It as something to attack."""

@@ -100,6 +100,7 @@ def _run_json(facts: RunFacts, report: Report, files: Mapping[str, bytes], event
         "user_model": facts.model.as_json() if facts.model else None,
         "data": written["data"],
         "models": written["models"],
+        "device": facts.execution.device_name,
         "precision": facts.execution.precision,
         "stages": {stage: {"outputs": dict(record.outputs)} for stage, record in facts.finished.records.items()},
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in sorted(files.items())},

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Adversary, Batch
 from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.seeds import uniform
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
 from secure_ai.red.evasion.math import projections
@@ -36,7 +36,7 @@ def fgsm_random_start(eps: float, classes: int, step_size: float) -> Adversary:
     budget = PerturbationBudget("linf", eps)
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:
-        start = requiring_grad(batch.x + (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1) * eps)
+        start = requiring_grad(batch.x + (2 * uniform(batch.x.shape, batch.generator, batch.x.device) - 1) * eps)
         with _attackable(network, batch, classes) as target:
             gradient = input_gradient(cross_entropy(target.logits(start), batch.y), start)
         step = step_size * projections.steepest(gradient, budget.norm)

@@ -58,11 +58,11 @@ def attack_every_image(
     examples = np.empty(dataset.images.shape, dtype=np.float32)
     with target.attacked():
         for start in range(0, len(dataset), SHARD_SIZE):
-            x = images_to_float(dataset.images[start : start + SHARD_SIZE])
-            y = torch.from_numpy(np.array(dataset.labels[start : start + SHARD_SIZE]))
+            x = images_to_float(dataset.images[start : start + SHARD_SIZE]).to(target.device)
+            y = torch.from_numpy(np.array(dataset.labels[start : start + SHARD_SIZE])).to(target.device)
             random = generator(seed, "every-image", start)
             x_adv = attack(target, x, y, budget=budget, generator=random, **settings)
-            examples[start : start + SHARD_SIZE] = x_adv.numpy()
+            examples[start : start + SHARD_SIZE] = x_adv.cpu().numpy()
             progress(min(start + SHARD_SIZE, len(dataset)), len(dataset))
     return examples, time.perf_counter() - began
 

@@ -63,6 +63,6 @@ def gallery(identifier: str, title: str, rows: Sequence[Row]) -> tuple[tuple[Pic
 def _predicted(target: NetworkTarget, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """Predicted class (M,) int64 and its softmax probability (M,) float32."""
     with target.attacked(), torch.no_grad():
-        probabilities = checked_logits(target, images).softmax(dim=1)
+        probabilities = checked_logits(target, images).cpu().softmax(dim=1)
     top = probabilities.max(dim=1)
     return top.indices.numpy(), top.values.numpy()

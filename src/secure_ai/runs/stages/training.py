@@ -83,7 +83,8 @@ def trained(
     Returns:
         The files of a trained network: model, state, history, facts and `result.json`.
     """
-    compute = configure(context.precision)
+    compute = configure(context.precision, context.device)
+    network.to(compute.device)
     plan = TrainingPlan(
         epochs=epochs,
         batch_size=batch_size,
@@ -103,6 +104,7 @@ def trained(
         checkpoint=FileCheckpoint(context.partial),
         progress=context.progress,
     )
+    network.cpu()
     said = {
         "arch": arch,
         "digest": state_digest(network.state_dict()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -11,17 +11,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from secure_ai.core.budget import PerturbationBudget, parse_budget
-from secure_ai.core.compute import configure
+from secure_ai.core.budget import Norm, PerturbationBudget, parse_budget
+from secure_ai.core.compute import Device, Precision, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.findings import Finding
 from secure_ai.core.results import SCHEMA_VERSION, Measurement, Rate
 from secure_ai.core.trust import Trust
 from secure_ai.data.dataset import Dataset
-from secure_ai.data.source import load_data
-from secure_ai.files.write import refuse_unwritable
+from secure_ai.files.write import refuse_unwritable, write_json
 from secure_ai.models.load.store import LoadedModel
+from secure_ai.models.target.access import Access
 from secure_ai.models.target.scorer import ScoreFunction
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
@@ -29,23 +29,43 @@ from secure_ai.red.evasion.suite.borrowed import example_files, names_transfer, 
 from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, judge_network
+from secure_ai.report.render.notebook import attack_html
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
+from secure_ai.runs.given_data import Data, dataset_of
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.recipe import defaults
-from secure_ai.runs.user_model import load_subject, spec_of, surrogate_for, target_for
+from secure_ai.runs.user_model import is_object, load_subject, spec_of, surrogate_for, target_for
 
 MAX_BATCH_SIZE = 10_000
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
+class AttackExamples:
+    """The worst case that the attacks found for every image that went through all of them.
+
+    Attributes:
+        x_adv: (N, C, H, W) float32 in [0, 1], inside the budget; the clean image where it is misclassified already.
+        y: (N,) int64 true labels.
+        index: (N,) int64 positions in the data.
+        predictions: (N,) int64, what the model takes `x_adv` for.
+    """
+
+    x_adv: np.ndarray
+    y: np.ndarray
+    index: np.ndarray
+    predictions: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AttackReport:
     """What `attack` found.
 
     Attributes:
         judged: the suite's result with its verdict, and what preflight found.
+        attack: the list of attacks, as it was given.
         surrogate: the network that `transfer` made its examples on; its passes are counted apart from the target's.
-        command: the line that does the same again; empty for a model that was handed over in Python.
+        command: the line that does the same again; empty for a model or data that was handed over in Python.
     """
 
     model: LoadedModel
@@ -53,8 +73,23 @@ class AttackReport:
     budget: PerturbationBudget
     judged: Judged
     seed: int
+    attack: str
     surrogate: NetworkTarget | None = None
     command: str = ""
+
+    def __repr__(self) -> str:
+        """One line, e.g. `AttackReport(robust accuracy 5.90 % [...], n = 1000 (reliable), linf 8/255)`."""
+        return f"AttackReport(robust accuracy {self.robust_accuracy} ({self.trust.verdict.value}), {self.budget})"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the numbers, the attacks, and the checks that speak against the robust accuracy."""
+        return attack_html(
+            clean=self.clean_accuracy,
+            robust=self.robust_accuracy,
+            budget=self.budget,
+            trust=self.trust,
+            attacks=[(row.plan.short_text, row.robust_accuracy) for row in self.result.rows],
+        )
 
     @property
     def result(self) -> SuiteResult:
@@ -103,6 +138,26 @@ class AttackReport:
         """Every image was attacked, and every check of the verdict made."""
         return self.result.complete and self.result.interruption is None
 
+    @property
+    def examples(self) -> AttackExamples:
+        """The adversarial examples. Raises UsageError where they were not kept."""
+        return _examples(self.result, self.data)
+
+    def save(self, path: str | Path) -> None:
+        """Write what `as_json` returns to `path`, a `.json` file; an earlier one is replaced."""
+        if Path(path).suffix != ".json":
+            raise UsageError("bad output", where="save", expected="FILE.json", got=str(path))
+        write_json(Path(path), self.as_json())
+
+    def save_examples(self, path: str | Path) -> None:
+        """Write the examples to `path`, an `.npz` file that `attack="examples:FILE.npz"` reads.
+
+        Raises:
+            UsageError: another ending, a file that holds something else, or examples that were not kept.
+        """
+        _check_examples_file(path)
+        _save_examples(path, self.result, self.data, self.model.digest, self.attack)
+
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai attack --json`."""
         return {
@@ -139,54 +194,83 @@ class AttackReport:
 
 
 def attack(
-    model: ModelSpec | torch.nn.Module | ScoreFunction,
-    data: str,
+    model: ModelSpec | str | Path | torch.nn.Module | ScoreFunction,
+    data: Data,
     *,
-    norm: str,
-    eps: str,
+    norm: Norm,
+    eps: float | str,
     attack: str = defaults.ATTACK,
-    split: str = "test",
+    arch: str | None = None,
+    access: Access | None = None,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+    value_range: tuple[float, float] = (0.0, 1.0),
+    split: Literal["train", "test"] = "test",
     n: int | None = None,
     batch_size: int = 256,
+    keep_examples: bool = True,
     save_adversarial: str | Path | None = None,
     surrogate: ModelSpec | None = None,
     seed: int = 0,
-    precision: Literal["auto", "float32"] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = ignore_progress,
 ) -> AttackReport:
-    """Attack a network.
+    """Attack a model: its robust accuracy, and whether that number can be trusted.
 
     Args:
-        model: the file and how to read and feed it; or a network, or any callable from images (N, C, H, W) float32 in
-            [0, 1] as a NumPy array to scores (N, K) (labels (N,): through a ModelSpec with `access="labels"`).
-        data: in the forms of `--data`, e.g. `mnist:test~1000`.
+        model: a `torch.nn.Module` from images (N, C, H, W) to logits (N, K); a model file; or any function from images
+            (N, C, H, W), a float32 NumPy array in [0, 1], to scores (N, K), or to labels (N,) with `access="labels"`.
+            A `ModelSpec` says all about a model in one value.
+        data: `(x, y)`, tensors or arrays: x (N, C, H, W), (N, H, W) or (N, H, W, C), uint8 or floating point in
+            [0, 1]; y (N,) integers. Or a torch `Dataset` or `DataLoader` in a fixed order. Or a text of `--data`, e.g.
+            `mnist:test~1000`.
         norm: linf, l2, l1 or l0.
-        eps: decimal or fraction, e.g. `8/255`.
+        eps: the largest distance allowed, on pixels in [0, 1]: a number or a text such as `8/255`; l0 in values.
         attack: comma list, e.g. `fgsm,pgd:steps=100:restarts=5`, `fast,transfer`, `examples:FILE.npz`.
-        n: the first n images in file order.
-        save_adversarial: an `.npz` file for the examples.
-        surrogate: the network that the attack `transfer` makes its examples on.
+        arch: of a model file: a built-in name or `FILE.py:FACTORY`.
+        access: what attacks may use: gradients, scores or labels; None: gradients of a module, scores of a function.
+        mean, std: per channel, of the normalisation that the model expects; empty: none.
+        value_range: what pixels 0 and 1 are scaled to before that.
+        n: the first n images.
+        batch_size: most images in one pass; it does not change results.
+        keep_examples: for `report.examples`; 4 bytes a pixel.
+        save_adversarial: an `.npz` file for the examples, written before the checks of the verdict.
+        surrogate: the model that the attack `transfer` makes its examples on.
+        device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
-        SecureAIError: anything in the request, the files or the network that cannot be used; an `.npz` file that holds
+        SecureAIError: anything in the request, the files or the model that cannot be used; an `.npz` file that holds
             something other than saved examples is not replaced.
     """
-    _check_request(batch_size, save_adversarial)
-    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    if not 1 <= batch_size <= MAX_BATCH_SIZE:
+        raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
+    if save_adversarial is not None:
+        _check_examples_file(save_adversarial)
+    spec = spec_of(model, arch=arch, access=access, mean=tuple(mean), std=tuple(std), value_range=value_range)
+    dataset = dataset_of(data, split=split, n=n, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
-    spec = spec_of(model)
     suite = parse_suite(attack, budget.norm, spec.access or "gradients", len(dataset), dataset.classes)
     _check_surrogate(suite.plans, surrogate)
     files = dict.fromkeys(example_files(suite.plans))  # refused before any code of the user's runs
     borrowed: list[Borrowed] = [SavedExamples(file, read_examples(file, dataset)) for file in files]
-    configure(precision)
-    loaded = load_subject(model, dataset, events)
-    target = target_for(loaded, dataset, spec, batch_size=batch_size)
+    compute = configure(precision, device)
+    loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
+    target = target_for(loaded, dataset, spec, batch_size=batch_size, device=compute.device)
     if (target.access, target.num_classes) != (suite.access, suite.classes):  # only the loaded network tells
         suite = parse_suite(attack, budget.norm, target.access, len(dataset), target.num_classes)
-    other = surrogate_for(surrogate, dataset, seed, batch_size, events) if surrogate else None
+    other = surrogate_for(surrogate, dataset, seed, batch_size, events, compute.device) if surrogate else None
+    options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
+    options |= {"device": compute.device.type, "precision": precision}
+    named = not is_object(model) and isinstance(data, str | Path)
+    command = _command(spec, surrogate, options) if named else ""
+
+    def save(result: SuiteResult) -> None:
+        if save_adversarial is not None and result.n:
+            _save_examples(save_adversarial, result, dataset, loaded.digest, attack)
+
     judged = judge_network(
         target,
         dataset,
@@ -194,41 +278,41 @@ def attack(
         suite.plans,
         seed,
         borrowed=[*borrowed, *([other] if other else [])],
-        keep_examples=save_adversarial is not None,
+        keep_examples=keep_examples or save_adversarial is not None,
         progress=progress,
-        attacked=lambda result: _save(save_adversarial, result, dataset, loaded, attack),
+        attacked=save,
     )
-    options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
-    command = _command(model, surrogate, options | {"precision": precision}) if isinstance(model, ModelSpec) else ""
-    return AttackReport(loaded, dataset, budget, judged, seed, other, command)
+    return AttackReport(loaded, dataset, budget, judged, seed, attack, other, command)
 
 
-def _check_request(batch_size: int, save_adversarial: str | Path | None) -> None:
-    """What can be refused before anything is read."""
-    if not 1 <= batch_size <= MAX_BATCH_SIZE:
-        raise UsageError("bad batch size", where="--batch-size", expected=f"1 to {MAX_BATCH_SIZE}", got=batch_size)
-    if save_adversarial is not None:
-        if Path(save_adversarial).suffix != ".npz":  # or a slip overwrites the model itself
-            raise UsageError("bad output", where="--save-adversarial", expected="FILE.npz", got=str(save_adversarial))
-        refuse_unwritable(Path(save_adversarial))
-        refuse_replacing(Path(save_adversarial))
+def _examples(result: SuiteResult, dataset: Dataset) -> AttackExamples:
+    """Of the samples that were finished. Raises UsageError where they were not kept."""
+    if result.x_adv is None:
+        raise UsageError("the examples were not kept", where="attack", expected="keep_examples=True")
+    kept = result.evaluated
+    labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
+    return AttackExamples(result.x_adv[kept], labels, index, result.predictions[kept])
 
 
-def _save(path: str | Path | None, result: SuiteResult, dataset: Dataset, loaded: LoadedModel, attack: str) -> None:
-    """Write the examples of the samples that were finished, where they were asked for and there are any."""
-    if path is None or result.x_adv is None or not result.n:
-        return
+def _save_examples(path: str | Path, result: SuiteResult, dataset: Dataset, model_digest: str, attack: str) -> None:
+    examples = _examples(result, dataset)
     origin = Origin(
-        model_digest=loaded.digest,
+        model_digest=model_digest,
         data_digest=dataset.digest,
         budget=result.budget,
         attack=attack,
         seed=result.seed,
         complete=result.complete,
     )
-    kept = result.evaluated
-    labels, index = np.asarray(dataset.labels)[kept], np.asarray(dataset.indices)[kept]
-    save_examples(Path(path), result.x_adv[kept], labels, index, origin)
+    save_examples(Path(path), examples.x_adv, examples.y, examples.index, origin)
+
+
+def _check_examples_file(path: str | Path) -> None:
+    """Refuse a file of examples that could not be written, before any work. Raises SecureAIError."""
+    if Path(path).suffix != ".npz":  # or a slip overwrites the model itself
+        raise UsageError("bad output", where="--save-adversarial", expected="FILE.npz", got=str(path))
+    refuse_unwritable(Path(path))
+    refuse_replacing(Path(path))
 
 
 def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str, object]) -> str:

@@ -10,8 +10,6 @@ from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.events import ChainState, EventSink, ignore_event, verify_log
 from secure_ai.core.findings import FailOn, Outcome, exceeds
 
-__all__ = ["ChainState", "audit_code", "verify_log"]
-
 
 def audit_code(
     path: str | Path, *, fail_on: FailOn = "high", events: EventSink = ignore_event
@@ -22,3 +20,8 @@ def audit_code(
         return result, EXIT_INCONCLUSIVE
     failed = exceeds(result.findings, fail_on)
     return result, EXIT_FINDINGS if failed else EXIT_OK
+
+
+def audit_log_verify(file: str | Path) -> ChainState:
+    """Check the hash chain of an event log: how many records, and the last digest. Raises LogError."""
+    return verify_log(Path(file))

@@ -70,7 +70,7 @@ def _images(folder: Path) -> dict[str, bytes]:
     return images
 
 
-def render(folder: Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # as the option
+def render_report(folder: Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # as the option
     """A finished run as text."""
     report = read_report(folder)
     if format == "html":
@@ -87,7 +87,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def threats(folder: Path | None) -> list[dict[str, Any]]:
+def threats_show(folder: Path | None = None) -> list[dict[str, Any]]:
     """The register's rows as JSON, with the evidence of the run in `folder` where there is one."""
     if folder is None:
         every = threat_rows(tuple(row for case in CASES for row in case.threats), (), ())

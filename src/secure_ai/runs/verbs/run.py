@@ -15,6 +15,7 @@ from secure_ai.core.findings import FailOn
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
 from secure_ai.report.model import Report
 from secure_ai.report.render.verdict import gate_report
+from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.engine.execute import Execution, Finished, execute, forecast_seconds, limit_factor
 from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 from secure_ai.runs.engine.store import Store
@@ -60,6 +61,7 @@ def run(
     time_budget: float | None = None,
     fresh: bool = False,
     seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
     precision: Literal["auto", "float32"] = "auto",
     fail_on: FailOn = "never",
     watcher: Watcher = watch_nothing,
@@ -76,6 +78,7 @@ def run(
         out: the output folder, made where missing.
         time_budget: seconds; a stage that would not fit is left out and listed as not tested.
         fresh: reuse nothing.
+        device: cpu, cuda or auto: a GPU where there is one, but the CPU where figures are compared with published ones.
         fail_on: findings at or above this severity (not planted ones) make the exit code 1; without one, a robust
             accuracy of the network that is not `reliable` makes it 3.
         events: gets every event that the log of the run gets.
@@ -85,6 +88,7 @@ def run(
         KeyboardInterrupt: stopped; a report marked incomplete is written.
     """
     prepared = prepare(recipe, model, data, mode, changes, seed, precision)
+    chosen, name = _device(prepared, device)
     folder = make_folder(Path(out))
     with lock_folder(folder):
         remove_stale(folder)
@@ -99,6 +103,8 @@ def run(
             store=Store(folder / ".store", tell),
             data=prepared.sets.get,
             data_digest=prepared.sets.digest,
+            device=chosen,
+            device_name=name,
             precision=precision,
             events=tell,
             watcher=watcher,
@@ -178,6 +184,15 @@ def forecast(
     limit = limit_factor(precision) * prepared.recipe.limit_seconds
     seconds = {stage.id: stage.cost_seconds for stage in prepared.plan.stages}
     return Forecast(prepared.recipe.name, seconds, sum(seconds.values()), limit)
+
+
+def _device(prepared: Prepared, device: Literal["auto", "cpu", "cuda"]) -> tuple[Literal["cpu", "cuda"], str]:
+    """The device of every stage, and its name."""
+    from secure_ai.core.compute import choose_device, device_name  # torch, once nothing is left to refuse
+
+    compared = any(case.id in prepared.recipe.parts for case in CASES)
+    chosen = choose_device("cpu" if compared and device == "auto" else device)
+    return ("cuda" if chosen.type == "cuda" else "cpu"), device_name(chosen)
 
 
 def _both(first: EventSink, second: EventSink) -> EventSink:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from secure_ai.blue.training.loop import TrainingPlan
 from secure_ai.blue.training.loop import train as train_network
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
 from secure_ai.blue.training.state import TrainingState
-from secure_ai.core.compute import TRAINING_REPLICAS, configure
+from secure_ai.core.compute import TRAINING_REPLICAS, Device, Precision, configure
 from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
@@ -67,7 +67,8 @@ def train(
     split: str = "train",
     n: int | None = None,
     seed: int = 0,
-    precision: Literal["auto", "float32"] = "auto",
+    device: Device = "auto",
+    precision: Precision = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Trained:
@@ -78,6 +79,7 @@ def train(
         data: in the forms of `--data`.
         out: the safetensors file to write; beside it `OUT.training.json`, which tells whether an image was in training
             and is not to be published.
+        device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: unknown network, bad data or settings, or an output that cannot be written.
@@ -91,7 +93,7 @@ def train(
         raise UsageError("out of range", where="--learning-rate", expected="above 0, at most 1", got=learning_rate)
     refuse_unwritable(Path(out))
     refuse_unwritable(record_path(Path(out)))
-    compute = configure(precision)
+    compute = configure(precision, device)
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     entry = NETWORKS[arch]
     if dataset.input_shape != entry.input_shape or dataset.classes > entry.num_classes:
@@ -101,7 +103,7 @@ def train(
             expected=f"images {entry.input_shape} of at most {entry.num_classes} classes",
             got=f"{dataset.input_shape}, {dataset.classes} classes",
         )
-    network = build_network(arch, generator=generator(seed, arch))
+    network = build_network(arch, generator=generator(seed, arch)).to(compute.device)
     held_out = round(VALIDATION_SHARE * len(dataset))
     training, validation = hold_out_last(dataset, held_out) if held_out else (dataset, None)
     plan = TrainingPlan(
@@ -114,6 +116,7 @@ def train(
         replicas=TRAINING_REPLICAS,
     )
     state = train_network(network, training, method=natural, plan=plan, validation=validation, progress=progress)
+    network.cpu()
     digest = state_digest(network.state_dict())
     write_bytes(Path(out), model_bytes(network, arch, training_metadata(dataset)))
     write_bytes(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.seeds import normal, uniform
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.apgd_run import Iterates, Run, StepRule, run_apgd
 from secure_ai.red.evasion.attacks.apgd_steps import Halving, Sparse, halving_checkpoints, sparse_checkpoints
@@ -194,10 +195,10 @@ def _once(run: Run, samples: ActiveSamples, towards: Tensor, start: Tensor, best
 def apgd_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generator) -> Tensor:
     """A start on the border of the ball, inside [0, 1], for every sample of the shard (2003.01690's public code)."""
     if budget.norm == "linf":
-        noise = 2 * torch.rand(x.shape, generator=generator) - 1
+        noise = 2 * uniform(x.shape, generator, x.device) - 1
         size = noise.abs().flatten(1).amax(dim=1)
     else:
-        noise = torch.randn(x.shape, generator=generator)
+        noise = normal(x.shape, generator, x.device)
         size = noise.flatten(1).norm(dim=1)
     if budget.norm == "l1":
         return project(x + noise, x, budget)

@@ -105,8 +105,8 @@ def run_art(
             "the attack cannot aim at a class", where=where, expected="no target label", got=where
         )
     best = Best.of(x, y, target_label, active)
-    parts = best.active[:, None] if row.alone else torch.arange(len(x))[None]
-    seeds = torch.randint(2**32, (len(x),), generator=generator).tolist()
+    parts = best.active[:, None] if row.alone else torch.arange(len(x), device=x.device)[None]
+    seeds = torch.randint(2**32, (len(x),), generator=generator, device="cpu").tolist()
     labels = nn.functional.one_hot(y if target_label is None else target_label, target.num_classes).float()
     decided = {"verbose": False, "targeted": target_label is not None, "norm": ART_NORMS.get(budget.norm)}
     decided |= {"eps": budget.eps, "eps_step": budget.eps * EPS_STEP_REL}
@@ -114,14 +114,14 @@ def run_art(
     for part in parts if len(best.active) else ():
         with silent(), _seeded_globals(seeds[int(part[0])]), torch.enable_grad():
             network = _Network(target, row.probabilities, part if row.alone else None)
-            maker = _made(attack, _classifier(target, network), decided | {"batch_size": len(part)}, settings)
+            maker = _made(attack, _classifier(target, network, x.device), decided | {"batch_size": len(part)}, settings)
             own_choice = row.targeted and target_label is None
             found[part] = _generated(maker, x[part], None if own_choice else labels[part], where)
     best.x_adv[best.active] = found[best.active]
     return best.x_adv
 
 
-def _classifier(target: Target, network: _Network) -> Any:
+def _classifier(target: Target, network: _Network, device: torch.device) -> Any:
     from art.estimators.classification import PyTorchClassifier
 
     return PyTorchClassifier(
@@ -130,7 +130,7 @@ def _classifier(target: Target, network: _Network) -> Any:
         input_shape=target.input_shape,
         nb_classes=target.num_classes,
         clip_values=(0.0, 1.0),
-        device_type="cpu",
+        device_type="cpu" if device.type == "cpu" else "gpu",
     )
 
 
@@ -151,9 +151,9 @@ def _made(attack: Any, classifier: Any, decided: dict[str, Any], given: dict[str
 
 def _generated(maker: Any, x: Tensor, labels: Tensor | None, where: str) -> Tensor:
     """What ART returns for x (M, C, H, W) and one-hot `labels` (M, K), as images."""
-    given = None if labels is None else labels.numpy()
+    given = None if labels is None else labels.cpu().numpy()
     try:
-        found = np.asarray(maker.generate(x=x.numpy().copy(), y=given), dtype=np.float32)
+        found = np.asarray(maker.generate(x=x.cpu().numpy().copy(), y=given), dtype=np.float32)
     except SecureAIError:
         raise
     except Exception as error:  # a foreign attack may raise anything
@@ -165,7 +165,7 @@ def _generated(maker: Any, x: Tensor, labels: Tensor | None, where: str) -> Tens
         raise AttackOutputError(
             "ART's attack did not return one image a sample", where=where, expected=tuple(x.shape), got=found.shape
         )
-    return torch.from_numpy(found).clamp(0, 1)
+    return torch.from_numpy(found).to(x.device).clamp(0, 1)
 
 
 class _Repeatable(np.random.RandomState):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.seeds import normal, uniform
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.apgd import likeliest_wrong
 from secure_ai.red.evasion.contract import RESTARTS, STEPS, TARGETS, AttackEntry, CountsAs, Passes, Settings
@@ -162,9 +163,9 @@ def _other_classes(target: Target, y: Tensor) -> tuple[Tensor, ...]:
 def _random_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generator) -> Tensor:
     """At half of eps in a random direction, clipped to [0, 1]; for the whole shard."""
     if budget.norm == "linf":
-        noise = 2 * torch.rand(x.shape, generator=generator) - 1
+        noise = 2 * uniform(x.shape, generator, x.device) - 1
     else:
-        noise = torch.randn(x.shape, generator=generator)
+        noise = normal(x.shape, generator, x.device)
     size = length(noise.flatten(1), budget.norm).clamp_min(TINY)
     return (x + noise * per_sample(START_DISTANCE * budget.eps / size)).clamp_(0, 1)
 

@@ -107,7 +107,7 @@ def into_balls(delta: Tensor, radius: Tensor, norm: Norm) -> Tensor:
     if norm == "l0":
         count = radius.clamp(1, delta.shape[1]).long()
         return delta * (delta.abs() >= ranked.gather(1, count[:, None] - 1))
-    counts = torch.arange(1, delta.shape[1] + 1)
+    counts = torch.arange(1, delta.shape[1] + 1, device=delta.device)
     shifts = (ranked.cumsum(dim=1) - reach) / counts
     last = (ranked > shifts).sum(dim=1, keepdim=True).clamp_min(1) - 1
     shift = shifts.gather(1, last).clamp_min(0)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.seeds import normal, uniform
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.contract import QUERIES, AttackEntry, Passes
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample, where_samples
@@ -138,7 +139,7 @@ def hopskipjump(
 
 
 def _seed(generator: torch.Generator) -> int:
-    return int(torch.randint(2**62, (), generator=generator))
+    return int(torch.randint(2**62, (), generator=generator, device="cpu"))
 
 
 def _labels_wanted(samples: ActiveSamples, y: Tensor) -> Tensor:
@@ -156,7 +157,7 @@ def _start_from_images(run: _Run, x: Tensor, allowed: Tensor) -> None:
     away = torch.cdist(samples.x.flatten(1), x.flatten(1), compute_mode="donot_use_mm_for_euclid_dist")
     order = away.masked_fill(~allowed, torch.inf).argsort(dim=1, stable=True)
     count, found = allowed.sum(dim=1), STARTS * state.started
-    nearest = torch.full(samples.index.shape, torch.inf)
+    nearest = torch.full(samples.index.shape, torch.inf, device=x.device)
     for trial in range(min(IMAGE_TRIALS, len(x))):
         waiting = (found < STARTS) & (trial < count) & ((found > 0) | (state.used < MOST_TRIALS)) & run.unfinished()
         if not bool(waiting.any()):
@@ -176,7 +177,7 @@ def _start_from_noise(run: _Run, shape: torch.Size, generator: torch.Generator) 
     """Uniform images, for samples that have no start yet."""
     samples, state, best = run.samples, run.state, run.best
     for trial in range(NOISE_TRIALS):
-        noise = torch.rand(shape, generator=generator)[samples.index]
+        noise = uniform(shape, generator, samples.x.device)[samples.index]
         if trial == 0:
             best.x_adv[samples.index] = where_samples(state.started, best.x_adv[samples.index], noise)
         adversarial = run.query(noise, ~state.started)
@@ -198,7 +199,7 @@ def _between(x: Tensor, point: Tensor, fraction: Tensor, norm: Norm) -> Tensor:
 
 def _bisect(run: _Run, point: Tensor, wanted: Tensor, norm: Norm, halvings: int) -> Tensor:
     """Bisect between the images and `point` (R, C, H, W) for the boundary (algorithm 1), where `wanted` (R,) bool."""
-    low, high = torch.zeros(len(wanted)), torch.ones(len(wanted))
+    low, high = point.new_zeros(len(wanted)), point.new_ones(len(wanted))
     for _ in range(halvings if bool(wanted.any()) else 0):
         middle = (low + high) / 2
         adversarial = run.query(_between(run.samples.x, point, middle, norm), wanted)
@@ -236,10 +237,11 @@ def _boundary_gradient(
     """
     point, linf = run.state.point, run.budget.norm == "linf"
     signed, plain = torch.zeros_like(point), torch.zeros_like(point)
-    outcomes = torch.zeros(len(point))
+    outcomes = point.new_zeros(len(point))
     everyone = torch.ones_like(run.state.started)
     for _ in range(queries):
-        noise = 2 * torch.rand(shape, generator=generator) - 1 if linf else torch.randn(shape, generator=generator)
+        noise = (uniform if linf else normal)(shape, generator, point.device)
+        noise = 2 * noise - 1 if linf else noise
         noise = noise[run.samples.index]
         noise = noise / per_sample(noise.flatten(1).norm(dim=1).clamp_min(TINY))
         candidate = (point + per_sample(radius) * noise).clamp_(0, 1)

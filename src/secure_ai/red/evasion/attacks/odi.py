@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.seeds import uniform
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.square import square_start
 from secure_ai.red.evasion.contract import RESTARTS, STEPS, AttackEntry, Passes, Settings
@@ -68,7 +69,7 @@ def odi_pgd(
     best = Best.of(x, y, target_label, active)
     for _ in range(restarts):
         start = square_start(x, budget, generator)  # for the whole shard, before any sample is dropped
-        mix = 2 * torch.rand((len(y), target.num_classes), generator=generator) - 1
+        mix = 2 * uniform((len(y), target.num_classes), generator, x.device) - 1
         samples = best.unbroken()
         if not len(samples):
             break

@@ -37,13 +37,13 @@ def saved_examples(
     """
     best = Best.of(x, y, target_label, active)
     for index in best.active.tolist():
-        best.x_adv[index] = lookup.get(image_key(x[index]), x[index])
+        best.x_adv[index] = lookup.get(image_key(x[index]), x[index]).to(x.device)
     return best.x_adv
 
 
 def image_key(image: Tensor) -> bytes:
     """What an image (C, H, W) float32 is found by: its bytes."""
-    return bytes(image.contiguous().numpy().data)
+    return bytes(image.cpu().contiguous().numpy().data)
 
 
 def _unbound(*arguments: Any, **settings: Any) -> Tensor:

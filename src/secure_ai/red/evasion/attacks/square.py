@@ -109,7 +109,11 @@ def _query(
     target: Target, samples: ActiveSamples, state: _State, x_adv: Tensor, best: Best, *, first: bool = False
 ) -> None:
     """One query of every sample; keep what is better, drop samples that are adversarial."""
-    queried = torch.arange(len(x_adv)) if first or not target.deterministic else _changed(x_adv, state.best)
+    queried = (
+        torch.arange(len(x_adv), device=x_adv.device)
+        if first or not target.deterministic
+        else _changed(x_adv, state.best)
+    )
     criterion = samples.criterion.at(queried)
     logits = target.logits(x_adv[queried], rows=samples.index[queried])
     margin = criterion.margin(logits)
@@ -138,8 +142,8 @@ def square_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generat
     """Linf: vertical stripes of plus or minus eps; l2 and l1: a grid of patterns (section 3.3 and 3.4)."""
     count, channels, _, width = x.shape
     if budget.norm == "linf":
-        return (x + budget.eps * signs((count, channels, 1, width), generator)).clamp_(0, 1)
-    delta = tiled(tuple(x.shape), budget.norm, generator)
+        return (x + budget.eps * signs((count, channels, 1, width), generator).to(x.device)).clamp_(0, 1)
+    delta = tiled(tuple(x.shape), budget.norm, generator).to(x.device)
     if budget.norm == "l1":
         return project(x + delta, x, budget)
     return _to_l2_sphere(delta, x, budget.eps)
@@ -149,10 +153,11 @@ def _random_window(x: Tensor, fraction: float, budget: PerturbationBudget, gener
     count, channels, height, width = x.shape
     side = window_side(fraction, height, width, budget.norm)
     at = place(height, width, side, generator)
-    sign = signs((count, channels, 1, 1), generator)
+    sign = signs((count, channels, 1, 1), generator).to(x.device)
     if budget.norm == "linf":
-        return _Window(at, sign, torch.ones(1, 1), at)
-    return _Window(at, sign, pattern(side, budget.norm, generator), place(height, width, side, generator))
+        return _Window(at, sign, x.new_ones((1, 1)), at)
+    shape = pattern(side, budget.norm, generator).to(x.device)
+    return _Window(at, sign, shape, place(height, width, side, generator))
 
 
 def _proposal(samples: ActiveSamples, state: _State, window: _Window, budget: PerturbationBudget) -> Tensor:
@@ -173,7 +178,7 @@ def _moved_mass(delta: Tensor, window: _Window, sign: Tensor, budget: Perturbati
     order = 2 if budget.norm == "l2" else 1
     at = (slice(None), slice(None), *window.place)
     empty = (slice(None), slice(None), *window.emptied)
-    inside = torch.zeros(delta.shape[2:], dtype=torch.bool)
+    inside = torch.zeros(delta.shape[2:], dtype=torch.bool, device=delta.device)
     inside[window.place] = inside[window.emptied] = True
     mass = _mass(delta, order)
     spare = (budget.eps**order - mass.sum(dim=1, keepdim=True)).clamp_min(0) / delta.shape[1]

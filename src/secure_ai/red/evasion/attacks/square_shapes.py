@@ -42,19 +42,19 @@ def place(height: int, width: int, side: int, generator: torch.Generator) -> tup
         The paper takes all places (algorithms 2 and 3); its authors' code and AutoAttack never touch the last row
         and column. We follow the code, which is the protocol: on images with an empty margin it also breaks more.
     """
-    top = int(torch.randint(max(height - side, 1), (), generator=generator))
-    left = int(torch.randint(max(width - side, 1), (), generator=generator))
+    top = int(torch.randint(max(height - side, 1), (), generator=generator, device="cpu"))
+    left = int(torch.randint(max(width - side, 1), (), generator=generator, device="cpu"))
     return slice(top, top + side), slice(left, left + side)
 
 
 def signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Minus or plus one, evenly."""
-    return torch.randint(2, shape, generator=generator, dtype=torch.float32) * 2 - 1
+    return torch.randint(2, shape, generator=generator, dtype=torch.float32, device="cpu") * 2 - 1
 
 
 def bump(rows: int, columns: int, decay: int) -> Tensor:
     """A pattern of nested rectangles around the centre: the m-th adds 1 / m ** decay (section 3.4, equation 2)."""
-    pattern = torch.zeros(rows, columns)
+    pattern = torch.zeros(rows, columns, device="cpu")
     middle_row, middle_column = rows // 2, columns // 2
     for ring in range(max(rows, columns) // 2 + 1):
         top, left = max(middle_row - ring, 0), max(middle_column - ring, 0)
@@ -70,14 +70,14 @@ def pattern(side: int, norm: Norm, generator: torch.Generator) -> Tensor:
     order = 2 if norm == "l2" else 1
     both = torch.cat([sign * part / part.norm(order) for sign, part in zip((1, -1), bumps, strict=False)])
     both /= both.norm(order)
-    return both if bool(torch.rand((), generator=generator) < 0.5) else both.T
+    return both if bool(torch.rand((), generator=generator, device="cpu") < 0.5) else both.T
 
 
 def tiled(shape: tuple[int, ...], norm: Norm, generator: torch.Generator) -> Tensor:
     """The first l2 or l1 perturbation: 5 x 5 patterns with a random sign each, (N, C, H, W)."""
     count, channels, height, width = shape
     side = max(min(height, width) // TILES, 1)
-    delta = torch.zeros(shape)
+    delta = torch.zeros(shape, device="cpu")
     for top in range((height % side) // 2, height - side + 1, side):
         for left in range((width % side) // 2, width - side + 1, side):
             tile = pattern(side, norm, generator) * signs((count, channels, 1, 1), generator)

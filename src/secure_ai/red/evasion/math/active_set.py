@@ -130,7 +130,7 @@ class Best:
     @classmethod
     def of(cls, x: Tensor, y: Tensor, target_label: Tensor | None, active: Tensor | None) -> Best:
         """Nothing found yet; the arguments are an attack's own."""
-        index = torch.arange(len(y)) if active is None else active.nonzero().squeeze(1)
+        index = torch.arange(len(y), device=y.device) if active is None else active.nonzero().squeeze(1)
         never = x.new_full((len(x),), torch.inf)
         return cls(x, Criterion(y, target_label), index, x.clone(), never, -never)
 

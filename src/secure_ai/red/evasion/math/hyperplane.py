@@ -71,7 +71,7 @@ def _spread(weight: Tensor, room: Tensor, gap: Tensor, norm: Norm) -> Tensor:
 def _greedy(weight: Tensor, room: Tensor, gap: Tensor) -> Tensor:
     size = weight.shape[1]
     length = torch.zeros_like(weight)
-    index = torch.arange(len(weight))
+    index = torch.arange(len(weight), device=weight.device)
     for count in (min(FIRST_TRIED, size), size):
         top = weight[index].topk(count, dim=1)
         allowed = room[index].gather(1, top.indices)

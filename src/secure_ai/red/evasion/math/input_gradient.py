@@ -49,7 +49,7 @@ def evaluate(
     Returns:
         Mean logits (R, K), mean loss (R,), and the sum of the loss's input gradients (R, C, H, W), all detached.
     """
-    logits_sum, loss_sum, gradient_sum = torch.zeros(()), torch.zeros(()), torch.zeros(())
+    logits_sum = loss_sum = gradient_sum = x_adv.new_zeros(())
     for _ in range(eot_samples):
         with torch.set_grad_enabled(gradient):
             point = requiring_grad(x_adv) if gradient else x_adv

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.seeds import normal, uniform
 
 L2_ROUNDS = 12  # the active set grows every round; 3 to 6 are needed on images, and stopping early stays inside
 L1_ROUNDS = 60  # of which about 8 are needed; the bisection alone would end within 30
@@ -142,17 +143,17 @@ def random_start(x: Tensor, budget: PerturbationBudget, generator: torch.Generat
     flat = x.flatten(1)
     count, dimensions = flat.shape
     if budget.norm == "linf":
-        delta = (2 * torch.rand(flat.shape, generator=generator) - 1) * budget.eps
+        delta = (2 * uniform(flat.shape, generator, x.device) - 1) * budget.eps
     elif budget.norm == "l2":
-        direction = torch.randn(flat.shape, generator=generator)
-        radius = budget.eps * torch.rand((count, 1), generator=generator) ** (1 / dimensions)
+        direction = normal(flat.shape, generator, x.device)
+        radius = budget.eps * uniform((count, 1), generator, x.device) ** (1 / dimensions)
         delta = direction / direction.norm(dim=1, keepdim=True).clamp_min(TINY) * radius
     elif budget.norm == "l1":
-        sign = torch.rand(flat.shape, generator=generator).sub_(0.5).sign_()
-        lengths = torch.empty((count, dimensions + 1)).exponential_(generator=generator)
+        sign = uniform(flat.shape, generator, x.device).sub_(0.5).sign_()
+        lengths = torch.empty((count, dimensions + 1), device="cpu").exponential_(generator=generator).to(x.device)
         delta = budget.eps * sign * lengths[:, :-1] / lengths.sum(dim=1, keepdim=True)
     else:
-        values, order = torch.rand(flat.shape, generator=generator), torch.rand(flat.shape, generator=generator)
+        values, order = uniform(flat.shape, generator, x.device), uniform(flat.shape, generator, x.device)
         chosen = order.argsort(dim=1) < int(budget.eps)
         delta = torch.where(chosen, values - flat, 0.0)
     return project(x + delta.view_as(x).to(x.dtype), x, budget)

@@ -67,6 +67,8 @@ def arrange(target: NetworkTarget, attacks: Sequence[AttackPlan], samples: int, 
         return Arrangement(1, alone="an attack from elsewhere may keep what it likes")
     if not target.deterministic:
         return Arrangement(1, alone="the network is random")
+    if target.device.type != "cpu":
+        return Arrangement(1, alone="a GPU computes one shard at a time")
     if is_shareable(target.network):
         return Arrangement(count)
     if target.access != "gradients":

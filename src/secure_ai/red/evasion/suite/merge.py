@@ -36,8 +36,8 @@ def merge_shards(
         seconds: of wall time; the attacks' are their shares of it.
     """
     attacks = suite.attacks
-    clean = _joined([shard.clean for shard in shards], torch.zeros(0, dtype=torch.int64))
-    nobody = torch.zeros((len(attacks), 0), dtype=torch.bool)
+    clean = _joined([shard.clean for shard in shards], torch.zeros(0, dtype=torch.int64, device="cpu"))
+    nobody = torch.zeros((len(attacks), 0), dtype=torch.bool, device="cpu")
     wrong = _joined([shard.wrong for shard in shards], nobody)
     met = _joined([shard.met for shard in shards], nobody)
     attempted = _joined([shard.attempted for shard in shards], nobody)
@@ -47,7 +47,9 @@ def merge_shards(
     x_adv = None
     if keep_examples:
         parts = [shard.x_adv for shard in shards]
-        x_adv = frozen_array(torch.cat([*parts, torch.zeros((n - len(clean), *target.input_shape))]).numpy())
+        x_adv = frozen_array(
+            torch.cat([*parts, torch.zeros((n - len(clean), *target.input_shape), device="cpu")]).numpy()
+        )
     return SuiteResult(
         budget=suite.budget,
         plans=attacks,

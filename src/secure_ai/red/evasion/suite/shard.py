@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.core.seeds import derive_seed, generator, seed_networks
 from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
@@ -136,7 +136,7 @@ class Meter:
 
 def _seed_network(task: ShardTask, purpose: str) -> None:
     """A network that draws in its forward pass draws the same in every run."""
-    torch.default_generator.manual_seed(derive_seed(task.suite.seed, purpose, task.first, "network"))
+    seed_networks(derive_seed(task.suite.seed, purpose, task.first, "network"), task.x.device)
 
 
 def run_shard(

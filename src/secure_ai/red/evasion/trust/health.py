@@ -40,13 +40,14 @@ def gradient_health(target: NetworkTarget, x: np.ndarray | Tensor, y: np.ndarray
     with target.attacked(), torch.enable_grad():
         for first in range(0, len(labels), SHARD_SIZE):
             part = slice(first, first + SHARD_SIZE)
-            images = images_to_float(x[part]).requires_grad_(True)
+            images = images_to_float(x[part]).to(target.device).requires_grad_(True)
+            there = labels[part].to(target.device)
             logits = target.logits(images)
             gradient = torch.zeros_like(images)
             if logits.requires_grad:  # else the graph is cut on the way, and no gradient arrives
-                loss = cross_entropy(logits, labels[part]).sum()
+                loss = cross_entropy(logits, there).sum()
                 (gradient,) = torch.autograd.grad(loss, images, allow_unused=True, materialize_grads=True)
-            flat = gradient.flatten(1)[logits.argmax(dim=1) == labels[part]]
+            flat = gradient.flatten(1)[logits.argmax(dim=1) == there]
             n += len(flat)
             zero += int((flat == 0).all(dim=1).sum())
             nonfinite += int((~torch.isfinite(flat)).any(dim=1).sum())

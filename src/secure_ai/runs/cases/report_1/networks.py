@@ -116,7 +116,7 @@ def defended_published(parents: Parents, settings: DefenceSettings, context: Con
     copies = torch.from_numpy(examples)
 
     def look_up(network: nn.Module, batch: Batch) -> Tensor:
-        return copies[batch.indices]
+        return copies[batch.indices].to(batch.x.device)
 
     return _defended(parents, settings, context, look_up)
 

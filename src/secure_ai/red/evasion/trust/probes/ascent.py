@@ -73,8 +73,8 @@ def survivors(
     target: NetworkTarget, x: Tensor, y: Tensor, *, start: Tensor, budget: PerturbationBudget, steps: int, loss: Loss
 ) -> Tensor:
     """(N,) bool: right at every iterate. As `ascend`, but a sample leaves as soon as it is misclassified."""
-    rows, x_adv, step_size = torch.arange(len(y)), start, TRAVEL * budget.eps / steps
-    alive = torch.ones(len(y), dtype=torch.bool)
+    rows, x_adv, step_size = torch.arange(len(y), device=y.device), start, TRAVEL * budget.eps / steps
+    alive = torch.ones_like(y, dtype=torch.bool)
     for step in range(steps + 1):
         if step == steps:
             with torch.no_grad():

@@ -143,7 +143,9 @@ def _readout(probe: Probe, image: Tensor, draw: torch.Generator) -> _Readout | N
     centre = features.mean(dim=0)
     spread, direction = features - centre, special - centre
     ridge = RIDGE * spread.square().mean() * len(spread) + 1e-12
-    inverse = torch.linalg.solve(spread @ spread.T + ridge * torch.eye(len(spread)), spread @ direction)
+    inverse = torch.linalg.solve(
+        spread @ spread.T + ridge * torch.eye(len(spread), device=spread.device), spread @ direction
+    )
     weight = (direction - spread.T @ inverse) / ridge
     weight = weight / weight.norm().clamp_min(1e-12)
     highest, wanted = (spread @ weight).max(), direction @ weight
@@ -155,7 +157,7 @@ def _readout(probe: Probe, image: Tensor, draw: torch.Generator) -> _Readout | N
 
 def _border(probe: Probe, image: Tensor, draw: torch.Generator) -> Tensor:
     """A random point as far from `image` as the budget lets it."""
-    signs = torch.randint(0, 2, image.shape, generator=draw).float() * 2 - 1
+    signs = torch.randint(0, 2, image.shape, generator=draw, device="cpu").to(image) * 2 - 1
     size = {"linf": 1.0, "l2": image.numel() ** 0.5, "l1": float(image.numel())}[probe.budget.norm]
     return project(image + signs * probe.budget.eps / size, image, probe.budget)
 
@@ -174,7 +176,7 @@ def _breaks(probe: Probe, plan: AttackPlan, image: Tensor, readout: _Readout, dr
     target = probe.target
     network = _Binary(target.network, readout).eval()
     binary = replace(target, network=network, num_classes=2, watch=None)  # counts on the target's counter
-    y = torch.zeros(1, dtype=torch.int64)
+    y = torch.zeros(1, dtype=torch.int64, device=image.device)
     x_adv = plan.entry.attack(
         binary, image.clone(), y, budget=probe.budget, generator=draw, target_label=None, active=None, **plan.settings
     )

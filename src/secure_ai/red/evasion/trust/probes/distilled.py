@@ -46,13 +46,15 @@ def distilled_transfer(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Ten
         return check(ID, True, "the suite left no image to attack")
     images, labels = drawn_among(probe, x, y, robust, SAMPLES)
     n = len(labels)
-    broken = torch.zeros(n, dtype=torch.bool)
+    broken = torch.zeros_like(labels, dtype=torch.bool)
     known = torch.cat((images, _others(probe, x, TAUGHT - n)))
     pool, answers = known, _answers(probe, known)
     first = answers.argmax(dim=1)
-    network, draw = _small(probe.target), probe.generator(ID)
+    draw = probe.generator(ID)
+    with torch.device("cpu"):  # its first weights are drawn there
+        network = _small(probe.target)
     torch_initialise(network, draw)
-    student = _as_target(network, probe)
+    student = _as_target(network.to(probe.target.device), probe)
     for _ in range(ROUNDS):
         _teach(network, pool, answers, draw)
         x_adv = transfer(student, known, first, budget=probe.budget, generator=draw, network=student, steps=STEPS)
@@ -68,8 +70,8 @@ def distilled_transfer(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Ten
 
 
 def _others(probe: Probe, x: np.ndarray | Tensor, most: int) -> Tensor:
-    chosen = torch.randperm(len(x), generator=probe.generator("others"))[:most]
-    return images_to_float(x[chosen.numpy()] if isinstance(x, np.ndarray) else x[chosen])
+    chosen = torch.randperm(len(x), generator=probe.generator("others"), device="cpu")[:most]
+    return images_to_float(x[chosen.numpy()] if isinstance(x, np.ndarray) else x[chosen]).to(probe.target.device)
 
 
 @torch.no_grad()
@@ -81,7 +83,7 @@ def _teach(network: nn.Module, images: Tensor, answers: Tensor, draw: torch.Gene
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
     with torch.enable_grad():
         for _ in range(min(MOST_UPDATES, EPOCHS * math.ceil(len(images) / BATCH))):
-            part = torch.randint(len(images), (BATCH,), generator=draw)
+            part = torch.randint(len(images), (BATCH,), generator=draw, device="cpu").to(images.device)
             loss = functional.cross_entropy(network(images[part]), answers[part])
             optimizer.zero_grad()
             loss.backward()

@@ -33,7 +33,7 @@ def longer_attack(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, 
     if not robust.any():
         return check(ID, True, "the suite left no image to attack")
     images, labels = drawn_among(probe, x, y, robust, SAMPLES)
-    alive = torch.arange(len(labels))
+    alive = torch.arange(len(labels), device=labels.device)
     for loss in LOSSES:
         start = random_start(images, probe.budget, probe.generator(f"longer attack, {loss.__name__}"))
         part = images[alive]

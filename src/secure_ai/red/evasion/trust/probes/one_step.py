@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secure_ai.core.seeds import normal
 from secure_ai.core.statistics import beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.math.losses import cross_entropy
@@ -36,7 +37,7 @@ def one_step(probe: Probe) -> tuple[Check, ...]:
         with torch.no_grad():
             return probe.target.logits(project(points.clamp(0, 1), x, probe.budget)).argmax(dim=1) == y
 
-    noise = torch.randn(x.shape, generator=probe.generator("noise before a step"))
+    noise = normal(x.shape, probe.generator("noise before a step"), x.device)
     start = (x + NOISE_SHARE * probe.budget.eps * steepest(noise, probe.budget.norm)).clamp(0, 1)
     noisy = right(start + (1 - NOISE_SHARE) * _step(probe, start))
     full, shorter = right(x + step), [right(x + fraction * step) for fraction in FRACTIONS]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.core.seeds import derive_seed, generator, seed_networks
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.math.losses import Loss
@@ -53,11 +53,13 @@ def drawn(
 ) -> Probe:
     """A probe of at most SAMPLES of the images, drawn without replacement; one forward pass each."""
     labels = labels_to_tensor(y)
-    chosen = torch.randperm(len(labels), generator=generator(seed, "diagnosis", "sample"))[:SAMPLES].sort().values
-    images = images_to_float(x[chosen.numpy()] if isinstance(x, np.ndarray) else x[chosen])
-    torch.default_generator.manual_seed(derive_seed(seed, "diagnosis", "network"))
+    chosen = torch.randperm(len(labels), generator=generator(seed, "diagnosis", "sample"), device="cpu")
+    chosen = chosen[:SAMPLES].sort().values
+    images = images_to_float(x[chosen.numpy()] if isinstance(x, np.ndarray) else x[chosen]).to(target.device)
+    labels = labels[chosen].to(target.device)
+    seed_networks(derive_seed(seed, "diagnosis", "network"), target.device)
     logits = checked_logits(target, images)
-    return Probe(target, images, labels[chosen], logits, logits.argmax(dim=1) == labels[chosen], budget, seed)
+    return Probe(target, images, labels, logits, logits.argmax(dim=1) == labels, budget, seed)
 
 
 def drawn_among(
@@ -65,9 +67,10 @@ def drawn_among(
 ) -> tuple[Tensor, Tensor]:
     """Images and labels of at most `most` samples, drawn at random `among` (N,) bool, e.g. those that a suite left."""
     rows = np.flatnonzero(among)
-    order = torch.randperm(len(rows), generator=probe.generator("survivors"))[:most]
+    order = torch.randperm(len(rows), generator=probe.generator("survivors"), device="cpu")[:most]
     chosen = rows[np.sort(order.numpy())]
-    return images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
+    images, labels = images_to_float(x[chosen]), labels_to_tensor(y)[torch.from_numpy(chosen)]
+    return images.to(probe.target.device), labels.to(probe.target.device)
 
 
 def raw_gradient(target: NetworkTarget, x: Tensor, y: Tensor, loss: Loss) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from secure_ai.core.seeds import uniform
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance
 from secure_ai.core.trust import Check, check
 from secure_ai.red.evasion.math.losses import margin
@@ -24,7 +25,7 @@ def step_function(probe: Probe) -> Check:
     x, y = probe.right()
     if not len(y):
         return check(identifier, None, "no image is classified correctly")
-    noise = TINY_MOVE * (2 * torch.rand(x.shape, generator=probe.generator("tiny move")) - 1)
+    noise = TINY_MOVE * (2 * uniform(x.shape, probe.generator("tiny move"), x.device) - 1)
     with torch.no_grad():
         before, after = probe.target.logits(x), probe.target.logits((x + noise).clamp(0, 1))
     constant = int((before == after).all(dim=1).sum())
@@ -44,7 +45,7 @@ def jumps_nearby(probe: Probe) -> Check:
     if not len(y):
         return check(identifier, None, "no image is classified correctly")
     logits, before, gradient = raw_gradient(probe.target, x, y, margin)
-    noise = TINY_MOVE * (2 * torch.rand(x.shape, generator=probe.generator("tiny move")) - 1)
+    noise = TINY_MOVE * (2 * uniform(x.shape, probe.generator("tiny move"), x.device) - 1)
     with torch.no_grad():
         change = (margin(probe.target.logits((x + noise).clamp(0, 1)), y) - before).abs()
     slope = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0).flatten(1).abs().sum(dim=1)

@@ -29,7 +29,7 @@ def unbounded_attack(probe: Probe) -> Check:
         return check(identifier, None, "no image is classified correctly")
     left = {}
     for eps in (HALF, WHOLE):
-        alive = torch.arange(len(y))
+        alive = torch.arange(len(y), device=y.device)
         for loss in (margin, cross_entropy):
             budget = PerturbationBudget("linf", eps)
             part, labels = x[alive], y[alive]

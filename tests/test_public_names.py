@@ -1,0 +1,102 @@
+"""What `import secure_ai` offers: lazy at run time, typed for editors, a twin for every command."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mypy import api
+
+import secure_ai
+from secure_ai.cli.main import COMMANDS
+
+PACKAGE = Path(secure_ai.__file__).parent
+ROOT = Path(__file__).resolve().parent.parent
+TWINS = {
+    "audit log verify": "audit_log_verify",
+    "report": "read_report",
+    "threats show": "threats_show",
+}
+"""Commands whose function has another name: `report` and `threats` are packages."""
+
+SCRIPT = """
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+import secure_ai
+
+net = nn.Linear(4, 2)
+x, y = torch.rand(8, 1, 2, 2), torch.arange(8) % 2
+x_adv: torch.Tensor = secure_ai.attacks.pgd(net, x, y, norm="linf", eps=8 / 255, steps=10, target_label=1)
+report = secure_ai.attack(net, (x, y), norm="linf", eps="8/255", mean=[0.5], std=[0.5], device="cpu")
+value: float | None = report.robust_accuracy.value
+verdict: str = report.trust.verdict
+examples: np.ndarray = report.examples.x_adv
+secure_ai.attack("m.pt", DataLoader(TensorDataset(x, y)), arch="net.py:build", norm="l2", eps=1)
+secure_ai.attack(lambda images: images, "mnist:test~100", norm="l0", eps=3, attack="fast")
+trained = secure_ai.train("report1-cnn", "mnist:train", out="m.safetensors", device="auto")
+digest: str = trained.digest
+seconds: float = secure_ai.forecast("quick").seconds
+code: int = secure_ai.run("quick", out="o", device="cpu").exit_code
+record = secure_ai.backdoor_plant("mnist:train", trigger="t", target_label=1, out="o", poison_rate=0.1).record
+audit, exit_code = secure_ai.audit_code("src")
+records: int = secure_ai.audit_log_verify("events.jsonl").records
+secure_ai.data_fetch()
+n: int = len(secure_ai.load_data("mnist:test"))
+shape = secure_ai.data_show("mnist:test")["shape"]
+healthy: bool = secure_ai.doctor().healthy
+same: bool = secure_ai.replay("o", "SAI-EV-001").exit_code == 0
+"""
+WRONG = """
+import secure_ai
+
+secure_ai.attacks.pgd(None, 1, 2, norm="linf")
+secure_ai.attack(lambda x: x, "mnist:test", norm="max", eps=1)
+secure_ai.atack
+"""
+
+
+def public() -> list[str]:
+    return [name for name in secure_ai.__all__ if not name.startswith("__")]
+
+
+def test_every_command_has_its_function() -> None:
+    missing = {name for name in COMMANDS if TWINS.get(name, name.replace(" ", "_")) not in public()}
+    assert missing == set()
+    assert all(callable(getattr(secure_ai, name)) for name in public() if name != "attacks")
+
+
+def test_type_checkers_see_the_names_that_there_are() -> None:
+    tree = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    seen = {alias.asname for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert {name for name in seen if name} == set(public())
+
+
+def test_no_public_name_but_attacks_is_also_a_module_of_the_package() -> None:
+    assert [n for n in public() if importlib.util.find_spec(f"secure_ai.{n}")] == ["attacks"]
+    assert importlib.util.find_spec("secure_ai.report")  # else the line above could not fail
+
+
+def test_the_import_is_lazy() -> None:
+    code = "import secure_ai, sys; dir(secure_ai); sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    with pytest.raises(AttributeError):
+        _ = secure_ai.atack  # type: ignore[attr-defined]
+
+
+def test_mypy_passes_on_a_script_that_calls_every_function(tmp_path: Path) -> None:
+    (tmp_path / "good.py").write_text(SCRIPT)
+    (tmp_path / "wrong.py").write_text(WRONG)
+    options = [f"--config-file={ROOT / 'pyproject.toml'}", f"--cache-dir={ROOT / '.mypy_cache'}"]  # warm after a check
+    out, _, code = api.run([*options, str(tmp_path / "good.py"), str(tmp_path / "wrong.py")])
+    lines = [line for line in out.splitlines() if ": error:" in line]
+    assert [line for line in lines if "good.py" in line] == [], out
+    wrong = [line for line in lines if "wrong.py" in line]
+    assert {line.split(":")[1] for line in wrong} == {"4", "5", "6"}
+    assert code == 1
