@@ -17,6 +17,8 @@ _VERBS = {
     "backdoor_plant": "secure_ai.runs.verbs.backdoor",
     "data_fetch": "secure_ai.runs.verbs.data",
     "data_show": "secure_ai.runs.verbs.data",
+    "harden": "secure_ai.runs.verbs.harden",
+    "hardened": "secure_ai.runs.verbs.harden",
     "replay": "secure_ai.runs.verbs.replay",
     "run": "secure_ai.runs.verbs.run",
     "train": "secure_ai.runs.verbs.train",
