@@ -100,8 +100,14 @@ def trainable(model: ModelSpec | Any, dataset: Dataset, seed: int, events: Event
             expected="safetensors or a torch state dict with --arch, or a built-in name",
         )  # fmt: skip
     checked = examine(target_for(loaded, dataset, spec), dataset, seed).target
-    identity = checked.transform == InputTransform()
-    fed = checked.network if identity else nn.Sequential(Feed(checked.transform), checked.network)
-    if {id(p) for p in fed.parameters()} != {id(p) for p in loaded.network.parameters()}:
+    network = fed(checked)
+    if {id(p) for p in network.parameters()} != {id(p) for p in loaded.network.parameters()}:
         raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
-    return loaded, fed
+    return loaded, network
+
+
+def fed(target: NetworkTarget) -> nn.Module:
+    """The target's network with what is done to pixels before it, as one network."""
+    if target.transform == InputTransform():
+        return target.network
+    return nn.Sequential(Feed(target.transform), target.network)
