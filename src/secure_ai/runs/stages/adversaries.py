@@ -17,7 +17,7 @@ from secure_ai.red.evasion.attacks.pgd import TRAVEL, fgsm, pgd
 from secure_ai.red.evasion.attacks.transfer import BORROWED
 from secure_ai.red.evasion.math import projections
 from secure_ai.red.evasion.math.input_gradient import input_gradient, requiring_grad
-from secure_ai.red.evasion.math.losses import cross_entropy, margin
+from secure_ai.red.evasion.math.losses import Loss, cross_entropy, margin
 from secure_ai.red.evasion.suite.catalogue import parse_attacks
 
 
@@ -63,6 +63,14 @@ def pgd_on_the_fly(eps: float, classes: int, steps: int) -> Adversary:
     return adversary
 
 
+def likeliest_wrong(logits: Tensor, y: Tensor) -> Tensor:
+    """Log-probability of the likeliest wrong class, (N,): what makes a confident error."""
+    return logits.log_softmax(dim=1).scatter(1, y[:, None], -torch.inf).amax(dim=1)
+
+
+LOSSES: dict[str, Loss] = {"cross-entropy": cross_entropy, "margin": margin, "confident": likeliest_wrong}
+
+
 def pgd_every_step(norm: Norm, eps: Schedule, steps: Schedule, loss: str = "cross-entropy") -> Adversary:
     """PGD for robust training: every sample takes every step from a random start (1706.06083, section 2.1).
 
@@ -73,7 +81,7 @@ def pgd_every_step(norm: Norm, eps: Schedule, steps: Schedule, loss: str = "cros
         norm: linf, l2 or l1.
         eps: 0 at a step returns the clean images.
         steps: gradient steps, rounded.
-        loss: `cross-entropy`; `margin`; or `kl`, the divergence from the clean prediction (TRADES, 1901.08573,
+        loss: a key of `LOSSES`; or `kl`, the divergence from the clean prediction (TRADES, 1901.08573,
             algorithm 1).
     """
 
@@ -106,6 +114,9 @@ def pgd_examples(
                 value = -(clean * logits.log_softmax(dim=1)).sum(dim=1)
             else:
                 value = margin(logits, y) if loss == "margin" else cross_entropy(logits, y)
+        step = TRAVEL / steps * budget.eps * projections.steepest(input_gradient(value, point), budget.norm)
+            # the entropy of the clean prediction is left out of KL: it does not depend on the example
+            value = LOSSES[loss](logits, y) if clean is None else -(clean * logits.log_softmax(dim=1)).sum(dim=1)
         step = TRAVEL / steps * budget.eps * projections.steepest(input_gradient(value, point), budget.norm)
         x_adv = projections.project(x_adv + step, x, budget)
     return x_adv
