@@ -35,7 +35,7 @@ NO_SUITE = (
     "the recipe standard has one"
 )
 
-NO_DEFENCES = "defences that hold (PGD training, TRADES, a certified network): secure-ai run --recipe full trains and attacks them"
+NO_DEFENCES = "defences that hold (PGD training, TRADES, a certified network): secure-ai run --recipe full trains them"
 
 
 def assemble(facts: RunFacts) -> Report:
