@@ -247,6 +247,8 @@ def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> b
         rows: name, clean accuracy, robust accuracy, seconds of training.
         title: what is shown.
     """
+    from matplotlib.ticker import PercentFormatter
+
     with _figure(8.4, 4.6) as figure:
         axes = figure.add_subplot()
         for index, (name, clean, robust, seconds) in enumerate(rows):
@@ -265,6 +267,7 @@ def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> b
             )  # fmt: skip
             axes.annotate(str(index + 1), (x.value, y.value), (7, 5), "data", "offset points", weight="bold")
         axes.set(xlabel="clean accuracy", ylabel="robust accuracy", ylim=(-0.03, 1.03))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
         _percent_axis(axes)
         axes.grid(color=GRID)
         axes.set_axisbelow(True)

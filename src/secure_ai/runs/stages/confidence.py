@@ -19,7 +19,7 @@ from secure_ai.runs.stages.entries import quantity_entry
 from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.subject import fed
 
-THRESHOLDS = (0.0, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.99)
 BINS = 15
 COLUMNS = (
     Column("threshold", "accepted from confidence"),
