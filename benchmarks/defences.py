@@ -31,8 +31,8 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.access import plans_for
 from secure_ai.red.evasion.suite.harness import run_suite
+from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.runs.model_spec import ModelSpec
 
 ARCH = "report1-cnn"
@@ -127,7 +127,7 @@ def transforms_rows(options: argparse.Namespace) -> dict[str, Any]:
         target = NetworkTarget(
             guarded.eval(), name="guarded", digest="", input_shape=data.input_shape, num_classes=data.classes
         )
-        plans = plans_for(attack, "linf", "gradients")
+        plans = parse_attacks(attack, "linf", "gradients")
         result = run_suite(target, data.images, data.labels, budget=budget, attacks=plans, seed=0)
         return {"clean": result.clean_accuracy.as_json(), "robust": result.robust_accuracy.as_json(), "attack": attack}
 

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from secure_ai.core.comparisons import Comparison
+from secure_ai.core.events import ignore_event
 from secure_ai.core.result import Model
 from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
 from secure_ai.core.sections import Ref
 from secure_ai.core.trust import Verdict
 from secure_ai.report.render.png import frontier_png
 from secure_ai.runs.outputs.defence_card import COLUMNS, defence_card, points
-from secure_ai.runs.recipe.plan import plan
-from secure_ai.runs.recipe.recipe import load_recipe
+from secure_ai.runs.recipe.plan import Plan, plan
+from secure_ai.runs.recipe.recipe import Recipe, load_recipe
 from secure_ai.runs.stages.confidence import calibration_error
 from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 
@@ -83,13 +84,17 @@ def test_calibration_error_by_hand(confidence: list[float], right: list[bool], e
     assert calibration_error(np.array(confidence), np.array(right)) == pytest.approx(expected)
 
 
+def planned(recipe: Recipe) -> Plan:
+    return plan(recipe, {"train": 60_000, "test": 10_000}, "auto", {}, lambda: pytest.fail("asked for"), ignore_event)
+
+
 def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:
-    made = plan(load_recipe("full"), {"train": 60_000, "test": 10_000}, "auto", {}, (1, 28, 28))
+    made = planned(load_recipe("full"))
     ids = {stage.id for stage in made.stages}
     for name in ("defended-recommended", "trades", "certified"):
         assert {f"defences/{name}", f"defences/{name}/suite", f"defences/{name}/confidence"} <= ids
         assert made.networks[f"defences/{name}"].against == "report-1/baseline"
     assert "defences/certified/certified" in ids
     assert len([network for network in made.networks.values() if network.role in ("baseline", "defended")]) >= 8
-    alone = plan(load_recipe("full", ['parts=["defences"]']), {}, "auto", {}, (1, 28, 28))
+    alone = planned(load_recipe("full", ['parts=["defences"]']))
     assert {network.against for network in alone.networks.values()} == {""}

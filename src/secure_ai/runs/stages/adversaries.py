@@ -14,11 +14,11 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import TRAVEL, fgsm, pgd
-from secure_ai.red.evasion.attacks.transfer import BORROWED
 from secure_ai.red.evasion.math import projections
 from secure_ai.red.evasion.math.input_gradient import input_gradient, requiring_grad
 from secure_ai.red.evasion.math.losses import Loss, cross_entropy, margin
-from secure_ai.red.evasion.suite.catalogue import parse_attacks
+from secure_ai.red.evasion.suite.catalogue import is_built_in, runnable
+from secure_ai.red.evasion.suite.parse import parse_attacks
 
 
 def fgsm_on_the_fly(eps: float, classes: int) -> Adversary:
@@ -110,11 +110,6 @@ def pgd_examples(
         point = requiring_grad(x_adv)
         with torch.enable_grad():
             logits = network(point).float()
-            if clean is not None:  # its entropy is left out: it does not depend on the example
-                value = -(clean * logits.log_softmax(dim=1)).sum(dim=1)
-            else:
-                value = margin(logits, y) if loss == "margin" else cross_entropy(logits, y)
-        step = TRAVEL / steps * budget.eps * projections.steepest(input_gradient(value, point), budget.norm)
             # the entropy of the clean prediction is left out of KL: it does not depend on the example
             value = LOSSES[loss](logits, y) if clean is None else -(clean * logits.log_softmax(dim=1)).sum(dim=1)
         step = TRAVEL / steps * budget.eps * projections.steepest(input_gradient(value, point), budget.norm)
@@ -144,14 +139,14 @@ def named_attack(text: str, norm: Norm, eps: Schedule, classes: int) -> Adversar
     What a minimum-norm attack finds beyond eps is brought back to the ball.
 
     Raises:
-        AttackSettingsError: no such attack, a suite, an attack that needs a file or a surrogate, or another norm.
+        AttackSettingsError: no such attack, a suite, an attack that is not the catalogue's own, or another norm.
     """
     plans = parse_attacks(text, norm)
     (plan,) = plans if len(plans) == 1 else (None,)
-    if plan is None or plan.name in BORROWED or norm not in plan.entry.norms:
+    if plan is None or not is_built_in(plan) or norm not in plan.entry.norms:
         raise AttackSettingsError(
             "not an attack to train against", where="--adversary", got=text,
-            expected=f"one attack of the catalogue for {norm}, not a suite",
+            expected="one of " + ", ".join(runnable(norm, "gradients")),
         )  # fmt: skip
     if plan.name == "pgd":
         return pgd_every_step(norm, eps, constant(float(plan.settings["steps"])))

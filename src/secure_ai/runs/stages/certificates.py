@@ -26,7 +26,7 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.adversaries import pgd_examples, still
 from secure_ai.runs.stages.entries import per_sample, rate_entry
 from secure_ai.runs.stages.robust import sample
-from secure_ai.runs.subject import fed
+from secure_ai.runs.user_model import fed
 
 CertifyMethod = Literal["ibp", "smoothing"]
 SIGMA_OF_EPS = 1 / 3  # as `harden --method gaussian` trains

@@ -17,7 +17,7 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.adversaries import pgd_examples, still
 from secure_ai.runs.stages.entries import quantity_entry
 from secure_ai.runs.stages.robust import sample
-from secure_ai.runs.subject import fed
+from secure_ai.runs.user_model import fed
 
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.99)
 BINS = 15

@@ -21,7 +21,7 @@ from secure_ai.data.source import load_data
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.red.evasion.contract import ignore_progress
-from secure_ai.red.evasion.suite.access import plans_for
+from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.red.evasion.trust.judged import judge_network
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import defaults
@@ -33,7 +33,7 @@ from secure_ai.runs.stages.certificates import (
     smoothed,
     withstood_smoothed,
 )
-from secure_ai.runs.subject import load_subject, spec_of, target_for
+from secure_ai.runs.user_model import load_subject, spec_of, target_for
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
@@ -123,7 +123,7 @@ def certify(
     checked = examine(target, dataset, seed)
     if method == "ibp":
         found = bounds(checked.target, dataset, budget)
-        plans = plans_for(attack, budget.norm, checked.target.access)
+        plans = parse_suite(attack, budget.norm, checked.target.access, len(dataset), checked.target.num_classes).plans
         judged = judge_network(checked.target, dataset, budget, plans, seed, checked=checked, progress=progress)
         return _report(loaded, dataset, budget, method, found, judged.robust, judged.trust, {"attack": attack})
     found = smoothed(checked.target, dataset, budget, smoothing, seed, progress)

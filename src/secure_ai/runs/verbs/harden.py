@@ -27,7 +27,7 @@ from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages.hardening import Hardening, harden_network
-from secure_ai.runs.subject import trainable
+from secure_ai.runs.user_model import trainable
 
 MAX_STATE_BYTES = 1024 * MIB
 TEST = "mnist:test"
