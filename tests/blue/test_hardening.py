@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from secure_ai.blue.training import hardening
 from secure_ai.blue.training.hardening import (
     Checked,
     HardeningPlan,
@@ -199,7 +201,27 @@ def test_the_number_of_steps_follows_the_time(digits: Dataset) -> None:
     with pytest.raises(UsageError) as refused:
         affordable_steps(network(), digits, natural, PLAN, 1e-6)
     assert refused.value.where == "--time-budget"
-    assert affordable_steps(network(), digits, natural, PLAN, 600) == PLAN.steps
+
+
+def test_the_speed_of_the_first_steps_decides(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second a step: after 10 % of 100 s, 21 steps are done, and 89.5 s are left for 179."""
+    now, positions = [0.0], []
+
+    def method(network: nn.Module, batch: Batch) -> BatchLoss:
+        now[0] += 0.5
+        positions.append(batch.step)
+        return natural(network, batch)
+
+    monkeypatch.setattr(hardening, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    mine = network()
+    before = mine.get_parameter("5.weight").detach().clone()
+    plan = replace(PLAN, steps=1000)
+    assert affordable_steps(mine, digits, method, plan, 100) == 179
+    assert len(positions) == 21
+    assert min(positions) < 100
+    assert max(positions) > 900  # from all over the schedule
+    assert torch.equal(mine.get_parameter("5.weight"), before)
+    assert affordable_steps(mine, digits, method, replace(plan, steps=50), 100) == 50
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])

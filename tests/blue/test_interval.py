@@ -143,4 +143,4 @@ def test_initial_boxes_keep_their_size() -> None:
     network = build_network("report1-cnn", generator=generator(0))
     interval_initialise(network, generator(1))
     weight = network.get_parameter("dense1.weight")
-    assert float(weight.std()) == pytest.approx((2 * torch.pi) ** 0.5 / weight.shape[1], rel=0.05)
+    assert float(weight.detach().std()) == pytest.approx((2 * torch.pi) ** 0.5 / weight.shape[1], rel=0.05)
