@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # what type checkers and editors see; at run time each is imported when it is first used
     from secure_ai import attacks as attacks
+    from secure_ai import training as training
     from secure_ai.data.source import load_data as load_data
     from secure_ai.runs.model_spec import ModelSpec as ModelSpec
     from secure_ai.runs.verbs.attack import attack as attack
     from secure_ai.runs.verbs.audit import audit_code as audit_code
     from secure_ai.runs.verbs.audit import audit_log_verify as audit_log_verify
     from secure_ai.runs.verbs.backdoor import backdoor_plant as backdoor_plant
+    from secure_ai.runs.verbs.certify import certify as certify
     from secure_ai.runs.verbs.data import data_fetch as data_fetch
     from secure_ai.runs.verbs.data import data_show as data_show
     from secure_ai.runs.verbs.doctor import doctor as doctor
+    from secure_ai.runs.verbs.harden import harden as harden
+    from secure_ai.runs.verbs.harden import hardened as hardened
     from secure_ai.runs.verbs.replay import replay as replay
     from secure_ai.runs.verbs.report import read_report as read_report
     from secure_ai.runs.verbs.report import render_report as render_report
@@ -36,10 +40,13 @@ _WHERE = {
     "audit_code": "runs.verbs.audit",
     "audit_log_verify": "runs.verbs.audit",
     "backdoor_plant": "runs.verbs.backdoor",
+    "certify": "runs.verbs.certify",
     "data_fetch": "runs.verbs.data",
     "data_show": "runs.verbs.data",
     "doctor": "runs.verbs.doctor",
     "forecast": "runs.verbs.run",
+    "harden": "runs.verbs.harden",
+    "hardened": "runs.verbs.harden",
     "load_data": "data.source",
     "read_report": "runs.verbs.report",
     "render_report": "runs.verbs.report",
@@ -49,15 +56,15 @@ _WHERE = {
     "train": "runs.verbs.train",
 }
 
-__all__ = ["__version__", "attacks", *sorted(_WHERE)]
+__all__ = ["__version__", "attacks", "training", *sorted(_WHERE)]
 
 
 if not TYPE_CHECKING:  # or a type checker would take any name for one that exists
 
     def __getattr__(name: str) -> Any:
         """Import what is public when it is first asked for."""
-        if name == "attacks":
-            return importlib.import_module("secure_ai.attacks")
+        if name in ("attacks", "training"):
+            return importlib.import_module(f"secure_ai.{name}")
         if name not in _WHERE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(f"secure_ai.{_WHERE[name]}"), name)

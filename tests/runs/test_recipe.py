@@ -11,7 +11,7 @@ GOOD = 'name = "mine"\ntitle = "t"\nparts = ["audit"]\nlimit_seconds = 10\n'
 
 
 def test_every_built_in_recipe_loads_under_its_own_name() -> None:
-    assert recipe_names() == ["assess", "deep", "quick", "report-1", "report-2", "standard"]
+    assert recipe_names() == ["assess", "deep", "full", "quick", "report-1", "report-2", "standard"]
     assert all(load_recipe(name).name == name for name in recipe_names())
 
 

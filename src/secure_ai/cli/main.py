@@ -33,6 +33,8 @@ from secure_ai.files.sandbox.linux import protect_this_process
 COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("secure_ai.cli.run:run", "Do what a recipe says and write the report."),
     "train": ("secure_ai.cli.train:train", "Train a built-in network on your data."),
+    "harden": ("secure_ai.cli.harden:harden", "Train a network so that it withstands attacks."),
+    "certify": ("secure_ai.cli.certify:certify", "Prove how many predictions no attack can change."),
     "attack": ("secure_ai.cli.attack:attack", "Attack a network; every figure with interval and trust verdict."),
     "backdoor plant": ("secure_ai.cli.backdoor:plant", "Plant a backdoor in a training set."),
     "audit code": ("secure_ai.cli.audit:code", "Audit Python code with Bandit."),

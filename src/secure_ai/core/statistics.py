@@ -168,3 +168,25 @@ def _simulated_p(statistic: float, totals: Sequence[int], cells: int) -> float:
         counts = generator.multinomial(total, [1 / cells] * cells, size=DRAWS)
         drawn += ((counts - total / cells) ** 2).sum(axis=1) * cells / total
     return float((1 + (drawn >= statistic - TIE).sum()) / (1 + DRAWS))
+
+
+def clopper_pearson_lower(successes: int, n: int, alpha: float) -> float:
+    """The one-sided lower bound of a proportion that is too high with a chance of at most `alpha` (Biometrika 1934).
+
+    Args:
+        successes: 0 to `n`.
+        n: at least 1.
+        alpha: in (0, 1).
+
+    Raises:
+        EmptyDenominatorError: n is 0, or successes is outside [0, n].
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise EmptyDenominatorError(
+            "a bound needs at least one sample", expected="n >= 1 and 0 <= successes <= n", got=f"{successes} of {n}"
+        )
+    if successes == 0:
+        return 0.0
+    from scipy.special import betaincinv  # lazily: scipy costs start-up time
+
+    return float(betaincinv(successes, n - successes + 1, alpha))

@@ -7,17 +7,27 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
+from secure_ai.blue.certify.layers import Feed
 from secure_ai.core.compute import CPU
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink
+from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.store import LoadedModel, load_model, make_target, model_of_factory, model_of_object
+from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.model_spec import ModelSpec
 
 IN_MEMORY = "given in Python"
+UNTRAINABLE = {
+    "keras": "a .keras file is rebuilt for prediction; save its weights and name the architecture with --arch",
+    "pt2": "a .pt2 file is a recorded evaluation, without the layers' training behaviour",
+    "callable": "a callable has no weights",
+}
 
 
 def is_object(model: Any) -> bool:
@@ -93,3 +103,40 @@ def surrogate_for(
             f"the surrogate: {error.message}", where=error.where, expected=error.expected, got=error.got,
             hint="--surrogate-arch names its architecture, as --arch does the model's",
         ) from error  # fmt: skip
+
+
+def trainable(model: ModelSpec | Any, dataset: Dataset, seed: int, events: EventSink) -> tuple[LoadedModel, nn.Module]:
+    """A network to train: as it was loaded, and as pixels in [0, 1] are fed to it; both share the weights.
+
+    A built-in name without a file is built with fresh weights.
+
+    Raises:
+        UsageError: a model that cannot be trained: `.keras`, `.pt2`, a callable, or access to less than gradients.
+        SecureAIError: what loading and preflight refuse.
+    """
+    spec = spec_of(model)
+    if spec.access not in (None, "gradients"):
+        raise UsageError("training needs the weights", where="--access", expected="gradients", got=spec.access)
+    if isinstance(model, ModelSpec) and model.model is None and model.arch in NETWORKS:
+        loaded = model_of_object(build_network(model.arch, generator=generator(seed, model.arch)), None,
+                                 name=model.arch, arch=model.arch)  # fmt: skip
+    else:
+        loaded = load_subject(model, dataset, events)
+    reason = UNTRAINABLE.get(loaded.format)
+    if reason:
+        raise UsageError(
+            f"this model cannot be trained: {reason}", where=loaded.name, got=loaded.format,
+            expected="safetensors or a torch state dict with --arch, or a built-in name",
+        )  # fmt: skip
+    checked = examine(target_for(loaded, dataset, spec), dataset, seed).target
+    network = fed(checked)
+    if {id(p) for p in network.parameters()} != {id(p) for p in loaded.network.parameters()}:
+        raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
+    return loaded, network
+
+
+def fed(target: NetworkTarget) -> nn.Module:
+    """The target's network with what is done to pixels before it, as one network."""
+    if target.transform == InputTransform():
+        return target.network
+    return nn.Sequential(Feed(target.transform), target.network)

@@ -146,13 +146,17 @@ def _epoch(
     device, seen = device_of(replicas.networks[0]), 0
     loss_sum, correct = torch.zeros((), device=device), torch.zeros((), dtype=torch.int64, device=device)
     for number, part in enumerate(parts):
-        rate = plan.schedule(epoch * len(parts) + number, plan.epochs * len(parts))
+        step, steps = epoch * len(parts) + number, plan.epochs * len(parts)
+        rate = plan.schedule(step, steps)
         for group in optimizer.param_groups:
             group["lr"] = rate
         x = images_to_float(images[part]).to(device).contiguous(memory_format=MEMORY_FORMAT)
         optimizer.zero_grad(set_to_none=True)
         pieces = (tensor.chunk(plan.replicas) for tensor in (x, labels[part].to(device), part))
-        result = replicas.backward(method, [Batch(*one) for one in zip(*pieces, draws, strict=False)], plan.dtype)
+        batches = [
+            Batch(*one, step=step, steps=steps, epoch=step / len(parts)) for one in zip(*pieces, draws, strict=False)
+        ]
+        result = replicas.backward(method, batches, plan.dtype)
         optimizer.step()
         loss_sum += result.loss * result.n
         correct += result.correct

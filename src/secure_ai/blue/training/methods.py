@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
@@ -21,12 +21,17 @@ class Batch:
         y: (B,) int64.
         indices: (B,) int64 positions in the training set.
         generator: the batch's own source of randomness.
+        step, steps: this step, counted from 0, and how many there are in all: what schedules are functions of.
+        epoch: passes over the training data before this step, as a fraction.
     """
 
     x: Tensor
     y: Tensor
     indices: Tensor
     generator: torch.Generator
+    step: int = field(default=0, kw_only=True)
+    steps: int = field(default=1, kw_only=True)
+    epoch: float = field(default=0.0, kw_only=True)
 
 
 class BatchLoss(NamedTuple):
@@ -63,7 +68,7 @@ def half_replaced(adversary: Adversary, ratio: float = 0.5) -> Method:
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
         count = math.ceil(ratio * len(batch.y))
         chosen = torch.randperm(len(batch.y), generator=batch.generator)[:count]
-        part = Batch(batch.x[chosen], batch.y[chosen], batch.indices[chosen], batch.generator)
+        part = replace(batch, x=batch.x[chosen], y=batch.y[chosen], indices=batch.indices[chosen])
         x = batch.x.clone()
         x[chosen] = adversary(network, part)
         return cross_entropy_loss(network, x, batch.y)

@@ -65,12 +65,17 @@ def snapshot(
 ) -> TrainingState:
     """A copy of everything that the rest of the training depends on."""
     weights = {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
-    moments = {
+    return TrainingState(weights, snapshot_of(optimizer), epochs_done, asdict(history))
+
+
+def snapshot_of(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """A copy of the optimizer's moments, keyed `<parameter index>.<moment>`."""
+    return {
         f"{index}.{name}": value.detach().cpu().clone().contiguous()
         for index, entry in optimizer.state_dict()["state"].items()
         for name, value in entry.items()
+        if isinstance(value, Tensor)
     }
-    return TrainingState(weights, moments, epochs_done, asdict(history))
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

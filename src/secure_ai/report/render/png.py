@@ -240,6 +240,42 @@ def curve_png(curves: Mapping[str, Sequence[tuple[float, Rate]]], title: str, xl
         return _png(figure)
 
 
+def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> bytes:
+    """Clean against robust accuracy, a point a network with both intervals, numbered as in the key; larger: slower.
+
+    Args:
+        rows: name, clean accuracy, robust accuracy, seconds of training.
+        title: what is shown.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    with _figure(8.4, 4.6) as figure:
+        axes = figure.add_subplot()
+        for index, (name, clean, robust, seconds) in enumerate(rows):
+            if clean.value is None or robust.value is None:
+                continue
+            x, y = clean.bounds, robust.bounds
+            colour = SERIES[index % 6]
+            axes.errorbar(
+                x.value, y.value, [[max(0.0, y.value - y.low)], [max(0.0, y.high - y.value)]],
+                [[max(0.0, x.value - x.low)], [max(0.0, x.high - x.value)]], color=colour, linewidth=1.2,
+            )  # fmt: skip
+            area = 40 + 8 * min(seconds, 3600) ** 0.5
+            axes.scatter(
+                x.value, y.value, s=area, color=colour, marker=MARKERS[index % 6], zorder=3,
+                label=f"{index + 1} {_plain(name)}, {seconds:,.0f} s",
+            )  # fmt: skip
+            axes.annotate(str(index + 1), (x.value, y.value), (7, 5), "data", "offset points", weight="bold")
+        axes.set(xlabel="clean accuracy", ylabel="robust accuracy", ylim=(-0.03, 1.03))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        _percent_axis(axes)
+        axes.grid(color=GRID)
+        axes.set_axisbelow(True)
+        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
+        _title(axes, title)
+        return _png(figure)
+
+
 def transfer_png(rates: Sequence[Sequence[Rate]], networks: Sequence[str], title: str, note: str) -> bytes:
     """A transfer matrix: row = network the examples were made for, column = network they were scored on.
 

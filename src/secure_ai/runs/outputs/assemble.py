@@ -17,6 +17,7 @@ from secure_ai.runs.engine.execute import code_digest, results_digest
 from secure_ai.runs.engine.result_file import FACTS_NAME
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.outputs.comparisons import comparisons
+from secure_ai.runs.outputs.defence_card import defence_card
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
@@ -34,6 +35,8 @@ NO_SUITE = (
     "the recipe standard has one"
 )
 
+NO_DEFENCES = "defences that hold (PGD training, TRADES, a certified network): secure-ai run --recipe full trains them"
+
 
 def assemble(facts: RunFacts) -> Report:
     """The content of report.json, version 1."""
@@ -43,6 +46,8 @@ def assemble(facts: RunFacts) -> Report:
     findings = (*judge_measurements(measurements, models), *found.findings)
     cases = _cases(facts)
     departs = deviations(facts.recipe, facts.data)
+    compared = comparisons(facts.plan.networks, measurements, found.per_sample)
+    quantities = tuple(replace(entry, replay=facts.command) for entry in found.quantities)
     return Report(
         tool=Tool("secure-ai", secure_ai.__version__),
         run=_run(facts, departs),
@@ -52,7 +57,7 @@ def assemble(facts: RunFacts) -> Report:
             for role, dataset in facts.data.items()
         ),
         measurements=measurements,
-        quantities=tuple(replace(entry, replay=facts.command) for entry in found.quantities),
+        quantities=quantities,
         choices=tuple(replace(entry, replay=facts.command) for entry in found.choices),
         reproduction=compare(measured_in(found), () if departs else [row for case in cases for row in case.figures]),
         findings=findings,
@@ -61,10 +66,10 @@ def assemble(facts: RunFacts) -> Report:
         ),
         not_tested=_not_tested(facts, departs),
         confusions=found.confusions,
-        comparisons=comparisons(facts.plan.networks, measurements, found.per_sample),
+        comparisons=compared,
         transfers=found.transfers,
         distances=tuple(replace(entry, replay=facts.command) for entry in found.distances),
-        sections=found.sections,
+        sections=(*defence_card(models, measurements, quantities, compared, found.distances), *found.sections),
     )
 
 
@@ -130,4 +135,6 @@ def _not_tested(facts: RunFacts, departs: list[str]) -> tuple[str, ...]:
     ]
     deviation = [f"the reports' own protocols: {text}" for text in departs]
     suites = {"suite", "assess"} & set(facts.recipe.parts)
-    return (*missing, *deviation, *facts.result.not_tested, *ALWAYS_NOT_TESTED, *(() if suites else (NO_SUITE,)))
+    held = () if "defences" in facts.recipe.parts or "report-1" not in facts.recipe.parts else (NO_DEFENCES,)
+    other = (*ALWAYS_NOT_TESTED, *(() if suites else (NO_SUITE,)), *held)
+    return (*missing, *deviation, *facts.result.not_tested, *other)

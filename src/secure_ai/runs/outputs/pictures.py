@@ -18,9 +18,12 @@ from secure_ai.runs.cases.case import Chart
 from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.engine.result_file import HISTORY_NAME
 from secure_ai.runs.engine.store import Store, key_of
+from secure_ai.runs.outputs.defence_card import ROLES, Point, points
 from secure_ai.runs.outputs.facts import RunFacts
 
 MATRIX_NAMES = {"transfer/matrix": "transfer_matrix", "assess/transfer": "transfer_matrix_subject"}
+
+FRONTIER = "defence_frontier"
 
 Draw = Callable[[], bytes]
 Arrays = Mapping[str, np.ndarray]
@@ -48,6 +51,10 @@ def pictures(facts: RunFacts) -> dict[str, bytes]:
             arrays = facts.arrays(stage)
             content = repr(picture).encode() + b"".join(arrays[name].tobytes() for name in picture.arrays)
             drawn[picture.id] = _kept(facts.execution.store, picture.id, content, partial(_drawn, picture, arrays))
+    titles = {network.id: network.title for network in facts.plan.networks.values() if network.role in ROLES}
+    frontier = points(titles, facts.result.measurements, facts.result.quantities)
+    if len(frontier) > 1:
+        drawn[FRONTIER] = _kept(facts.execution.store, FRONTIER, repr(frontier).encode(), partial(_frontier, frontier))
     return drawn
 
 
@@ -78,6 +85,11 @@ def _shown(chart: Chart, facts: RunFacts) -> tuple[bytes, Draw] | None:
 
 def _verdict(entry: Measurement) -> str:
     return entry.trust.verdict.value if entry.trust else ""
+
+
+def _frontier(shown: tuple[Point, ...]) -> bytes:
+    rows = [(point.title, point.clean, point.robust, point.seconds) for point in shown]
+    return png.frontier_png(rows, "What a defence keeps, and what it costs")
 
 
 def _history(chart: Chart, quantity: str, content: bytes) -> bytes:

@@ -19,7 +19,7 @@ NOT_PROTOCOL = frozenset({"modes"})  # which parts of report 2 are done, not how
 def deviations(recipe: Recipe, data: Mapping[str, Dataset]) -> list[str]:
     """What differs, one text a difference; none for a run by the reports' own protocols."""
     found = [recipe.deviates] if recipe.deviates else []
-    cases = [case for case in CASES if case.id in recipe.parts]
+    cases = [case for case in CASES if case.id in recipe.parts and case.figures]
     for case in cases:
         section = case.section(recipe)
         settings, protocol = section.model_dump(), type(section)().model_dump()

@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from secure_ai.core.errors import ConfigError
+from secure_ai.runs.cases.defences.settings import DefencesSection
 from secure_ai.runs.cases.report_1.settings import Report1Section
 from secure_ai.runs.cases.report_2.settings import Report2Section
 from secure_ai.runs.recipe.config import MAX_TOML_DEPTH, Change, flatten, parse_change, parse_toml, read_toml
 from secure_ai.runs.recipe.origins import Origin, refuse_named
 from secure_ai.runs.recipe.section import Section
 
-Part = Literal["report-1", "report-2", "suite", "assess", "audit"]
+Part = Literal["report-1", "report-2", "suite", "defences", "assess", "audit"]
 
 
 Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -73,6 +74,7 @@ class Recipe(Section):
     data: DataSection = DataSection()
     report_1: Report1Section = Report1Section()
     report_2: Report2Section = Report2Section()
+    defences: DefencesSection = DefencesSection()
     assess: AssessSection = AssessSection()
     suite: SuiteSection = SuiteSection()
     transfer: TransferSection = TransferSection()
@@ -154,5 +156,8 @@ def _source(key: str, sources: Mapping[str, str]) -> str:
 
 
 def _known_keys() -> list[str]:
-    sections = (Recipe, DataSection, Report1Section, Report2Section, AssessSection, SuiteSection, TransferSection)
+    sections = (
+        Recipe, DataSection, Report1Section, Report2Section, DefencesSection, AssessSection, SuiteSection,
+        TransferSection,
+    )  # fmt: skip
     return sorted({name for section in sections for name in section.model_fields})

@@ -27,6 +27,8 @@ def input_gradient(scores: Tensor, x: Tensor, *, retain_graph: bool = False) -> 
     gradient: Tensor | None = torch.autograd.grad(total, x, retain_graph=retain_graph, allow_unused=True)[0]
     if gradient is None:
         return torch.zeros_like(x)
+    if 0 in gradient.stride():  # of a network that sums pixels, say: one value stands for many
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
     return gradient.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
 
 

@@ -1,0 +1,1 @@
+"""Certificates: bounds that no attack can pass, by intervals and by randomised smoothing."""

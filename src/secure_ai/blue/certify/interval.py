@@ -1,0 +1,127 @@
+"""Interval bound propagation (IBP; Gowal et al., 1810.12715, section 3; Mirman et al., ICML 2018).
+
+A box of inputs [lower, upper] goes through the network layer by layer; what comes out holds every output that an input
+of the box can give. The last layer is merged with the difference of two logits, which is tighter (1810.12715, eq. 5).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from secure_ai.blue.certify.layers import Feed, layers_of
+
+SLACK = 1e-6  # outward, relative to the largest bound of a layer: more than float32 inference can be off
+
+Box = tuple[Tensor, Tensor]
+
+
+def propagate(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tensor | None = None) -> Box:
+    """The box after `layers`.
+
+    Args:
+        box: lower and upper, (N, ...) each.
+        slack: widens every box, relative to its largest bound (at least to 1).
+        clean: the same images without a budget, where batch normalisation is in training mode: its statistics are
+            theirs (and its running averages move once).
+    """
+    for layer in layers:
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            box = _normalised(box, *_normalisation(layer, clean))
+        elif isinstance(layer, nn.Conv2d | nn.Linear):
+            box = _linear(layer, box)
+        elif isinstance(layer, Feed):  # each value alone, rising or falling
+            ends = layer(box[0]), layer(box[1])
+            box = torch.minimum(*ends), torch.maximum(*ends)
+        elif not isinstance(layer, nn.Dropout | nn.Dropout2d):  # ReLU, pooling, flattening: monotone
+            box = layer(box[0]), layer(box[1])
+        clean = None if clean is None else layer(clean)
+        if slack:
+            largest = torch.maximum(box[0].abs(), box[1].abs()).flatten(1).amax(dim=1).clamp_min(1.0)
+            wider = slack * largest.view(-1, *(1,) * (box[0].dim() - 1))
+            box = box[0] - wider, box[1] + wider
+    return box
+
+
+def _linear(layer: nn.Conv2d | nn.Linear, box: Box) -> Box:
+    def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        if isinstance(layer, nn.Linear):
+            return functional.linear(x, weight, bias)
+        return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+    return _affine(
+        box, lambda x: convolved(x, layer.weight, layer.bias), lambda r: convolved(r, layer.weight.abs(), None)
+    )
+
+
+def _normalised(box: Box, scale: Tensor, shift: Tensor) -> Box:
+    return _affine(box, lambda x: x * scale + shift, lambda r: r * scale.abs())
+
+
+def _affine(box: Box, centre_map: Callable[[Tensor], Tensor], radius_map: Callable[[Tensor], Tensor]) -> Box:
+    centre, radius = centre_map((box[0] + box[1]) / 2), radius_map((box[1] - box[0]) / 2)
+    return centre - radius, centre + radius
+
+
+def _normalisation(layer: nn.BatchNorm1d | nn.BatchNorm2d, clean: Tensor | None) -> Box:
+    """Batch normalisation as scale and shift, each shaped like (1, C, 1, 1) or (1, C)."""
+    mean, variance = layer.running_mean, layer.running_var
+    if layer.training and clean is not None:
+        dims = [d for d in range(clean.dim()) if d != 1]
+        mean, variance = clean.mean(dims), clean.var(dims, unbiased=False)
+    if mean is None or variance is None:
+        raise TypeError("batch normalisation without statistics")
+    scale = (variance + layer.eps).rsqrt()
+    shift = -mean * scale
+    if layer.affine:
+        scale = scale * layer.weight
+        shift = layer.bias - mean * scale
+    shape = (1, -1, 1, 1) if isinstance(layer, nn.BatchNorm2d) else (1, -1)
+    return scale.view(shape), shift.view(shape)
+
+
+def margins(
+    layers: Sequence[nn.Module], box: Box, y: Tensor, slack: float = 0.0, clean: Tensor | None = None
+) -> Tensor:
+    """Lower bounds of logit y minus logit k for every class k, (N, K); 0 for y itself.
+
+    Args:
+        layers: the last is `nn.Linear`.
+        y: (N,) int64.
+    """
+    last = layers[-1]
+    if not isinstance(last, nn.Linear):
+        raise TypeError("the last layer must be linear")
+    lower, upper = propagate(layers[:-1], box, slack, clean)
+    centre, radius = (lower + upper) / 2, (upper - lower) / 2
+    logits = functional.linear(centre, last.weight, last.bias)
+    pairs = (last.weight[:, None] - last.weight[None]).abs()  # (K, K, F)
+    spread = torch.einsum("nkf,nf->nk", pairs[y], radius)
+    bound = logits.gather(1, y[:, None]) - logits - spread
+    bound = bound - slack * logits.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
+    return bound.scatter(1, y[:, None], 0.0)
+
+
+@torch.no_grad()
+def certified(network: nn.Module, lower: Tensor, upper: Tensor, y: Tensor, batch_size: int = 250) -> Tensor:
+    """Whether every input between `lower` and `upper` is classified as `y`, (N,) bool: proven, in float64.
+
+    Args:
+        network: in evaluation mode; see `layers_of`.
+        lower, upper: (N, C, H, W), as the network is fed.
+
+    Raises:
+        ArchError: a layer that bounds do not know.
+    """
+    layers = layers_of(copy.deepcopy(network).eval().double())
+    parts = zip(lower.split(batch_size), upper.split(batch_size), y.split(batch_size), strict=True)
+    found = []
+    for low, high, label in parts:
+        bound = margins(layers, (low.double(), high.double()), label, SLACK)
+        others = bound.scatter(1, label[:, None], torch.inf)
+        found.append(others.amin(dim=1) > 0)
+    return torch.cat(found)

@@ -1,0 +1,49 @@
+"""Certified training: the loss of the worst logits that interval bounds allow."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from secure_ai.blue.certify.interval import margins
+from secure_ai.blue.certify.layers import layers_of
+from secure_ai.blue.training.methods import Batch, BatchLoss, Method
+from secure_ai.blue.training.schedules import Schedule
+
+
+def interval_bounds(eps: Schedule, natural_weight: Schedule) -> Method:
+    """The loss kappa CE(x) + (1 - kappa) CE(worst logits of the linf ball) (IBP, 1810.12715, eq. 12).
+
+    `correct` counts the clean predictions.
+
+    Args:
+        eps: of the box, cut to [0, 1]; it has to grow slowly from 0.
+        natural_weight: kappa.
+    """
+
+    def method(network: nn.Module, batch: Batch) -> BatchLoss:
+        here, kappa = eps(batch.step, batch.steps), natural_weight(batch.step, batch.steps)
+        layers = layers_of(network)
+        box = (batch.x - here).clamp(0, 1), (batch.x + here).clamp(0, 1)
+        worst = -margins(layers, box, batch.y, clean=batch.x)
+        with torch.no_grad() if kappa == 0 else torch.enable_grad():
+            logits = network(batch.x).float()
+        loss = kappa * functional.cross_entropy(logits, batch.y)
+        loss = loss + (1 - kappa) * functional.cross_entropy(worst.float(), batch.y)
+        return BatchLoss(loss, (logits.detach().argmax(dim=1) == batch.y).sum(), len(batch.y))
+
+    return method
+
+
+@torch.no_grad()
+def interval_initialise(network: nn.Module, generator: torch.Generator) -> None:
+    """Weights N(0, 2 pi / fan-in^2) and zero biases (Shi et al., 2103.17268, section 3.2): boxes keep their size."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            fan_in = layer.weight[0].numel()
+            layer.weight.normal_(0, math.sqrt(2 * math.pi) / fan_in, generator=generator)
+            if layer.bias is not None:
+                layer.bias.zero_()

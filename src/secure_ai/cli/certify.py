@@ -1,0 +1,79 @@
+"""`secure-ai certify`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import secure_ai
+from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions
+from secure_ai.cli.progress import say_user_code, watch_steps
+from secure_ai.cli.render import print_json, print_lines, stdout_is_for_json
+from secure_ai.core.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
+from secure_ai.files.sandbox import sandbox_required
+from secure_ai.runs.recipe import defaults
+
+
+def certify(
+    *,
+    norm: Literal["linf", "l2"],
+    eps: str,
+    method: Literal["ibp", "smoothing"] = "ibp",
+    model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
+    data: DataOptions = DataOptions(),  # noqa: B008  # frozen
+    attack: str = defaults.ATTACK,
+    sigma: float | None = None,
+    samples: int = 10_000,
+    alpha: float = 0.001,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Prove how many predictions no attack can change, and attack the same images.
+
+    Args:
+        norm: linf for ibp, l2 for smoothing.
+        eps: Radius on pixels in [0, 1].
+        method: ibp (interval bounds; sequential networks of convolution, linear, ReLU, pooling, flatten and batch
+            normalisation) or smoothing (randomised smoothing; any network).
+        attack: For ibp: as of `attack`.
+        sigma: For smoothing: standard deviation of the noise; default: a third of eps.
+        samples: For smoothing: noisy samples an image.
+        alpha: For smoothing: chance that a certificate is wrong, per image.
+    """
+    with (
+        sandbox_required(model.require_sandbox),
+        stdout_is_for_json(common.json),
+        watch_steps(common.quiet or common.json, "certifying") as progress,
+    ):
+        report = secure_ai.certify(
+            model.spec(),
+            data.source,
+            norm=norm,
+            eps=eps,
+            method=method,
+            attack=attack,
+            sigma=sigma,
+            samples=samples,
+            alpha=alpha,
+            split=data.split,
+            n=data.n,
+            seed=common.seed_or_zero,
+            events=say_user_code(),
+            progress=progress,
+        )
+    code = EXIT_VERIFICATION_FAILED if report.contradictions else EXIT_OK
+    if common.json:
+        print_json(report.as_json())
+        return code
+    lines = [
+        f"certified {report.certified}: no attack within {report.budget} changes these predictions",
+        f"attacked  {report.attacked}: what the attack left (trust: {report.trust.verdict})",
+        f"clean     {report.clean}",
+    ]
+    if report.method == "smoothing":
+        lines.append(
+            f"smoothed classifier: sigma {report.settings['sigma']:g}, {report.settings['samples']} samples an image, "
+            f"largest radius {report.settings['largest_radius']:.3g}, alpha {report.settings['alpha']:g} an image"
+        )
+    if report.contradictions:
+        lines.append(f"{report.contradictions} certified predictions were changed: the certificate is wrong")
+    print_lines(lines)
+    return code

@@ -1,0 +1,95 @@
+"""`secure-ai harden`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import secure_ai
+from secure_ai.cli.options import CommonOptions, ModelOptions, parse_duration
+from secure_ai.cli.progress import say_user_code, watch_steps
+from secure_ai.cli.render import print_json, print_lines
+from secure_ai.files.sandbox import sandbox_required
+
+
+def harden(
+    *,
+    norm: str,
+    eps: str,
+    out: Path,
+    method: str = "pgd",
+    model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
+    data: str = "mnist:train",
+    n: int | None = None,
+    adversary: str = "",
+    awp: float = 0.0,
+    epochs: int | None = None,
+    time_budget: str | None = None,
+    batch_size: int = 128,
+    learning_rate: float | None = None,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    patience: int = 0,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Train a network so that it withstands attacks; it never reads test images.
+
+    A tenth of the training images is held out: robust accuracy on them chooses the weights. Stopped, the same command
+    goes on from the last check and ends with the same weights.
+
+    Args:
+        norm: linf, l2 or l1.
+        eps: The budget that it shall withstand, on pixels in [0, 1].
+        out: The safetensors file to write.
+        method: pgd, trades, mart, fast (one step, guarded), gaussian (for smoothing) or ibp (certified).
+        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        n: The first N images in file order.
+        adversary: Attack to train against, e.g. cw:steps=10 or apgd-ce:steps=10; default: PGD, every step taken.
+        awp: Adversarial weight perturbation of this relative size, e.g. 0.005.
+        epochs: Passes over the data; default: the method's own number.
+        time_budget: e.g. 5m: as many steps as fit, fixed from the speed of the first 50 and written down.
+        batch_size: Images a step.
+        learning_rate: The highest; default: the method's own.
+        optimizer: adam (triangular rate) or sgd (momentum 0.9, cosine).
+        patience: Stop after so many checks without a better robust accuracy.
+    """
+    with (
+        sandbox_required(model.require_sandbox),
+        watch_steps(common.quiet or common.json, f"hardening with {method}") as progress,
+    ):
+        result = secure_ai.hardened(
+            model.spec(),
+            data,
+            norm=norm,
+            eps=eps,
+            method=method,
+            out=out,
+            adversary=adversary,
+            awp=awp,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            optimizer=optimizer,
+            time_budget=parse_duration(time_budget) if time_budget else None,
+            patience=patience,
+            n=n,
+            seed=common.seed_or_zero,
+            precision=common.precision,
+            events=say_user_code(),
+            progress=progress,
+        )
+    if common.json:
+        print_json(result.as_json())
+        return 0
+    lines = [
+        f"wrote {result.out}",
+        f"digest {result.digest}",
+        f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {result.facts['train_seconds']:.0f} s; "
+        f"weights of step {result.facts['chosen_step']}",
+        f"held-out training images that chose the weights: clean {result.clean}, robust {result.robust}",
+    ]
+    lines += [f"single-step training collapsed at step {s}: rolled back, several steps from there"
+              for s in result.checks.rolled_back]  # fmt: skip
+    lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]
+    lines.append(f"measure it on images that it has not seen: secure-ai attack --model {result.out}")
+    print_lines(lines)
+    return 0

@@ -1,0 +1,134 @@
+"""The networks that are trained to hold, and what is measured on each; imported only when a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from secure_ai.blue.training.hardening_state import HardeningState, hardening_state
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.compute import TRAINING_REPLICAS, configure
+from secure_ai.core.errors import SecureAIError
+from secure_ai.core.result import Result
+from secure_ai.core.seeds import generator
+from secure_ai.files.open import MIB, read_beneath
+from secure_ai.files.write import write_bytes
+from secure_ai.models.load.store import model_bytes
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.tensors import state_digest
+from secure_ai.runs.engine.jsons import json_bytes
+from secure_ai.runs.engine.measure import Context, Make, Measure, Network, Passes, Settings
+from secure_ai.runs.engine.result_file import FACTS_NAME, HISTORY_NAME, MODEL_NAME, RESULT_NAME, result_bytes
+from secure_ai.runs.engine.stage import Outputs
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.certificates import CertifiedSettings, certified_row
+from secure_ai.runs.stages.clean import CLEAN
+from secure_ai.runs.stages.confidence import ConfidenceSettings, confidence_row
+from secure_ai.runs.stages.hardening import Hardening, harden_network
+from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
+
+ARCH = "report1-cnn"
+CARD = "defences that hold"
+RECOMMENDED, TRADES, CERTIFIED = "defended-recommended", "trades", "certified"
+KEY = "stage"  # the file of a stage is its own
+MAX_STATE_BYTES = 256 * MIB
+
+
+class HardenSettings(Settings):
+    """As of `secure-ai harden`."""
+
+    method: str
+    eps: float
+    epochs: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class StageCheckpoint:
+    """State in the stage's partial file; an unreadable one counts as none."""
+
+    path: Path
+
+    def load(self) -> HardeningState | None:
+        """The last state saved, or None."""
+        try:
+            content = read_beneath(self.path.parent, self.path.name, max_bytes=MAX_STATE_BYTES).content
+            return hardening_state(content, self.path.name)[0]
+        except SecureAIError:
+            return None
+
+    def save(self, state: HardeningState) -> None:
+        """Keep `state` in place of the one before."""
+        write_bytes(self.path, state.to_bytes(KEY))
+
+
+def hardened(parents: Mapping[str, Subject], settings: HardenSettings, context: Context) -> Outputs:
+    """From fresh weights; the last tenth of the training images chooses which are kept."""
+    compute, network = configure(context.precision), build_network(ARCH, generator=generator(context.seed, ARCH))
+    asked = Hardening(
+        method=settings.method, budget=PerturbationBudget("linf", settings.eps), seed=context.seed,
+        batch_size=settings.batch_size, epochs=settings.epochs, replicas=TRAINING_REPLICAS,
+        dtype=compute.training_dtype,
+    )  # fmt: skip
+    state, plan, divided = harden_network(
+        network, context.data("train"), asked, checkpoint=StageCheckpoint(context.partial), progress=context.progress
+    )
+    facts = {
+        "arch": ARCH,
+        "digest": state_digest(network.state_dict()),
+        "method": settings.method,
+        "source": asked.row.source,
+        "steps": plan.steps,
+        "train_seconds": round(sum(state.checks.seconds), 3),
+        "compute": compute.as_json(),
+        **divided,
+    }
+    return {
+        MODEL_NAME: model_bytes(network.eval(), ARCH),
+        HISTORY_NAME: json_bytes(asdict(state.checks)),
+        FACTS_NAME: json_bytes(facts),
+        RESULT_NAME: result_bytes(Result()),
+    }
+
+
+def networks(recipe: Recipe) -> tuple[Network, ...]:
+    """The recommended defence, TRADES and the certified network, each against report 1's baseline where it is there."""
+    own = recipe.defences
+    rows = (
+        (RECOMMENDED, "Recommended: PGD training, averaged weights", "pgd", own.eps, own.epochs, 0.9),
+        (TRADES, "TRADES", "trades", own.eps, own.trades_epochs, 0.9),
+        (CERTIFIED, f"Certified at {own.certified_eps:g}: interval bounds", "ibp", own.certified_eps,
+         own.certified_epochs, 0.9),
+    )  # fmt: skip
+    return tuple(
+        Network(
+            id=f"defences/{name}", role="defended", title=title, arch=ARCH, file=name.replace("-", "_") + "_cnn",
+            make=Make(
+                function=hardened,
+                settings=HardenSettings(method=method, eps=eps, epochs=epochs, batch_size=own.batch_size),
+                passes=_passes,
+            ),
+            against="report-1/baseline" if "report-1" in recipe.parts else "", card=CARD,
+            measures=_measures(recipe, name), holds=holds,
+        )
+        for name, title, method, eps, epochs, holds in rows
+    )  # fmt: skip
+
+
+def _measures(recipe: Recipe, name: str) -> tuple[Measure[Any], ...]:
+    own = recipe.defences
+    attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
+    rows: tuple[Measure[Any], ...] = (CLEAN, white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)))
+    if "suite" in recipe.parts:
+        suite = AttackSettings(attack=recipe.suite.attack, norm="linf", eps=own.eps, n=recipe.suite.n)
+        rows = (*rows, suite_row(suite))
+    rows = (*rows, confidence_row(ConfidenceSettings(eps=own.eps, steps=own.pgd_steps, n=own.confidence_n)))
+    return (*rows, certified_row(CertifiedSettings(eps=own.certified_eps))) if name == CERTIFIED else rows
+
+
+def _passes(settings: HardenSettings, n: int) -> Passes:
+    seen = settings.epochs * n
+    return Passes(training=2.2 * seen) if settings.method == "ibp" else Passes(5 * seen, 5 * seen, seen)

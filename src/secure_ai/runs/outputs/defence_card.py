@@ -1,0 +1,102 @@
+"""The defence card: every trained network side by side, and the points of its picture. Made of typed results only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from secure_ai.core.comparisons import Comparison, Distance
+from secure_ai.core.result import Model
+from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, Rate
+from secure_ai.core.sections import Cell, Column, Ref, Section
+
+ROLES = ("baseline", "defended")
+CONDITIONS = ("clean", "fgsm", "pgd", "suite", "certified")
+COLUMNS = (
+    Column("model", "network"), Column("clean", "clean"), Column("fgsm", "FGSM"), Column("pgd", "PGD"),
+    Column("suite", "suite, worst case"), Column("certified", "certified"), Column("trust", "trust of the suite"),
+    Column("p", "McNemar against the baseline, p (Holm)"), Column("distance", "median distance"),
+    Column("seconds", "training"), Column("latency", "latency of an image"), Column("calibration", "calibration error"),
+)  # fmt: skip
+INTRO = (
+    "Every trained network on the same test images: what a defence keeps under attack, and what it costs. Read the "
+    "suite's column, not that of one attack."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One network of the picture: clean against robust accuracy, and what its training took."""
+
+    title: str
+    clean: Rate
+    robust: Rate
+    seconds: float
+
+
+def defence_card(
+    models: Sequence[Model],
+    measurements: Sequence[Measurement],
+    quantities: Sequence[MeasuredQuantity],
+    comparisons: Sequence[Comparison],
+    distances: Sequence[Distance],
+) -> tuple[Section, ...]:
+    """The card as one section; none where fewer than two networks were trained or none was defended."""
+    shown = [model for model in models if model.role in ROLES and model.file]
+    if len(shown) < 2 or all(model.role == "baseline" for model in shown):
+        return ()
+    rates = {entry.id: entry for entry in measurements}
+    numbers = {entry.id: entry for entry in quantities}
+    compared = {entry.after: entry for entry in comparisons}
+    medians = {entry.model: entry for entry in distances}
+    rows = tuple(_row(model, rates, numbers, compared, medians) for model in shown)
+    return (Section("defences/card", "Defence card", INTRO, COLUMNS, rows, "per class: the confusion tables"),)
+
+
+def _row(
+    model: Model,
+    rates: dict[str, Measurement],
+    numbers: dict[str, MeasuredQuantity],
+    compared: dict[str, Comparison],
+    medians: dict[str, Distance],
+) -> tuple[Cell, ...]:
+    found = {name: rates.get(f"{model.id}/{name}") for name in CONDITIONS}
+    suite = found["suite"] or found["pgd"]
+    against = compared.get(f"{model.id}/suite") or compared.get(f"{model.id}/pgd")
+    images = numbers.get(f"{model.id}/inference/images")
+    took = numbers.get(f"{model.id}/inference/seconds")
+    latency = None
+    if images and took and images.value and took.value is not None:
+        latency = Quantity(took.value / images.value * 1e3, "ms", n=int(images.value))
+    median = medians.get(model.id)
+    seconds = numbers.get(f"{model.id}/train/seconds")
+    error = numbers.get(f"{model.id}/calibration/error")
+    return (
+        Ref("model", model.id),
+        *(entry.value if entry else None for entry in found.values()),
+        str(suite.trust.verdict.value) if suite and suite.trust else None,
+        f"{against.p_holm:.2g}" if against else None,
+        Quantity(median.median, median.norm, median.ci_low, median.ci_high, median.n) if median else None,
+        seconds.quantity if seconds else None,
+        latency,
+        error.quantity if error else None,
+    )
+
+
+def points(
+    titles: Mapping[str, str], measurements: Sequence[Measurement], quantities: Sequence[MeasuredQuantity]
+) -> tuple[Point, ...]:
+    """The networks whose clean accuracy, robust accuracy (suite, else PGD) and training time were measured.
+
+    Args:
+        titles: by network id; baselines and defended networks.
+    """
+    rates = {entry.id: entry.value for entry in measurements}
+    numbers = {entry.id: entry.value for entry in quantities}
+    found = []
+    for name, title in titles.items():
+        clean, seconds = rates.get(f"{name}/clean"), numbers.get(f"{name}/train/seconds")
+        robust = rates.get(f"{name}/suite") or rates.get(f"{name}/pgd")
+        if clean and robust and seconds is not None:
+            found.append(Point(title, clean, robust, seconds))
+    return tuple(found)

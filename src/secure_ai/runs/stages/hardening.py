@@ -1,0 +1,226 @@
+"""Hardening a network: request, plan, the check on held-out training images, and the training itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from secure_ai.blue.certify.interval import certified
+from secure_ai.blue.certify.layers import layers_of
+from secure_ai.blue.training.hardening import Check, Checked, HardeningPlan, OptimizerPlan, affordable_steps, harden
+from secure_ai.blue.training.hardening_state import Checkpoint, HardeningState
+from secure_ai.blue.training.interval import interval_initialise
+from secure_ai.blue.training.schedules import cosine, triangular
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.compute import MEMORY_FORMAT
+from secure_ai.core.errors import UsageError
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import hold_out_last, stratified_sample
+from secure_ai.models.target.target import as_target
+from secure_ai.models.tensors import images_to_float, labels_to_tensor
+from secure_ai.red.evasion.attacks.pgd import fgsm
+from secure_ai.runs.stages.adversaries import pgd_examples, still
+from secure_ai.runs.stages.hardening_methods import METHODS, RAMP, SIGMA, HardeningMethod, Wanted
+
+HELD_OUT, MOST_HELD_OUT = 0.1, 6000
+CHECKED, CHECK_STEPS = 1000, 20
+GUARD_EVERY, GUARD_CHECKED, GUARD_STEPS = 100, 256, 10
+AVERAGE, AVERAGED_STEPS = 0.998, 20.0
+CLIP = 10.0
+MOST_EPOCHS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hardening:
+    """What decides a hardening, besides network and data.
+
+    Attributes:
+        epochs: passes over the training images; None: the method's own number, or as many as the time allows.
+        rate: highest learning rate; None: the method's own.
+        time_budget: seconds of training; the number of steps is fixed from the speed of the first ones.
+        patience: checks without a better robust accuracy after which it stops; 0: never early.
+    """
+
+    method: str
+    budget: PerturbationBudget
+    seed: int
+    batch_size: int = 128
+    epochs: int | None = None
+    rate: float | None = None
+    optimizer: Literal["adam", "sgd"] = "adam"
+    adversary: str = ""
+    awp: float = 0.0
+    time_budget: float | None = None
+    patience: int = 0
+    replicas: int = 1
+    dtype: torch.dtype = torch.float32
+
+    @property
+    def row(self) -> HardeningMethod:
+        """Its row of the table. Raises UsageError where there is none, or where it cannot do what is asked."""
+        if self.method not in METHODS:
+            raise UsageError("unknown method", where="--method", expected=" or ".join(METHODS), got=self.method)
+        row = METHODS[self.method]
+        if self.budget.norm not in row.norms:
+            raise UsageError(
+                f"{self.method} cannot be asked for this norm", where="--norm", expected=" or ".join(row.norms),
+                got=self.budget.norm,
+            )  # fmt: skip
+        for name, value in (("adversary", self.adversary), ("awp", self.awp)):
+            if value and name not in row.options:
+                able = " or ".join(key for key, other in METHODS.items() if name in other.options)
+                raise UsageError(
+                    f"{self.method} takes no {name}", where=f"--{name}", expected=f"--method {able}", got=value
+                )
+        return row
+
+    def wanted(self, dataset: Dataset) -> Wanted:
+        """What the method is asked for."""
+        return Wanted(
+            norm=self.budget.norm, eps=self.budget.eps, classes=dataset.classes,
+            dimensions=math.prod(dataset.input_shape), adversary=self.adversary, awp=self.awp,
+        )  # fmt: skip
+
+
+def held_out(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
+    """(to train on, to choose by): the last tenth, or a random one where the last lacks a class (sorted files).
+
+    Raises:
+        UsageError: images of one class only.
+    """
+    classes = np.unique(dataset.labels)
+    if len(classes) < 2:
+        raise UsageError("images of one class only", where=dataset.name, expected=">= 2 classes", got=len(classes))
+    n = max(1, min(round(HELD_OUT * len(dataset)), MOST_HELD_OUT))
+    rest, last = hold_out_last(dataset, n)
+    if len(np.unique(last.labels)) == len(classes):
+        return rest, last
+    chosen = np.zeros(len(dataset), dtype=bool)
+    chosen[stratified_sample(dataset.labels, n, seed)] = True
+    note = f"a stratified random {n}"
+    return dataset.select(np.flatnonzero(~chosen), f"all but {note}"), dataset.select(np.flatnonzero(chosen), note)
+
+
+def checks(held: Dataset, asked: Hardening) -> Check:
+    """What is measured on held-out images: clean, under one step, and under what the method is chosen by."""
+    guarded = asked.row.fallback is not None
+    n, steps = (GUARD_CHECKED, GUARD_STEPS) if guarded else (CHECKED, CHECK_STEPS)
+    x = images_to_float(held.images[:n]).contiguous(memory_format=MEMORY_FORMAT)
+    y = labels_to_tensor(held.labels[:n])
+    budget = asked.budget
+
+    def check(network: nn.Module) -> Checked:
+        with still(network), torch.no_grad():
+            clean = _right(network, x, y)
+            if asked.row.chosen_by == "noise":
+                sigma = SIGMA * budget.eps
+                noise = torch.randn(x.shape, generator=generator(asked.seed, "check-noise"))
+                noisy = _right(network, x + sigma * noise, y)
+                return Checked(_fraction(clean), 0.0, _fraction(noisy))
+            if asked.row.chosen_by == "bounds":
+                box = (x - budget.eps).clamp(0, 1), (x + budget.eps).clamp(0, 1)
+                return Checked(_fraction(clean), 0.0, _fraction(certified(network, *box, y)))
+            return Checked(*_attacked(network, x, y, clean, budget, steps, asked.seed))
+
+    return check
+
+
+def _attacked(
+    network: nn.Module, x: Tensor, y: Tensor, clean: Tensor, budget: PerturbationBudget, steps: int, seed: int
+) -> tuple[float, float, float]:
+    """Fractions correct: clean; under FGSM; under PGD with the cross-entropy and then the margin."""
+    draws = generator(seed, "check")
+    one = fgsm(as_target(network, x, num_classes=None), x, y, budget=budget, generator=draws)
+    robust = clean.clone()
+    for loss in ("cross-entropy", "margin"):
+        kept = robust.nonzero().squeeze(1)
+        for part in kept.split(250):
+            made = pgd_examples(network, x[part], y[part], budget=budget, steps=steps, generator=draws, loss=loss)
+            robust[part] = _right(network, made, y[part])
+    stepped = clean & _right(network, one, y)
+    return _fraction(clean), _fraction(stepped), _fraction(robust)
+
+
+def _fraction(right: Tensor) -> float:
+    return int(right.sum()) / len(right)
+
+
+def _right(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    return torch.cat([network(part).argmax(dim=1) for part in x.split(250)]) == y
+
+
+def harden_network(
+    network: nn.Module,
+    dataset: Dataset,
+    asked: Hardening,
+    *,
+    checkpoint: Checkpoint | None = None,
+    steps_known: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[HardeningState, HardeningPlan, dict[str, object]]:
+    """Train `network` (pixels in [0, 1] in, logits out) in place on `dataset`, a tenth of it held out.
+
+    Args:
+        steps_known: of a training to be resumed.
+
+    Returns:
+        The final state, the plan, and how the data were divided.
+
+    Raises:
+        SecureAIError: what cannot be done, before any training.
+    """
+    row, wanted = asked.row, asked.wanted(dataset)
+    training, held = held_out(dataset, asked.seed)
+    if row.chosen_by == "bounds":
+        layers_of(network)  # refuses a layer that it does not know
+    if row.from_scratch:
+        interval_initialise(network, generator(asked.seed, "interval-initialise"))
+    method, fallback = row.make(wanted), row.fallback(wanted) if row.fallback else None
+    plan = _plan(asked, row, len(training))
+    if steps_known is not None:
+        plan = _with_steps(plan, steps_known)
+    elif asked.time_budget is not None:
+        steps = affordable_steps(network, training, fallback or method, plan, asked.time_budget)
+        plan = _with_steps(plan, steps)
+    state = harden(
+        network, training, method=method, fallback=fallback, plan=plan, check=checks(held, asked),
+        checkpoint=checkpoint, progress=progress,
+    )  # fmt: skip
+    checked = min(GUARD_CHECKED if fallback else CHECKED, len(held))
+    divided: dict[str, object] = {
+        "n_train": len(training), "n_held_out": len(held), "n_checked": checked, "held_out": held.note
+    }  # fmt: skip
+    return state, plan, divided
+
+
+def _plan(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
+    per_epoch = max(1, n // asked.batch_size)
+    epochs = asked.epochs or (MOST_EPOCHS if asked.time_budget is not None else row.epochs)
+    peak = row.rate if asked.rate is None else asked.rate
+    plan = HardeningPlan(
+        steps=epochs * per_epoch,
+        batch_size=asked.batch_size,
+        rate=triangular(peak, RAMP) if asked.optimizer == "adam" else cosine(peak),
+        optimizer=OptimizerPlan(name=asked.optimizer, weight_decay=0.0 if asked.optimizer == "adam" else 5e-4),
+        seed=asked.seed,
+        check_every=GUARD_EVERY if row.fallback else per_epoch,
+        average=0.0,
+        average_from=RAMP,
+        clip=CLIP,
+        dtype=torch.float32 if row.chosen_by == "bounds" else asked.dtype,
+        replicas=asked.replicas,
+        patience=asked.patience,
+    )
+    return _with_steps(plan, plan.steps)
+
+
+def _with_steps(plan: HardeningPlan, steps: int) -> HardeningPlan:
+    """So many steps; the average reaches back over as many as a short training can give."""
+    return replace(plan, steps=steps, average=max(0.0, min(AVERAGE, 1 - AVERAGED_STEPS / steps)))

@@ -1,0 +1,214 @@
+"""The verb `harden`: train a network so that it withstands attacks, on training data alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from secure_ai.blue.training.hardening_state import Checks, HardeningState, hardening_state
+from secure_ai.core.budget import parse_budget
+from secure_ai.core.compute import TRAINING_REPLICAS, configure
+from secure_ai.core.errors import SecureAIError, UsageError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
+from secure_ai.files.open import MIB, read_file
+from secure_ai.files.write import refuse_unwritable, write_bytes
+from secure_ai.models.load.store import LoadedModel, model_bytes
+from secure_ai.models.networks.built_in import NETWORKS
+from secure_ai.models.tensors import state_digest
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.stages.hardening import Hardening, harden_network
+from secure_ai.runs.user_model import trainable
+
+MAX_STATE_BYTES = 1024 * MIB
+TEST = "mnist:test"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hardened:
+    """What `hardened` made.
+
+    Attributes:
+        network: in evaluation mode, with the weights of the best check.
+        out: the file written; empty: none.
+        digest: of its weights.
+        robust: held-out training images classified correctly under the check's attack (`certified` for `ibp`, under
+            noise for `gaussian`), at the best check. It chose the weights, so it flatters: `secure-ai attack` measures.
+        facts: settings, steps, seconds, and how the data were divided.
+    """
+
+    network: nn.Module
+    out: str
+    digest: str
+    arch: str
+    robust: Rate
+    clean: Rate
+    checks: Checks
+    facts: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `secure-ai harden --json`."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": {"file": self.out, "arch": self.arch, "digest": self.digest},
+            "held_out": {"clean": self.clean.as_json(), "robust": self.robust.as_json()},
+            "checks": asdict(self.checks),
+            **self.facts,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _FileCheckpoint:
+    """The state after each check, beside the output; another request's, or an unreadable one, counts as none."""
+
+    path: Path
+    key: str
+
+    def load(self) -> HardeningState | None:
+        """The last state of this request, or None."""
+        try:
+            state, key = hardening_state(read_file(self.path, max_bytes=MAX_STATE_BYTES).content, self.path.name)
+        except SecureAIError:
+            return None
+        return state if key == self.key else None
+
+    def save(self, state: HardeningState) -> None:
+        """Keep `state` in place of the one before."""
+        write_bytes(self.path, state.to_bytes(self.key))
+
+
+def harden(net: ModelSpec | nn.Module, data: str | Dataset, **options: Any) -> nn.Module:
+    """`hardened`, for those who want the network alone: a copy of `net` that was trained, in evaluation mode."""
+    return hardened(net, data, **options).network
+
+
+def hardened(
+    model: ModelSpec | nn.Module,
+    data: str | Dataset,
+    *,
+    norm: str,
+    eps: str | float,
+    method: str = "pgd",
+    out: str | Path | None = None,
+    adversary: str = "",
+    awp: float = 0.0,
+    epochs: int | None = None,
+    batch_size: int = 128,
+    learning_rate: float | None = None,
+    optimizer: Literal["adam", "sgd"] = "adam",
+    time_budget: float | None = None,
+    patience: int = 0,
+    n: int | None = None,
+    seed: int = 0,
+    precision: Literal["auto", "float32"] = "auto",
+    events: EventSink = ignore_event,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Hardened:
+    """Train a network against attacks; a tenth of the training data is held out and chooses the weights.
+
+    Args:
+        model: a file and its architecture, a built-in name (fresh weights), or a network, which is copied.
+        data: in the forms of `--data`, or a data set; of a folder with both splits only `train` is read.
+        norm, eps: the budget that the network shall withstand.
+        method: pgd, trades, mart, fast, gaussian or ibp.
+        out: the safetensors file to write. Until it is whole, the state to resume from lies beside it.
+        adversary: an attack of the catalogue to train against, e.g. `cw:steps=10`; empty: PGD.
+        awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
+        epochs: passes over the data; None: the method's own number, or what the time allows.
+        time_budget: seconds; the number of steps is fixed from the speed of the first 50 and recorded.
+        patience: checks without a better robust accuracy after which it stops; 0: never early.
+
+    Raises:
+        SecureAIError: a request that cannot be met, a model that cannot be trained, test data, or a loss that is not
+            finite before the first check.
+    """
+    for name, value, least, most in (
+        ("--epochs", epochs, 1, 1000), ("--batch-size", batch_size, 1, 100_000), ("--awp", awp, 0, 0.1),
+        ("--learning-rate", learning_rate, 1e-8, 1), ("--patience", patience, 0, 1000),
+    ):  # fmt: skip
+        if value is not None and not least <= value <= most:
+            raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
+    if out is not None:
+        refuse_unwritable(Path(out))
+    compute = configure(precision)
+    dataset = data if isinstance(data, Dataset) else _training_data(data, n, seed, events)
+    budget = parse_budget(norm, eps, dataset.images[0].size)
+    asked = Hardening(
+        method=method, budget=budget, seed=seed, batch_size=batch_size, epochs=epochs, rate=learning_rate,
+        optimizer=optimizer, adversary=adversary, awp=awp, time_budget=time_budget, patience=patience,
+        dtype=compute.training_dtype,
+    )  # fmt: skip
+    asked.row.make(asked.wanted(dataset))  # refuses an unknown method or adversary before the model's code runs
+    loaded, network = trainable(model, dataset, seed, events)
+    if loaded.arch in NETWORKS:
+        asked = replace(asked, replicas=TRAINING_REPLICAS)  # known to draw nothing, and to have no buffers
+    key = _key(asked, loaded, dataset)
+    kept = _FileCheckpoint(Path(f"{out}.partial"), key) if out is not None else None
+    begun = kept.load() if kept is not None else None
+    state, plan, divided = harden_network(
+        network, dataset, asked, checkpoint=kept, steps_known=begun.steps if begun else None, progress=progress
+    )
+    facts = {
+        "method": method,
+        "source": asked.row.source,
+        "budget": budget.as_json(),
+        "data": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note, **divided},
+        "seed": seed,
+        "steps": plan.steps,
+        "epochs": round(plan.steps * batch_size / int(str(divided["n_train"])), 2),
+        "time_budget": time_budget,
+        "train_seconds": round(sum(state.checks.seconds), 3),
+        "compute": compute.as_json(),
+    }
+    return _written(loaded, state, facts, out, kept, events)
+
+
+def _training_data(text: str, n: int | None, seed: int, events: EventSink) -> Dataset:
+    if text.startswith(TEST):
+        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=text)
+    return load_data(text, split="train", n=n, seed=seed, events=events)
+
+
+def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset) -> str:
+    """Names everything that decides the result."""
+    settings = {name: str(getattr(asked, name)) for name in Hardening.__dataclass_fields__}
+    settings |= {"model": loaded.digest, "data": dataset.digest, "threads": str(torch.get_num_threads())}
+    return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def _written(
+    loaded: LoadedModel,
+    state: HardeningState,
+    facts: dict[str, Any],
+    out: str | Path | None,
+    kept: _FileCheckpoint | None,
+    events: EventSink,
+) -> Hardened:
+    network, digest = loaded.network.eval(), state_digest(loaded.network.state_dict())
+    arch = loaded.arch if loaded.arch in NETWORKS else ""
+    if out is not None:
+        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"]}))
+        events("model_written", {"file": Path(out).name, "digest": digest})
+        if kept is not None:
+            kept.path.unlink(missing_ok=True)
+    best = max(range(len(state.checks.robust)), key=lambda i: state.checks.robust[i])
+    n = facts["data"]["n_checked"]
+    return Hardened(
+        network=network,
+        out=str(out or ""),
+        digest=digest,
+        arch=loaded.arch,
+        robust=rate(round(state.checks.robust[best] * n), n),
+        clean=rate(round(state.checks.clean[best] * n), n),
+        checks=state.checks,
+        facts=facts | {"chosen_step": state.checks.step[best]},
+    )

@@ -1,0 +1,100 @@
+"""The card and the picture's points, from typed results."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from secure_ai.core.comparisons import Comparison
+from secure_ai.core.events import ignore_event
+from secure_ai.core.result import Model
+from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
+from secure_ai.core.sections import Ref
+from secure_ai.core.trust import Verdict
+from secure_ai.report.render.png import frontier_png
+from secure_ai.runs.outputs.defence_card import COLUMNS, defence_card, points
+from secure_ai.runs.recipe.plan import Plan, plan
+from secure_ai.runs.recipe.recipe import Recipe, load_recipe
+from secure_ai.runs.stages.confidence import calibration_error
+from secure_ai.runs.stages.entries import quantity_entry, rate_entry
+
+COLUMN = {column.id: number for number, column in enumerate(COLUMNS)}
+
+
+def model(name: str, role: str) -> Model:
+    return Model(id=name, role=role, digest="", format="", arch="", file="f", title=f"title of {name}")
+
+
+def measured(name: str, clean: int, robust: int) -> list[Measurement]:
+    return [
+        rate_entry(name, "clean", "clean_accuracy", rate(clean, 1000), "protocol"),
+        rate_entry(name, "suite", "robust_accuracy", rate(robust, 1000), "protocol"),
+    ]
+
+
+def quantities(name: str) -> list[MeasuredQuantity]:
+    return [
+        quantity_entry(name, "train/seconds", "training_seconds", 12.5, "seconds"),
+        quantity_entry(name, "inference/seconds", "inference_seconds", 0.5, "seconds", n=1000),
+        quantity_entry(name, "inference/images", "inference_images", 1000, "images"),
+        quantity_entry(name, "calibration/error", "calibration_error", 0.02, "", n=1000),
+    ]
+
+
+def test_the_card_holds_what_was_measured_and_nothing_else() -> None:
+    models = [model("a", "baseline"), model("b", "defended"), model("c", "poisoned")]
+    compared = Comparison(
+        card="x", before="a/suite", after="b/suite", n=1000, only_before=0, only_after=900, difference=0.9, ci_low=0.8,
+        ci_high=1.0, p=1e-9, p_holm=2e-9, trust=Verdict.RELIABLE,
+    )  # fmt: skip
+    (card,) = defence_card(models, [*measured("a", 990, 0), *measured("b", 985, 900)], quantities("b"), [compared], [])
+    rows = {row[0].id: row for row in card.rows if isinstance(row[0], Ref)}
+    assert list(rows) == ["a", "b"]
+    assert rows["b"][COLUMN["suite"]] == rate(900, 1000)
+    assert rows["b"][COLUMN["p"]] == "2e-09"
+    assert rows["b"][COLUMN["latency"]] == Quantity(0.5, "ms", n=1000)
+    assert rows["b"][COLUMN["seconds"]] == Quantity(12.5, "seconds")
+    assert rows["a"][COLUMN["seconds"]] is None
+    assert rows["a"][COLUMN["certified"]] is None
+
+
+def test_no_card_without_a_defence() -> None:
+    assert defence_card([model("a", "baseline"), model("b", "baseline")], [], [], [], []) == ()
+    assert defence_card([model("b", "defended")], [], [], [], []) == ()
+
+
+def test_a_point_needs_all_three() -> None:
+    every = [*measured("a", 990, 0), *measured("b", 985, 900)]
+    found = points({"a": "A", "b": "B"}, every, quantities("b"))
+    assert [(p.title, p.clean.successes, p.robust.successes, p.seconds) for p in found] == [("B", 985, 900, 12.5)]
+
+
+def test_the_picture_is_the_same_for_the_same_numbers() -> None:
+    rows = [(f"network {i}", rate(980 - i, 1000), rate(100 * i, 1000), 10.0 * i) for i in range(8)]
+    first = frontier_png(rows, "title")
+    assert first == frontier_png(rows, "title")
+    assert first != frontier_png(rows[:7], "title")
+
+
+@pytest.mark.parametrize(
+    ("confidence", "right", "expected"),
+    [([1.0, 1.0], [True, True], 0.0), ([1.0, 1.0], [True, False], 0.5), ([0.9, 0.6], [True, True], 0.25)],
+)
+def test_calibration_error_by_hand(confidence: list[float], right: list[bool], expected: float) -> None:
+    assert calibration_error(np.array(confidence), np.array(right)) == pytest.approx(expected)
+
+
+def planned(recipe: Recipe) -> Plan:
+    return plan(recipe, {"train": 60_000, "test": 10_000}, "auto", {}, lambda: pytest.fail("asked for"), ignore_event)
+
+
+def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:
+    made = planned(load_recipe("full"))
+    ids = {stage.id for stage in made.stages}
+    for name in ("defended-recommended", "trades", "certified"):
+        assert {f"defences/{name}", f"defences/{name}/suite", f"defences/{name}/confidence"} <= ids
+        assert made.networks[f"defences/{name}"].against == "report-1/baseline"
+    assert "defences/certified/certified" in ids
+    assert len([network for network in made.networks.values() if network.role in ("baseline", "defended")]) >= 8
+    alone = planned(load_recipe("full", ['parts=["defences"]']))
+    assert {network.against for network in alone.networks.values()} == {""}

@@ -1,0 +1,273 @@
+"""The verb `harden` on small networks: what it writes, what it refuses, and that it reads no test image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import secure_ai
+from secure_ai.blue.training.methods import Batch
+from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.errors import ArchError, SecureAIError
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.load.store import load_model
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.stages import hardening
+from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step
+from secure_ai.runs.stages.hardening import Hardening, held_out
+from secure_ai.runs.stages.hardening_methods import METHODS, Wanted
+
+ARCH = """
+from torch import nn
+def make():
+    return nn.Sequential(nn.Conv2d({channels}, 4, 5, stride=4), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(),
+                         nn.Dropout(0.1), nn.Linear({features}, 4))
+"""
+QUICK: dict[str, Any] = {"norm": "linf", "eps": 0.1, "epochs": 2, "batch_size": 32}
+
+
+def colours(n: int = 160, classes: int = 4) -> Dataset:
+    """Colour images of 16 x 16: a class is a pattern of bright squares."""
+    draws = np.random.default_rng(0)
+    patterns = draws.random((classes, 3, 4, 4)).repeat(4, axis=2).repeat(4, axis=3)
+    labels = np.arange(n, dtype=np.int64) % classes
+    images = np.clip(patterns[labels] + draws.normal(0, 0.05, (n, 3, 16, 16)), 0, 1)
+    return Dataset(np.rint(255 * images).astype(np.uint8), labels, "colours", classes)
+
+
+@pytest.fixture
+def arch(tmp_path: Path) -> str:
+    (tmp_path / "net.py").write_text(ARCH.format(channels=3, features=36))
+    return f"{tmp_path / 'net.py'}:make"
+
+
+@pytest.fixture(autouse=True)
+def few_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardening, "CHECK_STEPS", 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_a_colour_network_with_batch_normalisation(method: str, arch: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.safetensors"
+    norm = "l2" if method == "gaussian" else "linf"
+    made = secure_ai.hardened(ModelSpec(arch=arch), colours(), method=method, out=out, **(QUICK | {"norm": norm}))
+    assert made.as_json()["method"] == method
+    assert made.facts["data"]["n_train"] + made.facts["data"]["n_held_out"] == 160
+    again = load_model(out, arch=arch)
+    assert again.digest == made.digest
+    assert not (tmp_path / "out.safetensors.partial").exists()
+    assert made.checks.step[-1] == made.facts["steps"]
+
+
+def test_hardening_a_network_leaves_it_alone_and_returns_another() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    before = network.get_parameter("1.weight").detach().clone()
+    made = secure_ai.harden(network, colours(), **QUICK)
+    assert torch.equal(network.get_parameter("1.weight"), before)
+    assert isinstance(made, nn.Sequential)
+    assert not torch.equal(made.get_parameter("1.weight"), before)
+    assert not made.training
+
+
+def test_a_killed_hardening_ends_with_the_same_weights(arch: str, tmp_path: Path) -> None:
+    whole = secure_ai.hardened(ModelSpec(arch=arch), colours(), out=tmp_path / "a.safetensors", **QUICK)
+
+    def kill(done: int, total: int) -> None:
+        if done == 6:  # in the second epoch, after the first check
+            raise KeyboardInterrupt
+
+    out = tmp_path / "b.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        secure_ai.hardened(ModelSpec(arch=arch), colours(), out=out, progress=kill, **QUICK)
+    assert not out.exists()
+    assert (tmp_path / "b.safetensors.partial").exists()
+    resumed = []
+    again = secure_ai.hardened(
+        ModelSpec(arch=arch), colours(), out=out, progress=lambda done, total: resumed.append(done), **QUICK
+    )
+    assert resumed[0] == 5
+    assert again.digest == whole.digest
+
+
+def test_another_request_does_not_resume(arch: str, tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        if done == 6:
+            raise KeyboardInterrupt
+
+    out = tmp_path / "b.safetensors"
+    with pytest.raises(KeyboardInterrupt):
+        secure_ai.hardened(ModelSpec(arch=arch), colours(), out=out, progress=kill, **QUICK)
+    steps: list[int] = []
+    secure_ai.hardened(
+        ModelSpec(arch=arch), colours(), out=out, progress=lambda d, t: steps.append(d), **(QUICK | {"eps": 0.2})
+    )
+    assert steps[0] == 1
+
+
+def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardening, "affordable_steps", lambda *arguments: 7)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    made = secure_ai.hardened(network, colours(), **(QUICK | {"epochs": None}), time_budget=100)
+    assert made.facts["time_budget"] == 100
+    assert made.facts["steps"] == 7
+    assert made.checks.step == [4, 7]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"method": "magic"}, "--method"),
+        ({"method": "ibp", "norm": "l2"}, "--norm"),
+        ({"norm": "l0", "eps": 3}, "--norm"),
+        ({"eps": 0}, "--eps"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"batch_size": 1000}, "colours"),
+        ({"awp": 0.01, "method": "ibp"}, "--awp"),
+        ({"adversary": "cw", "method": "trades"}, "--adversary"),
+        ({"adversary": "fast"}, "--adversary"),
+        ({"adversary": "transfer"}, "--adversary"),
+        ({"epochs": None, "time_budget": 1e-4}, "--time-budget"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(network, colours(), **(QUICK | changes))
+    assert refused.value.where == where
+
+
+def test_networks_that_cannot_be_trained_are_refused() -> None:
+    frozen = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).requires_grad_(False)
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(frozen, colours(), **QUICK)
+    assert refused.value.code == "E_USAGE"
+    unknown = nn.Sequential(nn.Flatten(), nn.Linear(768, 8), nn.Tanh(), nn.Linear(8, 4))
+    with pytest.raises(ArchError) as named:
+        secure_ai.hardened(unknown, colours(), method="ibp", **QUICK)
+    assert named.value.where == "2"
+    one_class = colours().select(np.arange(0, 160, 4), "")
+    with pytest.raises(SecureAIError) as one:
+        secure_ai.hardened(unknown, one_class, **QUICK)
+    assert one.value.code == "E_USAGE"
+
+
+@pytest.mark.parametrize("file", ["mlp.keras", "mlp.pt2"])
+def test_recorded_models_are_refused_with_the_reason(file: str) -> None:
+    path = next(Path(__file__).parents[1].joinpath("files", "fixtures").rglob(f"*{Path(file).suffix}"))
+    model = load_model(path)
+    images = np.zeros((40, *(model.input_shape or (1, 8, 8))), dtype=np.uint8)
+    data = Dataset(images, np.arange(40, dtype=np.int64) % 2, "zeros", 2)
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(ModelSpec(model=str(path)), data, **(QUICK | {"batch_size": 8}))
+    assert refused.value.got == Path(file).suffix[1:]
+
+
+def test_a_truncated_model_file_is_refused(arch: str, tmp_path: Path) -> None:
+    out = tmp_path / "a.safetensors"
+    secure_ai.hardened(ModelSpec(arch=arch), colours(), out=out, **QUICK)
+    out.write_bytes(out.read_bytes()[:-100])
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(ModelSpec(model=str(out), arch=arch), colours(), **QUICK)
+    assert refused.value.code == "E_SAFETENSORS"
+
+
+def test_no_test_image_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for by name it is refused; of an IDX folder with both splits only the training files are opened."""
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    for text in ("mnist:test", "mnist:test~100"):
+        with pytest.raises(SecureAIError) as refused:
+            secure_ai.hardened(network, text, **QUICK)
+        assert refused.value.code == "E_USAGE"
+    asked: list[str] = []
+
+    def spy(text: str, *, split: str, **others: Any) -> Dataset:
+        asked.append(split)
+        return colours()
+
+    monkeypatch.setattr("secure_ai.runs.verbs.harden.load_data", spy)
+    secure_ai.hardened(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), str(tmp_path), **QUICK)
+    assert asked == ["train"]
+
+
+def test_the_last_tenth_is_held_out_unless_the_file_is_sorted() -> None:
+    data = colours()
+    rest, last = held_out(data, 0)
+    assert list(last.indices) == list(range(144, 160))
+    in_order = data.select(np.argsort(data.labels, kind="stable"), "sorted")
+    rest, chosen = held_out(in_order, 0)
+    assert len(np.unique(chosen.labels)) == 4
+    assert set(rest.indices).isdisjoint(chosen.indices)
+    assert len(rest) + len(chosen) == 160
+
+
+class Linear(nn.Module):
+    """The first class where the sum of the pixels is high."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        total = x.flatten(1).sum(dim=1) - 8
+        return torch.stack([total, -total], dim=1)
+
+
+def batch(n: int = 6) -> Batch:
+    x = torch.full((n, 1, 4, 4), 0.5) + torch.linspace(-0.3, 0.3, n).view(-1, 1, 1, 1)
+    return Batch(x, torch.zeros(n, dtype=torch.int64), torch.arange(n), generator(0), step=9, steps=10)
+
+
+@pytest.mark.parametrize("loss", ["cross-entropy", "margin", "kl"])
+def test_every_sample_takes_every_step(loss: str) -> None:
+    """Half the samples start misclassified and move as far as the others: down to the corner of the ball."""
+    here = batch()
+    adversary = pgd_every_step("linf", lambda step, steps: 0.1, lambda step, steps: 20.0, loss)
+    x_adv = adversary(Linear(), here)
+    if loss == "kl":  # away from the clean prediction, either way
+        assert torch.allclose((x_adv - here.x).abs(), torch.full_like(here.x, 0.1), atol=1e-6)
+    else:
+        assert torch.allclose(x_adv, here.x - 0.1, atol=1e-6)
+
+
+def test_training_attacks_leave_modes_and_parameters_as_they_were() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(16), nn.Linear(16, 2)).train()
+    network[1].eval()
+    network.get_parameter("2.bias").requires_grad_(False)
+    before = network.get_buffer("1.running_mean").clone()
+    pgd_every_step("l2", lambda step, steps: 1.0, lambda step, steps: 2.0)(network, batch())
+    assert (network.training, network[1].training) == (True, False)
+    assert (network.get_parameter("2.weight").requires_grad, network.get_parameter("2.bias").requires_grad) == (
+        True,
+        False,
+    )
+    assert torch.equal(network.get_buffer("1.running_mean"), before)
+
+
+@pytest.mark.parametrize("text", ["pgd:steps=4", "cw:steps=4", "apgd-ce:steps=4", "fgsm"])
+def test_any_attack_of_the_catalogue_trains_within_the_budget(text: str) -> None:
+    norm = "l2" if text.startswith("cw") else "linf"
+    here = batch()
+    x_adv = named_attack(text, norm, lambda step, steps: 0.3, 2)(Linear(), here)  # type: ignore[arg-type]  # a norm
+    distance = (x_adv - here.x).flatten(1).norm(dim=1, p=2 if norm == "l2" else torch.inf)
+    assert bool((distance <= 0.3 + 1e-5).all())
+    assert bool((distance > 0).any())
+
+
+def test_eps_grows_to_a_little_more_than_is_asked() -> None:
+    wanted = Wanted(norm="linf", eps=0.3, classes=10, dimensions=784)
+    assert wanted.growing(0, 100) == 0
+    assert wanted.growing(15, 100) == pytest.approx(0.16)
+    assert wanted.growing(99, 100) == pytest.approx(0.32)
+    assert Wanted(norm="linf", eps=1.0, classes=10, dimensions=784).growing(99, 100) == 1.0
+
+
+def test_the_check_sees_what_an_attack_does() -> None:
+    data = Dataset(np.tile(np.linspace(0, 255, 40).astype(np.uint8)[:, None, None, None], (1, 1, 4, 4)),
+                   (np.arange(40) < 20).astype(np.int64), "greys", 2)  # fmt: skip
+    asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.1), seed=0)
+    found = hardening.checks(data, asked)(Linear())
+    assert found.clean == 1.0
+    assert found.robust == found.one_step == 32 / 40  # 4 on each side of the boundary are within 0.1 of it
