@@ -121,7 +121,7 @@ def trainable(model: ModelSpec | Any, dataset: Dataset, seed: int, events: Event
         loaded = model_of_object(build_network(model.arch, generator=generator(seed, model.arch)), None,
                                  name=model.arch, arch=model.arch)  # fmt: skip
     else:
-        loaded = load_subject(model, dataset, events)
+        loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
     reason = UNTRAINABLE.get(loaded.format)
     if reason:
         raise UsageError(

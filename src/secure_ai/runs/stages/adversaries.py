@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+import torch
 from torch import Tensor, nn
 
 from secure_ai.blue.training.methods import Adversary, Batch

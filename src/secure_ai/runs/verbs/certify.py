@@ -33,7 +33,7 @@ from secure_ai.runs.stages.certificates import (
     smoothed,
     withstood_smoothed,
 )
-from secure_ai.runs.user_model import load_subject, spec_of, target_for
+from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
@@ -118,8 +118,9 @@ def certify(
     if not 0 < smoothing.sigma <= 10:
         raise UsageError("out of range", where="--sigma", expected="above 0, at most 10", got=smoothing.sigma)
     configure("float32")
-    loaded = load_subject(model, dataset, events)
-    target = target_for(loaded, dataset, spec_of(model))
+    spec = spec_of(model)
+    loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
+    target = target_for(loaded, dataset, spec)
     checked = examine(target, dataset, seed)
     if method == "ibp":
         found = bounds(checked.target, dataset, budget)
