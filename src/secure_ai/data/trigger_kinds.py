@@ -96,6 +96,10 @@ def _basis(values: Values, height: int, width: int) -> Mask:
     return _everywhere(values, height, width)
 
 
+def _clipped(pixels: Pixels) -> Pixels:
+    return np.asarray(np.clip(pixels, 0, 1), dtype=np.float64)
+
+
 def _patch(pixels: Pixels, values: Values) -> Pixels:
     """One brightness (BadNets, 1708.06733, section 3)."""
     rows, columns = region(values, *pixels.shape[2:])
@@ -122,7 +126,7 @@ def _sinusoid(pixels: Pixels, values: Values) -> Pixels:
     """Add amplitude sin(2 pi column periods / width), clipped (SIG, 1902.11237, section 3)."""
     width = pixels.shape[3]
     wave = np.sin(2 * np.pi * np.arange(width) * number(values, "periods") / width)
-    return np.clip(pixels + number(values, "amplitude") * wave, 0, 1)
+    return _clipped(pixels + number(values, "amplitude") * wave)
 
 
 def _frequency(pixels: Pixels, values: Values) -> Pixels:
@@ -134,7 +138,7 @@ def _frequency(pixels: Pixels, values: Values) -> Pixels:
         return wave
 
     basis = np.outer(cosine(height, "row"), cosine(width, "column"))
-    return np.clip(pixels + number(values, "amplitude") * basis, 0, 1)
+    return _clipped(pixels + number(values, "amplitude") * basis)
 
 
 def _warp(pixels: Pixels, values: Values) -> Pixels:
@@ -163,7 +167,7 @@ def _sampled(pixels: Pixels, rows: NDArray[np.float64], columns: NDArray[np.floa
     down, over = rows - top, columns - left
     above = pixels[:, :, top, left] * (1 - over) + pixels[:, :, top, right] * over
     below = pixels[:, :, bottom, left] * (1 - over) + pixels[:, :, bottom, right] * over
-    return np.clip(above * (1 - down) + below * down, 0, 1)
+    return _clipped(above * (1 - down) + below * down)
 
 
 def noise(values: Values, height: int, width: int) -> NDArray[np.float64]:
