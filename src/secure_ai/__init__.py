@@ -15,6 +15,7 @@ _VERBS = {
     "attack": "secure_ai.runs.verbs.attack",
     "audit_code": "secure_ai.runs.verbs.audit",
     "backdoor_plant": "secure_ai.runs.verbs.backdoor",
+    "backdoor_scan": "secure_ai.runs.verbs.scan",
     "data_fetch": "secure_ai.runs.verbs.data",
     "data_show": "secure_ai.runs.verbs.data",
     "replay": "secure_ai.runs.verbs.replay",

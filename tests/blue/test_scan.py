@@ -17,7 +17,7 @@ from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide
 from secure_ai.blue.backdoors.margin import max_margins
 from secure_ai.core.errors import EmptyDataError, ShapeError
 from secure_ai.core.results import rate
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 
 SIZE, CLASSES, PIXEL, TARGET_LABEL = 6, 4, (4, 5), 2
 RANDOM = np.random.default_rng(5)
@@ -39,8 +39,8 @@ class Linear(nn.Module):
         return x.flatten(1) @ self.weight.T + self.bias
 
 
-def target_of(network: nn.Module, classes: int = CLASSES) -> Target:
-    return Target(network.eval(), name="n", digest="", input_shape=(1, SIZE, SIZE), num_classes=classes)
+def target_of(network: nn.Module, classes: int = CLASSES) -> NetworkTarget:
+    return NetworkTarget(network.eval(), name="n", digest="", input_shape=(1, SIZE, SIZE), num_classes=classes)
 
 
 def data(n: int = 80) -> tuple[np.ndarray, np.ndarray]:
@@ -53,7 +53,7 @@ def data(n: int = 80) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def fleet() -> dict[str, np.ndarray]:
-    members = [detect(target_of(Linear(seed)), *data(), seed=0) for seed in range(24)]
+    members = [detect(target_of(Linear(seed)), *data(), seed=0) for seed in range(20)]
     return {name: np.stack([one[name].values for one in members]) for name in members[0]}
 
 
@@ -66,7 +66,7 @@ def test_inversion_finds_the_planted_pixel() -> None:
     assert found.reached.all()
     assert int(found.sizes.argmin()) == TARGET_LABEL
     mask = torch.from_numpy(found.parameters[0][TARGET_LABEL, 0]).sigmoid().numpy()
-    assert np.unravel_index(int(mask.argmax()), mask.shape) == PIXEL
+    assert divmod(int(mask.argmax()), SIZE) == PIXEL
     images, labels = data()
     others = images[labels != TARGET_LABEL]
     stamped = torch.from_numpy(found.stamp(others, TARGET_LABEL))
@@ -76,18 +76,19 @@ def test_inversion_finds_the_planted_pixel() -> None:
 
 def test_the_margin_of_a_linear_network_is_known() -> None:
     """Two classes: the best image is bright where the difference of the weights is positive."""
-    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2, bias=False))
+    layer = nn.Linear(4, 2, bias=False)
+    network = nn.Sequential(nn.Flatten(), layer)
     with torch.no_grad():
-        network[1].weight.copy_(torch.tensor([[1.0, -2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.5]]))
-    target = Target(network, name="n", digest="", input_shape=(1, 2, 2), num_classes=2)
+        layer.weight.copy_(torch.tensor([[1.0, -2.0, 3.0, 0.0], [0.0, 0.0, 0.0, 0.5]]))
+    target = NetworkTarget(network, name="n", digest="", input_shape=(1, 2, 2), num_classes=2)
     assert max_margins(target, 0) == pytest.approx([4.0, 2.5], abs=1e-3)
 
 
 def test_a_planted_network_is_found_and_clean_ones_are_not(fleet: dict[str, np.ndarray]) -> None:
     found = calibrate(values_of(Linear(99, planted=6)), fleet)
-    assert (found.label, found.as_extreme, found.fleet) == (TARGET_LABEL, 0, 24)
-    assert found.p == pytest.approx(1 / 25)
-    clean = [calibrate(values_of(Linear(seed)), fleet) for seed in range(200, 206)]
+    assert (found.label, found.as_extreme, found.fleet) == (TARGET_LABEL, 0, 20)
+    assert found.p == pytest.approx(1 / 21)
+    clean = [calibrate(values_of(Linear(seed)), fleet) for seed in range(200, 204)]
     assert sum(one.p <= 0.05 for one in clean) <= 1
     assert np.median([one.p for one in clean]) > 0.2
 

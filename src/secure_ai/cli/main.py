@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("secure_ai.cli.train:train", "Train a built-in network on your data."),
     "attack": ("secure_ai.cli.attack:attack", "Attack a network; every figure with interval and trust verdict."),
     "backdoor plant": ("secure_ai.cli.backdoor:plant", "Plant a backdoor in a training set."),
+    "backdoor scan": ("secure_ai.cli.backdoor_scan:scan", "Scan a model for a backdoor, beside clean networks."),
     "audit code": ("secure_ai.cli.audit:code", "Audit Python code with Bandit."),
     "audit log verify": ("secure_ai.cli.audit:log_verify", "Check the hash chain of an event log."),
     "report": ("secure_ai.cli.report:report", "Show a finished run again, in another format."),
@@ -45,7 +46,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 GROUPS = {
-    "backdoor": "Backdoors: plant.",
+    "backdoor": "Backdoors: plant, scan.",
     "audit": "Code, files and logs.",
     "audit log": "Event logs.",
     "threats": "The STRIDE register.",

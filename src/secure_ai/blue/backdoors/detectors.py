@@ -9,7 +9,7 @@ import numpy as np
 
 from secure_ai.blue.backdoors.inversion import FORMS, Inverted, invert
 from secure_ai.blue.backdoors.margin import max_margins
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,17 +29,17 @@ class Detector:
         direction: +1 where large values are suspicious, -1 where small ones are.
     """
 
-    measure: Callable[[Target, np.ndarray, np.ndarray, int], Found]
+    measure: Callable[[NetworkTarget, np.ndarray, np.ndarray, int], Found]
     direction: int
     needs_data: bool
 
 
-def _margin(target: Target, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
+def _margin(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
     return Found(max_margins(target, seed))
 
 
-def _inversion(form: str) -> Callable[[Target, np.ndarray, np.ndarray, int], Found]:
-    def measure(target: Target, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
+def _inversion(form: str) -> Callable[[NetworkTarget, np.ndarray, np.ndarray, int], Found]:
+    def measure(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
         inverted = invert(target, images, labels, FORMS[form], seed)
         return Found(inverted.sizes, inverted)
 
@@ -53,7 +53,7 @@ DETECTORS: Mapping[str, Detector] = {
 }
 
 
-def detect(target: Target, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Found]:
+def detect(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Found]:
     """Every detector that the data allow, by name; no images (0, C, H, W): those that need none."""
     rows = {name: row for name, row in DETECTORS.items() if len(images) or not row.needs_data}
     return {name: row.measure(target, images, labels, seed) for name, row in rows.items()}

@@ -16,10 +16,10 @@ from torch.nn import functional
 from secure_ai.core.errors import EmptyDataError
 from secure_ai.core.seeds import generator
 from secure_ai.data.splits import random_order
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 
-IMAGES = 10  # of other classes for each target
+IMAGES = 8  # of other classes for each target
 SUCCESS = 0.95  # a change that works for fewer is none
 PRICE, DEARER, CHEAPER = 1e-2, 1.1, 1.15
 
@@ -82,10 +82,10 @@ def _difference(classes: int, shape: tuple[int, int, int], draws: torch.Generato
 
 FORMS: dict[str, Form] = {
     # Neural Cleanse (S&P 2019, section III-B): mask and pattern, cost L1 of the mask
-    "mask": Form(_mask_and_pattern, _masked, lambda p: p[0].sigmoid().flatten(1).sum(dim=1), 200, 0.15),
+    "mask": Form(_mask_and_pattern, _masked, lambda p: p[0].sigmoid().flatten(1).sum(dim=1), 160, 0.15),
     # the same for changes that are added to the image: blended and low-contrast triggers; cost L2
     "additive": Form(
-        _difference, lambda p, x: (x + p[0][:, None]).clamp(0, 1), lambda p: p[0].flatten(1).norm(dim=1), 100, 0.03
+        _difference, lambda p, x: (x + p[0][:, None]).clamp(0, 1), lambda p: p[0].flatten(1).norm(dim=1), 60, 0.05
     ),
 }
 
@@ -104,7 +104,7 @@ def probe_images(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
     return np.stack([positions[: min(IMAGES, least)] for positions in others])
 
 
-def invert(target: Target, images: np.ndarray, labels: np.ndarray, form: Form, seed: int) -> Inverted:
+def invert(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, form: Form, seed: int) -> Inverted:
     """The smallest change of each class, all classes in one batch.
 
     The price of a class's cost rises while its change works and falls while it does not, as in Neural Cleanse.

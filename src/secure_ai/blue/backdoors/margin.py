@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from secure_ai.core.seeds import generator
-from secure_ai.models.target.target import Target
+from secure_ai.models.target.target import NetworkTarget
 
 STARTS, STEPS, LEARNING_RATE = 5, 50, 0.05
 
 
-def max_margins(target: Target, seed: int) -> np.ndarray:
+def max_margins(target: NetworkTarget, seed: int) -> np.ndarray:
     """The largest logit margin found for each class, over random images in [0, 1] (MM-BD, 2205.06900, section 4).
 
     A backdoor's target class can be driven further than the others, whatever the trigger looks like.
