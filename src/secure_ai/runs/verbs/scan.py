@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from torch import nn
 
 from secure_ai.core.compute import configure
@@ -23,10 +20,11 @@ from secure_ai.data.source import load_data
 from secure_ai.data.splits import random_order
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import LoadedModel, load_model, make_target
-from secure_ai.models.networks.built_in import NETWORKS, build_network, torch_initialise
+from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.backdoors.fleet import Build, known_fleet, trained_fleet
+from secure_ai.runs.backdoors.build import anew
+from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.subject import load_subject, spec_of, target_for
@@ -141,31 +139,6 @@ def _without_data(model: ModelSpec | nn.Module, seed: int, out: str | Path | Non
     report = ScanReport(loaded, None, scan_target(target, None, None, found, seed), notes, Path(out) if out else None)
     _write(report)
     return report
-
-
-def anew(loaded: LoadedModel) -> tuple[Build | None, str]:
-    """How the architecture is built with random weights, and its identity; None where it cannot be.
-
-    Built-in networks, and those whose only weights are those of Conv2d and Linear layers, which torch's own
-    initialisation then fills.
-    """
-    if loaded.arch in NETWORKS:
-        return lambda draws: build_network(loaded.arch, generator=draws), loaded.arch
-    network = loaded.network
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    known = {id(value) for layer in layers for value in layer.parameters()}
-    values = [*network.parameters(), *network.buffers()]
-    if not values or any(id(value) not in known for value in values):
-        return None, ""
-
-    def build(draws: torch.Generator) -> nn.Module:
-        fresh = copy.deepcopy(network)
-        for value in fresh.parameters():
-            value.requires_grad_(True)
-        torch_initialise(fresh, draws)
-        return fresh
-
-    return build, hashlib.sha256(repr(network).encode()).hexdigest()
 
 
 def _refuse_black_box(target: NetworkTarget) -> None:
