@@ -14,10 +14,10 @@ __version__ = "0.1.0"
 _VERBS = {
     "attack": "secure_ai.runs.verbs.attack",
     "audit_code": "secure_ai.runs.verbs.audit",
-    "backdoor_filter": "secure_ai.runs.verbs.data_filter",
+    "backdoor_filter": "secure_ai.runs.verbs.backdoor_filter",
     "backdoor_plant": "secure_ai.runs.verbs.backdoor",
-    "backdoor_remove": "secure_ai.runs.verbs.removal",
-    "backdoor_scan": "secure_ai.runs.verbs.scan",
+    "backdoor_remove": "secure_ai.runs.verbs.backdoor_remove",
+    "backdoor_scan": "secure_ai.runs.verbs.backdoor_scan",
     "data_fetch": "secure_ai.runs.verbs.data",
     "data_show": "secure_ai.runs.verbs.data",
     "replay": "secure_ai.runs.verbs.replay",

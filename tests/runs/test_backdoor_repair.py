@@ -23,7 +23,7 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.red.poisoning.plant import Planted, plant
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.verbs.removal import State, choose
+from secure_ai.runs.verbs.backdoor_remove import State, choose
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
 

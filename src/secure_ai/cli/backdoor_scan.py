@@ -13,7 +13,7 @@ from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.files.sandbox import sandbox_required
 
 if TYPE_CHECKING:
-    from secure_ai.runs.verbs.scan import ScanReport
+    from secure_ai.runs.verbs.backdoor_scan import ScanReport
 
 
 def scan(
