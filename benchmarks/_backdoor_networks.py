@@ -29,7 +29,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.poisoning.plant import Planted, backdoor_success_rate, plant
 
 ARCH = "report1-cnn"
-IMAGES, EPOCHS = 12_000, 4
+IMAGES, EPOCHS = 8_000, 4
 MAX_BYTES = 10_000_000
 
 
@@ -94,7 +94,7 @@ def drawn(kind: str, seed: int) -> Drawn:
     }
     settings: dict[str, Any] = {"target_label": None if kind == "all-to-all" else target, "poison_rate": dose}
     if kind == "source-specific":
-        settings |= {"source_label": source, "covers": 600}
+        settings |= {"source_label": source, "covers": 400}
     if kind == "clean-label":
         settings |= {"clean_label": True, "poison_rate": 0.06}
     if kind == "all-to-all":

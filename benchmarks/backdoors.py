@@ -1,6 +1,6 @@
 """Backdoor scan: false alarms on clean networks, detection by kind of trigger, beside the published rules.
 
-    python benchmarks/backdoors.py fleet --count 60        # control networks -> the package's known_fleets.json
+    python benchmarks/backdoors.py fleet --count 40        # control networks -> the package's known_fleets.json
     python benchmarks/backdoors.py measure --clean 12 --planted patch=4 blend=4
     python benchmarks/backdoors.py measure --full          # 150 clean, 20 of each main kind, 5 of each other: hours
 
@@ -182,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     fleet = commands.add_parser("fleet")
-    fleet.add_argument("--count", type=int, default=60)
+    fleet.add_argument("--count", type=int, default=40)
     measured = commands.add_parser("measure")
     measured.add_argument("--clean", type=int, default=4)
     measured.add_argument("--planted", nargs="*", default=["patch=2", "blend=2"])

@@ -1,5 +1,7 @@
 """Triggers: text and value are the same thing, and a stamp changes its own pixels only, exactly."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -190,3 +192,9 @@ def test_a_frequency_that_the_image_lacks_is_refused() -> None:
 def test_what_is_no_image_is_refused(array: np.ndarray) -> None:
     with pytest.raises(TriggerError):
         stamp(array, parse_trigger(EXAMPLE))
+
+
+def test_the_page_describes_every_kind() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "backdoors.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([a-z]+)` \| `([^`]+)` \|", page, flags=re.MULTILINE)
+    assert dict(listed) == EXAMPLES

@@ -33,7 +33,7 @@ def scan(
     Args:
         data: Clean images like those the model was trained on. Without them the verdict is at most suspicious.
         train_data: What the control networks are trained on; default: half of --data.
-        fleet: Control networks to train. Default: the committed ones for a built-in network on MNIST, else 60.
+        fleet: Control networks to train. Default: the committed ones for a built-in network on MNIST, else 40.
         time_budget: E.g. 10m: for training control networks. The fleet is smaller where it does not suffice.
         split: Which part of a folder that has both.
         n: The first N images in file order.

@@ -19,7 +19,7 @@ from secure_ai.data.splits import random_order
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 
-IMAGES = 8  # of other classes for each target
+IMAGES = 6  # of other classes for each target
 SUCCESS = 0.95  # a change that works for fewer is none
 PRICE, DEARER, CHEAPER = 1e-2, 1.1, 1.15
 
@@ -82,10 +82,10 @@ def _difference(classes: int, shape: tuple[int, int, int], draws: torch.Generato
 
 FORMS: dict[str, Form] = {
     # Neural Cleanse (S&P 2019, section III-B): mask and pattern, cost L1 of the mask
-    "mask": Form(_mask_and_pattern, _masked, lambda p: p[0].sigmoid().flatten(1).sum(dim=1), 160, 0.15),
+    "mask": Form(_mask_and_pattern, _masked, lambda p: p[0].sigmoid().flatten(1).sum(dim=1), 120, 0.2),
     # the same for changes that are added to the image: blended and low-contrast triggers; cost L2
     "additive": Form(
-        _difference, lambda p, x: (x + p[0][:, None]).clamp(0, 1), lambda p: p[0].flatten(1).norm(dim=1), 60, 0.05
+        _difference, lambda p, x: (x + p[0][:, None]).clamp(0, 1), lambda p: p[0].flatten(1).norm(dim=1), 40, 0.05
     ),
 }
 

@@ -30,7 +30,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import to_channels_last
 
 KNOWN = "known_fleets.json"
-LARGEST = 12_000  # training images of a control network
+LARGEST = 8_000  # training images of a control network
 MAX_MEMBER_BYTES = 10_000_000
 
 Build = Callable[[torch.Generator], nn.Module]

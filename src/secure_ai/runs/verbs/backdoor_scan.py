@@ -29,7 +29,7 @@ from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.subject import load_subject, spec_of, target_for
 
-DEFAULT_FLEET, MAX_FLEET = 60, 1_000
+DEFAULT_FLEET, MAX_FLEET = 40, 1_000
 SEARCH = 200  # images that inversion chooses from
 LEAST_DATA = 400
 SCAN_NAME, PICTURE_NAME = "scan.json", "trigger.png"
@@ -78,7 +78,7 @@ def backdoor_scan(
         data: clean images like those it was trained on; None: the verdict is at most `suspicious`.
         train_data: what control networks are trained on; default: half of `data`.
         fleet: how many control networks to train. Default: the committed ones where the architecture is built in and
-            the data are MNIST, else 60.
+            the data are MNIST, else 40.
         time_budget: seconds for training them; the fleet is smaller where it does not suffice.
         out: folder for `scan.json` and the reconstructed trigger's picture.
 
