@@ -1,6 +1,7 @@
 """Backdoor scan: false alarms on clean networks, detection by kind of trigger, beside the published rules.
 
     python benchmarks/backdoors.py fleet --count 40        # control networks -> the package's known_fleets.json
+    python benchmarks/backdoors.py files secure_ai_outputs/models/baseline_cnn.safetensors ...
     python benchmarks/backdoors.py measure --clean 12 --planted patch=4 blend=4
     python benchmarks/backdoors.py measure --full          # 150 clean, 20 of each main kind, 5 of each other: hours
 
@@ -29,6 +30,8 @@ from secure_ai.core.results import rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import random_order
+from secure_ai.files.open import read_file
+from secure_ai.models.load.trained import trained_target
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.runs.backdoors.fleet import KNOWN, LARGEST, Fleet, known_fleet, measuring_settings, trained_fleet
 from secure_ai.runs.backdoors.scan import scan_target
@@ -113,6 +116,29 @@ def row(what: Drawn, pool: Dataset, held_out: Dataset, fleet: Fleet, work: Path,
     }
 
 
+def scan_files(paths: list[Path], command: str) -> None:
+    """Networks of a run of `secure-ai run`, scanned as they are: rows beside those of the benchmark's own networks."""
+    configure("auto")
+    _, held_out = data()
+    fleet = known_fleet(ARCH, "mnist:train")
+    found = {}
+    for path in paths:
+        target = trained_target(read_file(path, max_bytes=10_000_000).content, ARCH, path.stem)
+        order = random_order(len(held_out), "benchmark", path.stem)
+        search, rest = (held_out.select(part, "random") for part in (order[:SEARCH], order[SEARCH : SEARCH + 2_000]))
+        scan = scan_target(target, search, rest, fleet, seed=0)
+        found[path.stem] = {
+            "digest": target.digest,
+            "scan": scan.as_json() | {"fleet": None},
+            "neural_cleanse_index": round(anomaly_index(scan.values["mask"]), 3),
+            "mm_bd_p": round(margin_p(scan.values["margin"]), 5),
+        }
+        reasons = "; ".join(scan.reasons)
+        label = scan.calibrated.label if scan.calibrated else None
+        print(path.stem, scan.verdict.value, "class", label, reasons, f"{scan.seconds:.1f} s", flush=True)
+    save("backdoors_report_1", command, {"fleet": len(fleet.members) if fleet else 0, "networks": found})
+
+
 def works(entry: dict[str, Any]) -> bool:
     """Whether there is a backdoor to find."""
     return entry["planted_success"] is not None and (entry["planted_success"]["value"] or 0) >= WORKS
@@ -188,7 +214,12 @@ def main() -> None:
     measured.add_argument("--planted", nargs="*", default=["patch=2", "blend=2"])
     measured.add_argument("--full", action="store_true")
     measured.add_argument("--work", type=Path, default=ROOT / "build" / "backdoors")
+    files = commands.add_parser("files")
+    files.add_argument("paths", type=Path, nargs="+")
     options = parser.parse_args()
+    if options.command == "files":
+        scan_files(options.paths, "python benchmarks/backdoors.py files secure_ai_outputs/models/*_cnn.safetensors")
+        return
     if options.command == "fleet":
         make_fleet(options.count)
         return

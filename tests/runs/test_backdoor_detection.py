@@ -23,6 +23,7 @@ from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.backdoors.fleet import Fleet, Member
+from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
 from secure_ai.runs.engine.subject import Subject
@@ -130,3 +131,9 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
     blind = FilterSettings(trigger="patch:size=4:place=0x0:value=0", target_label=3, relabelled=False)
     missed = data_filters(cast(Subject, OneNetwork(Sees(), facts)), blind, context({"train": digits}, {}))
     assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
+
+
+def test_other_control_networks_make_a_scan_stale() -> None:
+    assert decides_results("blue/backdoors/known_fleets.json")
+    assert decides_results("runs/backdoors/fleet.py")
+    assert not decides_results("runs/verbs/backdoor_scan.py")

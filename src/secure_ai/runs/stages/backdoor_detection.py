@@ -30,7 +30,7 @@ from secure_ai.threats.taxonomy import WORKING_BACKDOOR
 SEARCH = 200
 FALSE_ALARMS = 0.01
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
-SCAN_PASSES = 20_000  # forward and backward, of a network of ten classes
+SCAN_PASSES = 12_000  # forward and backward, of a network of ten classes
 
 
 class ScanSettings(Settings):
@@ -175,13 +175,18 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     return Result(measurements=tuple(entries))
 
 
-def scan_row(planted: bool, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
-    """The row for the model scan."""
+def scan_row(arch: str, *, planted: bool, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
+    """The row for the model scan.
+
+    Args:
+        arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
+    """
+    costs = not arch or known_fleet(arch, "mnist") is not None
     return Measure(
         id="backdoor-scan",
         function=scan,
         settings=ScanSettings(planted=planted),
-        passes=lambda own, n, holds: Passes(SCAN_PASSES + 2 * n, SCAN_PASSES),
+        passes=lambda own, n, holds: Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if costs else Passes(),
         answers=answers,
     )
 

@@ -67,7 +67,7 @@ def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
             title=titles[name][1],
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
-            measures=(scan_row(planted=False),) if name == SUBJECT else (),
+            measures=(scan_row("", planted=False),) if name == SUBJECT else (),
             holds=0.5,
         )
         for name, judged_files in models.items()
