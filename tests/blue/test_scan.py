@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secure_ai.blue.backdoors import inversion
+from secure_ai.blue.backdoors import inversion, margin
 from secure_ai.blue.backdoors.calibration import calibrate, class_scores
 from secure_ai.blue.backdoors.detectors import detect
 from secure_ai.blue.backdoors.inversion import FORMS, Inverted, invert, probe_images
@@ -177,3 +177,28 @@ def test_a_constant_model_is_inverted_without_error() -> None:
     found: Inverted = invert(target_of(network), *data(), FORMS["mask"], seed=0)
     assert found.reached.tolist() == [True, False, False, False]
     assert np.isfinite(found.sizes).all()
+
+
+@pytest.mark.parametrize("classes", [2, 100])
+def test_few_and_many_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(margin, "STEPS", 3)
+    for name, form in FORMS.items():
+        monkeypatch.setitem(FORMS, name, replace(form, steps=3))
+    random = np.random.default_rng(0)
+
+    class Many(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.from_numpy(random.normal(size=(SIZE * SIZE, classes)).astype(np.float32)))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) @ self.weight
+
+    images, _ = data()
+    labels = random.integers(0, classes, len(images))
+    found = detect(target_of(Many(), classes), images, labels, seed=0)
+    values = {name: one.values for name, one in found.items()}
+    assert {value.shape for value in values.values()} == {(classes,)}
+    assert all((value > 0).all() for name, value in values.items() if name != "margin")
+    calibrated = calibrate(values, {name: np.stack([value] * 3) for name, value in values.items()})
+    assert calibrated.p == 1.0  # like all the others

@@ -16,12 +16,16 @@ from secure_ai.blue.backdoors import fleet as control
 from secure_ai.blue.backdoors import inversion, margin
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import UsageError
+from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.models.load.store import save_model
+from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.verbs import backdoor_scan
 
 CODE = """import torch
 
@@ -38,7 +42,7 @@ def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(margin, "STEPS", 15)
     for name, form in inversion.FORMS.items():
-        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=40))
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=25))
 
 
 def trained(data: Dataset, path: Path) -> None:
@@ -103,16 +107,16 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
 
 
 def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tmp_path: Path) -> None:
-    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=8, out=tmp_path / "out")
+    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=6, out=tmp_path / "out")
     found = report.scan.calibrated
     assert (found.label, found.as_extreme) == (3, 0)
-    assert report.scan.verdict.value == "inconclusive"  # 8 control networks are too few, and the verdict says so
+    assert report.scan.verdict.value == "inconclusive"  # 6 control networks are too few, and the verdict says so
     assert report.scan.trigger.success.value > 0.9
     assert 3 not in report.scan.trigger.by_class
     written = json.loads((tmp_path / "out" / "scan.json").read_text())
     assert written["scan"]["suspected_label"] == 3
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
-    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=8).scan
+    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=6).scan
     assert clean.calibrated.statistic < found.statistic / 2
 
 
@@ -147,3 +151,25 @@ def test_the_command_ends_inconclusive_with_its_own_exit_code(
     words = ["backdoor", "scan", "--model", files["bad"].model, "--arch", files["bad"].arch, "--data", files["test"]]
     assert run_command([*words, "--fleet", "3", "--quiet", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["scan"]["verdict"] == "inconclusive"
+
+
+def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "untrained.safetensors"
+    save_model(build_network("report1-cnn", generator=generator(0, "scan")), path, arch="report1-cnn")
+    members = tuple(
+        fleets.Member(i, 0.98, {"margin": (10 + np.random.default_rng(i).uniform(0, 1, 10)).tolist()})
+        for i in range(60)
+    )
+    small = fleets.Fleet(members=members, source="stand-ins", training_images=8_000, asked=60)
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data: small)
+    scan = secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan
+    assert set(scan.values) == {"margin"}
+    assert (scan.trigger, scan.accuracy) == (None, None)
+    assert scan.verdict.value == "suspicious"  # no trained network has such margins, and without data that is the most
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data: None)
+    assert secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.verdict.value == "inconclusive"
+
+
+def test_the_least_data_suffices(files: dict[str, Any]) -> None:
+    scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=2).scan
+    assert scan.trigger.success.n > 50

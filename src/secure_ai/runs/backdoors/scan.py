@@ -91,8 +91,8 @@ class Scan:
 
 
 def split_images(data: Dataset, n: int) -> tuple[Dataset, Dataset]:
-    """The `n` images to search on, and the rest, that a trigger is tried on; the order of `data` must be random."""
-    positions = np.arange(len(data))
+    """Up to `n` images, at most half, to search on, and others to try a trigger on; `data` must be in random order."""
+    positions, n = np.arange(len(data)), min(n, len(data) // 2)
     return data.select(positions[:n], f"{n} to search on"), data.select(positions[n:][:HELD_OUT], "held out")
 
 

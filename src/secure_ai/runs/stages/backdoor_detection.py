@@ -61,7 +61,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
         reason = f"{subject.id}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
         return Result(not_tested=(reason,))
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
-    search, held_out = split_images(shuffled, min(SEARCH, len(test) // 2))
+    search, held_out = split_images(shuffled, SEARCH)
     found = scan_target(target, search, held_out, fleet, context.seed)
     verdict = MeasuredChoice(
         id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
