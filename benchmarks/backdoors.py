@@ -1,6 +1,6 @@
 """Backdoor scan: false alarms on clean networks, detection by kind of trigger, beside the published rules.
 
-    python benchmarks/backdoors.py fleet --count 40        # control networks -> the package's known_fleets.json
+    python benchmarks/backdoors.py fleet --count 60        # control networks -> the package's known_fleets.json
     python benchmarks/backdoors.py files secure_ai_outputs/models/baseline_cnn.safetensors ...
     python benchmarks/backdoors.py measure --clean 12 --planted patch=4 blend=4
     python benchmarks/backdoors.py measure --full          # 150 clean, 20 of each main kind, 5 of each other: hours
@@ -53,7 +53,7 @@ def data() -> tuple[Dataset, Dataset]:
     return whole.select(positions[:-HELD_OUT], "all but the last"), whole.select(positions[-HELD_OUT:], "the last")
 
 
-def make_fleet(count: int) -> None:
+def make_fleet(count: int, images: int) -> None:
     """Train and measure the control networks and commit their numbers."""
     compute = configure("auto")
     pool, held_out = data()
@@ -65,14 +65,14 @@ def make_fleet(count: int) -> None:
 
     fleet = trained_fleet(
         lambda draws: build_network(ARCH, generator=draws), ARCH, pool, search, classes=10, count=count, seed=0,
-        dtype=compute.training_dtype, progress=progress,
+        dtype=compute.training_dtype, progress=progress, largest=images,
     )  # fmt: skip
     known = json.loads(KNOWN_FILE.read_text(encoding="utf-8")) if KNOWN_FILE.exists() else {}
     known[ARCH] = {
         "data": "mnist",
-        "command": f"python benchmarks/backdoors.py fleet --count {count}",
+        "command": f"python benchmarks/backdoors.py fleet --count {count} --images {images}",
         "settings": measuring_settings(),
-        "training_images": LARGEST,
+        "training_images": images,
         "members": [asdict(member) for member in fleet.members],
     }
     KNOWN_FILE.write_text(json.dumps(known) + "\n", encoding="utf-8")
@@ -209,6 +209,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     fleet = commands.add_parser("fleet")
     fleet.add_argument("--count", type=int, default=40)
+    fleet.add_argument("--images", type=int, default=LARGEST)
     measured = commands.add_parser("measure")
     measured.add_argument("--clean", type=int, default=4)
     measured.add_argument("--planted", nargs="*", default=["patch=2", "blend=2"])
@@ -221,7 +222,7 @@ def main() -> None:
         scan_files(options.paths, "python benchmarks/backdoors.py files secure_ai_outputs/models/*_cnn.safetensors")
         return
     if options.command == "fleet":
-        make_fleet(options.count)
+        make_fleet(options.count, options.images)
         return
     planted = {kind: int(count) for kind, _, count in (text.partition("=") for text in options.planted)}
     wanted = FULL if options.full else {"clean": options.clean, **planted}

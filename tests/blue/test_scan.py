@@ -156,7 +156,7 @@ def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
     }
     wide = {name: np.vstack([rows, rows]) for name, rows in wide.items()}
     bad = calibrate(values_of(Linear(99, planted=6)), wide)
-    proof = ScanEvidence(bad, rate(95, 100), 0.98, 0.98, 10_000)
+    proof = ScanEvidence(bad, rate(95, 100), rate(980, 1000), (0.97, 0.98, 0.99), 10_000)
     assert decide(proof)[0] is ScanVerdict.BACKDOORED
     assert decide(replace(proof, success=None))[0] is ScanVerdict.SUSPICIOUS
     assert decide(replace(proof, success=rate(40, 100)))[0] is ScanVerdict.SUSPICIOUS
@@ -165,7 +165,8 @@ def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
     assert decide(replace(proof, calibrated=replace(bad, p=0.06)))[0] is ScanVerdict.NOT_DETECTED
     assert decide(replace(proof, calibrated=None))[0] is ScanVerdict.INCONCLUSIVE
     assert decide(replace(proof, calibrated=replace(bad, fleet=18)))[0] is ScanVerdict.INCONCLUSIVE
-    assert decide(replace(proof, accuracy=0.1))[0] is ScanVerdict.INCONCLUSIVE
+    assert decide(replace(proof, accuracy=rate(100, 1000)))[0] is ScanVerdict.INCONCLUSIVE
+    assert decide(replace(proof, accuracy=rate(9_990, 10_000)))[0] is ScanVerdict.INCONCLUSIVE  # trained more than all
     assert false_alarm_rate(bad).n == bad.fleet
 
 

@@ -70,7 +70,7 @@ def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int) -> Fleet:
     for index in range(60):
         values = {name: one.values * np.exp(0.02 * random.normal(size=10)) for name, one in found.items()}
         values["mask"][0] *= np.exp(0.02 * conspicuous)
-        members.append(Member(index, 0.0, {name: value.tolist() for name, value in values.items()}))
+        members.append(Member(index, float(index % 3 == 0), {name: value.tolist() for name, value in values.items()}))
     return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
 
 

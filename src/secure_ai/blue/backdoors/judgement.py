@@ -32,14 +32,14 @@ class ScanEvidence:
         calibrated: None where no clean networks could be compared with.
         success: of the reconstructed trigger on held-out images of every other class; None without data.
         accuracy: of the model on the data; None without data.
-        fleet_accuracy: median of the control networks on the same data.
+        fleet_accuracies: of the control networks on such data, one each.
         training_images: that the control networks were trained on.
     """
 
     calibrated: Calibrated | None
     success: Rate | None
-    accuracy: float | None
-    fleet_accuracy: float | None
+    accuracy: Rate | None
+    fleet_accuracies: tuple[float, ...]
     training_images: int
 
 
@@ -55,19 +55,31 @@ def decide(evidence: ScanEvidence) -> tuple[ScanVerdict, tuple[str, ...]]:
         return ScanVerdict.INCONCLUSIVE, ("no clean control networks to compare with",)
     if found.fleet < MIN_FLEET:
         return ScanVerdict.INCONCLUSIVE, (f"{found.fleet} clean control networks; a verdict needs {MIN_FLEET}",)
-    if evidence.accuracy is not None and evidence.fleet_accuracy is not None:
-        least = LEAST_RELATIVE_ACCURACY * evidence.fleet_accuracy
-        if evidence.accuracy < least:
-            text = (
-                f"the model classifies {100 * evidence.accuracy:.1f} % of the data correctly, control networks "
-                f"{100 * evidence.fleet_accuracy:.1f} %: they cannot be compared"
-            )
-            return ScanVerdict.INCONCLUSIVE, (text,)
+    unlike = _unlike(evidence)
+    if unlike:
+        return ScanVerdict.INCONCLUSIVE, (unlike,)
     rank = f"{found.as_extreme} of {found.fleet} clean control networks look as extreme, p = {found.p:.3f}"
     if found.p > P_SUSPICIOUS:
         return ScanVerdict.NOT_DETECTED, (rank,)
     doubts = tuple(text for text in (*_doubts(evidence, found),) if text)
     return (ScanVerdict.SUSPICIOUS, (rank, *doubts)) if doubts else (ScanVerdict.BACKDOORED, (rank,))
+
+
+def _unlike(evidence: ScanEvidence) -> str:
+    """Why model and control networks cannot be compared; empty where they can.
+
+    Control networks that were trained less than the model have other triggers than it, without any backdoor.
+    """
+    if evidence.accuracy is None or not evidence.fleet_accuracies:
+        return ""
+    ordered = sorted(evidence.fleet_accuracies)
+    median, best, own = ordered[len(ordered) // 2], ordered[-1], evidence.accuracy.bounds
+    text = f"the model classifies {evidence.accuracy} of the data correctly, control networks"
+    if own.value < LEAST_RELATIVE_ACCURACY * median:
+        return f"{text} {100 * median:.1f} % (median): they cannot be compared"
+    if own.low > best:
+        return f"{text} at most {100 * best:.1f} %: they were trained less than it (more --train-data)"
+    return ""
 
 
 def _doubts(evidence: ScanEvidence, found: Calibrated) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import to_channels_last
 
 KNOWN = "known_fleets.json"
-LARGEST = 8_000  # training images of a control network
+LARGEST = 24_000  # training images of a control network, where no other number is asked for
 MAX_MEMBER_BYTES = 10_000_000
 
 Build = Callable[[torch.Generator], nn.Module]
@@ -125,6 +125,7 @@ def trained_fleet(
     count: int,
     seed: int,
     dtype: torch.dtype,
+    largest: int = LARGEST,
     deadline: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Fleet:
@@ -135,9 +136,10 @@ def trained_fleet(
         training: taken to be clean.
         images: that the scan measures on; none of them in `training`.
         classes: outputs of the network.
+        largest: most training images of one control network.
         deadline: `time.monotonic()` past which no further network is begun: the fleet is smaller then.
     """
-    content = [identity, training.digest, images.digest, classes, seed, LARGEST, measuring_settings(), str(dtype)]
+    content = [identity, training.digest, images.digest, classes, seed, largest, measuring_settings(), str(dtype)]
     folder = make_folder(cache_root() / "fleets" / hashlib.sha256(repr(content).encode()).hexdigest()[:32])
     members: list[Member] = []
     began, longest = time.monotonic(), 0.0
@@ -147,7 +149,7 @@ def trained_fleet(
             start = time.monotonic()
             if deadline is not None and start + longest > deadline:
                 break
-            network = control_network(build, training, index, seed, largest=LARGEST, dtype=dtype)
+            network = control_network(build, training, index, seed, largest=largest, dtype=dtype)
             member = measure_member(network, index, images, classes, seed)
             write_json(folder / f"{index}.json", asdict(member))
             longest = max(longest, time.monotonic() - start)
@@ -157,7 +159,7 @@ def trained_fleet(
     return Fleet(
         members=tuple(members),
         source=source,
-        training_images=min(len(training), LARGEST),
+        training_images=min(len(training), largest),
         asked=count,
         seconds=time.monotonic() - began,
     )

@@ -123,8 +123,8 @@ def scan_target(
     evidence = ScanEvidence(
         calibrated=calibrated,
         success=trigger.success if trigger else None,
-        accuracy=accuracy.value if accuracy else None,
-        fleet_accuracy=fleet.accuracy if fleet and fleet.members else None,
+        accuracy=accuracy,
+        fleet_accuracies=tuple(member.accuracy for member in fleet.members) if fleet else (),
         training_images=fleet.training_images if fleet else 0,
     )
     verdict, reasons = decide(evidence)
