@@ -136,7 +136,7 @@ def scan_files(paths: list[Path], command: str) -> None:
         reasons = "; ".join(scan.reasons)
         label = scan.calibrated.label if scan.calibrated else None
         print(path.stem, scan.verdict.value, "class", label, reasons, f"{scan.seconds:.1f} s", flush=True)
-    save("backdoors_report_1", command, {"fleet": len(fleet.members) if fleet else 0, "networks": found})
+        save("backdoors_report_1", command, {"fleet": len(fleet.members) if fleet else 0, "networks": found})
 
 
 def works(entry: dict[str, Any]) -> bool:
