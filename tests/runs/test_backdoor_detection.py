@@ -103,6 +103,17 @@ def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
     assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
 
 
+def test_a_fleet_unlike_the_network_gives_no_number(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_like(subject, digits_test, 60)
+    better = replace(fleet, members=tuple(replace(member, accuracy=1.0) for member in fleet.members))
+    result, _ = scanned(subject, digits_test, better, monkeypatch)
+    assert [choice.value for choice in result.choices] == ["inconclusive"]
+    assert (len(result.not_tested), result.findings, result.quantities) == (1, (), ())
+    assert not any(entry.id.endswith("scan-false-alarms") for entry in result.measurements)
+
+
 def test_without_a_fleet_it_is_not_tested(
     subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

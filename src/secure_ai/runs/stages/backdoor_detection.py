@@ -68,7 +68,8 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
         allowed=tuple(word.value for word in ScanVerdict), stage="",
     )  # fmt: skip
     measurements, quantities = [], []
-    if found.calibrated is not None and found.false_alarms is not None:
+    told = found.verdict is not ScanVerdict.INCONCLUSIVE  # else its numbers compare what cannot be compared
+    if told and found.calibrated is not None and found.false_alarms is not None:
         measurements.append(
             rate_entry(subject.id, "scan-false-alarms", "false_alarm_rate", found.false_alarms,
                        "clean control networks that look at least as extreme", data=test)
@@ -82,6 +83,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
         sections=(_section(subject, found),), findings=_findings(subject, settings, found),
+        not_tested=() if told else (f"{subject.id}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
 
