@@ -35,7 +35,7 @@ from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import Fleet, known_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.subject import load_subject, spec_of, target_for
+from secure_ai.runs.user_model import load_subject, spec_of, target_for
 
 MOST_IMAGES, LEAST_IMAGES, SEARCH = 3_000, 600, 200
 MOST_LOST = 0.01  # of clean accuracy

@@ -27,7 +27,7 @@ from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.subject import load_subject, spec_of, target_for
+from secure_ai.runs.user_model import load_subject, spec_of, target_for
 
 DEFAULT_FLEET, MAX_FLEET = 40, 1_000
 SEARCH = 200  # images that inversion chooses from
