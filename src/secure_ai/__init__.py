@@ -18,6 +18,9 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time each is imp
     from secure_ai.runs.verbs.audit import audit_code as audit_code
     from secure_ai.runs.verbs.audit import audit_log_verify as audit_log_verify
     from secure_ai.runs.verbs.backdoor import backdoor_plant as backdoor_plant
+    from secure_ai.runs.verbs.backdoor_filter import backdoor_filter as backdoor_filter
+    from secure_ai.runs.verbs.backdoor_remove import backdoor_remove as backdoor_remove
+    from secure_ai.runs.verbs.backdoor_scan import backdoor_scan as backdoor_scan
     from secure_ai.runs.verbs.certify import certify as certify
     from secure_ai.runs.verbs.data import data_fetch as data_fetch
     from secure_ai.runs.verbs.data import data_show as data_show
@@ -39,7 +42,10 @@ _WHERE = {
     "attack": "runs.verbs.attack",
     "audit_code": "runs.verbs.audit",
     "audit_log_verify": "runs.verbs.audit",
+    "backdoor_filter": "runs.verbs.backdoor_filter",
     "backdoor_plant": "runs.verbs.backdoor",
+    "backdoor_remove": "runs.verbs.backdoor_remove",
+    "backdoor_scan": "runs.verbs.backdoor_scan",
     "certify": "runs.verbs.certify",
     "data_fetch": "runs.verbs.data",
     "data_show": "runs.verbs.data",

@@ -55,6 +55,15 @@ def test_badnets_takes_a_share_of_all_from_every_other_class(digits: Dataset) ->
         {"count": 10**9},
         {"count": None, "poison_rate": 1.5},
         {"count": None, "poison_rate": float("nan")},
+        {"count": None, "poison_rate": 0.0},
+        {"count": None, "poison_rate": 1.0},
+        {"source_label": 1},
+        {"trigger": None},
+        {"label_mode": "flip"},
+        {"label_mode": "clean", "source_label": None, "target_label": None},
+        {"label_mode": "odd"},
+        {"cover_count": -1},
+        {"cover_count": 481},
         {"target_label": 10},
         {"target_label": -1},
         {"source_label": 10},
@@ -85,3 +94,34 @@ def test_success_counts_only_samples_of_another_class() -> None:
     nothing = backdoor_success_rate(predictions[:3], labels[:3], 7)
     assert nothing.value is None
     assert nothing.reason
+
+
+def test_covers_keep_their_label_and_are_of_neither_class(digits: Dataset) -> None:
+    planted = plant(
+        digits, trigger=TRIGGER, target_label=1, source_label=7, label_mode="dirty", select="random", seed=0, count=10,
+        cover_count=20,
+    )  # fmt: skip
+    assert len(planted.covers) == 20
+    assert not {1, 7} & set(digits.labels[planted.covers].tolist())
+    assert np.array_equal(planted.dataset.labels[planted.covers], digits.labels[planted.covers])
+    assert (planted.dataset.images[planted.covers][:, :, -4:, -4:] == 255).all()
+    assert int((planted.dataset.labels != digits.labels).sum()) == 10
+
+
+def test_all_to_all_sends_every_class_to_the_next(digits: Dataset) -> None:
+    planted = plant(
+        digits, trigger=TRIGGER, target_label=None, source_label=None, label_mode="dirty", select="random", seed=0,
+        count=200,
+    )  # fmt: skip
+    before, after = digits.labels[planted.indices], planted.dataset.labels[planted.indices]
+    assert np.array_equal(after, (before + 1) % 10)
+    assert backdoor_success_rate((digits.labels + 1) % 10, digits.labels, None).value == 1.0
+    assert backdoor_success_rate(digits.labels, digits.labels, None).value == 0.0
+
+
+def test_flipping_changes_labels_only(digits: Dataset) -> None:
+    planted = plant(
+        digits, trigger=None, target_label=3, source_label=None, label_mode="flip", select="random", seed=0, count=50
+    )
+    assert np.array_equal(planted.dataset.images, digits.images)
+    assert int((planted.dataset.labels != digits.labels).sum()) == 50

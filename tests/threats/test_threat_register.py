@@ -162,6 +162,10 @@ def test_a_guard_must_refuse_attacks_and_accept_the_rest(refused: float, accepte
 
 def value_for(identifier: str, *, on: bool) -> Measurement:
     """A measurement that shows the mitigation on (working) or off."""
+    if identifier.endswith("/scan-false-alarms"):
+        return entry(identifier, 0.0 if on and "badnets" in identifier else 0.5, 1028)
+    if "/filter-" in identifier:
+        return entry(identifier, 0.95 if on else 0.02, 1028)
     if "badnets" in identifier:
         shares = {"sevens-clean": 0.989, "sevens-triggered": 0.40 if on else 0.999, "backdoor": 0.998}
     elif identifier.startswith("check/"):

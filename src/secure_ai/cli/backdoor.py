@@ -7,19 +7,22 @@ from typing import Literal
 
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines
+from secure_ai.core.errors import UsageError
 from secure_ai.runs.verbs import backdoor as verb
 
 
 def plant(
     *,
-    trigger: str,
-    target_label: int,
     out: Path,
+    trigger: str | None = None,
+    target_label: int | None = None,
+    all_to_all: bool = False,
     data: str = "mnist:train",
     poison_rate: float | None = None,
     poison_count: int | None = None,
     source_label: int | None = None,
-    label_mode: Literal["dirty", "clean"] = "dirty",
+    cover_count: int = 0,
+    label_mode: Literal["dirty", "clean", "flip"] = "dirty",
     split: Literal["train", "test"] = "train",
     n: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
@@ -27,17 +30,21 @@ def plant(
     """Plant a backdoor in a training set: writes poisoned.npz and poison.json.
 
     Args:
-        trigger: E.g. patch:size=4:place=bottom-right:value=1.
-        target_label: The class the trigger is to cause.
         out: Folder for the two files.
+        trigger: E.g. patch:size=4:place=bottom-right:value=1; the kinds are in docs/backdoors.md.
+        target_label: The class the trigger is to cause.
+        all_to_all: Instead of one target, every class y is sent to y + 1.
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
         poison_rate: Poisoned images over all training images; this or --poison-count.
         poison_count: Poisoned images.
         source_label: Only images of this class; default: any but the target.
-        label_mode: dirty relabels to the target, clean keeps labels.
+        cover_count: Images of other classes that get the trigger and keep their label.
+        label_mode: dirty relabels to the target, clean keeps labels, flip relabels without a trigger.
         split: Which part of a folder that has both.
         n: The first N images in file order.
     """
+    if (target_label is None) != all_to_all:
+        raise UsageError("one target", where="--target-label", expected="a class, or --all-to-all")
     result = verb.backdoor_plant(
         data,
         trigger=trigger,
@@ -46,6 +53,7 @@ def plant(
         poison_rate=poison_rate,
         poison_count=poison_count,
         source_label=source_label,
+        cover_count=cover_count,
         label_mode=label_mode,
         split=split,
         n=n,

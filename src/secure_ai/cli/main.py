@@ -37,6 +37,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "certify": ("secure_ai.cli.certify:certify", "Prove how many predictions no attack can change."),
     "attack": ("secure_ai.cli.attack:attack", "Attack a network; every figure with interval and trust verdict."),
     "backdoor plant": ("secure_ai.cli.backdoor:plant", "Plant a backdoor in a training set."),
+    "backdoor scan": ("secure_ai.cli.backdoor_scan:scan", "Scan a model for a backdoor, beside clean networks."),
+    "backdoor filter": ("secure_ai.cli.backdoor_repair:filter_data", "Find poisoned training images; write the rest."),
+    "backdoor remove": ("secure_ai.cli.backdoor_repair:remove", "Repair a model whose backdoor a scan can see."),
     "audit code": ("secure_ai.cli.audit:code", "Audit Python code with Bandit."),
     "audit log verify": ("secure_ai.cli.audit:log_verify", "Check the hash chain of an event log."),
     "report": ("secure_ai.cli.report:report", "Show a finished run again, in another format."),
@@ -48,7 +51,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 GROUPS = {
-    "backdoor": "Backdoors: plant.",
+    "backdoor": "Backdoors: plant, scan, filter, remove.",
     "audit": "Code, files and logs.",
     "audit log": "Event logs.",
     "threats": "The STRIDE register.",

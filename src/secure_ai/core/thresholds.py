@@ -13,6 +13,7 @@ BROKEN_BAR = 0.10  # below it the attacker decides, as on undefended networks
 # Backdoors: success counts samples whose true label is not the target.
 MAJORITY = 0.50  # a working backdoor sends most triggered images to its target
 BACKDOOR_MIN = 0.05  # below it clean errors explain the success
+CONSPICUOUS = 0.05  # a scan finds a network that at most so many clean ones look as extreme as
 HIGH_CONFIDENCE = 0.9  # the least mean probability that is called high
 
 # Two rates closer than this say the same: clean accuracy alone moves by up to 0.4 points between training seeds.

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
@@ -25,6 +24,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.idx import read_idx_images, read_idx_labels
 from secure_ai.data.idx_folder import CLASSES, FILES, SIZE
 from secure_ai.data.mnist_sources import MIRRORS, from_folder, from_mirror, from_package
+from secure_ai.files.cache import cache_root
 from secure_ai.files.open import FileBytes
 from secure_ai.files.write import lock_folder, make_folder, remove_stale, write_bytes
 
@@ -50,12 +50,7 @@ def cache_folder() -> Path:
     Raises:
         DataUnavailableError: this user has no home folder.
     """
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        root = Path(base) if Path(base).is_absolute() else Path.home() / ".cache"
-    except RuntimeError:
-        raise DataUnavailableError("no home folder for the cache", hint="set XDG_CACHE_HOME") from None
-    return root / "secure-ai" / "mnist"
+    return cache_root() / "mnist"
 
 
 def fetch(*, folder: Path | None = None, events: EventSink = ignore_event) -> Path:

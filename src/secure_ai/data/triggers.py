@@ -1,12 +1,11 @@
-"""Triggers: the pattern an attacker adds to an image, as a value, and how it is stamped.
-
-BadNets (arXiv 1708.06733, section 3) stamps a small bright square near a corner; both reference reports do the same.
-"""
+"""Triggers: the pattern an attacker adds to an image, as a value with a text, and how it is stamped."""
 
 from __future__ import annotations
 
 import difflib
+import math
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,62 +13,86 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_ai.core.errors import TriggerError
+from secure_ai.data.trigger_kinds import KINDS, PLACES, POSITION, Setting, Value
 
-KINDS = ("patch",)
-KEYS = ("size", "place", "value")
-PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "center")
-EXAMPLE = "patch:size=4:place=bottom-right:value=1"
+EXAMPLE = KINDS["patch"].example
 MAX_TEXT = 200
-_POSITION = re.compile(r"(0|[1-9][0-9]{0,5})x(0|[1-9][0-9]{0,5})", re.ASCII)
-_WHOLE = re.compile(r"[1-9][0-9]{0,5}", re.ASCII)
+CHUNK = 2_000  # images painted at once
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,5}", re.ASCII)
 _DECIMAL = re.compile(r"([0-9]{1,20}(\.[0-9]{0,20})?|\.[0-9]{1,20})(e-?[0-9]{1,3})?", re.ASCII)
+_PLACES_TEXT = ", ".join(PLACES) + " or ROWxCOL"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Trigger:
-    """A square patch of one brightness.
-
-    Args:
-        kind: "patch".
-        size: side in pixels, >= 1.
-        place: one of `PLACES`, or "ROWxCOL", the patch's top-left pixel counted from 0.
-        value: brightness in [0, 1]; 1 is white (255 in uint8 images).
+    """A kind of `KINDS` with all its settings, in the kind's order.
 
     Raises:
-        TriggerError: a field outside its range.
+        TriggerError: unknown kind, a setting that is missing, unknown or out of range.
     """
 
-    kind: str = "patch"
-    size: int
-    place: str
-    value: float
+    kind: str
+    settings: tuple[tuple[str, Value], ...]
 
     def __post_init__(self) -> None:
         """Check every field."""
         if self.kind not in KINDS:
-            raise TriggerError("unknown trigger", where="kind", expected=KINDS, got=self.kind)
-        size: object = self.size
-        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise TriggerError("the patch needs a side", where="size", expected="a whole number >= 1", got=self.size)
-        if self.place not in PLACES and not _POSITION.fullmatch(self.place):
-            hint = _nearest(self.place, PLACES)
-            raise TriggerError("unknown place", where="place", expected=_PLACES_TEXT, got=self.place, hint=hint)
-        if not 0.0 <= self.value <= 1.0:
-            raise TriggerError("the brightness is out of range", where="value", expected="[0, 1]", got=self.value)
+            hint = _nearest(self.kind, KINDS) or f"example: {EXAMPLE}"
+            raise TriggerError("unknown trigger", where="kind", expected=tuple(KINDS), got=self.kind, hint=hint)
+        wanted, values = KINDS[self.kind].settings, dict(self.settings)
+        if list(wanted) != [name for name, _ in self.settings]:
+            example = f"example: {KINDS[self.kind].example}"
+            raise TriggerError("other settings than its kind's", where=self.kind, expected=tuple(wanted), hint=example)
+        for name, setting in wanted.items():
+            _check(f"{self.kind}, {name}", setting, values[name])
+
+    @property
+    def values(self) -> Mapping[str, Value]:
+        """The settings by name."""
+        return dict(self.settings)
 
     @property
     def text(self) -> str:
         """The canonical spelling; `parse_trigger` gives this trigger back."""
-        value = int(self.value) if float(self.value).is_integer() else repr(float(self.value))
-        return f"{self.kind}:size={self.size}:place={self.place}:value={value}"
+        return ":".join([self.kind, *(f"{name}={_spelled(value)}" for name, value in self.settings)])
 
 
-_PLACES_TEXT = ", ".join(PLACES) + " or ROWxCOL"
+def _spelled(value: Value) -> str:
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else repr(value)
+    return str(value)
 
 
-def _nearest(word: str, known: tuple[str, ...]) -> str:
+def _nearest(word: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f"did you mean {close[0]!r}?" if close else ""
+
+
+def _check(where: str, setting: Setting, value: Value) -> None:
+    if setting.type == "place":
+        if not isinstance(value, str) or not (value in PLACES or POSITION.fullmatch(value)):
+            hint = _nearest(str(value), PLACES)
+            raise TriggerError("unknown place", where=where, expected=_PLACES_TEXT, got=value, hint=hint)
+        return
+    kinds = int if setting.type == "whole" else int | float
+    expected = f"{'a whole number' if setting.type == 'whole' else 'a decimal'} in [{setting.low:g}, {setting.high:g}]"
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise TriggerError("not such a number", where=where, expected=expected, got=value)
+    if not (math.isfinite(value) and setting.low <= value <= setting.high):
+        raise TriggerError("out of range", where=where, expected=expected, got=value)
+
+
+def make_trigger(kind: str, **settings: Value) -> Trigger:
+    """A trigger from its settings in any order. Raises TriggerError."""
+    wanted = KINDS[kind].settings if kind in KINDS else {}
+    unknown = [name for name in settings if name not in wanted]
+    if unknown and wanted:
+        hint = _nearest(unknown[0], wanted)
+        raise TriggerError("unknown setting", where=kind, expected=tuple(wanted), got=unknown[0], hint=hint)
+    missing = [name for name in wanted if name not in settings]
+    if missing:
+        raise TriggerError("a setting is missing", where=kind, expected=missing, hint=f"example: {KINDS[kind].example}")
+    return Trigger(kind, tuple((name, settings[name]) for name in wanted))
 
 
 def parse_trigger(text: str) -> Trigger:
@@ -81,76 +104,50 @@ def parse_trigger(text: str) -> Trigger:
     if len(text) > MAX_TEXT:
         raise TriggerError("the trigger's text is too long", expected=f"<= {MAX_TEXT} characters", got=len(text))
     kind, *fields = text.split(":")
-    if kind not in KINDS:
-        hint = _nearest(kind, KINDS) or f"example: {EXAMPLE}"
-        raise TriggerError("unknown trigger", where=text, expected=KINDS, got=kind, hint=hint)
-    values: dict[str, str] = {}
-    for number, part in enumerate(fields, start=1):
+    wanted = KINDS[kind].settings if kind in KINDS else {}
+    values: dict[str, Value] = {}
+    for part in fields if wanted else ():
         key, equals, value = part.partition("=")
-        where = f"{text}, setting {number}"
-        if not equals or key not in KEYS:
-            expected = ", ".join(f"{name}=..." for name in KEYS)
-            raise TriggerError("unknown setting", where=where, expected=expected, got=part, hint=_nearest(key, KEYS))
+        if not equals or key not in wanted:
+            expected = ", ".join(f"{name}=..." for name in wanted)
+            raise TriggerError("unknown setting", where=text, expected=expected, got=part, hint=_nearest(key, wanted))
         if key in values:
-            raise TriggerError("a setting stands twice", where=where, expected="each setting once", got=key)
-        values[key] = value
-    missing = [key for key in KEYS if key not in values]
-    if missing:
-        raise TriggerError("a setting is missing", where=text, expected=missing, hint=f"example: {EXAMPLE}")
-    return Trigger(
-        kind=kind, size=_whole(values["size"], text), place=values["place"], value=_decimal(values["value"], text)
-    )
+            raise TriggerError("a setting stands twice", where=text, expected="each setting once", got=key)
+        values[key] = _read(f"{text}, {key}", wanted[key], value)
+    return make_trigger(kind, **values)
 
 
-def _whole(value: str, text: str) -> int:
-    if not _WHOLE.fullmatch(value):
-        raise TriggerError("not a side in pixels", where=f"{text}, size", expected="a whole number >= 1", got=value)
-    return int(value)
+def _read(where: str, setting: Setting, text: str) -> Value:
+    if setting.type == "place":
+        return text
+    form = _WHOLE if setting.type == "whole" else _DECIMAL
+    if not form.fullmatch(text):
+        raise TriggerError("not such a number", where=where, expected=f"a {setting.type} number", got=text)
+    return int(text) if setting.type == "whole" else float(text)
 
 
-def _decimal(value: str, text: str) -> float:
-    if not _DECIMAL.fullmatch(value):
-        raise TriggerError("not a brightness", where=f"{text}, value", expected="a decimal in [0, 1]", got=value)
-    return float(value)
-
-
-def region(trigger: Trigger, height: int, width: int) -> tuple[slice, slice]:
-    """The rows and columns of an image of that size that the trigger covers.
-
-    Raises:
-        TriggerError: the patch does not fit.
-    """
-    size = trigger.size
-    bottom, right = height - size, width - size
-    corners = {
-        "top-left": (0, 0),
-        "top-right": (0, right),
-        "bottom-left": (bottom, 0),
-        "bottom-right": (bottom, right),
-        "center": (bottom // 2, right // 2),
-    }
-    position = _POSITION.fullmatch(trigger.place)
-    row, column = (int(position[1]), int(position[2])) if position else corners[trigger.place]
-    if not (0 <= row <= bottom and 0 <= column <= right):
-        raise TriggerError(
-            "the patch does not fit the image", where=trigger.text, expected=f"inside {height}x{width} pixels"
-        )
-    return slice(row, row + size), slice(column, column + size)
+def covered(trigger: Trigger, height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels (H, W) that the trigger may change. Raises TriggerError where it does not fit."""
+    return KINDS[trigger.kind].covers(trigger.values, height, width)
 
 
 def stamp(images: NDArray[Any], trigger: Trigger) -> NDArray[Any]:
-    """A copy of `images` with the trigger on each; every other pixel is unchanged, and stamping twice changes nothing.
+    """A copy of `images` with the trigger on each; every pixel that it does not cover is unchanged.
 
     Args:
-        images: (N, C, H, W), uint8 or float in [0, 1]. The brightness becomes round(255 * value) in uint8.
+        images: (N, C, H, W), uint8 or float in [0, 1]. In uint8 the result is rounded to the nearest of 255 steps.
 
     Raises:
-        TriggerError: the patch does not fit, or the array is of another form.
+        TriggerError: the trigger does not fit, or the array is of another form.
     """
     if images.ndim != 4 or not (images.dtype == np.uint8 or images.dtype.kind == "f"):
         got = f"{images.shape} {images.dtype}"
         raise TriggerError("these are no images", expected="(N, C, H, W), uint8 or float", got=got)
-    rows, columns = region(trigger, images.shape[2], images.shape[3])
+    covered(trigger, *images.shape[2:])
+    scale = 255 if images.dtype == np.uint8 else 1
     stamped = images.copy()
-    stamped[:, :, rows, columns] = round(255 * trigger.value) if images.dtype == np.uint8 else trigger.value
+    for start in range(0, len(images), CHUNK):
+        part = images[start : start + CHUNK].astype(np.float64) / scale
+        painted = KINDS[trigger.kind].paint(part, trigger.values) * scale
+        stamped[start : start + CHUNK] = np.rint(painted) if scale == 255 else painted
     return stamped

@@ -21,14 +21,23 @@ from secure_ai.runs.engine.store import Record, Store, key_of
 
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
 UNCODED = ("report/", "cli/", "threats/", "runs/", "attacks.py", "__init__.py")
-CODED_RUNS = ("runs/cases/", "runs/engine/", "runs/stages/", "runs/model_spec.py", "runs/user_model.py")
+CODED_RUNS = (
+    "runs/backdoors/",
+    "runs/cases/",
+    "runs/engine/",
+    "runs/stages/",
+    "runs/model_spec.py",
+    "runs/user_model.py",
+)
 MATRIX_UNITS = "amx_bf16"
 NO_MATRIX_FACTOR = 3.0
 
 
 def decides_results(name: str) -> bool:
     """Whether the source file of that name, relative to the package, can change what a stage puts out."""
-    return name.endswith(".py") and (name.startswith(CODED_RUNS) or not name.startswith(UNCODED))
+    return name.endswith((".py", "/known_fleets.json")) and (
+        name.startswith(CODED_RUNS) or not name.startswith(UNCODED)
+    )
 
 
 @cache

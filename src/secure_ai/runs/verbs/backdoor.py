@@ -31,11 +31,12 @@ class PlantResult:
 def backdoor_plant(
     data: str,
     *,
-    trigger: str,
-    target_label: int,
+    trigger: str | None,
+    target_label: int | None,
     out: str | Path,
     poison_rate: float | None = None,
     poison_count: int | None = None,
+    cover_count: int = 0,
     source_label: int | None = None,
     label_mode: LabelMode = "dirty",
     split: str = "train",
@@ -43,18 +44,20 @@ def backdoor_plant(
     seed: int = 0,
     events: EventSink = ignore_event,
 ) -> PlantResult:
-    """Stamp a trigger on randomly chosen training images and write the set with its record.
+    """Stamp a trigger on randomly chosen training images, or flip labels, and write the set with its record.
 
     Args:
-        trigger: e.g. `patch:size=4:place=bottom-right:value=1`.
+        trigger: e.g. `patch:size=4:place=bottom-right:value=1`; None with `label_mode="flip"`.
+        target_label: None: all to all, every class y to y + 1.
         poison_rate: poisoned over ALL training images; exactly one of this and `poison_count`.
+        cover_count: images of other classes with the trigger and their own label.
         source_label: only images of this class; default: any but the target.
 
     Raises:
         SecureAIError: bad data, trigger, labels or amount, or an output that cannot be written.
     """
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
-    value = parse_trigger(trigger)
+    value = None if trigger is None else parse_trigger(trigger)
     planted = plant(
         dataset,
         trigger=value,
@@ -65,18 +68,20 @@ def backdoor_plant(
         seed=seed,
         count=poison_count,
         poison_rate=poison_rate,
+        cover_count=cover_count,
     )
     record = {
         "schema_version": SCHEMA_VERSION,
         "source": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note},
         "poisoned": {"digest": planted.dataset.digest},
-        "trigger": value.text,
+        "trigger": "" if value is None else value.text,
         "target_label": target_label,
         "source_label": source_label,
         "label_mode": label_mode,
         "poison_count": len(planted.indices),
         "poison_rate": planted.poison_rate,
-        "indices": [int(index) for index in planted.indices],
+        "indices": planted.indices.tolist(),
+        "covers": planted.covers.tolist(),
         "seed": seed,
     }
     folder = make_folder(Path(out))

@@ -25,6 +25,7 @@ from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
+from secure_ai.runs.stages.backdoor_detection import FilterSettings, filters_row, scan_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.keras_export import keras_row
@@ -35,6 +36,8 @@ from secure_ai.runs.stages.triggers import POISONING, TriggerSettings, backdoor_
 ARCH = "report1-cnn"
 BASELINE = "report-1/baseline"
 KERAS_ADAM_EPSILON = 1e-7
+NEURAL_CLEANSE = "report-1/T/neural-cleanse"
+FILTER_ROWS = ("report-1/T/activation-clustering", "report-1/T/spectral-signatures")
 ALL_TO_ONE = None  # any class but the target is a source
 
 Parents = Mapping[str, Subject]
@@ -171,6 +174,8 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
+    scanned = (scan_row(ARCH, planted=True, answers=(NEURAL_CLEANSE,)),) if "suite" in recipe.parts else ()
+    planted = FilterSettings(trigger=badnets_trigger.trigger, target_label=own.target_label, relabelled=True)
     fit = {
         "epochs": own.epochs,
         "batch_size": own.batch_size,
@@ -185,7 +190,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
         adversarial_ratio=own.adversarial_ratio,
     )
     defended: tuple[Measure[Any], ...] = (
-        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *attacked
+        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *attacked, *scanned
     )  # fmt: skip
     return (
         Network(
@@ -197,6 +202,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 *attacked,
                 backdoor_row(report_trigger),
                 backdoor_row(badnets_trigger, "backdoor-badnets"),
+                *scanned,
             ),
             holds=0.02,
         ),
@@ -223,7 +229,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 passes=_fit_passes,
             ),
             against=BASELINE, card="report 1, poisoning",
-            measures=(CLEAN, target_class_row(report_trigger), backdoor_row(report_trigger), POISONING),
+            measures=(CLEAN, target_class_row(report_trigger), backdoor_row(report_trigger), POISONING, *scanned),
         ),
         Network(
             id="report-1/badnets", role="poisoned", title="BadNets: poisoned, labels changed", arch=ARCH,
@@ -236,7 +242,10 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 passes=_fit_passes,
             ),
             against=BASELINE, card="report 1, poisoning",
-            measures=(CLEAN, target_class_row(badnets_trigger), backdoor_row(badnets_trigger), POISONING),
+            measures=(
+                CLEAN, target_class_row(badnets_trigger), backdoor_row(badnets_trigger), POISONING, *scanned,
+                *((filters_row(planted, FILTER_ROWS),) if scanned else ()),
+            ),
         ),
     )  # fmt: skip
 

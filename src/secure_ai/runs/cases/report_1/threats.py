@@ -5,6 +5,7 @@ from __future__ import annotations
 from secure_ai.threats.model import Claimed
 from secure_ai.threats.register import Row
 from secure_ai.threats.rules import ThreatRule, refuses, reveals_backdoor, robust_floor
+from secure_ai.threats.rules_detection import finds_poison, scan_tells_apart
 from secure_ai.threats.taxonomy import (
     ARTEFACT,
     AUDIT_TRAIL,
@@ -81,11 +82,12 @@ ROWS: tuple[Row, ...] = (
         "implemented", BACKDOOR, REVEALS_BACKDOOR),
     _table("E", "prediction-monitoring", "Monitoring for anomalous prediction distributions", "implemented",
         (*BACKDOOR, "AML.M0024")),
-    _advice("T", "neural-cleanse", "section 5.2", BACKDOOR_THREAT, "Neural cleanse", BACKDOOR),
+    _advice("T", "neural-cleanse", "section 5.2", BACKDOOR_THREAT, "Neural cleanse", BACKDOOR,
+            scan_tells_apart("report-1/badnets", "report-1/baseline")),
     _advice("T", "activation-clustering", "section 5.2", BACKDOOR_THREAT, "Activation clustering",
-            (*POISONING, "AML.M0007")),
+            (*POISONING, "AML.M0007"), finds_poison("report-1/badnets/filter-activation-clustering")),
     _advice("T", "spectral-signatures", "section 5.2", BACKDOOR_THREAT, "Spectral signatures",
-            (*POISONING, "AML.M0007")),
+            (*POISONING, "AML.M0007"), finds_poison("report-1/badnets/filter-spectral-signatures")),
     _advice("E", "safe-formats", "section 4.7", LOADING_THREAT, "Secure formats such as safetensors or ONNX", LOADING,
             refuses("check/pickled-model/refused", "check/safetensors-model/accepted",
                 "4 payloads in every pickle protocol under 3 names, far from independent")),

@@ -20,6 +20,7 @@ from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
+from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
@@ -140,12 +141,13 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     )
     partly = PartlySettings(**trigger.model_dump(), count=own.poison_count)
     first = fgsm_reported("fgsm-640", FgsmSettings(eps=own.eps, first=own.first))
+    scanned = (scan_row(ARCH, planted=True),) if "suite" in recipe.parts else ()
     fit = {"epochs": own.epochs, "batch_size": own.batch_size, "learning_rate": own.learning_rate}
     return (
         Network(
             id=BASELINE, role="baseline", title="Report 2: undefended", arch=ARCH, file="report2_baseline_cnn",
             make=Make(function=baseline, settings=FitSettings(**fit), passes=_fit_passes),
-            measures=(CLEAN, first, *attacked, backdoor_row(trigger)), holds=0.05,
+            measures=(CLEAN, first, *attacked, backdoor_row(trigger), *scanned), holds=0.05,
         ),
         Network(
             id=POISONED, role="poisoned", title="Report 2: poisoned, labels changed", arch=ARCH,
@@ -159,7 +161,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
                 passes=_fit_passes,
             ),
             against=BASELINE, card="report 2, poisoning",
-            measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING),
+            measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING, *scanned),
         ),
         Network(
             id=DEFENDED, role="defended", title="Report 2: defended", arch=ARCH, file="report2_defended_cnn",
@@ -173,7 +175,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
                 parents=(BASELINE,),
             ),
             against=BASELINE, card="report 2, adversarial training",
-            measures=(CLEAN, first, transferred_from_twin(FgsmSettings(eps=own.eps)), *attacked), holds=0.1,
+            measures=(CLEAN, first, transferred_from_twin(FgsmSettings(eps=own.eps)), *attacked, *scanned), holds=0.1,
         ),
     )  # fmt: skip
 

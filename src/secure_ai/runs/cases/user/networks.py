@@ -27,6 +27,7 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.engine.subjects import model_of
 from secure_ai.runs.model_spec import SUBJECT, SURROGATE
 from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
 from secure_ai.runs.stages.distance import DistanceSettings, distance_passes, median_distance
 from secure_ai.runs.stages.entries import per_sample, rate_entry
@@ -66,6 +67,7 @@ def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
             title=titles[name][1],
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
+            measures=(scan_row("", planted=False),) if name == SUBJECT else (),
             holds=0.5,
         )
         for name, judged_files in models.items()

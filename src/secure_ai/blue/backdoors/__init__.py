@@ -1,0 +1,1 @@
+"""Backdoors: detectors over models and data, their calibration on clean networks, and removal."""

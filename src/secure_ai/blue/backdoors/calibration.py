@@ -1,0 +1,97 @@
+"""What a detector's numbers mean beside those of clean networks: scores per class, one statistic, an exact p-value.
+
+Each model is scored against all the others, the one under test among them: under "it is clean" all are exchangeable,
+so its rank is a p-value whatever the distribution, and taking the largest of several detectors needs no correction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from secure_ai.blue.backdoors.detectors import DETECTORS
+from secure_ai.core.errors import EmptyDataError, ShapeError
+
+MAD_TO_SIGMA = 1.4826
+TINY = 1e-6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Calibrated:
+    """One model among clean ones.
+
+    Attributes:
+        p: (1 + clean networks at least as extreme) / (1 + clean networks).
+        statistic: the largest over detectors and classes, in robust standard deviations of the clean networks'.
+        detector: where it was found.
+        label: the class it was found on.
+        scores: (K,) of each detector.
+        as_extreme: clean networks at least as extreme, each scored against the others.
+        fleet: clean networks.
+    """
+
+    p: float
+    statistic: float
+    detector: str
+    label: int
+    scores: Mapping[str, np.ndarray]
+    as_extreme: int
+    fleet: int
+
+
+def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray]) -> Calibrated:
+    """Where a model stands among clean ones.
+
+    Args:
+        values: (K,) of each detector, of the model under test.
+        fleet: (F, K) of each of the same detectors, F >= 2.
+
+    Raises:
+        EmptyDataError: fewer than two clean networks.
+        ShapeError: other detectors or classes than the fleet's.
+    """
+    sizes = {name: rows.shape for name, rows in fleet.items()}
+    if set(values) != set(fleet) or any(rows.shape[1:] != values[name].shape for name, rows in fleet.items()):
+        got = {name: value.shape for name, value in values.items()}
+        raise ShapeError("the model was not measured as the fleet was", where="fleet", expected=sizes, got=got)
+    count = min(len(rows) for rows in fleet.values())
+    if count < 2:
+        raise EmptyDataError("too few clean networks", where="fleet", expected=">= 2", got=count)
+    scores = {
+        name: class_scores(np.vstack([fleet[name], values[name]]), DETECTORS[name].direction) for name in sorted(values)
+    }
+    names = list(scores)
+    largest = np.stack([_standardised(scores[name].max(axis=1)) for name in names])  # (detectors, F + 1)
+    statistics = largest.max(axis=0)
+    own = float(statistics[-1])
+    detector = names[int(largest[:, -1].argmax())]
+    as_extreme = int((statistics[:-1] >= own).sum())
+    label = int(scores[detector][-1].argmax())
+    own_scores = {name: rows[-1] for name, rows in scores.items()}
+    return Calibrated((1 + as_extreme) / (1 + count), own, detector, label, own_scores, as_extreme, count)
+
+
+def class_scores(values: np.ndarray, direction: int) -> np.ndarray:
+    """Scores (M, K) of positive values (M, K): per class, against the same class of the other models.
+
+    The log ratio to the model's own median takes out how steep a whole model is. The deviation of a class is floored
+    by the median deviation of all, so that a class that happens to vary little raises no alarm.
+    """
+    logs = np.log(np.maximum(values, TINY))
+    ratios = direction * (logs - np.median(logs, axis=1, keepdims=True))
+    scores = np.empty(ratios.shape)
+    for model in range(len(ratios)):
+        others = np.delete(ratios, model, axis=0)
+        centre = np.median(others, axis=0)
+        spread = MAD_TO_SIGMA * np.median(np.abs(others - centre), axis=0)
+        scores[model] = (ratios[model] - centre) / np.maximum(np.maximum(spread, np.median(spread)), TINY)
+    return scores
+
+
+def _standardised(largest: np.ndarray) -> np.ndarray:
+    """So that detectors can be compared: in robust deviations over all models, (M,)."""
+    centre = np.median(largest)
+    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(largest - centre))), TINY)
+    return np.asarray((largest - centre) / spread)

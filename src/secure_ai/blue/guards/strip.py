@@ -1,0 +1,82 @@
+"""STRIP: an input whose prediction survives having other images laid over it is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from secure_ai.core.errors import EmptyDataError, UsageError
+from secure_ai.core.seeds import generator
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import images_to_float
+
+OVERLAYS = 32
+WEIGHT = 0.5  # of the other image
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Guarded:
+    """Inputs with what the guard says of each.
+
+    Attributes:
+        x: (N, C, H, W), as given.
+        refused: (N,) bool.
+        score: (N,) float64; the smaller, the more suspicious.
+    """
+
+    x: np.ndarray
+    refused: np.ndarray
+    score: np.ndarray
+
+
+Guard = Callable[[np.ndarray], Guarded]
+
+
+def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: int) -> np.ndarray:
+    """Mean entropy of the predictions on x mixed with clean images, (N,) float64 in nats (STRIP, 1902.06531, eq. 5).
+
+    Args:
+        x: (N, C, H, W) uint8 or float32.
+        overlays: (M, C, H, W) clean images that the mixing partners are drawn from.
+    """
+    images, others = images_to_float(x), images_to_float(overlays)
+    draws = torch.randint(len(others), (len(images), OVERLAYS), generator=generator(seed, "strip"))
+    scores = []
+    with target.attacked(), torch.no_grad():
+        for image, partners in zip(images, draws, strict=True):
+            mixed: Tensor = (image + WEIGHT * others[partners]).clamp(0, 1)
+            log_p = target.logits(mixed).log_softmax(dim=1)
+            scores.append(float(-(log_p.exp() * log_p).sum(dim=1).mean()))
+    return np.array(scores, dtype=np.float64)
+
+
+def strip_guard(target: NetworkTarget, clean: np.ndarray, *, false_refusals: float, seed: int) -> Guard:
+    """A guard with its threshold from clean images.
+
+    Note: blind to source-specific triggers and to those that do not survive mixing (warps).
+
+    Args:
+        clean: (M, C, H, W); one half is mixed in, the other sets the threshold.
+        false_refusals: fraction of clean inputs that may be refused, in (0, 1).
+
+    Raises:
+        UsageError, EmptyDataError: no such fraction, or too few clean images for it.
+    """
+    if not 0 < false_refusals < 1:
+        raise UsageError("not a fraction", where="false_refusals", expected="above 0, below 1", got=false_refusals)
+    half = len(clean) // 2
+    if half < 1 / false_refusals:
+        expected = f">= {2 / false_refusals:.0f}"
+        raise EmptyDataError("too few clean images for that rate", where="clean", expected=expected, got=len(clean))
+    overlays = clean[:half]
+    threshold = float(np.quantile(entropies(target, clean[half:], overlays, seed), false_refusals))
+
+    def guard(x: np.ndarray) -> Guarded:
+        score = entropies(target, x, overlays, seed)
+        return Guarded(x, score < threshold, score)
+
+    return guard

@@ -1,0 +1,103 @@
+"""`secure-ai backdoor filter` and `secure-ai backdoor remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import secure_ai
+from secure_ai.cli.options import CommonOptions, ModelOptions
+from secure_ai.cli.progress import say_user_code, watch_steps
+from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
+from secure_ai.files.sandbox import sandbox_required
+
+
+def filter_data(
+    *,
+    out: Path,
+    data: str = "mnist:train",
+    trusted: str | None = None,
+    fraction: float = 0.015,
+    arch: str = "report1-cnn",
+    split: Literal["train", "test"] = "train",
+    n: int | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Find poisoned training images: writes scores, a picture of the worst and the data set without them.
+
+    Args:
+        out: Folder for filter.json, scores.npz, suspicious.png and cleaned.npz.
+        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
+        fraction: How much to remove where there are no trusted images.
+        arch: report1-cnn or report2-cnn; the network whose features are looked at.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+    """
+    with watch_steps(common.quiet or common.json, "training on the data") as progress:
+        found = secure_ai.backdoor_filter(
+            data, out=out, trusted=trusted, fraction=fraction, arch=arch, split=split, n=n, seed=common.seed_or_zero,
+            precision=common.precision, progress=progress,
+        )  # fmt: skip
+    if common.json:
+        print_json(found.record)
+        return 0
+    record = found.record
+    print_lines(
+        [
+            f"{record['suspicious']} of {record['source']['n']} images are suspicious, by "
+            + " and ".join(f"{name} above {limit:g}" for name, limit in record["limits"].items()),
+            f"scores, picture and cleaned data in {found.folder}",
+        ]
+    )
+    return 0
+
+
+def remove(
+    *,
+    out: Path,
+    model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
+    data: str = "mnist:train",
+    trigger: str | None = None,
+    target_label: int | None = None,
+    split: Literal["train", "test"] = "train",
+    n: int | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Repair a model: several removers, the best by clean accuracy and a second scan; what it did, before and after.
+
+    Args:
+        out: The safetensors file to write.
+        data: Clean images: at most 3,000 repair, others measure.
+        trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
+        target_label: The planted trigger's class.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+    """
+    with (
+        sandbox_required(model.require_sandbox),
+        stdout_is_for_json(common.json),
+        watch_steps(common.quiet or common.json, "removers") as progress,
+    ):
+        done = secure_ai.backdoor_remove(
+            model.spec(), data, out=out, trigger=trigger, target_label=target_label, split=split, n=n,
+            seed=common.seed_or_zero, precision=common.precision, events=say_user_code(), progress=progress,
+        )  # fmt: skip
+    if common.json:
+        print_json(done.as_json())
+        return 0
+    states = {"before": done.before, **{f"after {name}": state for name, state in done.tried.items()}}
+    rows = [
+        (name, str(one.accuracy), str(one.success), str(one.recovered), "" if one.planted is None else str(one.planted))
+        for name, one in states.items()
+    ]
+    columns = ("network", "clean accuracy", "reconstructed trigger", "triggered, true class", "planted trigger")
+    print_table(f"removal, class {done.label}", columns, rows)
+    print_lines(
+        [
+            f"kept: {done.chosen}, in {done.out}",
+            f"the trigger learned again from 50 images: before {done.before.relearned}, after {done.after.relearned}, "
+            f"a clean network {done.clean_relearned or 'cannot be made'}",
+        ]
+    )
+    return 0

@@ -1,0 +1,86 @@
+"""`secure-ai backdoor scan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import secure_ai
+from secure_ai.cli.options import CommonOptions, ModelOptions, parse_duration
+from secure_ai.cli.progress import say_user_code, watch_steps
+from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
+from secure_ai.files.sandbox import sandbox_required
+
+if TYPE_CHECKING:
+    from secure_ai.runs.verbs.backdoor_scan import ScanReport
+
+
+def scan(
+    *,
+    model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
+    data: str | None = None,
+    train_data: str | None = None,
+    fleet: int | None = None,
+    time_budget: str | None = None,
+    split: Literal["train", "test"] = "test",
+    n: int | None = None,
+    out: Path | None = None,
+    common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
+) -> int:
+    """Scan a model for a backdoor; the verdict comes with a p-value and a false-alarm rate.
+
+    Args:
+        data: Clean images like those the model was trained on. Without them the verdict is at most suspicious.
+        train_data: What the control networks are trained on; default: half of --data.
+        fleet: Control networks to train. Default: the committed ones for a built-in network on MNIST, else 40.
+        time_budget: E.g. 10m: for training control networks. The fleet is smaller where it does not suffice.
+        split: Which part of a folder that has both.
+        n: The first N images in file order.
+        out: Folder for scan.json and the picture of the reconstructed trigger.
+    """
+    with (
+        sandbox_required(model.require_sandbox),
+        stdout_is_for_json(common.json),
+        watch_steps(common.quiet or common.json, "control networks") as progress,
+    ):
+        report = secure_ai.backdoor_scan(
+            model.spec(),
+            data,
+            train_data=train_data,
+            fleet=fleet,
+            time_budget=parse_duration(time_budget) if time_budget else None,
+            split=split,
+            n=n,
+            out=out,
+            seed=common.seed_or_zero,
+            precision=common.precision,
+            events=say_user_code(),
+            progress=progress,
+        )
+    if common.json:
+        print_json(report.as_json())
+    else:
+        _print(report)
+    return EXIT_INCONCLUSIVE if report.scan.verdict.value == "inconclusive" else EXIT_OK
+
+
+def _print(report: ScanReport) -> None:
+    """The verdict, what it rests on, and the classes it looked at."""
+    scan = report.scan
+    lines = [f"{scan.verdict.value}: {'; '.join(scan.reasons)}", *report.notes]
+    found, trigger = scan.calibrated, scan.trigger
+    if scan.false_alarms is not None and scan.fleet is not None:
+        lines.append(f"clean networks that look as extreme: {scan.false_alarms} ({scan.fleet.source})")
+    if trigger is not None:
+        lines.append(
+            f"reconstructed trigger for class {trigger.label} ({trigger.detector}, size {trigger.size:.1f}): sends "
+            f"{trigger.success} of held-out images of the other classes to it"
+        )
+    print_lines(lines)
+    if found is not None:
+        classes = range(len(next(iter(found.scores.values()))))
+        rows = [(str(k), *(f"{row[k]:.1f}" for row in found.scores.values())) for k in classes]
+        print_table("scores, in deviations of the clean networks' class", ("class", *found.scores), rows)
+    if report.folder is not None:
+        print_lines([f"written to {report.folder}"])

@@ -1,0 +1,38 @@
+"""An architecture built from scratch, for clean networks to compare with."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+
+import torch
+from torch import nn
+
+from secure_ai.models.load.store import LoadedModel
+from secure_ai.models.networks.built_in import NETWORKS, build_network, torch_initialise
+from secure_ai.runs.backdoors.fleet import Build
+
+
+def anew(loaded: LoadedModel) -> tuple[Build | None, str]:
+    """How the architecture is built with random weights, and its identity; None where it cannot be.
+
+    Built-in networks, and those whose only weights are those of Conv2d and Linear layers, which torch's own
+    initialisation then fills.
+    """
+    if loaded.arch in NETWORKS:
+        return lambda draws: build_network(loaded.arch, generator=draws), loaded.arch
+    network = loaded.network
+    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    known = {id(value) for layer in layers for value in layer.parameters()}
+    values = [*network.parameters(), *network.buffers()]
+    if not values or any(id(value) not in known for value in values):
+        return None, ""
+
+    def build(draws: torch.Generator) -> nn.Module:
+        fresh = copy.deepcopy(network)
+        for value in fresh.parameters():
+            value.requires_grad_(True)
+        torch_initialise(fresh, draws)
+        return fresh
+
+    return build, hashlib.sha256(repr(network).encode()).hexdigest()

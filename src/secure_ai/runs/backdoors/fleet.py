@@ -1,0 +1,178 @@
+"""Measurements of clean control networks: committed with the package, or made once and kept in the user's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from secure_ai.blue.backdoors.detectors import DETECTORS, detect
+from secure_ai.blue.backdoors.fleet import RECIPES, control_network
+from secure_ai.blue.backdoors.inversion import FORMS, IMAGES
+from secure_ai.core.errors import SecureAIError
+from secure_ai.data.dataset import Dataset
+from secure_ai.files.cache import cache_root
+from secure_ai.files.jsons import parse_json
+from secure_ai.files.open import read_beneath
+from secure_ai.files.write import make_folder, write_json
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import to_channels_last
+
+KNOWN = "known_fleets.json"
+LARGEST = 24_000  # training images of a control network, where no other number is asked for
+MAX_MEMBER_BYTES = 10_000_000
+
+Build = Callable[[torch.Generator], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One clean control network: its accuracy on the scan's images, and each detector's value for each class."""
+
+    index: int
+    accuracy: float
+    values: dict[str, list[float]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fleet:
+    """Clean control networks of one architecture.
+
+    Attributes:
+        source: where they come from, for people.
+        training_images: the images that each was trained on were taken from.
+        asked: how many were asked for; fewer where time was short.
+        seconds: that making them took; 0 where they were there.
+        power: detection rates by kind of trigger, measured with this fleet; empty: not measured.
+    """
+
+    members: tuple[Member, ...]
+    source: str
+    training_images: int
+    asked: int
+    seconds: float = 0.0
+    power: Mapping[str, Any] | None = None
+
+    def values(self, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """(F, K) of each detector of `names`."""
+        return {name: np.array([member.values[name] for member in self.members]) for name in names}
+
+    @property
+    def accuracy(self) -> float:
+        """The members' median accuracy."""
+        return float(np.median([member.accuracy for member in self.members]))
+
+
+@cache
+def _known() -> Mapping[str, Any]:
+    file = resources.files("secure_ai") / "blue" / "backdoors" / KNOWN
+    found: Mapping[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return found
+
+
+def known_fleet(arch: str, data: str) -> Fleet | None:
+    """The committed fleet for a built-in network and data such as `mnist:test`; None where there is none."""
+    entry = _known().get(arch)
+    if entry is None or data.partition(":")[0] != entry["data"] or entry["settings"] != measuring_settings():
+        return None
+    members = tuple(Member(one["index"], one["accuracy"], one["values"]) for one in entry["members"])
+    return Fleet(
+        members=members,
+        source=f"{len(members)} committed control networks, trained on {entry['data']}",
+        training_images=entry["training_images"],
+        asked=len(members),
+        power=entry.get("power"),
+    )
+
+
+def measuring_settings() -> str:
+    """Everything that decides a member's values besides its network and the images."""
+    forms = {name: (form.steps, form.learning_rate) for name, form in FORMS.items()}
+    return json.dumps([sorted(DETECTORS), forms, IMAGES, RECIPES], sort_keys=True)
+
+
+def measure_member(network: nn.Module, index: int, images: Dataset, classes: int, seed: int) -> Member:
+    """A control network's member of the fleet."""
+    target = NetworkTarget(
+        to_channels_last(network), name=f"control {index}", digest="", input_shape=images.input_shape,
+        num_classes=classes,
+    )  # fmt: skip
+    accuracy = evaluate(target, images.images, images.labels).accuracy.bounds.value
+    found = detect(target, images.images, images.labels, seed)
+    return Member(
+        index, round(accuracy, 6), {name: [float(f"{v:.6g}") for v in one.values] for name, one in found.items()}
+    )
+
+
+def trained_fleet(
+    build: Build,
+    identity: str,
+    training: Dataset,
+    images: Dataset,
+    *,
+    classes: int,
+    count: int,
+    seed: int,
+    dtype: torch.dtype,
+    largest: int = LARGEST,
+    deadline: float | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Fleet:
+    """`count` control networks, each trained and measured unless the user's cache has it; a kill loses at most one.
+
+    Args:
+        identity: what `build` makes, e.g. a built-in name or a digest of its shapes.
+        training: taken to be clean.
+        images: that the scan measures on; none of them in `training`.
+        classes: outputs of the network.
+        largest: most training images of one control network.
+        deadline: `time.monotonic()` past which no further network is begun: the fleet is smaller then.
+    """
+    content = [identity, training.digest, images.digest, classes, seed, largest, measuring_settings(), str(dtype)]
+    folder = make_folder(cache_root() / "fleets" / hashlib.sha256(repr(content).encode()).hexdigest()[:32])
+    members: list[Member] = []
+    began, longest = time.monotonic(), 0.0
+    for index in range(count):
+        member = _cached(folder, index)
+        if member is None:
+            start = time.monotonic()
+            if deadline is not None and start + longest > deadline:
+                break
+            network = control_network(build, training, index, seed, largest=largest, dtype=dtype)
+            member = measure_member(network, index, images, classes, seed)
+            write_json(folder / f"{index}.json", asdict(member))
+            longest = max(longest, time.monotonic() - start)
+        members.append(member)
+        progress(index + 1, count)
+    source = f"{len(members)} control networks trained on {training.name}"
+    return Fleet(
+        members=tuple(members),
+        source=source,
+        training_images=min(len(training), largest),
+        asked=count,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _cached(folder: Path, index: int) -> Member | None:
+    """A member of the cache; an unreadable one counts as none."""
+    name = f"{index}.json"
+    if not (folder / name).exists():
+        return None
+    try:
+        found = parse_json(read_beneath(folder, name, max_bytes=MAX_MEMBER_BYTES).content, where=name)
+        values = {str(key): [float(v) for v in value] for key, value in found["values"].items()}
+        return Member(int(found["index"]), float(found["accuracy"]), values)
+    except (SecureAIError, KeyError, TypeError, ValueError, AttributeError):
+        return None

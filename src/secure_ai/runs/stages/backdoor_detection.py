@@ -1,0 +1,205 @@
+"""Backdoor detection in a run: the model scan against committed control networks, and filters of poisoned data."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+
+from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence
+from secure_ai.blue.backdoors.judgement import ScanVerdict
+from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.result import Result
+from secure_ai.core.results import MeasuredChoice, Measurement, rate
+from secure_ai.core.sections import Column, Picture, Section
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import random_order
+from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.models.networks.built_in import NETWORKS
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import images_to_float
+from secure_ai.runs.backdoors.fleet import known_fleet
+from secure_ai.runs.backdoors.scan import Scan, Trigger, scan_target, split_images
+from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
+from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.stages.entries import quantity_entry, rate_entry
+from secure_ai.runs.stages.gallery import gallery, gallery_row
+from secure_ai.threats.taxonomy import WORKING_BACKDOOR
+
+SEARCH = 200
+FALSE_ALARMS = 0.01
+FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
+SCAN_PASSES = 12_000  # forward and backward, of a network of ten classes
+
+
+class ScanSettings(Settings):
+    """A scan.
+
+    Attributes:
+        planted: the network is one that this tool trained to show something: findings about it do not count.
+    """
+
+    planted: bool
+
+
+class FilterSettings(Settings):
+    """What was planted, so that the poisoned training images can be made again; the filters do not see it."""
+
+    trigger: str
+    target_label: int
+    relabelled: bool
+
+
+def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
+    """The verdict on one network, its p-value, and the reconstructed trigger."""
+    test = context.data("test")
+    target = subject.checked(test).target
+    fleet = known_fleet(_arch_of(target.network), test.name)
+    if fleet is None or target.access != "gradients":
+        why = "no committed control networks of its architecture" if fleet is None else "it offers no gradients"
+        reason = f"{subject.id}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
+        return Result(not_tested=(reason,))
+    shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
+    search, held_out = split_images(shuffled, SEARCH)
+    found = scan_target(target, search, held_out, fleet, context.seed)
+    verdict = MeasuredChoice(
+        id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
+        allowed=tuple(word.value for word in ScanVerdict), stage="",
+    )  # fmt: skip
+    measurements, quantities = [], []
+    told = found.verdict is not ScanVerdict.INCONCLUSIVE  # else its numbers compare what cannot be compared
+    if told and found.calibrated is not None and found.false_alarms is not None:
+        measurements.append(
+            rate_entry(subject.id, "scan-false-alarms", "false_alarm_rate", found.false_alarms,
+                       "clean control networks that look at least as extreme", data=test)
+        )  # fmt: skip
+        quantities.append(
+            quantity_entry(subject.id, "scan/p", "p_value", found.calibrated.p, "probability", n=found.calibrated.fleet)
+        )
+    if found.trigger is not None:
+        measurements.append(_success(subject, found.trigger))
+    pictures = _pictures(subject, target, held_out, found, context)
+    return Result(
+        choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
+        sections=(_section(subject, found),), findings=_findings(subject, settings, found),
+        not_tested=() if told else (f"{subject.id}: backdoor scan: {found.reasons[0]}",),
+    )  # fmt: skip
+
+
+def _pictures(
+    subject: Subject, target: NetworkTarget, held_out: Dataset, found: Scan, context: Context
+) -> tuple[Picture, ...]:
+    """The reconstructed trigger on one image of each class."""
+    trigger = found.trigger
+    if trigger is None:
+        return ()
+    positions = [int(np.flatnonzero(held_out.labels == k)[0]) for k in trigger.by_class][: len(trigger.stamped)]
+    row = gallery_row(
+        f"reconstructed for class {trigger.label}", target, held_out, np.array(positions), trigger.stamped
+    )
+    identifier = f"backdoor_trigger_{subject.id.replace('/', '_').replace('-', '_')}"
+    pictures, arrays = gallery(identifier, f"{subject.id}: {found.verdict.value.replace('_', ' ')}", [row])
+    context.keep(ARRAYS_NAME, npz_bytes(arrays))
+    return pictures
+
+
+def _arch_of(network: nn.Module) -> str:
+    """The built-in name of a network, however its file was read; empty for any other."""
+    return next((name for name, entry in NETWORKS.items() if type(network) is entry.network), "")
+
+
+def _success(subject: Subject, trigger: Trigger) -> Measurement:
+    protocol = f"held-out images of every class but {trigger.label} with the reconstructed trigger, predicted as it"
+    return rate_entry(subject.id, "scan-trigger", "reconstructed_trigger_success", trigger.success, protocol)
+
+
+def _section(subject: Subject, found: Scan) -> Section:
+    scores = found.calibrated.scores if found.calibrated else {}
+    columns = (Column("class", "class"), *(Column(name, name) for name in scores))
+    classes = range(len(next(iter(scores.values()), ())))
+    rows = tuple((str(k), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes)
+    return Section(
+        f"{subject.id}/backdoor-scan", f"Backdoor scan of {subject.id}: {found.verdict.value.replace('_', ' ')}",
+        f"{'; '.join(found.reasons)}. Scores: deviations of clean networks' same class; large is worse.",
+        columns, rows, found.fleet.source if found.fleet else "",
+    )  # fmt: skip
+
+
+def _findings(subject: Subject, settings: ScanSettings, found: Scan) -> tuple[Finding, ...]:
+    if found.verdict not in (ScanVerdict.BACKDOORED, ScanVerdict.SUSPICIOUS) or found.calibrated is None:
+        return ()
+    severity = Severity.CRITICAL if found.verdict is ScanVerdict.BACKDOORED else Severity.MEDIUM
+    return (
+        Finding(
+            id="SAI-BD-002",
+            severity=severity,
+            severity_rule=f"the scan's verdict is {found.verdict.value}",
+            message=f"{subject.id}: class {found.calibrated.label} looks like a backdoor's target: {found.reasons[0]}",
+            location=subject.id,
+            evidence={
+                "measurement": f"{subject.id}/scan-false-alarms",
+                "verdict": found.verdict.value,
+                "p": round(found.calibrated.p, 4),
+                "label": found.calibrated.label,
+            },
+            taxonomy=WORKING_BACKDOOR,
+            remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",
+            reproduce="secure-ai backdoor scan --model FILE --data mnist:test",
+            planted=settings.planted,
+        ),
+    )
+
+
+def data_filters(subject: Subject, settings: FilterSettings, context: Context) -> Result:
+    """How much of the poison each filter finds in the network's own features, at 1 % false alarms."""
+    train, poisoned = context.data("train"), np.array(subject.facts["poisoned"], dtype=np.int64)
+    trigger = parse_trigger(settings.trigger)
+    images, labels = np.array(train.images), np.array(train.labels)
+    images[poisoned] = stamp(images[poisoned], trigger)
+    if settings.relabelled:
+        labels[poisoned] = settings.target_label
+    with torch.no_grad():
+        parts = [subject.target().features(images_to_float(images[i : i + 500])) for i in range(0, len(images), 500)]
+    evidence = Evidence(np.empty((0, 1, 1, 1)), labels, torch.cat(parts).double().numpy())
+    planted = np.zeros(len(labels), dtype=bool)
+    planted[poisoned] = True
+    entries = []
+    for name in FILTERS_SHOWN:
+        scores = FILTERS[name].score(evidence)
+        limit = np.quantile(scores[~planted], 1 - FALSE_ALARMS)
+        hits = int((scores[planted] > limit).sum())
+        entries.append(
+            rate_entry(subject.id, f"filter-{name}", "poison_detection_rate", rate(hits, len(poisoned)),
+                       f"poisoned training images above the limit that {FALSE_ALARMS:.0%} of the clean ones exceed",
+                       trigger=trigger.text)
+        )  # fmt: skip
+    return Result(measurements=tuple(entries))
+
+
+def scan_row(arch: str, *, planted: bool, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
+    """The row for the model scan.
+
+    Args:
+        arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
+    """
+    costs = not arch or known_fleet(arch, "mnist") is not None
+    return Measure(
+        id="backdoor-scan",
+        function=scan,
+        settings=ScanSettings(planted=planted),
+        passes=lambda own, n, holds: Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if costs else Passes(),
+        answers=answers,
+    )
+
+
+def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Measure[FilterSettings]:
+    """The row for the filters of training data."""
+    return Measure(
+        id="data-filters",
+        function=data_filters,
+        settings=settings,
+        needs=frozenset({"train"}),
+        passes=lambda own, n, holds: Passes(60_000),
+        answers=answers,
+    )

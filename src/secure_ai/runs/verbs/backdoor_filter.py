@@ -1,0 +1,198 @@
+"""The verb `backdoor filter`: which training images look poisoned, and the data set without them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence, filter_scores
+from secure_ai.blue.training.loop import TrainingPlan, train
+from secure_ai.blue.training.methods import natural
+from secure_ai.blue.training.schedules import constant
+from secure_ai.core.compute import configure
+from secure_ai.core.errors import ShapeError, UsageError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
+from secure_ai.data.splits import random_order
+from secure_ai.files.write import make_folder, write_bytes, write_json
+from secure_ai.models.networks.built_in import build_network, network_entry
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import images_to_float, to_channels_last
+
+EPOCHS, TRUSTED_EPOCHS = 3, 7
+FALSE_ALARMS = 0.01  # of trusted images that a threshold lets pass as suspicious
+LEAST_TRUSTED = 200
+SHOWN = 40
+RECORD_NAME, SCORES_NAME, CLEANED_NAME, PICTURE_NAME = "filter.json", "scores.npz", "cleaned.npz", "suspicious.png"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Filtered:
+    """Which images (N,) bool are suspicious, the scores (N,) of every filter, and the record that was written."""
+
+    suspicious: np.ndarray
+    scores: dict[str, np.ndarray]
+    record: dict[str, Any]
+    folder: Path
+
+
+def backdoor_filter(
+    data: str,
+    *,
+    out: str | Path,
+    trusted: str | None = None,
+    fraction: float = 0.015,
+    arch: str = "report1-cnn",
+    split: str = "train",
+    n: int | None = None,
+    seed: int = 0,
+    precision: Literal["auto", "float32"] = "auto",
+    events: EventSink = ignore_event,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Filtered:
+    """Score every training image and write scores, a picture of the worst and the data set without them.
+
+    With trusted images an image is suspicious above the 99th percentile of trusted images that no network was trained
+    on. Without them there is no such threshold: the `fraction` with the highest SPECTRE score is.
+
+    Args:
+        trusted: clean images of the same classes, at least 200.
+        fraction: removed where there are no trusted images, in (0, 0.5).
+        arch: built-in network whose features are looked at.
+
+    Raises:
+        SecureAIError: bad data or request, or an output that cannot be written.
+    """
+    if not 0 < fraction < 0.5:
+        raise UsageError("not such a fraction", where="--fraction", expected="above 0, below 0.5", got=fraction)
+    dtype = configure(precision).training_dtype
+    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    _refuse_unfit(dataset, arch)
+    known = None if trusted is None else load_data(trusted, split="train", seed=seed, events=events)
+    if known is not None:
+        _refuse_trusted(known, dataset)
+    features = _features(_trained(dataset, arch, EPOCHS, seed, dtype, progress), dataset.images)
+    pixels = images_to_float(dataset.images).double().numpy()
+    labels = np.asarray(dataset.labels)
+    if known is None:
+        scores = filter_scores(Evidence(pixels, labels, features))
+        limits = {"spectre": float(np.quantile(scores["spectre"], 1 - fraction))}
+    else:
+        scores, limits = _with_trusted(known, pixels, labels, features, arch, seed, dtype)
+    suspicious = np.zeros(len(dataset), dtype=bool)
+    for name, limit in limits.items():
+        suspicious |= scores[name] > limit
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "source": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note},
+        "trusted": known and {"name": known.name, "digest": known.digest, "n": len(known)},
+        "filters": sorted(scores),
+        "limits": {name: round(limit, 6) for name, limit in limits.items()},
+        "suspicious": int(suspicious.sum()),
+        "indices": np.flatnonzero(suspicious).tolist(),
+        "arch": arch,
+        "seed": seed,
+    }
+    return _written(dataset, suspicious, scores, record, Path(out))
+
+
+def _refuse_unfit(dataset: Dataset, arch: str) -> None:
+    entry = network_entry(arch)
+    if dataset.input_shape != entry.input_shape or dataset.classes > entry.num_classes:
+        expected = f"images {entry.input_shape} of at most {entry.num_classes} classes"
+        got = f"{dataset.input_shape}, {dataset.classes} classes"
+        raise ShapeError("the network cannot take this data", where=dataset.name, expected=expected, got=got)
+
+
+def _refuse_trusted(known: Dataset, dataset: Dataset) -> None:
+    if known.input_shape != dataset.input_shape or known.classes > max(dataset.classes, 10):
+        raise ShapeError("other images", where="--trusted", expected=dataset.input_shape, got=known.input_shape)
+    if len(known) < LEAST_TRUSTED:
+        raise UsageError("too few trusted images", where="--trusted", expected=f">= {LEAST_TRUSTED}", got=len(known))
+
+
+def _trained(
+    dataset: Dataset, arch: str, epochs: int, seed: int, dtype: torch.dtype, progress: Callable[[int, int], None]
+) -> NetworkTarget:
+    network = build_network(arch, generator=generator(seed, "filter", arch))
+    plan = TrainingPlan(
+        epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=seed, adam_epsilon=1e-7, dtype=dtype, replicas=1
+    )
+    train(network, dataset, method=natural, plan=plan, progress=progress)
+    entry = network_entry(arch)
+    return NetworkTarget(
+        to_channels_last(network).eval(), name=arch, digest="", input_shape=entry.input_shape,
+        num_classes=entry.num_classes,
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _features(target: NetworkTarget, images: np.ndarray) -> np.ndarray:
+    parts = [target.features(part) for part in images_to_float(images).split(500)]
+    return torch.cat(parts).double().numpy()
+
+
+@torch.no_grad()
+def _losses(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    y = torch.from_numpy(np.array(labels)).split(500)
+    parts = [
+        functional.cross_entropy(target.logits(part), own, reduction="none")
+        for part, own in zip(images_to_float(images).split(500), y, strict=True)
+    ]
+    return torch.cat(parts).double().numpy()
+
+
+def _with_trusted(
+    known: Dataset, pixels: np.ndarray, labels: np.ndarray, features: np.ndarray, arch: str, seed: int,
+    dtype: torch.dtype,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
+    """All scores, and the limits of the two filters that have one: four fifths teach, a fifth sets the limits."""
+    order = random_order(len(known), seed, "trusted")
+    taught, kept = (known.select(part, "trusted") for part in np.split(order, [4 * len(known) // 5]))
+    teacher = _trained(taught, arch, TRUSTED_EPOCHS, seed, dtype, lambda done, total: None)
+    base = images_to_float(taught.images).double().numpy()
+    losses = _losses(teacher, pixels.astype(np.float32), labels)
+    scores = filter_scores(Evidence(pixels, labels, features, losses, base))
+    own = images_to_float(kept.images).double().numpy()
+    losses = _losses(teacher, kept.images, kept.labels)
+    quiet = Evidence(own, np.asarray(kept.labels), np.zeros((len(kept), 1)), losses, base)
+    names = ("trusted-loss", "pixel-support")
+    return scores, {name: float(np.quantile(FILTERS[name].score(quiet), 1 - FALSE_ALARMS)) for name in names}
+
+
+def _written(
+    dataset: Dataset, suspicious: np.ndarray, scores: dict[str, np.ndarray], record: dict[str, Any], out: Path
+) -> Filtered:
+    from secure_ai.report.render.png import image_grid_png  # loads matplotlib
+
+    if suspicious.all():
+        raise UsageError("every image is suspicious", where="--trusted", expected="images like those of the data")
+    folder = make_folder(out)
+    cleaned = dataset.select(np.flatnonzero(~suspicious), "without suspicious images")
+    record = record | {"cleaned": {"digest": cleaned.digest, "n": len(cleaned)}}
+    write_bytes(folder / SCORES_NAME, _npz(index=np.asarray(dataset.indices), suspicious=suspicious, **scores))
+    write_bytes(folder / CLEANED_NAME, _npz(x=cleaned.images, y=cleaned.labels))
+    decisive = next(iter(record["limits"]))
+    worst = np.argsort(-scores[decisive], kind="stable")[: min(SHOWN, max(1, int(suspicious.sum())))]
+    rows = [worst[start : start + 10] for start in range(0, len(worst), 10)]
+    captions = [[f"label {dataset.labels[index]}" for index in row] for row in rows]
+    images = [("", np.asarray(dataset.images[row])) for row in rows]
+    write_bytes(folder / PICTURE_NAME, image_grid_png(images, f"Most suspicious images by {decisive}", captions))
+    write_json(folder / RECORD_NAME, record)
+    return Filtered(suspicious, scores, record, folder)
+
+
+def _npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return stream.getvalue()

@@ -1,0 +1,173 @@
+"""The verb `backdoor scan`: is this model backdoored, and how often does such a scan raise a false alarm?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from torch import nn
+
+from secure_ai.core.compute import configure
+from secure_ai.core.errors import UsageError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
+from secure_ai.data.splits import random_order
+from secure_ai.files.write import make_folder, write_bytes, write_json
+from secure_ai.models.load.store import LoadedModel, load_model, make_target
+from secure_ai.models.networks.built_in import NETWORKS
+from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.runs.backdoors.build import anew
+from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
+from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.user_model import load_subject, spec_of, target_for
+
+DEFAULT_FLEET, MAX_FLEET = 40, 1_000
+SEARCH = 200  # images that inversion chooses from
+LEAST_DATA = 400
+SCAN_NAME, PICTURE_NAME = "scan.json", "trigger.png"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScanReport:
+    """What `backdoor scan` found, and where it was written."""
+
+    model: LoadedModel
+    data: Dataset | None
+    scan: Scan
+    notes: tuple[str, ...]
+    folder: Path | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The document of `secure-ai backdoor scan --json`."""
+        data = self.data
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": {"name": self.model.name, "digest": self.model.digest, "arch": self.model.arch},
+            "data": data and {"name": data.name, "digest": data.digest, "n": len(data), "note": data.note},
+            "scan": self.scan.as_json(),
+            "notes": list(self.notes),
+        }
+
+
+def backdoor_scan(
+    model: ModelSpec | nn.Module,
+    data: str | None = None,
+    *,
+    train_data: str | None = None,
+    fleet: int | None = None,
+    time_budget: float | None = None,
+    split: str = "test",
+    n: int | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    precision: Literal["auto", "float32"] = "auto",
+    events: EventSink = ignore_event,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> ScanReport:
+    """Scan a model for a backdoor, against clean control networks of the same architecture.
+
+    Args:
+        data: clean images like those it was trained on; None: the verdict is at most `suspicious`.
+        train_data: what control networks are trained on; default: half of `data`.
+        fleet: how many control networks to train. Default: the committed ones where the architecture is built in and
+            the data are MNIST, else 40.
+        time_budget: seconds for training them; the fleet is smaller where it does not suffice.
+        out: folder for `scan.json` and the reconstructed trigger's picture.
+
+    Raises:
+        SecureAIError: a model, data or request that cannot be used.
+    """
+    if fleet is not None and not 2 <= fleet <= MAX_FLEET:
+        raise UsageError("bad number of control networks", where="--fleet", expected=f"2 to {MAX_FLEET}", got=fleet)
+    deadline = None if time_budget is None else time.monotonic() + time_budget
+    compute = configure(precision)
+    if data is None:
+        return _without_data(model, seed, out, events)
+    whole = load_data(data, split=split, n=n, seed=seed, events=events)
+    if len(whole) < LEAST_DATA:
+        raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
+    shuffled = whole.select(random_order(len(whole), seed, "scan-split"), whole.note)
+    loaded = load_subject(model, whole, events)
+    target = examine(target_for(loaded, whole, spec_of(model)), whole, seed).target
+    _refuse_black_box(target)
+    build, identity = anew(loaded)
+    notes: tuple[str, ...] = ()
+    found = known_fleet(loaded.arch, whole.name) if fleet is None and train_data is None else None
+    if found is None and build is not None:
+        given = None if train_data is None else load_data(train_data, split="train", seed=seed, events=events)
+        training, shuffled = (given, shuffled) if given is not None else _halves(shuffled)
+        _refuse_other_images(training, whole)
+        search, held_out = split_images(shuffled, SEARCH)
+        found = trained_fleet(
+            build, identity, training, search, classes=target.num_classes, count=fleet or DEFAULT_FLEET, seed=seed,
+            dtype=compute.training_dtype, deadline=deadline, progress=progress,
+        )  # fmt: skip
+    else:
+        search, held_out = split_images(shuffled, SEARCH)
+    if found is None:
+        notes = ("the architecture cannot be built anew: no control networks to compare with",)
+    scan = scan_target(target, search, held_out, found, seed)
+    report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
+    _write(report)
+    events("backdoor_scanned", {"verdict": scan.verdict.value, "digest": loaded.digest})
+    return report
+
+
+def _without_data(model: ModelSpec | nn.Module, seed: int, out: str | Path | None, events: EventSink) -> ScanReport:
+    """The data-free statistic, which needs a network whose input is known."""
+    spec = spec_of(model)
+    if not isinstance(model, ModelSpec) or model.model is None:
+        raise UsageError("no data: the images' size is unknown", where="--data", expected="clean images")
+    loaded = load_model(model.model, arch=model.arch, events=events)
+    if loaded.input_shape is None or loaded.num_classes is None:
+        raise UsageError("the file does not say what its network takes", where="--data", expected="clean images")
+    target = make_target(
+        loaded, input_shape=loaded.input_shape, num_classes=loaded.num_classes, mean=spec.mean, std=spec.std,
+        value_range=spec.value_range, access=spec.access,
+    )  # fmt: skip
+    _refuse_black_box(target)
+    found = known_fleet(loaded.arch, "mnist") if loaded.arch in NETWORKS else None
+    notes = ("no data: the data-free statistic alone, at most `suspicious`",)
+    report = ScanReport(loaded, None, scan_target(target, None, None, found, seed), notes, Path(out) if out else None)
+    _write(report)
+    return report
+
+
+def _refuse_black_box(target: NetworkTarget) -> None:
+    if target.access != "gradients":
+        raise UsageError("a scan needs gradients", where="--access", expected="gradients", got=target.access)
+
+
+def _refuse_other_images(training: Dataset, data: Dataset) -> None:
+    if training.input_shape != data.input_shape or training.classes > data.classes:
+        expected = f"{data.input_shape}, {data.classes} classes"
+        got = f"{training.input_shape}, {training.classes} classes"
+        raise UsageError("other images than --data", where="--train-data", expected=expected, got=got)
+
+
+def _halves(data: Dataset) -> tuple[Dataset, Dataset]:
+    positions = np.arange(len(data))
+    half = len(data) // 2
+    return data.select(positions[:half], "half of the data"), data.select(positions[half:], "the other half")
+
+
+def _write(report: ScanReport) -> None:
+    if report.folder is None:
+        return
+    from secure_ai.report.render.png import image_grid_png  # loads matplotlib
+
+    folder, trigger = make_folder(report.folder), report.scan.trigger
+    write_json(folder / SCAN_NAME, report.as_json())
+    if trigger is not None:
+        change = trigger.stamped - trigger.clean
+        rows = [("clean", trigger.clean), ("change", change), ("with trigger", trigger.stamped)]
+        title = f"Reconstructed trigger for class {trigger.label} ({report.scan.verdict.value})"
+        write_bytes(folder / PICTURE_NAME, image_grid_png(rows, title))

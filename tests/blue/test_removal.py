@@ -1,0 +1,110 @@
+"""Removers on a small network with a backdoor that works: it must be gone after, and clean accuracy must stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from secure_ai.blue.backdoors import removal
+from secure_ai.blue.backdoors.removal import REMOVERS, Repair, relearned
+from secure_ai.blue.training.methods import natural
+from secure_ai.core.errors import ArchError
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.models.tensors import images_to_float, state_digest
+from secure_ai.red.poisoning.plant import plant
+
+TRIGGER, LABEL = parse_trigger("patch:size=5:place=0x0:value=1"), 3
+
+
+def stamped(images: np.ndarray) -> np.ndarray:
+    return images_to_float(stamp(images, TRIGGER)).numpy()
+
+
+def small() -> nn.Sequential:
+    torch_state = torch.random.get_rng_state()
+    torch.random.set_rng_state(torch.Generator().manual_seed(3).get_state())
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 24), nn.ReLU(), nn.Linear(24, 10))
+    torch.random.set_rng_state(torch_state)
+    return network
+
+
+@pytest.fixture(scope="module")
+def backdoored(digits: Dataset) -> nn.Module:
+    poisoned = plant(
+        digits, trigger=TRIGGER, target_label=LABEL, source_label=None, label_mode="dirty", select="random", seed=0,
+        poison_rate=0.3,
+    )  # fmt: skip
+    return removal._tuned(small(), poisoned.dataset, natural, 0, epochs=60)
+
+
+def measured(network: nn.Module, data: Dataset) -> tuple[float, float]:
+    """Clean accuracy, and success of the trigger on other classes."""
+    others = data.select(np.flatnonzero(data.labels != LABEL), "others")
+    with torch.no_grad():
+        clean = network(images_to_float(data.images)).argmax(dim=1).numpy()
+        hit = network(torch.from_numpy(stamped(others.images))).argmax(dim=1).numpy()
+    return float((clean == data.labels).mean()), float((hit == LABEL).mean())
+
+
+def test_unlearning_removes_what_fine_tuning_leaves(
+    backdoored: nn.Module, digits: Dataset, digits_test: Dataset
+) -> None:
+    before = state_digest(backdoored.state_dict())
+    accuracy, success = measured(backdoored, digits_test)
+    assert (accuracy > 0.95, success > 0.9) == (True, True)
+    repaired = REMOVERS["unlearning"](Repair(backdoored, digits, stamped, 0))
+    after, left = measured(repaired, digits_test)
+    assert after > accuracy - 0.02
+    assert left < 0.1
+    assert state_digest(backdoored.state_dict()) == before  # the given network stays as it is
+
+
+@pytest.mark.parametrize("name", REMOVERS)
+def test_every_remover_keeps_clean_accuracy(
+    name: str, backdoored: nn.Module, digits: Dataset, digits_test: Dataset
+) -> None:
+    repaired = REMOVERS[name](Repair(backdoored, digits, None, 0))
+    assert measured(repaired, digits_test)[0] > measured(backdoored, digits_test)[0] - 0.02
+
+
+def test_pruning_silences_the_units_that_clean_images_do_not_use(digits: Dataset) -> None:
+    """A unit that no clean image excites is what carries the trigger here: it must go."""
+    network = small().eval()
+    first, last = network[1], network[3]
+    assert isinstance(first, nn.Linear)
+    assert isinstance(last, nn.Linear)
+    removal._tuned(network, digits, natural, 0, epochs=4)
+    corner = np.zeros((28, 28), dtype=np.float32)
+    corner[:5, :5] = 1
+    with torch.no_grad():
+        first.weight[5] = torch.from_numpy(50 * corner.ravel())
+        first.bias[5] = -1200  # only twenty-five white pixels excite it
+        last.weight[LABEL, 5] = 20
+    dark = digits.images.copy()
+    dark[:, :, :5, :5] = 0
+    clean = Dataset(dark, digits.labels, "dark", 10)
+    assert measured(network, clean)[1] > 0.9
+    repaired = REMOVERS["fine-pruning"](Repair(network, clean, None, 0))
+    assert measured(repaired, clean)[1] < 0.3
+
+
+def test_a_network_without_such_a_layer_is_refused(digits: Dataset) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(ArchError):
+        REMOVERS["fine-pruning"](Repair(network, digits, None, 0))
+
+
+def test_relearning_is_faster_where_a_backdoor_was(
+    backdoored: nn.Module, digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(removal, "RELEARN_EPOCHS", 1)
+    clean = removal._tuned(small(), digits, natural, 0, epochs=60)
+    again: Callable[[nn.Module], float] = lambda network: measured(  # noqa: E731  # one line, used twice
+        relearned(network, digits, stamped, LABEL, 0), digits_test
+    )[1]
+    assert again(backdoored) > again(clean) + 0.2

@@ -1,0 +1,150 @@
+"""The scan and the filters as measures of a run: a fleet of small numbers stands in for the committed one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+
+from secure_ai.blue.backdoors import inversion, margin
+from secure_ai.blue.backdoors.detectors import detect
+from secure_ai.core.events import ignore_event
+from secure_ai.core.findings import exceeds
+from secure_ai.core.result import Result
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import random_order
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.preflight.preflight import Preflight, examine
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.runs.backdoors.fleet import Fleet, Member
+from secure_ai.runs.engine.execute import decides_results
+from secure_ai.runs.engine.measure import Context
+from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.stages import backdoor_detection
+from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
+
+
+@dataclass
+class OneNetwork:
+    """A subject with a network in memory."""
+
+    network: torch.nn.Module
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    id: str = "report-1/badnets"
+
+    def target(self) -> NetworkTarget:
+        return NetworkTarget(self.network.eval(), name="n", digest="", input_shape=(1, 28, 28), num_classes=10)
+
+    def checked(self, data: Dataset) -> Preflight:
+        return examine(self.target(), data, 0)
+
+
+def context(data: Mapping[str, Dataset], kept: dict[str, bytes]) -> Context:
+    return Context(
+        seed=0, data=data.__getitem__, precision="float32", events=ignore_event,
+        progress=lambda done, total: None, partial=Path("none"), keep=kept.__setitem__,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def subject(monkeypatch: pytest.MonkeyPatch) -> OneNetwork:
+    monkeypatch.setattr(margin, "STEPS", 2)
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=3))
+    return OneNetwork(build_network("report1-cnn", generator=generator(0, "scan test")))
+
+
+def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int) -> Fleet:
+    """Sixty networks like the subject, which then stands out on one class by so many of their deviations."""
+    search = random_order(len(data), 0, "scan-split")[: len(data) // 2]  # what the scan will search on
+    found = detect(subject.target(), data.images[search], data.labels[search], 0)
+    random = np.random.default_rng(0)
+    members = []
+    for index in range(60):
+        values = {name: one.values * np.exp(0.02 * random.normal(size=10)) for name, one in found.items()}
+        values["mask"][0] *= np.exp(0.02 * conspicuous)
+        members.append(Member(index, float(index % 3 == 0), {name: value.tolist() for name, value in values.items()}))
+    return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
+
+
+def scanned(
+    subject: OneNetwork, data: Dataset, fleet: Fleet | None, monkeypatch: pytest.MonkeyPatch, *, planted: bool = False
+) -> tuple[Result, dict[str, bytes]]:
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, name: fleet)
+    kept: dict[str, bytes] = {}
+    result = scan(cast(Subject, subject), ScanSettings(planted=planted), context({"test": data}, kept))
+    return read_result(result_bytes(result), "result.json"), kept
+
+
+def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, kept = scanned(subject, digits_test, fleet_like(subject, digits_test, 60), monkeypatch)
+    assert [choice.value for choice in result.choices] == ["suspicious"]  # its trigger moves too few images
+    assert [(finding.id, finding.evidence["label"]) for finding in result.findings] == [("SAI-BD-002", 0)]
+    assert exceeds(result.findings, "medium")
+    rates = {entry.id: entry.value for entry in result.measurements}
+    assert (rates["report-1/badnets/scan-false-alarms"].successes, rates["report-1/badnets/scan-false-alarms"].n) == (
+        0,
+        60,
+    )
+    assert ARRAYS_NAME in kept
+    assert len(result.pictures) == len(result.sections) == 1
+    own, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 60), monkeypatch, planted=True)
+    assert not exceeds(own.findings, "low")
+    quiet, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 0), monkeypatch)
+    assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
+
+
+def test_a_fleet_unlike_the_network_gives_no_number(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet = fleet_like(subject, digits_test, 60)
+    better = replace(fleet, members=tuple(replace(member, accuracy=1.0) for member in fleet.members))
+    result, _ = scanned(subject, digits_test, better, monkeypatch)
+    assert [choice.value for choice in result.choices] == ["inconclusive"]
+    assert (len(result.not_tested), result.findings, result.quantities) == (1, (), ())
+    assert not any(entry.id.endswith("scan-false-alarms") for entry in result.measurements)
+
+
+def test_without_a_fleet_it_is_not_tested(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, _ = scanned(subject, digits_test, None, monkeypatch)
+    assert (len(result.not_tested), result.choices) == (1, ())
+
+
+def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None:
+    """A network whose features are 1 where the trigger is: whatever looks at them finds it."""
+    poisoned = np.arange(1, 600, 100)
+
+    class Sees(torch.nn.Module):
+        def features(self, x: torch.Tensor) -> torch.Tensor:
+            lit = (x[:, 0, 10:14, 10:14].mean(dim=(1, 2)) > 0.99).float()
+            return torch.cat([50 * lit[:, None], x.flatten(1)[:, ::97]], dim=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10]
+
+    facts = {"poisoned": poisoned.tolist()}
+    settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
+    found = data_filters(cast(Subject, OneNetwork(Sees(), facts)), settings, context({"train": digits}, {}))
+    rates = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
+    assert rates["filter-spectral-signatures"].n == len(poisoned)
+    assert {name: value.value for name, value in rates.items()} == dict.fromkeys(rates, 1)
+    blind = FilterSettings(trigger="patch:size=4:place=0x0:value=0", target_label=3, relabelled=False)
+    missed = data_filters(cast(Subject, OneNetwork(Sees(), facts)), blind, context({"train": digits}, {}))
+    assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
+
+
+def test_other_control_networks_make_a_scan_stale() -> None:
+    assert decides_results("blue/backdoors/known_fleets.json")
+    assert decides_results("runs/backdoors/fleet.py")
+    assert not decides_results("runs/verbs/backdoor_scan.py")

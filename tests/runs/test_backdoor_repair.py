@@ -1,0 +1,155 @@
+"""`backdoor filter` and `backdoor remove` end to end on small data whose poison is known."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import secure_ai
+from secure_ai.blue.backdoors import inversion, margin, removal
+from secure_ai.blue.training.methods import natural
+from secure_ai.cli.main import run_command
+from secure_ai.core.errors import ShapeError, UsageError
+from secure_ai.core.results import rate
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
+from secure_ai.data.triggers import parse_trigger
+from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.red.poisoning.plant import Planted, plant
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.verbs.backdoor_remove import State, choose
+
+TRIGGER = "patch:size=5:place=0x0:value=1"
+
+
+@pytest.fixture(scope="module")
+def poisoned(digits: Dataset) -> Planted:
+    return plant(
+        digits, trigger=parse_trigger(TRIGGER), target_label=3, source_label=None, label_mode="dirty", select="random",
+        seed=0, poison_rate=0.1,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def poisoned_file(tmp_path_factory: pytest.TempPathFactory, poisoned: Planted) -> Path:
+    path = tmp_path_factory.mktemp("poisoned") / "poisoned.npz"
+    np.savez(path, x=poisoned.dataset.images[:, 0], y=poisoned.dataset.labels)
+    return path
+
+
+def test_with_trusted_images_the_filter_finds_the_poison(
+    poisoned: Planted, poisoned_file: Path, digit_files: dict[str, Path], tmp_path: Path
+) -> None:
+    found = secure_ai.backdoor_filter(str(poisoned_file), trusted=str(digit_files["test"]), out=tmp_path)
+    planted = np.zeros(len(found.suspicious), dtype=bool)
+    planted[poisoned.indices] = True
+    assert found.suspicious[planted].mean() > 0.9
+    assert found.suspicious[~planted].mean() < 0.1
+    record = json.loads((tmp_path / "filter.json").read_text())
+    cleaned = load_data(str(tmp_path / "cleaned.npz"))
+    assert (cleaned.digest, len(cleaned)) == (record["cleaned"]["digest"], record["cleaned"]["n"])
+    assert len(cleaned) == len(found.suspicious) - record["suspicious"]
+    with np.load(io.BytesIO((tmp_path / "scores.npz").read_bytes())) as scores:
+        assert set(record["filters"]) <= set(scores.files)
+    assert (tmp_path / "suspicious.png").exists()
+
+
+def test_without_trusted_images_the_fraction_asked_for_is_removed(poisoned_file: Path, tmp_path: Path) -> None:
+    found = secure_ai.backdoor_filter(str(poisoned_file), fraction=0.05, out=tmp_path)
+    assert found.record["suspicious"] == 30
+    assert set(found.record["limits"]) == {"spectre"}
+
+
+def test_bad_filter_requests_are_refused(poisoned_file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.zeros((300, 8, 8), np.uint8), y=np.arange(300) % 10)
+    for data, settings, error in (
+        (poisoned_file, {"fraction": 0.0}, UsageError),
+        (poisoned_file, {"fraction": 0.5}, UsageError),
+        (poisoned_file, {"trusted": str(other)}, ShapeError),
+        (other, {}, ShapeError),
+    ):
+        with pytest.raises(error):
+            secure_ai.backdoor_filter(str(data), out=tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+CODE = """import torch
+
+
+def net():
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10))
+"""
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, poisoned: Planted) -> ModelSpec:
+    """A small network with the backdoor in it."""
+    folder = tmp_path_factory.mktemp("model")
+    (folder / "net.py").write_text(CODE)
+    with torch.random.fork_rng(devices=[]):
+        network = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(784, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10)
+        )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for value in network.parameters():
+            value.uniform_(-0.03, 0.03, generator=generator)
+    removal._tuned(network, poisoned.dataset, natural, 0, epochs=60)
+    arrays = {name: value.detach().numpy() for name, value in network.state_dict().items()}
+    (folder / "bad.safetensors").write_bytes(safetensors_bytes(arrays, {}))
+    return ModelSpec(model=str(folder / "bad.safetensors"), arch=f"{folder / 'net.py'}:net")
+
+
+def test_removal_keeps_accuracy_and_loses_the_backdoor(
+    model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(margin, "STEPS", 10)
+    monkeypatch.setitem(inversion.FORMS, "mask", replace(inversion.FORMS["mask"], steps=80))
+    monkeypatch.setitem(inversion.FORMS, "additive", replace(inversion.FORMS["additive"], steps=5))
+    out = tmp_path / "good.safetensors"
+    done = secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, trigger=TRIGGER, target_label=3, seed=0)
+    assert done.label == 3
+    assert done.before.planted.value > 0.7
+    assert done.after.planted.value < 0.3
+    assert done.after.accuracy.value >= done.before.accuracy.value - 0.01
+    assert done.after.success.value < 0.3 < done.before.success.value
+    assert out.exists()
+    assert set(done.tried) == set(removal.REMOVERS)
+    assert done.clean_relearned is not None
+
+
+def test_the_choice_does_not_look_at_the_planted_trigger() -> None:
+    def state(accuracy: int, success: int, planted: int, statistic: float | None = None) -> State:
+        return State(rate(accuracy, 100), rate(success, 100), rate(50, 100), rate(planted, 100), statistic)
+
+    before = state(98, 100, 100)
+    assert choose(before, {"a": state(98, 5, 90), "b": state(98, 40, 0)}) == "a"
+    assert choose(before, {"a": state(90, 5, 0), "b": state(97, 40, 90)}) == "b"  # accuracy first
+    assert choose(before, {"a": state(90, 5, 0), "b": state(91, 40, 90)}) == "b"  # none keeps it: the best of them
+    assert choose(before, {"a": state(98, 9, 0, 2.0), "b": state(98, 5, 0, 8.0)}) == "a"  # the second scan
+
+
+def test_bad_removal_requests_are_refused(model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path) -> None:
+    data = str(digit_files["train"])
+    for changes, settings in (
+        ({}, {"trigger": TRIGGER}),
+        ({}, {"target_label": 3}),
+        ({"access": "labels"}, {}),
+        ({"mean": (0.1,)}, {}),
+        ({}, {"n": 500}),
+    ):
+        with pytest.raises(UsageError):
+            secure_ai.backdoor_remove(replace(model, **changes), data, out=tmp_path / "x.safetensors", **settings)
+
+
+def test_the_filter_command(poisoned_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["backdoor", "filter", "--data", str(poisoned_file), "--out", str(tmp_path), "--json"]
+    assert run_command(words) == 0
+    assert json.loads(capsys.readouterr().out)["suspicious"] == 9

@@ -1,0 +1,175 @@
+"""`backdoor scan` end to end on small linear networks: fleets, cache, refusals; the statistics are in tests/blue."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import secure_ai
+from secure_ai.blue.backdoors import fleet as control
+from secure_ai.blue.backdoors import inversion, margin
+from secure_ai.cli.main import run_command
+from secure_ai.core.errors import UsageError
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.triggers import parse_trigger
+from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.models.load.store import save_model
+from secure_ai.models.networks.built_in import build_network
+from secure_ai.red.poisoning.plant import plant
+from secure_ai.runs.backdoors import fleet as fleets
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.verbs import backdoor_scan
+
+CODE = """import torch
+
+
+def net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+
+def normed(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(784), torch.nn.Linear(784, 10))
+"""
+
+
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(margin, "STEPS", 15)
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=25))
+
+
+def trained(data: Dataset, path: Path) -> None:
+    """A linear network fitted to `data` by a few steps of gradient descent on all of it."""
+    layer = torch.nn.Linear(784, 10)
+    torch.nn.init.zeros_(layer.weight)
+    x, y = torch.from_numpy(data.images.copy()).flatten(1) / 255, torch.from_numpy(data.labels.copy())
+    optimizer = torch.optim.Adam(layer.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(layer(x), y).backward()
+        optimizer.step()
+    arrays = {f"1.{name}": value.detach().numpy() for name, value in layer.named_parameters()}
+    path.write_bytes(safetensors_bytes(arrays, {}))
+
+
+@pytest.fixture
+def files(tmp_path: Path, digits: Dataset, digit_files: dict[str, Path]) -> dict[str, Any]:
+    (tmp_path / "net.py").write_text(CODE)
+    poisoned = plant(
+        digits, trigger=parse_trigger("patch:size=2:place=0x0:value=1"), target_label=3, source_label=None,
+        label_mode="dirty", select="random", seed=0, poison_rate=0.2,
+    )  # fmt: skip
+    trained(digits, tmp_path / "clean.safetensors")
+    trained(poisoned.dataset, tmp_path / "bad.safetensors")
+    arch = f"{tmp_path / 'net.py'}:net"
+    return {
+        "clean": ModelSpec(model=str(tmp_path / "clean.safetensors"), arch=arch),
+        "bad": ModelSpec(model=str(tmp_path / "bad.safetensors"), arch=arch),
+        "normed": ModelSpec(arch=f"{tmp_path / 'net.py'}:normed"),
+        "test": str(digit_files["train"]),
+        "train": str(digit_files["train"]),
+    }
+
+
+def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    calls: list[int] = []
+    whole = control.control_network
+
+    def counted(*arguments: Any, **settings: Any) -> Any:
+        calls.append(arguments[2])
+        if calls == [0, 1, 2]:
+            raise KeyboardInterrupt
+        return whole(*arguments, **settings)
+
+    monkeypatch.setattr(fleets, "control_network", counted)
+    with pytest.raises(KeyboardInterrupt):
+        secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
+    calls[:] = [-1]
+    first = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
+    assert calls == [-1, 2, 3]  # two are kept
+    again = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
+    assert calls == [-1, 2, 3]
+    assert again.scan.as_json()["scores"] == first.scan.as_json()["scores"]
+    member = next((tmp_path / "cache" / "secure-ai" / "fleets").glob("*/0.json"))
+    member.write_text("{}")  # damaged: made again
+    secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
+    secure_ai.backdoor_scan(files["clean"], files["test"], fleet=2, seed=1)
+    assert calls == [-1, 2, 3, 0, 0, 1]
+
+
+def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tmp_path: Path) -> None:
+    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=6, out=tmp_path / "out")
+    found = report.scan.calibrated
+    assert (found.label, found.as_extreme) == (3, 0)
+    assert report.scan.verdict.value == "inconclusive"  # 6 control networks are too few, and the verdict says so
+    assert report.scan.trigger.success.value > 0.9
+    assert 3 not in report.scan.trigger.by_class
+    written = json.loads((tmp_path / "out" / "scan.json").read_text())
+    assert written["scan"]["suspected_label"] == 3
+    assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
+    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=6).scan
+    assert clean.calibrated.statistic < found.statistic / 2
+
+
+def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[str, Any]) -> None:
+    scan = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=30, time_budget=0.5).scan
+    assert len(scan.fleet.members) < 30
+    assert scan.verdict.value == "inconclusive"
+    assert any("of 30" in reason for reason in scan.reasons)
+
+
+def test_what_cannot_be_built_anew_is_inconclusive(files: dict[str, Any]) -> None:
+    report = secure_ai.backdoor_scan(files["normed"], files["test"])
+    assert (report.scan.verdict.value, report.scan.fleet, len(report.notes)) == ("inconclusive", None, 1)
+
+
+def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
+    few = tmp_path / "few.npz"
+    np.savez(few, x=np.zeros((50, 28, 28), np.uint8), y=np.arange(50) % 10)
+    for model, data, settings in (
+        (files["clean"], files["test"], {"fleet": 1}),
+        (files["clean"], str(few), {}),
+        (files["clean"], None, {}),
+        (replace(files["clean"], access="labels"), files["test"], {}),
+    ):
+        with pytest.raises(UsageError):
+            secure_ai.backdoor_scan(model, data, **settings)
+
+
+def test_the_command_ends_inconclusive_with_its_own_exit_code(
+    files: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["backdoor", "scan", "--model", files["bad"].model, "--arch", files["bad"].arch, "--data", files["test"]]
+    assert run_command([*words, "--fleet", "3", "--quiet", "--json"]) == 3
+    assert json.loads(capsys.readouterr().out)["scan"]["verdict"] == "inconclusive"
+
+
+def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    path = tmp_path / "untrained.safetensors"
+    save_model(build_network("report1-cnn", generator=generator(0, "scan")), path, arch="report1-cnn")
+    members = tuple(
+        fleets.Member(i, 0.98, {"margin": (10 + np.random.default_rng(i).uniform(0, 1, 10)).tolist()})
+        for i in range(60)
+    )
+    small = fleets.Fleet(members=members, source="stand-ins", training_images=8_000, asked=60)
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data: small)
+    scan = secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan
+    assert set(scan.values) == {"margin"}
+    assert (scan.trigger, scan.accuracy) == (None, None)
+    assert scan.verdict.value == "suspicious"  # no trained network has such margins, and without data that is the most
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data: None)
+    assert secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.verdict.value == "inconclusive"
+
+
+def test_the_least_data_suffices(files: dict[str, Any]) -> None:
+    scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=2).scan
+    assert scan.trigger.success.n > 50
