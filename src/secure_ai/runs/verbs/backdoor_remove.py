@@ -35,7 +35,7 @@ from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import Fleet, known_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.user_model import load_subject, spec_of, target_for
+from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
 MOST_IMAGES, LEAST_IMAGES, SEARCH = 3_000, 600, 200
 MOST_LOST = 0.01  # of clean accuracy
@@ -146,7 +146,7 @@ def backdoor_remove(
     whole = load_data(data, split=split, n=n, seed=seed, events=events)
     if len(whole) < LEAST_IMAGES:
         raise UsageError("too few images", where="--data", expected=f">= {LEAST_IMAGES}", got=len(whole))
-    loaded = load_subject(model, whole, events)
+    loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
     target = examine(target_for(loaded, whole, spec_of(model)), whole, seed).target
     if target.access != "gradients":
         raise UsageError("a removal needs gradients", where="--access", expected="gradients", got=target.access)

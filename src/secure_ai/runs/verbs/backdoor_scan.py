@@ -27,7 +27,7 @@ from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.user_model import load_subject, spec_of, target_for
+from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
 DEFAULT_FLEET, MAX_FLEET = 40, 1_000
 SEARCH = 200  # images that inversion chooses from
@@ -95,7 +95,7 @@ def backdoor_scan(
     if len(whole) < LEAST_DATA:
         raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
     shuffled = whole.select(random_order(len(whole), seed, "scan-split"), whole.note)
-    loaded = load_subject(model, whole, events)
+    loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
     target = examine(target_for(loaded, whole, spec_of(model)), whole, seed).target
     _refuse_black_box(target)
     build, identity = anew(loaded)
