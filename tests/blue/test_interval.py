@@ -8,7 +8,7 @@ from torch import nn
 
 from secure_ai.blue.certify.interval import certified, margins, propagate
 from secure_ai.blue.certify.layers import Feed, layers_of
-from secure_ai.blue.training.interval import interval_bounds, interval_initialise
+from secure_ai.blue.training.certified_training import interval_bounds, interval_initialise
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import ArchError

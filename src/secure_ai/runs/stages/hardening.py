@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from secure_ai.blue.certify.interval import certified
 from secure_ai.blue.certify.layers import layers_of
+from secure_ai.blue.training.certified_training import interval_initialise
 from secure_ai.blue.training.hardening import Check, Checked, HardeningPlan, OptimizerPlan, affordable_steps, harden
 from secure_ai.blue.training.hardening_state import Checkpoint, HardeningState
-from secure_ai.blue.training.interval import interval_initialise
 from secure_ai.blue.training.schedules import cosine, triangular
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.compute import MEMORY_FORMAT

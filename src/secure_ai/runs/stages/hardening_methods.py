@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from secure_ai.blue.training.interval import interval_bounds
+from secure_ai.blue.training.certified_training import interval_bounds
 from secure_ai.blue.training.methods import Adversary, Method
 from secure_ai.blue.training.objectives import Objective, against, gaussian, mart, on_examples, trades, weight_perturbed
 from secure_ai.blue.training.schedules import Schedule, piecewise, ramp
