@@ -91,7 +91,7 @@ NUMBERS: dict[str, float] = {
     "report-1/poisoned/clean/loss": 0.0361,
     "report-1/poisoned/train/seconds": 31.0,
     "report-1/poisoned/sevens-triggered/loss": 0.0265,
-    "report-1/data/train-sevens": 6265,
+    "report-1/poisoned/target-class-images": 6265,
     "report-1/audit/medium": 1,
     "report-2/baseline/clean/loss": 0.0384,
     "report-2/baseline/inference/seconds": 3.8,

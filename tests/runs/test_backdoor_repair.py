@@ -16,7 +16,7 @@ from secure_ai.blue.backdoors import inversion, margin, removal
 from secure_ai.blue.training.methods import natural
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import ShapeError, UsageError
-from secure_ai.core.results import rate
+from secure_ai.core.results import Rate, rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
@@ -26,6 +26,13 @@ from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs.backdoor_remove import State, choose
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
+
+
+def value(rate: Rate | None) -> float:
+    """Of a rate that was measured."""
+    assert rate is not None
+    assert rate.value is not None
+    return rate.value
 
 
 @pytest.fixture(scope="module")
@@ -116,10 +123,10 @@ def test_removal_keeps_accuracy_and_loses_the_backdoor(
     out = tmp_path / "good.safetensors"
     done = secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, trigger=TRIGGER, target_label=3, seed=0)
     assert done.label == 3
-    assert done.before.planted.value > 0.7
-    assert done.after.planted.value < 0.3
-    assert done.after.accuracy.value >= done.before.accuracy.value - 0.01
-    assert done.after.success.value < 0.3 < done.before.success.value
+    assert value(done.before.planted) > 0.7
+    assert value(done.after.planted) < 0.3
+    assert value(done.after.accuracy) >= value(done.before.accuracy) - 0.01
+    assert value(done.after.success) < 0.3 < value(done.before.success)
     assert out.exists()
     assert set(done.tried) == set(removal.REMOVERS)
     assert done.clean_relearned is not None

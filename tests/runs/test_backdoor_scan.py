@@ -108,20 +108,25 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
 
 def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tmp_path: Path) -> None:
     report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=6, out=tmp_path / "out")
-    found = report.scan.calibrated
+    found, trigger = report.scan.calibrated, report.scan.trigger
+    assert found is not None
+    assert trigger is not None
     assert (found.label, found.as_extreme) == (3, 0)
     assert report.scan.verdict.value == "inconclusive"  # 6 control networks are too few, and the verdict says so
-    assert report.scan.trigger.success.value > 0.9
-    assert 3 not in report.scan.trigger.by_class
+    assert trigger.success.value is not None
+    assert trigger.success.value > 0.9
+    assert 3 not in trigger.by_class
     written = json.loads((tmp_path / "out" / "scan.json").read_text())
     assert written["scan"]["suspected_label"] == 3
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
     clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=6).scan
+    assert clean.calibrated is not None
     assert clean.calibrated.statistic < found.statistic / 2
 
 
 def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[str, Any]) -> None:
     scan = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=30, time_budget=0.5).scan
+    assert scan.fleet is not None
     assert len(scan.fleet.members) < 30
     assert scan.verdict.value == "inconclusive"
     assert any("of 30" in reason for reason in scan.reasons)
@@ -135,12 +140,13 @@ def test_what_cannot_be_built_anew_is_inconclusive(files: dict[str, Any]) -> Non
 def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
     few = tmp_path / "few.npz"
     np.savez(few, x=np.zeros((50, 28, 28), np.uint8), y=np.arange(50) % 10)
-    for model, data, settings in (
+    cases: tuple[tuple[Any, str | None, dict[str, Any]], ...] = (
         (files["clean"], files["test"], {"fleet": 1}),
         (files["clean"], str(few), {}),
         (files["clean"], None, {}),
         (replace(files["clean"], access="labels"), files["test"], {}),
-    ):
+    )
+    for model, data, settings in cases:
         with pytest.raises(UsageError):
             secure_ai.backdoor_scan(model, data, **settings)
 
@@ -172,4 +178,5 @@ def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatc
 
 def test_the_least_data_suffices(files: dict[str, Any]) -> None:
     scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=2).scan
+    assert scan.trigger is not None
     assert scan.trigger.success.n > 50

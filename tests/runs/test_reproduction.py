@@ -64,7 +64,7 @@ QUANTITIES = {
     "report-1/defended-p/clean/loss": 0.0391, "report-1/defended-p/transferred/loss": 0.0412,
     "report-1/defended-p/fgsm-predicted/loss": 9.87, "report-1/defended-p/train/seconds": 48.0,
     "report-1/poisoned/clean/loss": 0.0361, "report-1/poisoned/train/seconds": 31.0,
-    "report-1/poisoned/sevens-triggered/loss": 0.0265, "report-1/data/train-sevens": 6265,
+    "report-1/poisoned/sevens-triggered/loss": 0.0265, "report-1/poisoned/target-class-images": 6265,
     "report-1/audit/medium": 1, "report-2/baseline/clean/loss": 0.0384,
     "report-2/baseline/inference/seconds": 3.8, "report-2/baseline/inference/images": 10000,
     "report-2/poisoned/backdoor/confidence": 0.94,

@@ -213,7 +213,7 @@ CLAIMS: tuple[Published, ...] = (
     ),
     _row(
         "section-5.2/poison-rate", "100 images are about 1.67 % of the training sevens", 0.0167, "share",
-        share_of(100, "report-1/data/train-sevens", 60_000),
+        share_of(100, "report-1/poisoned/target-class-images", 60_000),
     ),
     _row(
         "section-5.2/patch-area", "The 4x4 patch is 2 percent of the image", 0.02, "share",
