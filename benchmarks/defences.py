@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from _record import rows_with, save
 
 import secure_ai
 from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded
-from secure_ai.core.budget import PerturbationBudget
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.models.load.trained import trained_network
@@ -44,10 +44,10 @@ class Trained:
     """A row that trains: method and norm, eps of the training and of the attack, and how it is measured."""
 
     method: str
-    norm: str
+    norm: Norm
     eps: float
     options: tuple[tuple[str, Any], ...] = ()
-    certify: str = ""
+    certify: Literal["", "ibp", "smoothing"] = ""
 
 
 ROWS: dict[str, Trained] = {
