@@ -58,7 +58,7 @@ def plan(
     joints: list[Joint[Any]] = [joint for case in cases for joint in case.joints(recipe)]
     joints += _transfer_matrix(recipe, networks)
     if models:
-        networks += user.networks(models)
+        networks += user.networks(models, scan="backdoors" in recipe.parts)
         joints += user.joints(recipe, test().input_shape)
     if "audit" in recipe.parts:
         joints += audit_rows(code_digest())

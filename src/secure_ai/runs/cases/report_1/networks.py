@@ -174,7 +174,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
-    scanned = (scan_row(ARCH, planted=True, answers=(NEURAL_CLEANSE,)),) if "suite" in recipe.parts else ()
+    scanned = (scan_row(ARCH, planted=True, answers=(NEURAL_CLEANSE,)),) if "backdoors" in recipe.parts else ()
     planted = FilterSettings(trigger=badnets_trigger.trigger, target_label=own.target_label, relabelled=True)
     fit = {
         "epochs": own.epochs,

@@ -50,11 +50,12 @@ PICTURE_TITLE = "Adversarial examples for the network; prediction and confidence
 Subjects = Mapping[str, Subject]
 
 
-def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
+def networks(models: Mapping[str, JudgedFiles], *, scan: bool) -> tuple[Network, ...]:
     """The network that is assessed, and its surrogate where there is one.
 
     Args:
         models: by network id.
+        scan: whether the network is scanned for a backdoor.
     """
     titles: Mapping[str, tuple[Role, str]] = {
         SUBJECT: ("subject", "Your network"),
@@ -67,7 +68,7 @@ def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
             title=titles[name][1],
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
-            measures=(scan_row("", planted=False),) if name == SUBJECT else (),
+            measures=(scan_row("", planted=False),) if name == SUBJECT and scan else (),
             holds=0.5,
         )
         for name, judged_files in models.items()
