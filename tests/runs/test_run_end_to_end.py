@@ -388,7 +388,7 @@ def test_assess_needs_a_model_and_asks_for_no_data_without(
     monkeypatch.setattr(prepare, "load_data", lambda *arguments, **more: pytest.fail("data was asked for"))
     spec = ModelSpec(model=str(tmp_path / model)) if model else None
     with pytest.raises(error):
-        run("assess", model=spec, out=tmp_path / "out")
+        run("assess", model=spec, data="never-read.npz", out=tmp_path / "out")
 
 
 def test_assess_with_labels_only_says_what_it_could_not_measure(

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 import secure_ai
 from secure_ai.cli.main import Terminated
@@ -18,6 +21,8 @@ from secure_ai.runs.recipe import defaults
 
 
 def attack(
+    file: Annotated[str | None, Parameter(name="MODEL")] = None,
+    /,
     *,
     norm: Norm,
     eps: str,
@@ -35,6 +40,7 @@ def attack(
     """Attack a network; every figure comes with its interval and the whole with a trust verdict.
 
     Args:
+        file: Model file, as --model.
         norm: linf, l2, l1 or l0.
         eps: Perturbation budget on pixels in [0, 1]: a decimal or a fraction such as 8/255.
         attack: Comma list, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5. Suites: fast, autoattack,
@@ -47,6 +53,7 @@ def attack(
             It is fed as the model is.
         surrogate_arch: The surrogate's architecture, as --arch.
     """
+    model = model.named(file)
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),

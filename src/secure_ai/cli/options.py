@@ -12,6 +12,9 @@ from secure_ai.core.findings import FailOn
 from secure_ai.runs.model_spec import ModelSpec
 
 
+DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images, mnist:test~1000"
+
+
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
@@ -36,6 +39,12 @@ class ModelOptions:
     std: str = ""
     value_range: Annotated[str, Parameter(name="--range")] = "0,1"
     require_sandbox: Annotated[bool, Parameter(negative="")] = False
+
+    def named(self, file: str | None) -> ModelOptions:
+        """These options with the model file that was named without an option. Raises UsageError for two files."""
+        if file is not None and self.model is not None:
+            raise UsageError("two model files", where="--model", expected="one", got=f"{file} and {self.model}")
+        return self if file is None else replace(self, model=file)
 
     def spec(self) -> ModelSpec:
         """The checked value. Raises UsageError."""
@@ -70,7 +79,7 @@ class DataOptions:
     """DATA.
 
     Attributes:
-        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images; default mnist:test~1000.
+        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
         split: Which part of a folder that has both.
         n: The first N images in file order.
     """
@@ -81,8 +90,10 @@ class DataOptions:
 
     @property
     def source(self) -> str:
-        """What to load: 1,000 random test images where nothing is said, the first n of all where only n is."""
-        return self.data or ("mnist:test" if self.n else "mnist:test~1000")
+        """What to load. Raises UsageError where nothing was named: no data set is the user's unless they say so."""
+        if self.data is None:
+            raise UsageError("no data named", where="--data", expected=DATA_FORMS)
+        return self.data
 
 
 @Parameter(name="*")
