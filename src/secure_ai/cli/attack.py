@@ -14,8 +14,9 @@ from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, Fai
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.budget import Norm
-from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, printable
 from secure_ai.core.findings import gate
+from secure_ai.core.trust import fed_wrongly
 from secure_ai.files.sandbox import sandbox_required
 from secure_ai.runs.recipe import defaults
 
@@ -87,4 +88,10 @@ def attack(
         terminated = isinstance(report.result.interruption, Terminated)
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
-    return gate(report.findings, fail.fail_on, [report.trust])
+    code = gate(report.findings, fail.fail_on, [report.trust])
+    wrong = bool(fed_wrongly(report.judged.checked.checks))
+    code = EXIT_INCONCLUSIVE if wrong and code == EXIT_OK else code
+    if code == EXIT_INCONCLUSIVE and not common.json:
+        why = "the model is fed otherwise than it was trained" if wrong else "the robust accuracy is not reliable"
+        print(f"exit {code}: {why}")
+    return code

@@ -11,7 +11,6 @@ from secure_ai.core.errors import UsageError
 from secure_ai.core.findings import FailOn
 from secure_ai.runs.model_spec import ModelSpec
 
-
 DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images, mnist:test~1000"
 
 

@@ -13,6 +13,7 @@ from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
 from secure_ai.files.sandbox import sandbox_required
+from secure_ai.report.render.verdict import why_exit
 from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change, parse_change, surroundings
@@ -43,6 +44,7 @@ def run(
     time_budget: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     fresh: Annotated[bool, Parameter(negative="")] = False,
+    verbose: Annotated[bool, Parameter(negative="")] = False,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
@@ -70,6 +72,7 @@ def run(
         time_budget: E.g. 10m; what does not fit is listed as not tested.
         dry_run: Only say what would be done and how long it would take.
         fresh: Reuse nothing.
+        verbose: Print every table, too; they stand in report.html.
     """
     flags = {
         "epochs": epochs,
@@ -132,5 +135,6 @@ def run(
             watcher=watcher,
             events=say_user_code(),
         )
-    print_run(result, as_json=common.json)
+    why = why_exit(result.report, fail.fail_on, result.exit_code)
+    print_run(result, as_json=common.json, verbose=verbose, why=why)
     return result.exit_code

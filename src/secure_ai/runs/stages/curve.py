@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from secure_ai.core.budget import PerturbationBudget, largest_budget
+from secure_ai.core.budget import PerturbationBudget, largest_budget, written_like
 from secure_ai.core.result import Result
 from secure_ai.core.results import CURVE, Rate
 from secure_ai.core.sections import Picture
@@ -54,12 +54,14 @@ def security_curve(
             robust = clean.predictions == clean.labels
             points.append((eps, clean.accuracy))
             continue
-        here = settings.model_copy(update={"eps": eps})
+        here = settings.model_copy(update={"eps": eps, "eps_text": written_like(eps, settings.eps_text)})
         found = judged(
             subject, data, here, replace(context, progress=_silent), probes=probes, surrogate=surrogate, standing=robust
         )
         robust = found.robust
-        protocol = f"worst case over {settings.attack} at eps {eps:g} and at every smaller eps of the grid"
+        protocol = (
+            f"worst case over {settings.attack} at eps {here.budget.eps_text} and at every smaller eps of the grid"
+        )
         entry = robust_entry(subject, f"curve/{eps:g}", found, protocol, data, CURVE)
         entries.append(entry)
         replays.append(replay_of(entry, found.result, data))

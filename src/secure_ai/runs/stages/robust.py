@@ -32,18 +32,20 @@ class AttackSettings(Settings):
 
     Attributes:
         attack: a list as of `--attack`.
+        eps_text: eps as the user wrote it.
         n: a stratified random sample of so many test images; None: all of them.
     """
 
     attack: str
     norm: Norm
     eps: float
+    eps_text: str = ""
     n: int | None = None
 
     @property
     def budget(self) -> PerturbationBudget:
         """Norm and eps as one value."""
-        return PerturbationBudget(self.norm, self.eps)
+        return PerturbationBudget(self.norm, self.eps, self.eps_text)
 
 
 class WhiteBoxSettings(Settings):

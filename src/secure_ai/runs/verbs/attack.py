@@ -16,6 +16,7 @@ from secure_ai.core.compute import Device, Precision, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.findings import Finding
+from secure_ai.core.result import Model
 from secure_ai.core.results import SCHEMA_VERSION, Measurement, Rate
 from secure_ai.core.trust import Trust
 from secure_ai.data.dataset import Dataset
@@ -131,7 +132,12 @@ class AttackReport:
             budget=self.budget,
             trust=self.trust,
         )
-        return judge_measurements([measurement], ())
+        loaded, checks = self.model, self.judged.checked.checks
+        entry = Model(
+            id=SUBJECT, role=SUBJECT, digest=loaded.digest, format=loaded.format, arch=loaded.arch, title=loaded.name,
+            preflight=checks,
+        )  # fmt: skip
+        return judge_measurements([measurement], [entry])
 
     @property
     def complete(self) -> bool:

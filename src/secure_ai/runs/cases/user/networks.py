@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.rows import Given
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.engine.subjects import model_of
-from secure_ai.runs.model_spec import SUBJECT, SURROGATE
+from secure_ai.runs.model_spec import SUBJECT, SURROGATE, ModelSpec
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
@@ -56,15 +57,12 @@ def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
     Args:
         models: by network id.
     """
-    titles: Mapping[str, tuple[Role, str]] = {
-        SUBJECT: ("subject", "Your network"),
-        SURROGATE: ("surrogate", "Surrogate"),
-    }
+    roles: Mapping[str, Role] = {SUBJECT: "subject", SURROGATE: "surrogate"}
     return tuple(
         Network(
             id=name,
-            role=titles[name][0],
-            title=titles[name][1],
+            role=roles[name],
+            title=_title(judged_files.spec),
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
             measures=(scan_row("", planted=False),) if name == SUBJECT else (),
@@ -72,6 +70,12 @@ def networks(models: Mapping[str, JudgedFiles]) -> tuple[Network, ...]:
         )
         for name, judged_files in models.items()
     )
+
+
+def _title(spec: ModelSpec) -> str:
+    """The model as the user knows it: its file without the folder, or the factory."""
+    place, colon, factory = (spec.arch or "").rpartition(":")
+    return PurePath(spec.model).name if spec.model else f"{PurePath(place).name}{colon}{factory}"
 
 
 def given(models: Mapping[str, JudgedFiles], test: Callable[[], Dataset], events: EventSink) -> dict[str, Given]:
@@ -108,7 +112,7 @@ def joints(recipe: Recipe, dimensions: tuple[int, int, int]) -> tuple[Joint[Any]
     """What is measured with the surrogate, where there is one: the suite, its curve, the transfer matrix."""
     own, budget = recipe.assess, _budget(recipe, dimensions)
     concerned = (SUBJECT,) if own.surrogate is None else (SUBJECT, SURROGATE)
-    attack = AttackSettings(attack=own.attack, norm=budget.norm, eps=budget.eps, n=own.n)
+    attack = AttackSettings(attack=own.attack, norm=budget.norm, eps=budget.eps, eps_text=budget.eps_text, n=own.n)
     curve = CurveSettings(**attack.model_dump(), factors=tuple(own.curve))
     rows: tuple[Joint[Any], ...] = (
         Joint(
