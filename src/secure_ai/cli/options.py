@@ -23,6 +23,7 @@ class ModelOptions:
         model: Model file: safetensors, torch state dict, .keras or .pt2, told by content.
         arch: Built-in name, FILE.py:FACTORY or pkg.mod:FACTORY. The factory is your code and runs in this process.
             Without --model, what it returns is the model: a network, or a callable from images to scores.
+        weights_key: Entry of a torch checkpoint that holds the weights, where several could.
         access: What attacks may use: gradients, scores or labels. Default: gradients, of a callable scores.
         mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
         std: Per-channel standard deviation it expects divided by.
@@ -33,6 +34,7 @@ class ModelOptions:
 
     model: str | None = None
     arch: str | None = None
+    weights_key: str = ""
     access: Literal["gradients", "scores", "labels"] | None = None
     mean: str = ""
     std: str = ""
@@ -59,6 +61,7 @@ class ModelOptions:
         return ModelSpec(
             model=self.model,
             arch=self.arch,
+            weights_key=self.weights_key,
             access=self.access,
             mean=_numbers(self.mean, "--mean"),
             std=std,
@@ -69,7 +72,7 @@ class ModelOptions:
         """Another model file that is fed as this one is, its gradients used; None without a file. Raises UsageError."""
         if model is None and arch is not None:
             raise UsageError("an architecture without a file", where="--surrogate-arch", expected="--surrogate FILE")
-        return None if model is None else replace(self, model=model, arch=arch, access=None).spec()
+        return None if model is None else replace(self, model=model, arch=arch, weights_key="", access=None).spec()
 
 
 @Parameter(name="*")

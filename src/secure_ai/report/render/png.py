@@ -361,9 +361,7 @@ def _draw_image(axes: Axes, image: NDArray[Any]) -> None:
     pixels = image.transpose(1, 2, 0) if image.ndim == 3 else image
     pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
     if pixels.dtype.kind == "f" and pixels.ndim == 3 and float(pixels.min(initial=0.0)) < 0:
-        pixels = 0.5 + pixels / (
-            2 * float(abs(pixels).max())
-        )  # no colour map for colours
+        pixels = 0.5 + pixels / (2 * float(abs(pixels).max()))  # no colour map for colours
     if pixels.dtype.kind == "f" and float(pixels.min(initial=0.0)) < 0:
         bound = 1.6 * float(abs(pixels).max())  # the ends of the colour map are too dark to tell apart
         axes.imshow(pixels, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")
