@@ -129,15 +129,18 @@ def model_of_factory(text: str, access: Access | None, *, events: EventSink = ig
     if arch.built_in:
         raise ArchError("a built-in network without weights", where="--model", expected="a model file", got="none")
     made = call_factory(arch, events=events)
-    loaded = model_of_object(made, access, name=arch.text, arch=arch.text)
+    loaded = model_of_object(made, access, name=arch.text, arch=arch.text, own=True)
     if not loaded.digest:
         loaded = replace(loaded, digest=arch.code_sha256)  # the code is all that can be named; "" for a module's
     events("model_loaded", {"name": loaded.name, "arch": loaded.arch, "digest": loaded.digest})
     return loaded
 
 
-def model_of_object(made: Any, access: Access | None, *, name: str, arch: str) -> LoadedModel:
+def model_of_object(made: Any, access: Access | None, *, name: str, arch: str, own: bool = False) -> LoadedModel:
     """A network or any callable of the user's, as it stands. A network is copied, so that the user's is left alone.
+
+    Args:
+        own: nobody else has it: a network that a factory just made needs no copy.
 
     Raises:
         ArchError: neither, or a network that cannot be copied.
@@ -145,11 +148,12 @@ def model_of_object(made: Any, access: Access | None, *, name: str, arch: str) -
     """
     if isinstance(made, nn.Module):
         try:
-            network = copy.deepcopy(made).eval()
+            network = (made if own else copy.deepcopy(made)).eval()
             digest = _digest_of(network)
         except Exception as error:  # a user's network may raise anything
             got = f"{type(error).__name__}: {error}"
-            raise ArchError("the network cannot be prepared", where=name, expected="one to copy", got=got) from error
+            raise ArchError("the network cannot be prepared", where=name, expected="one to copy", got=got,
+                            hint="let a factory make it: --arch FILE.py:FACTORY needs no copy") from error  # fmt: skip
         kind = "network"
     elif callable(made):
         if access == "gradients":
