@@ -76,6 +76,7 @@ def attack(
             device=compute.device,
             keep_examples=False,
             progress=progress,
+            phase=progress.phase,
             events=say_user_code(),
         )
     if common.json:

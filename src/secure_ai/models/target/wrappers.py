@@ -128,7 +128,9 @@ def scores_in(output: Any, place: int | str | None) -> Any:
     """The part of a network's answer at `place`."""
     if place is None:
         return output
-    return output[place] if isinstance(output, tuple | list | Mapping) else getattr(output, str(place))
+    if isinstance(place, int):
+        return output[place]
+    return output[place] if isinstance(output, Mapping) else getattr(output, place)
 
 
 def tidied_output(network: nn.Module, form: OutputForm) -> nn.Module:

@@ -134,13 +134,15 @@ def _evidence(facts: RunFacts) -> Mapping[str, tuple[Evidence, ...]]:
     return found
 
 
+def _why_missing(stage: str, facts: RunFacts) -> str:
+    if stage in facts.finished.stopped:
+        return "the run was stopped in it: its figures are of the images that were finished"
+    return facts.finished.skipped.get(stage, "the run stopped before it")
+
+
 def _not_tested(facts: RunFacts, departs: list[str]) -> tuple[str, ...]:
     done = facts.finished.records
-    missing = [
-        f"{stage.id}: {facts.finished.skipped.get(stage.id, 'the run stopped before it')}"
-        for stage in facts.plan.stages
-        if stage.id not in done
-    ]
+    missing = [f"{stage.id}: {_why_missing(stage.id, facts)}" for stage in facts.plan.stages if stage.id not in done]
     deviation = [f"the reports' own protocols: {text}" for text in departs]
     suites = {"suite", "assess"} & set(facts.recipe.parts)
     held = () if "defences" in facts.recipe.parts or "report-1" not in facts.recipe.parts else (NO_DEFENCES,)

@@ -36,6 +36,7 @@ from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over
 from secure_ai.runs.stages.robust import (
     AttackSettings,
     judged,
+    kept_whole,
     replay_of,
     robust_entry,
     sample,
@@ -163,13 +164,16 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
     )
     names = ", ".join(plan.name for plan in found.result.plans)
     attacked = robust_entry(subject, "attacked", found, f"worst case over {names}", data)
+    models = tuple(model_of(one, one.checked(data)) for one in subjects.values())
+    findings = tuple(_preflight_findings(checked.checks))
+    kept_whole(found, Result(measurements=(clean, attacked), models=models, findings=findings), context)
     pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data))
     if arrays:
         context.keep(ARRAYS_NAME, npz_bytes(arrays))
     return Result(
         measurements=(clean, attacked),
-        models=tuple(model_of(one, one.checked(data)) for one in subjects.values()),
-        findings=tuple(_preflight_findings(checked.checks)),
+        models=models,
+        findings=findings,
         pictures=pictures,
         per_sample=(per_sample(clean, found.result.clean_correct), per_sample(attacked, found.robust)),
         replays=(replay_of(attacked, found.result, data),),
