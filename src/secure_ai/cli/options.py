@@ -87,7 +87,7 @@ class DataOptions:
     """
 
     data: str | None = None
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "test", "val"] = "test"
     n: int | None = None
 
     @property

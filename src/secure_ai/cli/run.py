@@ -26,9 +26,9 @@ def run(
     recipe: str | None = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: Annotated[str | None, Parameter(name=["--data", "--data-dir", "--data_dir"])] = None,
-    split: Literal["train", "test"] | None = None,
+    split: Literal["train", "test", "val"] | None = None,
     n: int | None = None,
-    norm: Literal["linf", "l2", "l1", "l0"] | None = None,
+    norm: str | None = None,
     eps: str | None = None,
     attack: str | None = None,
     mode: Mode | None = None,
@@ -58,7 +58,7 @@ def run(
         data: What to assess the model on; with --mode, the folder of the MNIST files.
         split: Which part of a folder that has both.
         n: The first N images in file order.
-        norm: Of the budget that the model is attacked within; default linf.
+        norm: Of the budget: linf (default), l2, l1 or l0.
         eps: The budget on pixels in [0, 1], a decimal or a fraction such as 8/255; default 0.1.
         attack: What the model is attacked with; default fast.
         mode: Report 2's protocol for that mode.

@@ -84,7 +84,7 @@ def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bo
     Raises:
         BudgetError: an unknown norm, or eps outside its norm's range.
     """
-    text = str(eps)
+    text, norm = str(eps), norm.lower()  # Linf, L2
     if norm not in NORMS:
         raise BudgetError("unknown norm", where="--norm", expected=" or ".join(NORMS), got=norm)
     value, largest = parse_eps(text), largest_budget(norm, dimensions).eps
