@@ -127,13 +127,14 @@ def test_a_file_of_several_splits_gives_the_one_asked_for(tmp_path: Path, names:
     column = Y[:, None] if "labels" in labels else Y
     train, test = pixels(4, 8, 9), pixels(4, 8, 9)[::-1]
     arrays = {images.format("train"): train, labels.format("train"): column}
-    np.savez(tmp_path / "m.npz", **arrays, **{images.format("test"): test, labels.format("test"): column[::-1]})
+    second = {images.format("test"): test, labels.format("test"): column[::-1]}
+    np.savez(tmp_path / "m.npz", **arrays, **second)  # type: ignore[arg-type]  # names of arrays, not of options
     data = load_npz(tmp_path / "m.npz", split="test")
     assert (data.images[:, 0] == test).all()
     assert (data.labels.tolist(), data.name) == (Y[::-1].tolist(), "m.npz:test")
     with pytest.raises(DataKeysError):
         load_npz(tmp_path / "m.npz", split="val")
-    np.savez(tmp_path / "odd.npz", **arrays, extra=column)
+    np.savez(tmp_path / "odd.npz", **arrays, extra=column)  # type: ignore[arg-type]  # the same
     with pytest.raises(DataKeysError):
         load_npz(tmp_path / "odd.npz", split="train")
 
