@@ -27,7 +27,7 @@ from secure_ai.files.open import FileBytes
 from secure_ai.files.pt2 import read_pt2
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
 from secure_ai.files.sniff import sniff
-from secure_ai.files.torch_zip import read_torch_state
+from secure_ai.files.torch_state import read_torch_state
 
 FIXTURES = Path(__file__).parent.parent / "files" / "fixtures"
 WEIGHTS = {"a": np.arange(12, dtype=np.float32).reshape(3, 4), "b": np.array([True, False]), "c": np.zeros((0, 3))}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from secure_ai.core.errors import FileMissingError, UsageError
+from secure_ai.core.errors import FileMissingError, FormatError, UsageError
 from secure_ai.data.folder import load_folder
 from secure_ai.data.image_file import CONVERSIONS, decode_image
 from secure_ai.files.open import FileBytes
@@ -140,3 +140,36 @@ def test_jpeg_gives_what_pillow_gives(options: dict[str, Any]) -> None:
     decoded = decode_image(FileBytes("f", stream.getvalue()))
     with Image.open(stream) as image:
         assert (decoded.pixels.transpose(1, 2, 0) == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize("names", [("Train", "Val"), ("TRAIN", "validation"), ("train", "valid")])
+def test_splits_are_known_in_any_case_and_by_their_other_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    for number, name in enumerate(names):
+        write(tmp_path / name, a=[png(grey(number))], b=[png(grey(5))])
+    assert load_folder(tmp_path, split="val").images[0, 0].tolist() == grey(1).tolist()
+    with pytest.raises(FileMissingError) as caught:
+        load_folder(tmp_path, split="test")
+    assert caught.value.hint.startswith("--split ")
+
+
+def test_text_beside_images_is_skipped_and_counted_and_anything_else_is_not(tmp_path: Path) -> None:
+    write(tmp_path, a=[png(grey(0))], b=[png(grey(1))])
+    (tmp_path / "README.md").write_text("x")
+    (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
+    (tmp_path / "__MACOSX").mkdir()
+    data = load_folder(tmp_path)
+    assert (len(data), data.classes) == (2, 2)
+    assert data.note.startswith("3 files")
+    (tmp_path / "a" / "model.pkl").write_bytes(b"x")
+    with pytest.raises(FormatError):
+        load_folder(tmp_path)
+
+
+def test_grey_images_among_colour_ones_get_three_equal_channels(tmp_path: Path) -> None:
+    colour = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    write(tmp_path, a=[png(grey(0)), png(colour)], b=[png(grey(1))])
+    data = load_folder(tmp_path)
+    assert data.input_shape == (3, 5, 4)
+    assert [image.tolist() for image in data.images[0]] == [grey(0).tolist()] * 3
+    assert (data.images[1] == colour.transpose(2, 0, 1)).all()
+    assert data.note.startswith("2 grey images")

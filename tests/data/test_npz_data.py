@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secure_ai.core.errors import LabelError, PixelRangeError, ShapeError
+from secure_ai.core.errors import DataKeysError, LabelError, PixelRangeError, ShapeError
 from secure_ai.data.npz import dataset_from_arrays, labels_from_array, load_npz, pixels_from_array
 
 Y = np.array([0, 2, 1, 2])
@@ -119,3 +119,28 @@ def test_labels_are_never_guessed(y: np.ndarray, hint: str) -> None:
 def test_plain_arrays_make_the_same_data_set(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=pixels(4, 8, 9), y=Y)
     assert dataset_from_arrays(pixels(4, 8, 9), Y, name="d").digest == load_npz(tmp_path / "a.npz").digest
+
+
+@pytest.mark.parametrize("names", [("x_{}", "y_{}"), ("{}_images", "{}_labels")], ids=["Keras", "MedMNIST"])
+def test_a_file_of_several_splits_gives_the_one_asked_for(tmp_path: Path, names: tuple[str, str]) -> None:
+    images, labels = names
+    column = Y[:, None] if "labels" in labels else Y
+    train, test = pixels(4, 8, 9), pixels(4, 8, 9)[::-1]
+    arrays = {images.format("train"): train, labels.format("train"): column}
+    second = {images.format("test"): test, labels.format("test"): column[::-1]}
+    np.savez(tmp_path / "m.npz", **arrays, **second)  # type: ignore[arg-type]  # names of arrays, not of options
+    data = load_npz(tmp_path / "m.npz", split="test")
+    assert (data.images[:, 0] == test).all()
+    assert (data.labels.tolist(), data.name) == (Y[::-1].tolist(), "m.npz:test")
+    with pytest.raises(DataKeysError):
+        load_npz(tmp_path / "m.npz", split="val")
+    np.savez(tmp_path / "odd.npz", **arrays, extra=column)  # type: ignore[arg-type]  # the same
+    with pytest.raises(DataKeysError):
+        load_npz(tmp_path / "odd.npz", split="train")
+
+
+@pytest.mark.parametrize(("rows", "hint"), [([[0, 1], [1, 0]], True), ([[1, 1], [0, 0]], False)])
+def test_only_rows_with_one_class_are_told_to_take_the_largest(rows: list[list[int]], hint: bool) -> None:
+    with pytest.raises(LabelError) as caught:
+        labels_from_array(np.array(rows), where="y")
+    assert ("argmax" in caught.value.hint) is hint

@@ -14,12 +14,12 @@ import torch
 
 from secure_ai.core.errors import NonFiniteError, PickleRefusedError
 from secure_ai.files.open import FileBytes
-from secure_ai.files.torch_zip import read_torch_state
+from secure_ai.files.torch_state import read_torch_state
 
 
-def saved(value: Any) -> bytes:
+def saved(value: Any, *, zipped: bool = True) -> bytes:
     stream = io.BytesIO()
-    torch.save(value, stream)
+    torch.save(value, stream, _use_new_zipfile_serialization=zipped)
     return stream.getvalue()
 
 
@@ -67,11 +67,38 @@ def test_a_checkpoint_gives_the_tensors_under_its_known_key() -> None:
     np.testing.assert_array_equal(read["w"], [1, 1])
 
 
-def test_another_nesting_is_refused_with_the_keys_that_are_known() -> None:
-    with pytest.raises(PickleRefusedError, match="a dict inside") as raised:
-        read_torch_state(FileBytes("m.pt", saved({"net": state(), "epoch": 3})))
-    assert "'state_dict', 'model'" in raised.value.expected
-    assert raised.value.where.endswith("net")
+@pytest.mark.parametrize("zipped", [True, False], ids=["today", "before-1.6"])
+@pytest.mark.parametrize("key", ["net", "model", "state_dict", "model_state_dict", "weights"])
+def test_any_key_of_a_checkpoint_may_hold_the_weights(key: str, zipped: bool) -> None:
+    network = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(network.parameters())
+    network(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    whole = {key: network.state_dict(), "epoch": 3, "acc": 91.5, "optimizer": optimizer.state_dict(), "best": None}
+    read = read_torch_state(FileBytes("m.pt", saved(whole, zipped=zipped)))
+    assert {name: tuple(array.shape) for name, array in read.items()} == {"weight": (2, 2), "bias": (2,)}
+
+
+def test_of_several_state_dicts_one_must_be_named() -> None:
+    file = FileBytes("m.pt", saved({"model": {"w": torch.ones(2)}, "ema": {"w": torch.zeros(2)}, "epoch": 3}))
+    with pytest.raises(PickleRefusedError) as raised:
+        read_torch_state(file)
+    assert raised.value.got == "model, ema"
+    assert raised.value.hint == "--weights-key model"
+    assert read_torch_state(file, "ema")["w"].tolist() == [0, 0]
+    for key in ("epoch", "nothing"):
+        with pytest.raises(PickleRefusedError):
+            read_torch_state(file, key)
+
+
+def test_the_format_before_1_6_comes_back_as_torch_reads_it() -> None:
+    content = saved(state(), zipped=False)
+    read = read_torch_state(FileBytes("m.pt", content))
+    expected = as_torch_reads(content)
+    assert list(read) == list(expected)
+    for name, array in expected.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
 
 
 def test_weights_that_are_not_finite_are_named() -> None:
@@ -94,7 +121,7 @@ def test_reading_needs_no_torch(tmp_path: Path) -> None:
     (tmp_path / "good.pt").write_bytes(saved(state()))
     code = (
         "import sys; from secure_ai.files.open import read_file\n"
-        "from secure_ai.files.torch_zip import read_torch_state\n"
+        "from secure_ai.files.torch_state import read_torch_state\n"
         "print(len(read_torch_state(read_file(sys.argv[1], max_bytes=100000))), 'torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "good.pt")]
@@ -105,7 +132,7 @@ def test_a_refusal_imports_neither_torch_nor_keras(tmp_path: Path) -> None:
     (tmp_path / "bad.pt").write_bytes(saved(torch.nn.Linear(1, 1)))
     code = (
         "import sys; from secure_ai.core.errors import PickleRefusedError; from secure_ai.files.open import read_file\n"
-        "from secure_ai.files.torch_zip import read_torch_state\n"
+        "from secure_ai.files.torch_state import read_torch_state\n"
         "import secure_ai.files.keras\n"
         "try: read_torch_state(read_file(sys.argv[1], max_bytes=100000))\n"
         "except PickleRefusedError: print(sorted({'torch', 'keras', 'h5py', 'safetensors'} & set(sys.modules)))"

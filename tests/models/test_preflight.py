@@ -128,7 +128,7 @@ def raising(x: Tensor) -> Tensor:
     ("network", "message"),
     [
         (Changed(before=raising), "ZeroDivisionError: no such luck"),
-        (Changed(after=lambda z: (z, z)), "tuple"),
+        (Changed(after=lambda z: {"a": z, "b": z}), "dict"),
         (Changed(after=lambda z: z[:, 0]), "one score a class"),
         (Changed(after=lambda z: z.argmax(dim=1, keepdim=True)), "int64"),
         (Changed(after=lambda z: z[:, :3]), "too few classes"),

@@ -21,6 +21,7 @@ from secure_ai.core.errors import (
     StateMismatchError,
     UsageError,
 )
+from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.load.artifact import BUILT_IN, read_arch, read_artifact
 from secure_ai.models.load.store import LoadedModel, load_model, make_target, model_bytes, save_model
 from secure_ai.models.networks.built_in import build_network
@@ -218,22 +219,51 @@ def test_every_kind_of_misfit_is_listed(tmp_path: Path) -> None:
         "        super().__init__()\n        for n in 'bcde':\n"
         "            setattr(self, n, torch.nn.Parameter(torch.zeros(3 if n == 'b' else 2)))\n")  # fmt: skip
     net = Wider()
-    net.c.data = net.c.data.double()
+    net.c = nn.Parameter(torch.zeros(2, dtype=torch.int32), requires_grad=False)
     with pytest.raises(StateMismatchError) as caught:
         load_model(saved(tmp_path / "m", net), arch=arch)
     assert caught.value.got == (
         "missing: d, e; unexpected: a; "
-        "other shape or type: b (2,) float32 for (3,) float32, c (2,) float64 for (2,) float32"
+        "other shape or type: b (2,) float32 for (3,) float32, c (2,) int32 for (2,) float32"
     )
     assert caught.value.hint == ""
 
 
-def test_weights_saved_under_data_parallel_get_a_hint(tmp_path: Path) -> None:
-    holder = nn.Module()
-    holder.module = network()
-    with pytest.raises(StateMismatchError) as caught:
-        load_model(saved(tmp_path / "m", holder), arch=code(tmp_path))
-    assert "module." in caught.value.hint
+@pytest.mark.parametrize("prefix", ["module", "_orig_mod", "model", "module.model", "module._orig_mod.net"])
+def test_what_a_wrapper_put_before_every_name_is_left_out_and_said(tmp_path: Path, prefix: str) -> None:
+    inner = network()
+    arrays = {f"{prefix}.{name}": tensor.numpy() for name, tensor in inner.state_dict().items()}
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors_bytes(arrays, {}))
+    loaded = load_model(path, arch=code(tmp_path))
+    assert loaded.digest == state_digest(inner.state_dict())
+    assert any(f"`{prefix}.`" in note for note in loaded.notes)
+
+
+@pytest.mark.parametrize("change", ["one-without", "unknown-word", "two-words"])
+def test_names_that_do_not_all_begin_with_a_wrapper_s_do_not_fit(tmp_path: Path, change: str) -> None:
+    whole = network().state_dict()
+    prefixes = {
+        "one-without": ["", *["module."] * 99],
+        "unknown-word": ["x."] * 99,
+        "two-words": ["net.", "model."] * 99,
+    }
+    pairs = zip(prefixes[change], whole.items(), strict=False)
+    arrays = {f"{before}{name}": tensor.numpy() for before, (name, tensor) in pairs}
+    path = tmp_path / "m.safetensors"
+    path.write_bytes(safetensors_bytes(arrays, {}))
+    with pytest.raises(StateMismatchError):
+        load_model(path, arch=code(tmp_path))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_another_float_type_are_taken_and_said(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: tensor.to(dtype) for name, tensor in network().state_dict().items()}
+    torch.save(state, tmp_path / "m.pt")
+    loaded = load_model(tmp_path / "m.pt", arch=code(tmp_path))
+    assert {tensor.dtype for tensor in loaded.network.state_dict().values()} == {torch.float32}
+    converted = dtype is not torch.bfloat16  # whose values the reader has as float32 already
+    assert any("converted" in note for note in loaded.notes) is converted
 
 
 def test_a_network_that_refuses_its_weights_is_named(tmp_path: Path) -> None:

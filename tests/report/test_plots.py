@@ -45,6 +45,28 @@ def test_same_numbers_same_bytes_whatever_the_settings(name: str) -> None:
         assert PICTURES[name]() == first
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("columns", [2, 12])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_perturbation_is_drawn_around_grey_or_white_and_warns_of_nothing(channels: int, columns: int) -> None:
+    delta = np.random.default_rng(0).uniform(-0.01, 0.01, (columns, channels, 28, 28)).astype(np.float32)
+    content = plots.image_grid_png([("perturbation, up to 0.01", delta)], "Adversarial examples for the network")
+    with Image.open(io.BytesIO(content)) as image:
+        pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    drawn = pixels[(pixels < 250).any(axis=2)]
+    assert 90 < drawn.mean() < 230  # black would be near 0
+    assert size(content)[0] >= 700
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("networks", [2, 12])
+def test_a_matrix_of_any_size_is_drawn(networks: int) -> None:
+    names = [f"network-{number}" for number in range(networks)]
+    note = "fast, linf 8/255, n = 1,000; outlined: a network's own examples"
+    content = plots.transfer_png([[R] * networks] * networks, names, "Accuracy by network and origin of examples", note)
+    assert size(content)[0] >= 900
+
+
 def test_no_version_or_time_in_the_file() -> None:
     with Image.open(io.BytesIO(PICTURES["bars"]())) as image:
         assert set(image.info) <= {"dpi"}

@@ -44,6 +44,16 @@ def test_one_run_and_every_result_has_its_rule(log: dict[str, Any], report: dict
         assert rule["shortDescription"]["text"]
 
 
+def test_what_code_scanning_refuses_is_not_there(log: dict[str, Any]) -> None:
+    """A result without a region, a base that nothing defines, a rule whose title changes from run to run."""
+    assert "uriBaseId" not in json.dumps(log)
+    for result in run_of(log)["results"]:
+        assert result["locations"][0]["physicalLocation"]["region"]["startLine"] >= 1
+    for rule in run_of(log)["tool"]["driver"]["rules"]:
+        assert urlsplit(rule["helpUri"]).scheme == "https"
+        assert not re.search(r"\d+\.\d+ %|n = ", rule["shortDescription"]["text"])
+
+
 def test_severity_is_monotone(log: dict[str, Any]) -> None:
     order = ["info", "low", "medium", "high", "critical"]
     results = sorted(run_of(log)["results"], key=lambda r: order.index(r["properties"]["severity"]))

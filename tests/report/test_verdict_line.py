@@ -11,7 +11,7 @@ import pytest
 
 from secure_ai.core.trust import check, judge, sample_size_check
 from secure_ai.report.model import Report, parse_report
-from secure_ai.report.render.verdict import gate_report, verdict, verdict_line
+from secure_ai.report.render.verdict import gate_report, verdict, verdict_line, why_exit
 
 
 def typed(content: dict[str, Any]) -> Report:
@@ -66,7 +66,7 @@ def test_what_no_run_measured_is_no_headline_and_counted_apart(report: dict[str,
 def test_a_subject_against_the_bar(sample: ModuleType, share: float, word: str, tone: str) -> None:
     found = verdict(typed(sample.subject_report(share)))
     assert (found.word, found.tone) == (word, tone)
-    assert "under linf 8/255" in found.sentence
+    assert "linf 8/255" in found.sentence
 
 
 @pytest.mark.parametrize("verdict_word", ["doubtful", "broken"])
@@ -98,12 +98,39 @@ def test_without_subject_and_comparison_it_only_reports(report: dict[str, Any]) 
     found = verdict(typed(report))
     assert (found.word, found.tone) == ("MEASURED", "unclear")
     assert "fewer epochs" in found.sentence
-    assert "none under attack" in verdict(typed({**report, "measurements": []})).sentence
 
 
 def test_planted_findings_do_not_count(report: dict[str, Any]) -> None:
     planted = [finding | {"planted": True} for finding in report["findings"]]
-    assert "No finding beyond what the tool planted itself." in verdict_line(typed({**report, "findings": planted}))
+    holding = [row | {"holds": "yes"} for row in report["reproduction"]]
+    line = verdict_line(typed({**report, "findings": planted, "reproduction": holding}))
+    assert line.endswith("No findings.")
+
+
+@pytest.mark.parametrize("share", [0.11, 0.97])
+def test_no_findings_is_never_said_beside_a_bad_verdict(sample: ModuleType, share: float) -> None:
+    line = verdict_line(typed({**sample.subject_report(share), "findings": []}))
+    assert ("No findings" in line) is (share > 0.5)
+
+
+def test_a_model_that_is_fed_wrongly_owns_the_first_line_and_the_exit_code(sample: ModuleType) -> None:
+    report = sample.subject_report(0.11)
+    assert gate_report(typed(report), "never") == 0
+    failed = {"id": "input-range", "outcome": "fail", "evidence": "770 of 1000 right as given, 990 with --mean 0.5"}
+    report["models"][0]["preflight"] = [failed]
+    found = verdict(typed(report))
+    assert (found.word, found.tone) == ("CHECK THE INPUT", "unclear")
+    assert "--mean 0.5" in found.sentence
+    assert gate_report(typed(report), "never") == 3
+    assert why_exit(typed(report), "never", 3).startswith("exit 3: the model is fed")
+    report["run"]["complete"] = False
+    assert verdict(typed(report)).word == "CHECK THE INPUT"
+
+
+def test_a_run_that_measured_nothing_says_so(report: dict[str, Any]) -> None:
+    report |= {"reproduction": [], "measurements": [], "findings": [], "models": []}
+    assert verdict(typed(report)).word == "NOT TESTED"
+    assert "No findings" not in verdict_line(typed(report))
 
 
 def test_hostile_text_stays_on_one_line(report: dict[str, Any]) -> None:

@@ -54,9 +54,7 @@ def test_points_of_a_curve_are_not_judged_as_if_at_the_budget_asked_for() -> Non
     assert ids(asked, replace(beyond, condition=CURVE)) == []
 
 
-@pytest.mark.parametrize(
-    ("pgd", "severity"), [(2.0, Severity.HIGH), (30.0, Severity.MEDIUM), (70.0, Severity.LOW), (90.0, None)]
-)
+@pytest.mark.parametrize(("pgd", "severity"), [(2.0, Severity.HIGH), (78.0, Severity.HIGH), (80.0, None), (90.0, None)])
 def test_severity_follows_the_robust_accuracy(pgd: float, severity: Severity | None) -> None:
     found = judge_measurements([entry("net/a/pgd", pgd)], ())
     assert [finding.severity for finding in found] == ([] if severity is None else [severity])
@@ -133,3 +131,12 @@ def test_findings_about_our_own_networks_are_marked_planted(role: str, planted: 
 def test_a_model_that_is_not_listed_counts_as_the_users() -> None:
     (finding,) = judge_measurements([entry("net/a/pgd", 2.0)], ())
     assert not finding.planted
+
+
+def test_a_model_that_is_fed_wrongly_is_not_called_weak() -> None:
+    weak = entry("subject/attacked", 2.0)
+    wrong = check("input-range", False, "61 of 300 right as given, 203 with --range -1,1")
+    owner = replace(model("subject", "subject"), title="mine.pt")
+    (finding,) = judge_measurements([weak], [owner])
+    assert finding.message.startswith("mine.pt ")
+    assert judge_measurements([weak], [replace(owner, preflight=(wrong,))]) == ()

@@ -243,6 +243,35 @@ def test_an_interruption_inside_an_attack_is_not_kept_as_a_result(tmp_path: Path
     assert any(text.startswith("report-1/baseline/white-box:") for text in report["not_tested"])
 
 
+def test_a_run_stopped_in_an_attack_reports_what_it_had_and_stores_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\ndef build():\n    torch.manual_seed(0)\n"
+        "    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 2))\n"
+    )
+    x = np.random.default_rng(0).integers(0, 256, (600, 4, 4), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", x=x, y=np.arange(600) % 2)
+    steps = 0
+
+    def stop(notice: Notice) -> None:
+        nonlocal steps
+        steps += notice.kind == "progress"
+        if steps == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(
+            model=ModelSpec(arch=f"{tmp_path / 'net.py'}:build"), data=str(tmp_path / "data.npz"),
+            changes=["assess.attack=fgsm"], out=tmp_path / "out", watcher=stop,
+        )  # fmt: skip
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    attacked = next(entry for entry in report["measurements"] if entry["id"] == "subject/attacked")
+    assert 0 < attacked["value"]["n"] < 600
+    assert attacked["trust"]["verdict"] == "doubtful"
+    assert report["run"]["complete"] is False
+    assert any(text.startswith("assess/attack: the run was stopped in it") for text in report["not_tested"])
+    assert not list((tmp_path / "out" / ".store" / "stages").glob("*"))
+
+
 @pytest.mark.parametrize("fresh", [False, True])
 def test_a_refused_model_writes_nothing_and_loses_nothing(tmp_path: Path, fresh: bool) -> None:
     bad = tmp_path / "bad.pt"
@@ -388,7 +417,7 @@ def test_assess_needs_a_model_and_asks_for_no_data_without(
     monkeypatch.setattr(prepare, "load_data", lambda *arguments, **more: pytest.fail("data was asked for"))
     spec = ModelSpec(model=str(tmp_path / model)) if model else None
     with pytest.raises(error):
-        run("assess", model=spec, out=tmp_path / "out")
+        run("assess", model=spec, data="never-read.npz", out=tmp_path / "out")
 
 
 def test_assess_with_labels_only_says_what_it_could_not_measure(

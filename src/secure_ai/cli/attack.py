@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 import secure_ai
 from secure_ai.cli.main import Terminated
@@ -11,13 +14,16 @@ from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, Fai
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.budget import Norm
-from secure_ai.core.errors import EXIT_INTERRUPTED, EXIT_TERMINATED, printable
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, EXIT_TERMINATED, printable
 from secure_ai.core.findings import gate
+from secure_ai.core.trust import fed_wrongly
 from secure_ai.files.sandbox import sandbox_required
 from secure_ai.runs.recipe import defaults
 
 
 def attack(
+    file: Annotated[str | None, Parameter(name="MODEL")] = None,
+    /,
     *,
     norm: Norm,
     eps: str,
@@ -35,6 +41,7 @@ def attack(
     """Attack a network; every figure comes with its interval and the whole with a trust verdict.
 
     Args:
+        file: Model file, as --model.
         norm: linf, l2, l1 or l0.
         eps: Perturbation budget on pixels in [0, 1]: a decimal or a fraction such as 8/255.
         attack: Comma list, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5. Suites: fast, autoattack,
@@ -47,6 +54,7 @@ def attack(
             It is fed as the model is.
         surrogate_arch: The surrogate's architecture, as --arch.
     """
+    model = model.named(file)
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),
@@ -68,6 +76,7 @@ def attack(
             device=compute.device,
             keep_examples=False,
             progress=progress,
+            phase=progress.phase,
             events=say_user_code(),
         )
     if common.json:
@@ -80,4 +89,10 @@ def attack(
         terminated = isinstance(report.result.interruption, Terminated)
         print("stopped: what was finished is kept, and marked incomplete", file=sys.stderr)
         return EXIT_TERMINATED if terminated else EXIT_INTERRUPTED
-    return gate(report.findings, fail.fail_on, [report.trust])
+    code = gate(report.findings, fail.fail_on, [report.trust])
+    wrong = bool(fed_wrongly(report.judged.checked.checks))
+    code = EXIT_INCONCLUSIVE if wrong and code == EXIT_OK else code
+    if code == EXIT_INCONCLUSIVE and not common.json:
+        why = "the model is fed otherwise than it was trained" if wrong else "the robust accuracy is not reliable"
+        print(f"exit {code}: {why}")
+    return code

@@ -11,6 +11,8 @@ from secure_ai.core.errors import UsageError
 from secure_ai.core.findings import FailOn
 from secure_ai.runs.model_spec import ModelSpec
 
+DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images, mnist:test~1000"
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +23,7 @@ class ModelOptions:
         model: Model file: safetensors, torch state dict, .keras or .pt2, told by content.
         arch: Built-in name, FILE.py:FACTORY or pkg.mod:FACTORY. The factory is your code and runs in this process.
             Without --model, what it returns is the model: a network, or a callable from images to scores.
+        weights_key: Entry of a torch checkpoint that holds the weights, where several could.
         access: What attacks may use: gradients, scores or labels. Default: gradients, of a callable scores.
         mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
         std: Per-channel standard deviation it expects divided by.
@@ -31,11 +34,18 @@ class ModelOptions:
 
     model: str | None = None
     arch: str | None = None
+    weights_key: str = ""
     access: Literal["gradients", "scores", "labels"] | None = None
     mean: str = ""
     std: str = ""
     value_range: Annotated[str, Parameter(name="--range")] = "0,1"
     require_sandbox: Annotated[bool, Parameter(negative="")] = False
+
+    def named(self, file: str | None) -> ModelOptions:
+        """These options with the model file that was named without an option. Raises UsageError for two files."""
+        if file is not None and self.model is not None:
+            raise UsageError("two model files", where="--model", expected="one", got=f"{file} and {self.model}")
+        return self if file is None else replace(self, model=file)
 
     def spec(self) -> ModelSpec:
         """The checked value. Raises UsageError."""
@@ -51,6 +61,7 @@ class ModelOptions:
         return ModelSpec(
             model=self.model,
             arch=self.arch,
+            weights_key=self.weights_key,
             access=self.access,
             mean=_numbers(self.mean, "--mean"),
             std=std,
@@ -61,7 +72,7 @@ class ModelOptions:
         """Another model file that is fed as this one is, its gradients used; None without a file. Raises UsageError."""
         if model is None and arch is not None:
             raise UsageError("an architecture without a file", where="--surrogate-arch", expected="--surrogate FILE")
-        return None if model is None else replace(self, model=model, arch=arch, access=None).spec()
+        return None if model is None else replace(self, model=model, arch=arch, weights_key="", access=None).spec()
 
 
 @Parameter(name="*")
@@ -70,19 +81,21 @@ class DataOptions:
     """DATA.
 
     Attributes:
-        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images; default mnist:test~1000.
+        data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
         split: Which part of a folder that has both.
         n: The first N images in file order.
     """
 
     data: str | None = None
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "test", "val"] = "test"
     n: int | None = None
 
     @property
     def source(self) -> str:
-        """What to load: 1,000 random test images where nothing is said, the first n of all where only n is."""
-        return self.data or ("mnist:test" if self.n else "mnist:test~1000")
+        """What to load. Raises UsageError where nothing was named: no data set is the user's unless they say so."""
+        if self.data is None:
+            raise UsageError("no data named", where="--data", expected=DATA_FORMS)
+        return self.data
 
 
 @Parameter(name="*")

@@ -5,17 +5,31 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from secure_ai.cli.process import releaser
 from secure_ai.core.errors import printable
 from secure_ai.core.events import EventSink
+from secure_ai.core.result import Result
+from secure_ai.core.results import CURVE, Measurement
 from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 
+HEARTBEAT_SECONDS = 30.0
+MOST_RATES = 4  # that the line of a stage names
+NAMES = {
+    "fgsm": "FGSM",
+    "pgd": "PGD",
+    "suite": "the full suite",
+    "attacked": "attack",
+    "transferred": "borrowed examples",
+}
 PRIOR_SECONDS = 30.0  # weight of the forecast: one slow first stage does not make hours of minutes
 
 
@@ -39,8 +53,11 @@ def say_user_code() -> EventSink:
 @contextlib.contextmanager
 def watch_run(quiet: bool) -> Iterator[Watcher]:
     """A watcher of a run's stages, which also gives freed memory back to the system."""
-    with _bar() if interactive(quiet) else contextlib.nullcontext() as bar:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(_bar()) if interactive(quiet) else None
         watcher: Watcher = watch_nothing if quiet else _Plain() if bar is None else _Live(bar)
+        if isinstance(watcher, _Plain):
+            stack.enter_context(heartbeat(watcher.now))
         release = releaser()
 
         def watch(notice: Notice) -> None:
@@ -50,19 +67,58 @@ def watch_run(quiet: bool) -> Iterator[Watcher]:
         yield watch
 
 
+class Steps:
+    """A callback (done, total) for one long step, and `phase` for what it does now."""
+
+    def __init__(self, bar: Progress | None, text: str) -> None:
+        self._bar, self._text = bar, text
+        self._task = None if bar is None else bar.add_task(text, total=None)
+        self._part, self._release = "", releaser()
+
+    def __call__(self, done: int, total: int) -> None:
+        """So much of it is done."""
+        self._part = f", {100 * done // max(1, total)} %"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=done, total=total)
+        self._release()
+
+    def phase(self, what: str) -> None:
+        """What it does now; how long that takes is not known."""
+        self._text, self._part = what, ""
+        if self._bar is not None and self._task is not None:
+            self._bar.reset(self._task, total=None, description=what)
+
+    def now(self) -> str:
+        """For a line in a log."""
+        return f"{self._text}{self._part}"
+
+
 @contextlib.contextmanager
-def watch_steps(quiet: bool, text: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) for one long step, which also gives freed memory back to the system."""
-    with _bar() if interactive(quiet) else contextlib.nullcontext() as bar:
-        task = None if bar is None else bar.add_task(text, total=None)
-        release = releaser()
+def watch_steps(quiet: bool, text: str) -> Iterator[Steps]:
+    """Steps that also give freed memory back to the system."""
+    with contextlib.ExitStack() as stack:
+        steps = Steps(stack.enter_context(_bar()) if interactive(quiet) else None, text)
+        if not quiet and not interactive(quiet):
+            stack.enter_context(heartbeat(steps.now))
+        yield steps
 
-        def watch(done: int, total: int) -> None:
-            if bar is not None and task is not None:
-                bar.update(task, completed=done, total=total)
-            release()
 
-        yield watch
+@contextlib.contextmanager
+def heartbeat(now: Callable[[], str], seconds: float = HEARTBEAT_SECONDS) -> Iterator[None]:
+    """Where no bar is drawn: every 30 s a line that says what is done now, and since when."""
+    began, over = time.monotonic(), threading.Event()
+
+    def beat() -> None:
+        while not over.wait(seconds):
+            print(f"  {now()} ({time.monotonic() - began:.0f} s so far)", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _bar() -> Progress:
@@ -71,8 +127,8 @@ def _bar() -> Progress:
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),
-        TextColumn("left"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         console=Console(stderr=True),
         transient=True,
     )
@@ -83,6 +139,30 @@ def _how(notice: Notice) -> str:
     return "left out" if notice.skipped else "reused" if notice.reused else f"{notice.done:.1f} s"
 
 
+def found_text(result: Result | None, titles: Mapping[str, str]) -> str:
+    """What a stage found, in one line: `Baseline: 99 % right on clean images, 16 % under FGSM`."""
+    if result is None:
+        return ""
+    parts = []
+    for model in dict.fromkeys(m.model for m in result.measurements):
+        said = [text for m in result.measurements if m.model == model and (text := _rate_text(m))]
+        if said:
+            more = f" and {len(said) - MOST_RATES} more" if len(said) > MOST_RATES else ""
+            parts.append(f"{titles.get(model, model)}: {', '.join(said[:MOST_RATES])}{more}")
+    return printable("; ".join(parts))
+
+
+def _rate_text(m: Measurement) -> str:
+    if m.value.value is None:
+        return ""
+    share = f"{100 * m.value.value:.0f} %"
+    if m.metric == "clean_accuracy":
+        return f"{share} right on clean images"
+    if m.metric == "robust_accuracy":
+        return f"{share} under {m.budget if m.condition == CURVE else NAMES.get(m.condition, m.condition)}"
+    return f"trigger succeeds on {share}" if m.metric == "backdoor_success_rate" else ""
+
+
 class _Live:
     """Two bars: this stage by its own progress, and the whole run by forecast seconds."""
 
@@ -91,9 +171,11 @@ class _Live:
         self._run = bar.add_task("whole run", total=None)
         self._stage = bar.add_task("", total=None, visible=False)
         self._done, self._cost = 0.0, 0.0
+        self._titles: Mapping[str, str] = {}
 
     def __call__(self, notice: Notice) -> None:
         if notice.kind == "plan":
+            self._titles = notice.titles
             self._bar.update(self._run, total=notice.total)
         elif notice.kind == "start":
             self._cost = notice.total
@@ -101,10 +183,13 @@ class _Live:
         elif notice.kind == "progress":
             self._bar.update(self._stage, completed=notice.done, total=notice.total)
             self._bar.update(self._run, completed=self._done + self._cost * notice.done / notice.total)
+        elif notice.kind == "phase":
+            self._bar.reset(self._stage, total=None, description=f"{notice.stage}: {notice.text}")
         else:
             self._done += notice.total
             self._bar.update(self._run, completed=self._done)
-            self._bar.console.print(f"  {notice.stage}  [dim]{_how(notice)}[/dim]", highlight=False)
+            found = escape(found_text(notice.result, self._titles))
+            self._bar.console.print(f"  {notice.stage}  [dim]{_how(notice)}[/dim]  {found}", highlight=False)
 
 
 class _Plain:
@@ -113,9 +198,19 @@ class _Plain:
     def __init__(self) -> None:
         self._count, self._stages = 0, 0
         self._left, self._forecast, self._took = 0.0, 0.0, 0.0
+        self._now, self._titles = "preparing", dict[str, str]()
+
+    def now(self) -> str:
+        """What is done now."""
+        return self._now
 
     def __call__(self, notice: Notice) -> None:
-        if notice.kind == "plan":
+        if notice.kind in ("start", "phase"):
+            self._now = notice.stage + (f": {notice.text}" if notice.text else "")
+        elif notice.kind == "progress":
+            self._now = f"{notice.stage}, {100 * notice.done / max(1, notice.total):.0f} %"
+        elif notice.kind == "plan":
+            self._titles = dict(notice.titles)
             self._stages, self._left = int(notice.done), notice.total
             print(
                 f"{self._stages} stages, about {notice.total:.0f} s if nothing is reused", file=sys.stderr, flush=True
@@ -128,4 +223,5 @@ class _Plain:
                 self._took += notice.done
             left = self._left * (self._took + PRIOR_SECONDS) / (self._forecast + PRIOR_SECONDS)
             line = f"[{self._count}/{self._stages}] {notice.stage}: {_how(notice)}; about {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+            found = found_text(notice.result, self._titles)
+            print(line + (f"\n    {found}" if found else ""), file=sys.stderr, flush=True)

@@ -16,11 +16,12 @@ from rich.table import Table
 from secure_ai.core.errors import printable
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
-from secure_ai.core.trust import Check, CheckOutcome
+from secure_ai.core.trust import Check, CheckOutcome, fed_wrongly
 from secure_ai.report.model import Report, report_bytes
 from secure_ai.report.render.text import Words, cell, column_title, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
-from secure_ai.report.sections import main_sections
+from secure_ai.report.render.worst import worst_things
+from secure_ai.report.sections import main_sections, not_tested_section
 
 if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.attack import AttackReport
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.run import Forecast, RunResult
 
 MAX_LINE_CHARACTERS = 10_000
+MOST_SHOWN = 150  # characters of one thing in the summary of a run: it fits on a screen
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
 
 
@@ -101,24 +103,31 @@ def _print_section(section: Section, words: Words) -> None:
         _console().print(_plain(section.note))
 
 
-def print_run(result: RunResult, *, as_json: bool) -> None:
-    """The verdict line, the tables, and where the report is."""
+def print_run(result: RunResult, *, as_json: bool, verbose: bool, why: str) -> None:
+    """The verdict, the worst things, what was not tested, where the report is and why it ends so; tables on request."""
     if as_json:
         print_json(json.loads(report_bytes(result.report)))
         return
     report = result.report
-    verdict, console = verdict_line(report), _console()
-    console.print(f"[bold]{_plain(verdict)}[/bold]")
+    console = _console()
+    if verbose:
+        print_sections(report)
+    console.print(f"[bold]{_plain(verdict_line(report))}[/bold]")
     for model in report.models:
         if model.user_code:
             console.print(f"[yellow]the code of {_plain(model.arch)} ran in this process[/yellow]")
         for fix in model.fixes:
             console.print(f"[yellow]preflight: {_plain(fix)}[/yellow]")
-    print_sections(report)
+    for item in worst_things(report):
+        console.print(f"  {_plain(item.mark)}: {_plain(item.what[:MOST_SHOWN])}")
+    untested = [str(row[0]) for row in not_tested_section(report).rows]
+    if untested:
+        shown = "; ".join(text[:MOST_SHOWN] for text in untested[:2])
+        more = f"; {len(untested) - 2} more in the report" if len(untested) > 2 else ""
+        console.print(f"not tested: {_plain(shown + more)}")
     reused = f", {len(result.reused)} stages reused" if result.reused else ""
-    console.print(f"{report.run.seconds:.1f} s{reused}")
-    console.print(f"[bold]{_plain(verdict)}[/bold]")
-    console.print(f"report: {_plain(str(result.folder / 'report.html'))}")
+    console.print(f"report: {_plain(str(result.folder / 'report.html'))} ({report.run.seconds:.1f} s{reused})")
+    console.print(_plain(why))
 
 
 def print_forecast(forecast: Forecast, *, as_json: bool) -> None:
@@ -147,6 +156,8 @@ def print_attack(report: AttackReport) -> None:
     result, trust = report.result, report.trust
     style = STYLES[trust.verdict.value]
     console = _console()
+    for made in fed_wrongly(report.judged.checked.checks)[:1]:
+        console.print(f"[bold]CHECK THE INPUT: {_plain(made.evidence)}. Correct this and run again.[/bold]")
     console.print(
         f"[bold]robust accuracy {_plain(str(result.robust_accuracy))} under {_plain(str(report.budget))}: "
         f"[{style}]{trust.verdict.value}[/{style}][/bold]"

@@ -13,6 +13,7 @@ from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
 from secure_ai.files.sandbox import sandbox_required
+from secure_ai.report.render.verdict import why_exit
 from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change, parse_change, surroundings
@@ -25,9 +26,9 @@ def run(
     recipe: str | None = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: Annotated[str | None, Parameter(name=["--data", "--data-dir", "--data_dir"])] = None,
-    split: Literal["train", "test"] | None = None,
+    split: Literal["train", "test", "val"] | None = None,
     n: int | None = None,
-    norm: Literal["linf", "l2", "l1", "l0"] | None = None,
+    norm: str | None = None,
     eps: str | None = None,
     attack: str | None = None,
     mode: Mode | None = None,
@@ -43,6 +44,7 @@ def run(
     time_budget: str | None = None,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     fresh: Annotated[bool, Parameter(negative="")] = False,
+    verbose: Annotated[bool, Parameter(negative="")] = False,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
@@ -56,7 +58,7 @@ def run(
         data: What to assess the model on; with --mode, the folder of the MNIST files.
         split: Which part of a folder that has both.
         n: The first N images in file order.
-        norm: Of the budget that the model is attacked within; default linf.
+        norm: Of the budget: linf (default), l2, l1 or l0.
         eps: The budget on pixels in [0, 1], a decimal or a fraction such as 8/255; default 0.1.
         attack: What the model is attacked with; default fast.
         mode: Report 2's protocol for that mode.
@@ -70,6 +72,7 @@ def run(
         time_budget: E.g. 10m; what does not fit is listed as not tested.
         dry_run: Only say what would be done and how long it would take.
         fresh: Reuse nothing.
+        verbose: Print every table, too; they stand in report.html.
     """
     flags = {
         "epochs": epochs,
@@ -132,5 +135,6 @@ def run(
             watcher=watcher,
             events=say_user_code(),
         )
-    print_run(result, as_json=common.json)
+    why = why_exit(result.report, fail.fail_on, result.exit_code)
+    print_run(result, as_json=common.json, verbose=verbose, why=why)
     return result.exit_code

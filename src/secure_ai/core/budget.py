@@ -60,6 +60,12 @@ def parse_eps(text: str) -> float:
     return value
 
 
+def written_like(eps: float, text: str) -> str:
+    """`eps` in the form of `text`: 4/255 where `text` is 8/255."""
+    _, slash, bottom = text.partition("/")
+    return f"{eps * float(bottom):.6g}/{bottom}" if slash else f"{eps:g}"
+
+
 def largest_budget(norm: Norm, dimensions: int) -> PerturbationBudget:
     """The whole of [0, 1] for images of `dimensions` values: no distance is larger."""
     reach = {"linf": 1.0, "l2": math.sqrt(dimensions), "l1": float(dimensions), "l0": float(dimensions)}
@@ -78,7 +84,7 @@ def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bo
     Raises:
         BudgetError: an unknown norm, or eps outside its norm's range.
     """
-    text = str(eps)
+    text, norm = str(eps), norm.lower()  # Linf, L2
     if norm not in NORMS:
         raise BudgetError("unknown norm", where="--norm", expected=" or ".join(NORMS), got=norm)
     value, largest = parse_eps(text), largest_budget(norm, dimensions).eps

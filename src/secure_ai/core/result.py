@@ -12,6 +12,8 @@ from secure_ai.core.results import MeasuredChoice, MeasuredQuantity, Measurement
 from secure_ai.core.sections import Picture, Section
 from secure_ai.core.trust import Check
 
+SUBJECT = "subject"  # the role of the user's own network
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:

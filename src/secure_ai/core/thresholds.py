@@ -6,9 +6,8 @@ The least number of samples behind a claim is `core.trust.MIN_N_FOR_A_CLAIM`.
 from __future__ import annotations
 
 # Robust accuracies. Many-step adversarial training keeps about 90 % on MNIST at linf 0.3 (1706.06083, table 1).
+# One bar: below it the first line says NOT ROBUST, the finding is high, and `--fail-on high` exits with 1.
 ROBUST_BAR = 0.80  # the least that is called robust at its budget
-WEAK_BAR = 0.50  # below it more than half of the predictions can be changed
-BROKEN_BAR = 0.10  # below it the attacker decides, as on undefended networks
 
 # Backdoors: success counts samples whose true label is not the target.
 MAJORITY = 0.50  # a working backdoor sends most triggered images to its target

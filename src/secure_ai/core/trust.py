@@ -6,10 +6,12 @@ The verdict belongs to a number and the attacks that made it, never to a model.
 from __future__ import annotations
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+INPUT_CHECKS = frozenset({"input-range", "clean-accuracy"})
+"""Checks of preflight whose failure means that the model is fed otherwise than it was trained."""
 MIN_N_FOR_A_CLAIM = 1000  # below this a rate is indicative and passes no gate
 FED_WRONGLY = frozenset({"input-range", "input-normalisation", "image-orientation", "label-order", "clean-accuracy"})
 """Checks whose failure means that the network evidently does not get what it was trained on: nothing is concluded."""
@@ -73,6 +75,11 @@ class Trust:
     def reasons(self) -> list[str]:
         """Evidence of every check that failed."""
         return [check.evidence for check in self.checks if check.outcome is CheckOutcome.FAIL]
+
+
+def fed_wrongly(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """The failed checks that say so: no figure under attack then says anything of the model."""
+    return tuple(made for made in checks if made.id in INPUT_CHECKS and made.outcome is CheckOutcome.FAIL)
 
 
 def check(identifier: str, ok: bool | None, evidence: str) -> Check:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from secure_ai.core.errors import (
+    DataKeysError,
     FormatError,
     LabelError,
     NonFiniteError,
@@ -22,16 +23,22 @@ from secure_ai.files.open import read_file
 from secure_ai.files.sniff import Format, sniff
 
 KEYS = ("x", "y")
+SPLIT_KEYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
+"""Names of images and labels where a file holds several splits: Keras's own data sets, MedMNIST."""
+SPLITS = ("train", "test", "val")
 LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=16)
 DARKEST = 1 / 255  # a whole data set below one grey level has been divided by 255 once too often
 
 
-def load_npz(path: Path) -> Dataset:
+def load_npz(path: Path, *, split: str = "test") -> Dataset:
     """The data set in the NPZ file at `path`: `x` as `pixels_from_array` takes it, `y` as `labels_from_array` does.
+
+    Args:
+        split: which images, where the file holds several splits by the names of Keras or MedMNIST.
 
     Raises:
         FormatError: not an NPZ file.
-        DataKeysError: other arrays than `x` and `y`.
+        DataKeysError: other arrays than `x` and `y` or those of splits, or not those of `split`.
         PairCountError: `x` and `y` differ in length.
         And what `read_file`, `read_npz` and the two functions raise.
     """
@@ -40,8 +47,23 @@ def load_npz(path: Path) -> Dataset:
     if kind not in (Format.NPZ, Format.ZIP):
         hint = "np.savez(FILE, x=images, y=labels) writes one"
         raise FormatError("not an NPZ file", where=file.name, expected="an NPZ with x and y", got=kind, hint=hint)
-    arrays = read_npz(file, limits=LIMITS, names=KEYS)
-    return dataset_from_arrays(arrays["x"], arrays["y"], name=file.name)
+    arrays = read_npz(file, limits=LIMITS)
+    if arrays.keys() == set(KEYS):
+        return dataset_from_arrays(arrays["x"], arrays["y"], name=file.name)
+    for pair in SPLIT_KEYS:
+        if arrays.keys() <= {name.format(side) for name in pair for side in SPLITS}:
+            images, labels = (name.format(split) for name in pair)
+            if {images, labels} <= arrays.keys():
+                y = (
+                    arrays[labels][:, 0]
+                    if arrays[labels].ndim == 2 and arrays[labels].shape[1] == 1
+                    else arrays[labels]
+                )
+                return dataset_from_arrays(arrays[images], y, name=f"{file.name}:{split}")
+    raise DataKeysError(
+        "other arrays than expected", where=file.name, expected=f"x and y, or x_{split} and y_{split}",
+        got=sorted(arrays), hint="--split names another part" if any(s in n for n in arrays for s in SPLITS) else "",
+    )  # fmt: skip
 
 
 def dataset_from_arrays(x: NDArray[Any], y: NDArray[Any], *, name: str) -> Dataset:
@@ -114,6 +136,9 @@ def labels_from_array(y: NDArray[Any], *, where: str) -> Labels:
         LabelError: another type, more than one dimension, a negative label or one above 24,999.
     """
     if y.ndim != 1:
+        if y.ndim == 2 and y.shape[1] > 1 and not _is_one_hot(y):
+            what = "several labels an image are not supported"
+            raise LabelError(what, where=where, expected="(N,), one class an image", got=y.shape)
         hint = "save y.argmax(axis=1)" if y.ndim == 2 and y.shape[1] > 1 else "save y.reshape(-1)"
         raise LabelError("labels need one dimension", where=where, expected="(N,)", got=y.shape, hint=hint)
     if y.dtype.kind not in "iu":
@@ -123,3 +148,8 @@ def labels_from_array(y: NDArray[Any], *, where: str) -> Labels:
         expected = f"0..{MAX_CLASSES - 1}"
         raise LabelError("a label is out of range", where=where, expected=expected, got=low if low < 0 else high)
     return y.astype(np.int64)
+
+
+def _is_one_hot(y: NDArray[Any]) -> bool:
+    """Whether every row holds one 1 and else 0."""
+    return y.dtype.kind in "iufb" and bool(((y == 0) | (y == 1)).all() and (y.sum(axis=1) == 1).all())

@@ -91,7 +91,7 @@ def _load(base: str, split: str, events: EventSink) -> Dataset:
             raise UsageError("unknown data", where="--data", expected=UNDERSTOOD, got=base, hint=hint)
         raise FileMissingError("no such file or folder", where=base, expected=UNDERSTOOD)
     if not path.is_dir():
-        return load_npz(path)
+        return load_npz(path, split=split)
     folder = path.resolve()
     if is_idx_folder(folder):
         return load_idx_folder(folder, split=split, events=events)

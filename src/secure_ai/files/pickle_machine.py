@@ -31,10 +31,12 @@ STORAGES = {
 }
 _ORDERED_DICT = "collections.OrderedDict"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
+_OLD_TENSOR = "torch._utils._rebuild_tensor"  # before torch 0.4
 _PARAMETER = "torch._utils._rebuild_parameter"
-_CALLABLE = {_ORDERED_DICT, _TENSOR, _PARAMETER}
+_CALLABLE = {_ORDERED_DICT, _TENSOR, _OLD_TENSOR, _PARAMETER}
 _NAMES = _CALLABLE | STORAGES.keys()
 _MAX_DIMENSIONS = 16
+MAX_KEY_DIGITS = 20  # of a storage: torch before 1.6 wrote its address, 64 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,9 +232,12 @@ class Machine:
 
     def _persistent(self, _: Any) -> None:
         match self._pop():
-            case ("storage", _Global(name=kind), str(key), str(), int(count)) if kind in STORAGES and _is_size(count):
+            case ("storage", _Global(name=kind), str(key), str(), int(count), *old) if (
+                kind in STORAGES and _is_size(count) and old in ([], [None])  # the old format says: no view of another
+            ):
                 storage = self.storages.setdefault(key, Storage(key, kind, count))
-                if not (key.isascii() and key.isdigit() and len(key) <= 9) or storage != Storage(key, kind, count):
+                number = key.isascii() and key.isdigit() and len(key) <= MAX_KEY_DIGITS
+                if not number or storage != Storage(key, kind, count):
                     self._refuse("storage", "a storage's key is no number, or means two storages", got=key)
                 self._stack.append(storage)
             case _:
@@ -255,6 +260,8 @@ class Machine:
                 name,
                 (Storage() as storage, int(offset), tuple(shape), tuple(stride), bool(), DictValue(entries=hooks)),
             ) if name == _TENSOR and not hooks:
+                self._stack.append(self._view(storage, offset, shape, stride))
+            case (name, (Storage() as storage, int(offset), tuple(shape), tuple(stride))) if name == _OLD_TENSOR:
                 self._stack.append(self._view(storage, offset, shape, stride))
             case (name, (TensorView() as view, bool(), DictValue(entries=hooks))) if name == _PARAMETER and not hooks:
                 self._stack.append(view)

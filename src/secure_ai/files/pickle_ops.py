@@ -100,8 +100,17 @@ def _effect(before: list[Any], after: list[Any]) -> Effect:
 EFFECTS = {opcode.name: _effect(opcode.stack_before, opcode.stack_after) for opcode in pickletools.opcodes}
 
 
-def read_operations(content: bytes) -> Iterator[Operation]:
-    """Yield every opcode up to STOP, which must be the last byte; those outside `ALLOWED` too.
+def first_pickle(content: bytes, start: int) -> bytes:
+    """The bytes of the pickle that begins at `start`, up to and with its STOP. Raises ViolatedError without one."""
+    window = content[start : start + MAX_PICKLE_BYTES]
+    end = 0
+    for operation in read_operations(window, more=True):
+        end = operation.offset + 1
+    return window[:end]
+
+
+def read_operations(content: bytes, *, more: bool = False) -> Iterator[Operation]:
+    """Yield every opcode up to STOP, which must be the last byte unless there may be `more`; also those not `ALLOWED`.
 
     Raises:
         ViolatedError: a byte that is no opcode, a cut argument, anything behind STOP, or a limit.
@@ -119,7 +128,7 @@ def read_operations(content: bytes) -> Iterator[Operation]:
         yield Operation(name, argument, position)
         position = end
         if name == "STOP":
-            if position != len(content):
+            if position != len(content) and not more:
                 raise _violated("cut", "bytes behind STOP", position, "the end", content[position : position + 16])
             return
     raise _violated("limit", "too many opcodes", position, f"<= {MAX_OPCODES}")

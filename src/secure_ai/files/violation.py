@@ -17,6 +17,7 @@ class Violation:
         what: what is wrong, one sentence.
         expected: the rule in full.
         got: the offending value, e.g. the name of a global.
+        hint: what to do about it.
     """
 
     place: str
@@ -24,6 +25,7 @@ class Violation:
     what: str
     expected: str = ""
     got: str = ""
+    hint: str = ""
 
     def error(self, kind: type[SecureAIError], *, where: str, hint: str = "") -> SecureAIError:
         """The refusal that a loader raises for it."""

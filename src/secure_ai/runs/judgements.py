@@ -3,32 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from secure_ai.core.findings import Finding, Severity
-from secure_ai.core.result import Model
+from secure_ai.core.result import SUBJECT, Model
 from secure_ai.core.results import Measurement, at_the_budget
-from secure_ai.core.thresholds import BACKDOOR_MIN, BROKEN_BAR, MAJORITY, ROBUST_BAR, WEAK_BAR
-from secure_ai.core.trust import CheckOutcome, Verdict
+from secure_ai.core.thresholds import BACKDOOR_MIN, MAJORITY, ROBUST_BAR
+from secure_ai.core.trust import CheckOutcome, Verdict, fed_wrongly
 from secure_ai.threats.taxonomy import EVASION, FALSE_CLAIM, WORKING_BACKDOOR
 
 PLANTED_ROLES = frozenset({"baseline", "defended", "poisoned"})  # networks that the tool trains to show something
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
-    """The severity of a robust accuracy whose whole interval lies below `bound`."""
-
-    bound: float
-    severity: Severity
-
-    @property
-    def rule(self) -> str:
-        """The sentence that explains the severity."""
-        return f"the whole interval of the robust accuracy lies below {100 * self.bound:.0f} %"
-
-
-ROBUST_BANDS = (Band(BROKEN_BAR, Severity.HIGH), Band(WEAK_BAR, Severity.MEDIUM), Band(ROBUST_BAR, Severity.LOW))
+ROBUST_RULE = f"the whole interval of the robust accuracy lies below {100 * ROBUST_BAR:.0f} %"
 
 
 def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Model]) -> tuple[Finding, ...]:
@@ -46,7 +33,9 @@ def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Mod
         model = known.get(name)
         planted = model is not None and model.role in PLANTED_ROLES
         twin = [m for m in asked if model is not None and model.against and m.model == model.against]
-        found = (_evasion(name, rows), _overstated(name, rows), _backdoor(name, rows, twin))
+        misfed = model is not None and fed_wrongly(model.preflight)
+        shown = model.title if model is not None and model.role == SUBJECT and model.title else name
+        found = (None if misfed else _evasion(name, shown, rows), _overstated(name, rows), _backdoor(name, rows, twin))
         findings += [replace(finding, planted=planted) for finding in found if finding is not None]
     return tuple(findings)
 
@@ -55,19 +44,18 @@ def _robust(rows: Sequence[Measurement]) -> list[Measurement]:
     return [m for m in rows if m.metric == "robust_accuracy" and m.trust is not None]
 
 
-def _evasion(model: str, rows: Sequence[Measurement]) -> Finding | None:
+def _evasion(model: str, shown: str, rows: Sequence[Measurement]) -> Finding | None:
     own = [m for m in _robust(rows) if not _made_elsewhere(m)]
     if not own:
         return None
     worst = min(own, key=lambda m: m.value.bounds.value)
-    band = next((band for band in ROBUST_BANDS if worst.value.bounds.high < band.bound), None)
-    if band is None:
+    if worst.value.bounds.high >= ROBUST_BAR:
         return None
     return Finding(
         id="SAI-EV-001",
-        severity=band.severity,
-        severity_rule=band.rule,
-        message=f"{model} classifies {_with_trust(worst)} of the images correctly under {worst.protocol}",
+        severity=Severity.HIGH,
+        severity_rule=ROBUST_RULE,
+        message=f"{shown} classifies {_with_trust(worst)} of the images correctly under {worst.protocol}",
         location=model,
         evidence={
             "measurement": worst.id,

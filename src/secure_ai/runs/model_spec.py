@@ -20,6 +20,7 @@ class ModelSpec:
             `arch` returns is the model, a network with its weights or any callable.
         arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras`, `.pt2` and our own
             safetensors.
+        weights_key: which entry of a torch checkpoint holds the weights, where several could.
         access: what attacks may use of it; None: gradients of a network, scores of any other callable.
         mean: per-channel mean that the network expects to be subtracted.
         std: per-channel standard deviation that it expects to be divided by.
@@ -28,6 +29,7 @@ class ModelSpec:
 
     model: str | None = None
     arch: str | None = None
+    weights_key: str = ""
     access: Access | None = None
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
@@ -35,7 +37,12 @@ class ModelSpec:
 
     def words(self) -> list[str]:
         """The options of the command line that say the same."""
-        options = (("--model", self.model), ("--arch", self.arch), ("--access", self.access))
+        options = (
+            ("--model", self.model),
+            ("--arch", self.arch),
+            ("--weights-key", self.weights_key),
+            ("--access", self.access),
+        )
         words = [word for name, value in options if value for word in (name, value)]
         scaled = () if self.value_range == (0.0, 1.0) else self.value_range
         for name, values in (("--mean", self.mean), ("--std", self.std), ("--range", scaled)):
@@ -48,6 +55,7 @@ class ModelSpec:
         return {
             "model": self.model,
             "arch": self.arch,
+            "weights_key": self.weights_key,
             "access": self.access,
             "mean": list(self.mean),
             "std": list(self.std),

@@ -62,7 +62,12 @@ def load_subject(spec: ModelSpec, dataset: Dataset, events: EventSink, *, given:
         return model_of_object(given, spec.access, name=IN_MEMORY, arch="")
     if spec.model is not None:
         return load_model(
-            spec.model, arch=spec.arch, classes=dataset.classes, input_shape=dataset.input_shape, events=events
+            spec.model,
+            arch=spec.arch,
+            classes=dataset.classes,
+            input_shape=dataset.input_shape,
+            weights_key=spec.weights_key,
+            events=events,
         )
     if spec.arch is None:
         raise UsageError("no model named", where="--model", expected="a model file, or --arch FILE.py:FACTORY")

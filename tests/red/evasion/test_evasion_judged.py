@@ -15,6 +15,7 @@ from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.suite.result import SuiteResult
+from secure_ai.red.evasion.trust import judged as module
 from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.red.evasion.trust.judged import (
     Judged,
@@ -24,7 +25,7 @@ from secure_ai.red.evasion.trust.judged import (
     judge_single,
     probe_network,
 )
-from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS
+from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, PROBES
 
 N, EPS = 24, 0.15
 BUDGET, PGD = PerturbationBudget("linf", EPS), parse_attacks("pgd:steps=5")
@@ -65,6 +66,12 @@ def outcome(trust: Trust, identifier: str) -> CheckOutcome:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _no_suite_is_too_weak_for_probes(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
+    if "settled" not in request.keywords:
+        monkeypatch.setattr(module, "SETTLED_BY", frozenset())
+
+
 @pytest.fixture
 def judged(target: NetworkTarget, data: Dataset) -> Judged:
     return judge_network(target, data, BUDGET, PGD, 0)
@@ -83,13 +90,28 @@ def test_what_was_made_before_is_handed_on_and_only_survivors_are_asked_about_ag
     target: NetworkTarget, data: Dataset, judged: Judged
 ) -> None:
     planted = (check("planted", False, "made before"),)
-    again = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=planted)
+    again = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=lambda: planted)
     assert again.checked is judged.checked
     assert again.probes == planted
     assert set(ids(again.trust)) == set(ids(judged.trust)) - {made.id for made in judged.probes} | {"planted"}
     assert (again.result.robust == judged.result.robust).all()
-    handed = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=judged.probes)
+    handed = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=lambda: judged.probes)
     assert set(handed.trust.checks) == set(judged.trust.checks)
+
+
+@pytest.mark.parametrize("weak", [True, False])
+def test_a_suite_that_no_probe_could_help_is_spared_them(
+    monkeypatch: pytest.MonkeyPatch, target: NetworkTarget, data: Dataset, weak: bool
+) -> None:
+    settled = frozenset({"suite-strength"}) if weak else frozenset({"complete"})
+    monkeypatch.setattr(module, "SETTLED_BY", settled)
+    phases: list[str] = []
+    found = judge_network(target, data, BUDGET, PGD, 0, phase=phases.append)
+    of_probes = [made for made in found.trust.checks if made.id in PROBES]
+    assert [made.id for made in of_probes] == list(PROBES)
+    assert all((made.outcome is CheckOutcome.NOT_RUN and "already doubtful" in made.evidence) is weak
+               for made in of_probes if made.id != "binarisation")  # fmt: skip
+    assert bool(phases) is not weak
 
 
 def test_probes_for_a_curve_are_those_of_the_number_alone(data: Dataset, judged: Judged) -> None:
@@ -102,7 +124,7 @@ def test_who_fell_at_a_smaller_eps_has_fallen_at_a_larger_one(
     standing = judged.result.robust.copy()
     fallen = np.flatnonzero(standing)[:2]
     standing[fallen] = False
-    point = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=(), standing=standing)
+    point = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=tuple, standing=standing)
     assert not point.robust[fallen].any()
     assert point.robust_accuracy.successes == int(judged.result.robust.sum()) - 2 == int(point.robust.sum())
     assert point.result.robust_accuracy.successes == int(judged.result.robust.sum())
@@ -110,7 +132,7 @@ def test_who_fell_at_a_smaller_eps_has_fallen_at_a_larger_one(
     assert "monotone-in-eps" in ids(point.trust)
     assert "monotone-in-eps" not in ids(judged.trust)
     nobody = np.zeros(N, dtype=bool)
-    risen = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=(), standing=nobody)
+    risen = judge_network(target, data, BUDGET, PGD, 0, checked=judged.checked, probes=tuple, standing=nobody)
     assert outcome(risen.trust, "monotone-in-eps") is CheckOutcome.FAIL
 
 

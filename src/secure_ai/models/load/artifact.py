@@ -18,7 +18,7 @@ from secure_ai.files.open import FileBytes, read_file
 from secure_ai.files.pt2 import ExportedProgram, read_pt2
 from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.sniff import Format, sniff
-from secure_ai.files.torch_zip import read_torch_state
+from secure_ai.files.torch_state import read_torch_state
 
 BUILT_IN = ("report1-cnn", "report2-cnn")
 MAX_MODEL_BYTES = 2 * 1024**3
@@ -70,10 +70,11 @@ class Arch:
         return not self.factory
 
 
-def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_event) -> Artifact:
+def read_artifact(path: str | os.PathLike[str], *, weights_key: str = "", events: EventSink = ignore_event) -> Artifact:
     """Read a model file once and take its weights out, its format told by its content.
 
     Args:
+        weights_key: which entry of a torch checkpoint holds the weights, where several could.
         events: told `model_read` or `model_refused`, and `child_confined` where a child reads the file.
 
     Raises:
@@ -82,7 +83,7 @@ def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_ev
     """
     try:
         file = read_file(path, max_bytes=MAX_MODEL_BYTES)
-        artifact = _parse(file, events)
+        artifact = _parse(file, weights_key, events)
     except SecureAIError as error:
         events("model_refused", {"name": os.path.basename(os.fspath(path)), "code": error.code})
         raise
@@ -90,15 +91,17 @@ def read_artifact(path: str | os.PathLike[str], *, events: EventSink = ignore_ev
     return artifact
 
 
-def _parse(file: FileBytes, events: EventSink) -> Artifact:
+def _parse(file: FileBytes, weights_key: str, events: EventSink) -> Artifact:
     found = sniff(file.content)
     if found is Format.SAFETENSORS:
         content = read_safetensors(file)
         return Artifact(
             name=file.name, format=found, sha256=file.sha256, arrays=content.tensors, metadata=content.metadata
         )
+    if weights_key and found not in (Format.TORCH_ZIP, Format.PICKLE):
+        raise FormatError("this file has one set of weights", where="--weights-key", expected="none", got=weights_key)
     if found in (Format.TORCH_ZIP, Format.PICKLE):  # a bare pickle is refused there, with the right advice
-        return Artifact(name=file.name, format=found, sha256=file.sha256, arrays=read_torch_state(file))
+        return Artifact(name=file.name, format=found, sha256=file.sha256, arrays=read_torch_state(file, weights_key))
     if found in (Format.KERAS, Format.HDF5):  # the same for Keras's older format
         return Artifact(name=file.name, format=found, sha256=file.sha256, keras=read_keras(file, events=events))
     if found is Format.PT2:

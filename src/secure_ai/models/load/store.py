@@ -74,6 +74,7 @@ def load_model(
     arch: str | None = None,
     classes: int | None = None,
     input_shape: Shape | None = None,
+    weights_key: str = "",
     events: EventSink = ignore_event,
 ) -> LoadedModel:
     """Read, check and rebuild a model.
@@ -84,6 +85,7 @@ def load_model(
             safetensors file that names a built-in network.
         classes: K of the data; a network known to have fewer classes is refused.
         input_shape: (C, H, W) of the data; a network known to take another is refused.
+        weights_key: which entry of a checkpoint holds the weights, where several could.
         events: told `model_read` or `model_refused`, `user_code` and `model_loaded`.
 
     Raises:
@@ -93,7 +95,7 @@ def load_model(
         SecureAIError: what `read_artifact` refuses.
     """
     parsed = read_arch(arch) if arch is not None else None
-    artifact = read_artifact(path, events=events)
+    artifact = read_artifact(path, weights_key=weights_key, events=events)
     loaded = build_model(artifact, arch=parsed, events=events)
     _refuse_other_data(loaded, classes, input_shape)
     known = read_known(Path(path), loaded.digest, artifact.metadata)
@@ -127,15 +129,18 @@ def model_of_factory(text: str, access: Access | None, *, events: EventSink = ig
     if arch.built_in:
         raise ArchError("a built-in network without weights", where="--model", expected="a model file", got="none")
     made = call_factory(arch, events=events)
-    loaded = model_of_object(made, access, name=arch.text, arch=arch.text)
+    loaded = model_of_object(made, access, name=arch.text, arch=arch.text, own=True)
     if not loaded.digest:
         loaded = replace(loaded, digest=arch.code_sha256)  # the code is all that can be named; "" for a module's
     events("model_loaded", {"name": loaded.name, "arch": loaded.arch, "digest": loaded.digest})
     return loaded
 
 
-def model_of_object(made: Any, access: Access | None, *, name: str, arch: str) -> LoadedModel:
+def model_of_object(made: Any, access: Access | None, *, name: str, arch: str, own: bool = False) -> LoadedModel:
     """A network or any callable of the user's, as it stands. A network is copied, so that the user's is left alone.
+
+    Args:
+        own: nobody else has it: a network that a factory just made needs no copy.
 
     Raises:
         ArchError: neither, or a network that cannot be copied.
@@ -143,11 +148,12 @@ def model_of_object(made: Any, access: Access | None, *, name: str, arch: str) -
     """
     if isinstance(made, nn.Module):
         try:
-            network = copy.deepcopy(made).eval()
+            network = (made if own else copy.deepcopy(made)).eval()
             digest = _digest_of(network)
         except Exception as error:  # a user's network may raise anything
             got = f"{type(error).__name__}: {error}"
-            raise ArchError("the network cannot be prepared", where=name, expected="one to copy", got=got) from error
+            raise ArchError("the network cannot be prepared", where=name, expected="one to copy", got=got,
+                            hint="let a factory make it: --arch FILE.py:FACTORY needs no copy") from error  # fmt: skip
         kind = "network"
     elif callable(made):
         if access == "gradients":
@@ -182,12 +188,13 @@ def _from_exported(artifact: Artifact, program: ExportedProgram, arch: Arch | No
 
 def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedModel:
     network = network_entry(arch.text).network() if arch.built_in else run_factory(arch, events=events)
-    fit_state(network, {key: array_to_tensor(array) for key, array in artifact.arrays.items()}, where=artifact.name)
+    state = {key: array_to_tensor(array) for key, array in artifact.arrays.items()}
+    notes = fit_state(network, state, where=artifact.name)
     if arch.built_in:
         entry = network_entry(arch.text)
-        return _loaded(artifact, network, arch.text, entry.input_shape, entry.num_classes)
+        return replace(_loaded(artifact, network, arch.text, entry.input_shape, entry.num_classes), notes=notes)
     try:
-        return replace(_loaded(artifact, network, arch.text, None, None), user_code=True)
+        return replace(_loaded(artifact, network, arch.text, None, None), user_code=True, notes=notes)
     except Exception as error:  # a user's eval() or state_dict() may raise anything
         raise ArchError(
             "the network cannot be prepared", where=arch.text, got=f"{type(error).__name__}: {error}"

@@ -23,6 +23,7 @@ from secure_ai.core.errors import EmptyDataError, TargetError
 from secure_ai.core.trust import Check, CheckOutcome, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.calls import SAME, Preflight, Samples, difference, guarded, rebuilt, scores
+from secure_ai.models.preflight.outputs import tidied
 from secure_ai.models.preflight.preprocessing import judge_preprocessing, other_layout_is_right
 from secure_ai.models.preflight.provenance import input_check, unseen_check
 from secure_ai.models.target.target import NetworkTarget
@@ -127,6 +128,7 @@ def _layout(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
     for fix, make in layouts:
         candidate = make()
         try:
+            candidate, tidy = tidied(candidate, _raw, x, y)
             classes = _num_classes(target, guarded(candidate, lambda t: _raw(t, x)), x, y)
         except TargetError as error:
             first = first or error
@@ -140,7 +142,7 @@ def _layout(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
             found, told = usual, f"{told}; {ONLY_CONTIGUOUS}"
         if (better := other_layout_is_right(found, few, many)) is not None:
             found, told = better
-        fixes = (f"input layout: {told}",) if fix or usual or better else ()
+        fixes = (*tidy, *((f"input layout: {told}",) if fix or usual or better else ()))
         return Preflight(found, (check("output", True, evidence), check("input-layout", True, told)), fixes)
     raise first or TargetError("the network cannot be called", where=target.name)
 
@@ -170,8 +172,9 @@ def _only_contiguous(target: NetworkTarget, x: Tensor) -> NetworkTarget | None:
 def _raw(target: NetworkTarget, x: Tensor) -> Any:
     pixels = x.clone(memory_format=MEMORY_FORMAT)
     with torch.no_grad():
-        output = target.network(target.fed(pixels))
-    if not torch.equal(pixels, x):
+        parts = [target.network(target.fed(part)) for part in pixels.split(target.batch_size)]
+        output = torch.cat(parts) if len(parts) > 1 and all(isinstance(p, Tensor) for p in parts) else parts[0]
+    if pixels._version or not torch.equal(pixels, x):  # also where it writes what was there already
         raise TargetError("the network writes into its input", where=target.name, expected="images left as they are")
     return output
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -82,6 +83,59 @@ class _Rearranged(Wrapped):
 
     def prepare(self, x: Tensor) -> Tensor:
         return self._change(x)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputForm:
+    """What a network answers, where that is not a float32 tensor (N, K).
+
+    Attributes:
+        place: index, key or attribute of the scores in a tuple, a dict or an object; None: the answer itself.
+        dtype: of the pixels that it takes; None: float32.
+        binary: one number an image, the probability or the score of class 1; empty: K scores.
+        squeezed: one image is answered with (K,).
+    """
+
+    place: int | str | None = None
+    dtype: torch.dtype | None = None
+    binary: Literal["", "probability", "score"] = ""
+    squeezed: bool = False
+
+
+class _Tidied(Wrapped):
+    def __init__(self, network: nn.Module, form: OutputForm) -> None:
+        super().__init__(network)
+        self.form = form
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return x if self.form.dtype is None else x.to(self.form.dtype)
+
+    def forward(self, x: Tensor) -> Any:
+        form = self.form
+        output = scores_in(self.network(self.prepare(x)), form.place)
+        if form.dtype is not None and isinstance(output, Tensor):
+            output = output.float()
+        if form.binary:
+            one = output.reshape(len(x))
+            tiny = torch.finfo(torch.float32).tiny
+            if form.binary == "probability":
+                return torch.stack([(1 - one).clamp_min(tiny).log(), one.clamp_min(tiny).log()], dim=1)
+            return torch.stack([torch.zeros_like(one), one], dim=1)
+        return output[None] if form.squeezed and len(x) == 1 and output.dim() == 1 else output
+
+
+def scores_in(output: Any, place: int | str | None) -> Any:
+    """The part of a network's answer at `place`."""
+    if place is None:
+        return output
+    if isinstance(place, int):
+        return output[place]
+    return output[place] if isinstance(output, Mapping) else getattr(output, place)
+
+
+def tidied_output(network: nn.Module, form: OutputForm) -> nn.Module:
+    """A network that answers (N, K) float32, from one that answers in another form."""
+    return _Tidied(network, form)
 
 
 class _Logits(Wrapped):

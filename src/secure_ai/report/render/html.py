@@ -14,12 +14,12 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from secure_ai.core.findings import Finding, Severity
 from secure_ai.report.model import Report
 from secure_ai.report.render import headline
 from secure_ai.report.render.html_sections import draw_all
 from secure_ai.report.render.text import cell, work_text
 from secure_ai.report.render.verdict import verdict
+from secure_ai.report.render.worst import worst_things
 from secure_ai.report.sections import folded_sections, holds, main_sections, not_tested_section, sorted_findings
 from secure_ai.threats.taxonomy import NAMES
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-WORST = 3
 _BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:%|s|ms|µs|points)\b|%)")
 PICTURE_TITLES = {
     "baseline_accuracy": "Baseline: accuracy during training",
@@ -58,16 +57,18 @@ def render_html(report: Report, images: Mapping[str, bytes]) -> str:
     Raises:
         ValueError: an image is not a PNG.
     """
-    environment = _environment()
+    environment, groups = _environment(), headline.accuracy_groups(report)
+    compared = any(bar.published is not None for group in groups for bar in group.bars)
     style = _resource("report.css")
     page = environment.get_template("report.html.j2").render(
         report=report,
         style=style,
         style_digest=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         verdict=verdict(report),
-        worst=_worst(report),
+        worst=worst_things(report),
         not_tested=[row[0] for row in not_tested_section(report).rows],
-        groups=headline.accuracy_groups(report),
+        groups=groups,
+        compared=compared,
         backdoors=headline.backdoor_group(report),
         pictures=_pictures(images),
         sections=draw_all(report, [s for s in main_sections(report) if s.id not in BESPOKE]),
@@ -109,33 +110,6 @@ def _printed(value: object) -> object:
 
 def _resource(name: str) -> str:
     return importlib.resources.files("secure_ai.report.render").joinpath("templates", name).read_text(encoding="utf-8")
-
-
-def _worst(report: Report) -> list[dict[str, str]]:
-    """The three worst things in plain words: grave findings, contradicted headline claims, lesser findings.
-
-    What the tool planted or reproduced itself comes last: it counts for nothing, yet it may be all that a run shows.
-    """
-    claims = [
-        {"mark": "wrong", "what": row.published.text, "why": row.reason, "target": "reproduction"}
-        for row in report.reproduction
-        if row.holds == "no" and row.headline
-    ]
-    findings = sorted_findings(report)
-    own = [f for f in findings if not f.planted]
-    grave = [_plainly(f, "") for f in own if f.severity.rank >= Severity.HIGH.rank]
-    lesser = [_plainly(f, "") for f in own if f.severity is Severity.MEDIUM]
-    planted = [_plainly(f, "Reproduced by the tool itself: ") for f in findings if f.planted]
-    return (grave + claims + lesser + planted)[:WORST]
-
-
-def _plainly(finding: Finding, origin: str) -> dict[str, str]:
-    return {
-        "mark": finding.severity.value,
-        "what": f"{origin}{finding.message}",
-        "why": finding.remediation,
-        "target": "findings",
-    }
 
 
 def _pictures(images: Mapping[str, bytes]) -> list[dict[str, str]]:

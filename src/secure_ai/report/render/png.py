@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,8 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", "-", "--")
 INK, MUTED, GRID = "#1a1d21", "#5c6670", "#e3e7eb"
 DPI = 144
+TITLE_INCHES = 0.13  # of one bold character of a title
+LEAST_COLUMNS = 4  # of a grid of images: room for its title
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 11,
@@ -77,6 +80,11 @@ def _title(axes: Axes, title: str, subtitle: str = "") -> None:
 def _plain(text: str) -> str:
     """`text` as one line in which a dollar sign is a dollar sign, not the start of a formula."""
     return cell(text).replace("$", r"\$")
+
+
+def _wrapped(text: str, width: float) -> str:
+    """`text` broken into lines that fit a picture `width` inches wide, at the size of a title."""
+    return textwrap.fill(_plain(text), max(20, int(width / TITLE_INCHES)))
 
 
 def _lines(text: str) -> str:
@@ -290,7 +298,8 @@ def transfer_png(rates: Sequence[Sequence[Rate]], networks: Sequence[str], title
 
     size = len(networks)
     shares = np.array([[np.nan if rate.value is None else rate.value for rate in row] for row in rates])
-    with _figure(2.4 + 1.35 * size, 2.2 + 0.85 * size) as figure:
+    width = max(6.4, 2.4 + 1.35 * size)
+    with _figure(width, 2.6 + 0.85 * size) as figure:
         axes = figure.add_subplot()
         axes.imshow(np.ma.masked_invalid(shares), cmap="Blues", vmin=0, vmax=1, aspect="auto")
         for row, column in np.ndindex(size, size):
@@ -305,7 +314,8 @@ def transfer_png(rates: Sequence[Sequence[Rate]], networks: Sequence[str], title
         axes.set(xlabel="scored on", ylabel="examples made for")
         axes.tick_params(which="both", length=0)
         axes.spines[:].set_visible(False)
-        _title(axes, title, note)
+        figure.suptitle(_wrapped(title, width), x=0.01, ha="left", size=13, weight="bold")
+        axes.set_title(_wrapped(note, 1.2 * width), size=10, weight="normal", color=MUTED, loc="left")
         return _png(figure)
 
 
@@ -322,14 +332,16 @@ def image_grid_png(
 
     Args:
         rows: (name, images), images (N, H, W) or (N, C, H, W) with C 1 or 3; uint8, or float in [0, 1]. A row whose
-            values go below 0 (a perturbation) is drawn in blue and red around 0.
+            values go below 0 (a perturbation) is drawn around 0: in blue and red where C is 1, else each channel around
+            grey, magnified to its own largest value.
         title: what is shown.
         captions: a text under each image, in the shape of `rows`, e.g. the predictions.
     """
     import numpy as np
 
-    columns = max((len(images) for _, images in rows), default=1)
-    with _figure(1.15 * max(columns, 3) + 1.3, 1.35 * len(rows) + 0.7, padding=0.05) as figure:
+    columns = max(LEAST_COLUMNS, *(len(images) for _, images in rows))
+    width = 1.15 * columns + 0.1 * max(len(name) for name, _ in rows) + 0.3
+    with _figure(width, 1.35 * len(rows) + 0.7, padding=0.05) as figure:
         grid = figure.subplots(len(rows), columns, squeeze=False)
         for index, (name, images) in enumerate(rows):
             for place in range(columns):
@@ -341,13 +353,15 @@ def image_grid_png(
                 if captions and place < len(captions[index]):
                     axes.set_xlabel(_plain(captions[index][place]), size=10, labelpad=3)
             grid[index][0].set_ylabel(_plain(name), rotation=0, ha="right", va="center", labelpad=10, weight="bold")
-        figure.suptitle(_plain(title), x=0.01, ha="left", size=13, weight="bold")
+        figure.suptitle(_wrapped(title, width), x=0.01, ha="left", size=13, weight="bold")
         return _png(figure)
 
 
 def _draw_image(axes: Axes, image: NDArray[Any]) -> None:
     pixels = image.transpose(1, 2, 0) if image.ndim == 3 else image
     pixels = pixels[..., 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+    if pixels.dtype.kind == "f" and pixels.ndim == 3 and float(pixels.min(initial=0.0)) < 0:
+        pixels = 0.5 + pixels / (2 * float(abs(pixels).max()))  # no colour map for colours
     if pixels.dtype.kind == "f" and float(pixels.min(initial=0.0)) < 0:
         bound = 1.6 * float(abs(pixels).max())  # the ends of the colour map are too dark to tell apart
         axes.imshow(pixels, cmap="RdBu_r", vmin=-bound, vmax=bound, interpolation="nearest")

@@ -17,7 +17,16 @@ from secure_ai.report.model import Report
 from secure_ai.report.render.text import cell
 
 SCHEMA_URI = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
-ROOT = "RUNFOLDER"
+TITLES = {
+    "SAI-EV-001": "Robust accuracy is below the bar at this budget",
+    "SAI-EV-002": "A robust accuracy is overstated: stronger attacks leave less",
+    "SAI-BD-001": "The model has a working backdoor",
+    "SAI-PF-001": "The model may be fed otherwise than it was trained",
+}
+BANDIT_HELP = "https://bandit.readthedocs.io/en/latest/"
+ATLAS_HELP = "https://atlas.mitre.org/techniques/"
+CWE_HELP = "https://cwe.mitre.org/data/definitions/"
+OTHER_HELP = "https://atlas.mitre.org/"
 EVIDENCE_FILE = "report.json"  # where a finding that names no file is located
 MAX_TAGS = 10  # hosts show ten
 
@@ -54,7 +63,6 @@ def render_sarif(report: Report) -> dict[str, Any]:
             }
         },
         "automationDetails": {"id": f"{tool.name}/{cell(report.run.recipe)}/"},
-        "originalUriBaseIds": {ROOT: {"description": {"text": "The folder that holds report.json."}}},
         "invocations": [{"executionSuccessful": report.run.complete}],
         "columnKind": "unicodeCodePoints",
         "results": _results(findings, identifiers, files),
@@ -70,12 +78,29 @@ def _rule(identifier: str, findings: Sequence[Finding]) -> dict[str, Any]:
     remediation = cell(worst.remediation)
     rule: dict[str, Any] = {
         "id": identifier,
-        "shortDescription": {"text": cell(worst.message) or identifier},
+        "shortDescription": {"text": _rule_title(identifier)},
         "fullDescription": {"text": cell(worst.severity_rule) or identifier},
+        "helpUri": _help_uri(identifier, tags),
         "defaultConfiguration": {"level": LEVELS[severity]},
         "properties": {"tags": tags[:MAX_TAGS], "security-severity": SECURITY_SEVERITY[severity]},
     }
     return rule | ({"help": {"text": remediation}} if remediation else {})
+
+
+def _rule_title(identifier: str) -> str:
+    """A title that no number of a run changes."""
+    return TITLES.get(identifier, f"Finding {cell(identifier)}")
+
+
+def _help_uri(identifier: str, tags: Sequence[str]) -> str:
+    """A page about the kind of finding."""
+    if identifier.startswith("BANDIT-"):
+        return BANDIT_HELP
+    technique = next((tag for tag in tags if re.fullmatch(r"AML\.T[0-9.]+", tag)), None)
+    weakness = next((tag for tag in tags if re.fullmatch(r"CWE-[0-9]+", tag)), None)
+    if technique:
+        return ATLAS_HELP + technique
+    return f"{CWE_HELP}{weakness.removeprefix('CWE-')}.html" if weakness else OTHER_HELP
 
 
 def _results(findings: Sequence[Finding], identifiers: Sequence[str], files: Mapping[str, str]) -> list[dict[str, Any]]:
@@ -119,11 +144,9 @@ def _fingerprint(finding: Finding, ordinal: int) -> str:
 def _location(text: str, files: Mapping[str, str]) -> dict[str, Any]:
     """The file (with its line), else the model's file, else report.json with the name as logical location."""
     match = _LINE.match(text)
-    path, line = (match["file"], int(match["line"])) if match else (text, 0)
+    path, line = (match["file"], int(match["line"])) if match else (text, 1)
     named = files.get(path) or (path if _FILE.search(path) else EVIDENCE_FILE)
-    physical: dict[str, Any] = {"artifactLocation": {"uri": relative_uri(named), "uriBaseId": ROOT}}
-    if line:
-        physical["region"] = {"startLine": line}
+    physical = {"artifactLocation": {"uri": relative_uri(named)}, "region": {"startLine": line}}
     location: dict[str, Any] = {"physicalLocation": physical}
     if named != path:
         location["logicalLocations"] = [{"fullyQualifiedName": cell(text) or "run", "kind": "module"}]

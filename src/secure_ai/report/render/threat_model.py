@@ -29,6 +29,8 @@ INTRODUCTION = (
 def render_threat_model(report: Report) -> str:
     """The threat model as Markdown; the same text for the same report."""
     evidence = {m.id: f"{m.id}: {measurement(m)}" for m in report.measurements}
+    if not report.threats:
+        return "# Threat model (STRIDE)\n\nNothing that this run measured belongs to a row of the register.\n"
     parts = ["# Threat model (STRIDE)", INTRODUCTION, _summary(report.threats)]
     for letter, name in STRIDE.items():
         rows = [row for row in report.threats if row.letter == letter]

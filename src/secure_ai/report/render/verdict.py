@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.findings import FailOn, Finding, gate
+from secure_ai.core.result import SUBJECT, Model
 from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import ROBUST_BAR
 from secure_ai.core.trust import Verdict as TrustVerdict
@@ -17,8 +18,9 @@ from secure_ai.report.render.text import budget_text, cell, measurement, plural
 
 Tone = Literal["good", "bad", "unclear"]
 
-SUBJECT = "subject"
+CLEAN = "clean_accuracy"
 CODE_FINDING = "BANDIT-"
+CHECK_INPUT = "CHECK THE INPUT"
 NAMED = 2  # contradicted headlines that the line names
 
 
@@ -51,8 +53,8 @@ def verdict(report: Report) -> VerdictLine:
         line = _reproduction(report)
     else:
         line = _measured_only(report)
-    sentence = f"{line.sentence} {_findings(report)}"
-    if not report.run.complete:
+    sentence = f"{line.sentence} {_findings(report, line)}".strip()
+    if not report.run.complete and line.word != CHECK_INPUT:
         tone: Tone = "bad" if line.tone == "bad" else "unclear"
         return VerdictLine("INCOMPLETE RUN", f"{line.word.lower()}: {sentence}", tone)
     return VerdictLine(line.word, sentence, line.tone)
@@ -77,15 +79,41 @@ def gate_report(report: Report, fail_on: FailOn) -> int:
     trusts = [m.trust for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
     code = gate(report.findings, fail_on, trusts)
     unfinished = fail_on != "never" and not report.run.complete
-    return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
+    return EXIT_INCONCLUSIVE if code == EXIT_OK and (unfinished or _misfed(report)) else code
+
+
+def why_exit(report: Report, fail_on: FailOn, code: int) -> str:
+    """The last line of a run: why it ends with this exit code."""
+    if code == EXIT_FINDINGS:
+        return f"exit 1: a finding is {fail_on} or worse (--fail-on {fail_on})"
+    if code != EXIT_INCONCLUSIVE:
+        return "exit 0: done" + ("" if fail_on == "never" else f", no finding is {fail_on} or worse")
+    if _misfed(report):
+        return "exit 3: the model is fed otherwise than it was trained, so that no figure can be used"
+    if not report.run.complete:
+        return "exit 3: not everything that was asked for was measured"
+    return f"exit 3: the robust accuracy is not reliable, and --fail-on {fail_on} takes no other"
+
+
+def _misfed(report: Report) -> Model | None:
+    """The user's network where preflight says that it is fed wrongly."""
+    return next((m for m in report.models if m.role == SUBJECT and fed_wrongly(m.preflight)), None)
 
 
 def _subject(report: Report) -> VerdictLine:
+    model = next(model for model in report.models if model.role == SUBJECT)
+    name = cell(model.title or model.id)
+    if wrong := fed_wrongly(model.preflight):
+        evidence = cell("; ".join(made.evidence for made in wrong))
+        return VerdictLine(CHECK_INPUT, f"{name}: {evidence}. Correct this and run again.", "unclear")
     lowest = lowest_robust(of_subject(report))
     if lowest is None or lowest.value.ci_low is None or lowest.value.ci_high is None:
-        return VerdictLine("NOT TESTED", "no robust accuracy of the subject was measured.", "unclear")
+        return VerdictLine("NOT TESTED", f"no robust accuracy of {name} was measured.", "unclear")
     text = measurement(lowest)
-    sentence = f"the subject keeps {text} under {budget_text(lowest.budget) or 'attack'}."
+    clean = next(
+        (f"{measurement(m).main} right on clean images, " for m in of_subject(report) if m.metric == CLEAN), ""
+    )
+    sentence = f"{name}: {clean}{text} under attack ({budget_text(lowest.budget) or 'no budget'})."
     if lowest.value.ci_high < ROBUST_BAR:
         return VerdictLine("NOT ROBUST", sentence, "bad")
     if lowest.trust is None or lowest.trust.verdict is not TrustVerdict.RELIABLE or text.word:
@@ -133,20 +161,22 @@ def _contradiction(row: Figure) -> str:
 
 
 def _measured_only(report: Report) -> VerdictLine:
-    why = cell(report.run.deviates or "no published figure was compared")
+    if not report.measurements:
+        return VerdictLine("NOT TESTED", "nothing was measured.", "unclear")
+    why = f"; {cell(report.run.deviates)}" if report.run.deviates else ""
     lowest = lowest_robust(at_the_budget(report.measurements))
     if lowest is None:
         count = plural(len(report.measurements), "rate")
-        return VerdictLine("MEASURED", f"{count}, none under attack; {why}.", "unclear")
-    sentence = f"the lowest robust accuracy is {measurement(lowest)} ({cell(lowest.model)}); {why}."
+        return VerdictLine("MEASURED", f"{count}, none under attack{why}.", "unclear")
+    sentence = f"the lowest robust accuracy is {measurement(lowest)} ({cell(lowest.model)}){why}."
     return VerdictLine("MEASURED", sentence, "unclear")
 
 
-def _findings(report: Report) -> str:
+def _findings(report: Report, line: VerdictLine) -> str:
     """How many findings there are that the tool did not make itself, and the worst severity among them."""
     counted = [finding for finding in report.findings if not finding.planted]
-    if not counted:
-        return "No finding beyond what the tool planted itself."
+    if not counted:  # never said beside a bad verdict, nor where nothing was asked
+        return "No findings." if line.tone != "bad" and report.measurements and line.word != CHECK_INPUT else ""
     code = [finding for finding in counted if finding.id.startswith(CODE_FINDING)]
     other = [finding for finding in counted if finding not in code]
     texts = [_worst(other, "")] if other else []

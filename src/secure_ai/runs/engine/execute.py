@@ -14,8 +14,10 @@ from typing import Any, Literal
 import secure_ai
 from secure_ai.core.events import EventSink
 from secure_ai.core.machine import BF16_UNITS, cpu_flags
+from secure_ai.core.result import Result
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
+from secure_ai.runs.engine.result_file import RESULT_NAME, read_result
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
 from secure_ai.runs.engine.store import Record, Store, key_of
 
@@ -75,6 +77,7 @@ class Finished:
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
+    stopped: dict[str, Result] = field(default_factory=dict)  # what a stage had when it was interrupted
 
     def outputs(self, store: Store, stage: str) -> Outputs:
         """The files that a finished stage put out, their digests checked."""
@@ -152,10 +155,15 @@ def execute(
         finished.seconds[stage.id] = record.seconds
         reused = stage.id in finished.reused
         execution.events("stage_done", {"stage": stage.id, "key": key, "reused": reused, "outputs": record.outputs})
-        end = Notice("end", stage.id, done=record.seconds, total=stage.cost_seconds, reused=reused)
-        execution.watcher(end)
+        execution.watcher(_end(stage, record, reused, execution))
         if not reused:
             after()
+
+
+def _end(stage: Stage, record: Record, reused: bool, execution: Execution) -> Notice:
+    digest = record.outputs.get(RESULT_NAME)
+    result = None if digest is None else read_result(execution.store.blob(digest), stage.id)
+    return Notice("end", stage.id, done=record.seconds, total=stage.cost_seconds, result=result, reused=reused)
 
 
 def _skip(stage: Stage, reason: str, execution: Execution, finished: Finished) -> None:
@@ -178,6 +186,8 @@ def _run_stage(stage: Stage, key: str, execution: Execution, finished: Finished)
         precision=execution.precision,
         events=execution.events,
         progress=report,
+        phase=lambda what: execution.watcher(Notice("phase", stage.id, text=what)),
+        stopped=lambda result: finished.stopped.__setitem__(stage.id, result),
         partial=execution.store.partial(key),
         deadline=execution.deadline,
         device=execution.device,

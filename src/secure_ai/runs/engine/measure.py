@@ -38,6 +38,14 @@ class Passes:
     training: float = 0
 
 
+def ignore_phase(what: str) -> None:
+    """For callers that show none."""
+
+
+def ignore_stopped(result: Result) -> None:
+    """For callers that keep nothing of a stage that was interrupted."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Context:
     """What a measure or a training is given besides its subject and its settings.
@@ -47,6 +55,7 @@ class Context:
         partial: a file that state to resume from may be kept in.
         keep: keeps more output beside the result; names that begin with `files/` are copied into the run's folder.
         deadline: `time.monotonic()` past which nothing more should be begun; None: none.
+        phase, stopped: as of `Work`.
     """
 
     seed: int
@@ -58,6 +67,8 @@ class Context:
     keep: Callable[[str, bytes], None]
     deadline: float | None = None
     device: Literal["cpu", "cuda"] = "cpu"
+    phase: Callable[[str], None] = ignore_phase
+    stopped: Callable[[Result], None] = ignore_stopped
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,8 @@ def _context(seed: int, work: Work, kept: Outputs) -> Context:
         keep=kept.__setitem__,
         deadline=work.deadline,
         device=work.device,
+        phase=work.phase,
+        stopped=lambda result: work.stopped(_stamped(result, work)),
     )
 
 
@@ -93,8 +95,12 @@ def _subjects(
 
 def _outputs(result: Result, work: Work, kept: Outputs) -> Outputs:
     """`result.json` with the stage's id in everything it measured, and what else was kept."""
+    return {RESULT_NAME: result_bytes(_stamped(result, work)), **kept}
+
+
+def _stamped(result: Result, work: Work) -> Result:
     stamped = {
         name: tuple(replace(entry, stage=work.stage) for entry in getattr(result, name))
         for name in ("measurements", "quantities", "choices", "distances")
     }
-    return {RESULT_NAME: result_bytes(replace(result, **stamped)), **kept}
+    return replace(result, **stamped)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from secure_ai.core.events import EventSink
+from secure_ai.core.result import Result
 from secure_ai.data.dataset import Dataset
 
 Outputs = dict[str, bytes]
@@ -22,6 +23,8 @@ class Work:
         stage: its id.
         inputs: outputs of the stages it needs, by stage id and file name.
         data: loads a data set by its role (`train`, `test`).
+        phase: told what a long stage does now.
+        stopped: takes what a stage had when it was interrupted, before the interruption is raised again.
         partial: where state to resume from may be kept.
         deadline: `time.monotonic()` past which nothing more should be begun; None: none.
     """
@@ -32,6 +35,8 @@ class Work:
     precision: Literal["auto", "float32"]
     events: EventSink
     progress: StageProgress
+    phase: Callable[[str], None]
+    stopped: Callable[[Result], None]
     partial: Path
     deadline: float | None = None
     device: Literal["cpu", "cuda"] = "cpu"
@@ -67,12 +72,18 @@ class Notice:
     Attributes:
         done: plan: number of stages; progress: part of `total`; end: seconds it took when it ran.
         total: plan, start and end: forecast seconds; progress: the whole.
+        text: phase: what the stage does now.
+        result: end: what it found; None where it trained.
+        titles: plan: of the networks, by id.
     """
 
-    kind: Literal["plan", "start", "progress", "end"]
+    kind: Literal["plan", "start", "progress", "phase", "end"]
     stage: str
     done: float = 0.0
     total: float = 0.0
+    text: str = ""
+    result: Result | None = None
+    titles: Mapping[str, str] = field(default_factory=dict)
     reused: bool = False
     skipped: bool = False
 

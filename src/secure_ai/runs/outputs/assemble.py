@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import secure_ai
 from secure_ai.core.machine import describe_machine
 from secure_ai.core.result import Model
+from secure_ai.core.results import Measurement
 from secure_ai.core.versions import versions
 from secure_ai.report.model import Data, Report, Run, Tool
 from secure_ai.runs.cases.case import Case
@@ -22,12 +23,12 @@ from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import measured_in
-from secure_ai.threats.register import Evidence, threat_rows
+from secure_ai.threats.register import Evidence, Row, threat_rows
 
 ALWAYS_NOT_TESTED = (
-    "adaptive attacks against these defences: not done",
+    "attacks designed for a model's own defence, where it has one",
     "other training seeds: every interval covers these images and this one network",
-    "audit of model files beyond what the strict readers refuse",
+    "model files beyond what the strict readers refuse: they were read, not audited",
 )
 
 NO_SUITE = (
@@ -61,9 +62,7 @@ def assemble(facts: RunFacts) -> Report:
         choices=tuple(replace(entry, replay=facts.command) for entry in found.choices),
         reproduction=compare(measured_in(found), () if departs else [row for case in cases for row in case.figures]),
         findings=findings,
-        threats=threat_rows(
-            tuple(row for case in CASES for row in case.threats), measurements, findings, _evidence(facts)
-        ),
+        threats=threat_rows(_register(cases, measurements, _evidence(facts)), measurements, findings, _evidence(facts)),
         not_tested=_not_tested(facts, departs),
         confusions=found.confusions,
         comparisons=compared,
@@ -71,6 +70,15 @@ def assemble(facts: RunFacts) -> Report:
         distances=tuple(replace(entry, replay=facts.command) for entry in found.distances),
         sections=(*defence_card(models, measurements, quantities, compared, found.distances), *found.sections),
     )
+
+
+def _register(
+    cases: Sequence[Case], measurements: Sequence[Measurement], evidence: Mapping[str, tuple[Evidence, ...]]
+) -> tuple[Row, ...]:
+    """The whole register in a run of a case; in the run of a user's network the rows that something was measured of."""
+    known = {entry.id for entry in measurements}
+    rows = [row for case in CASES for row in case.threats]
+    return tuple(row for row in rows if cases or row.id in evidence or (row.rule and known & set(row.rule.evidence)))
 
 
 def _cases(facts: RunFacts) -> list[Case]:
@@ -126,13 +134,15 @@ def _evidence(facts: RunFacts) -> Mapping[str, tuple[Evidence, ...]]:
     return found
 
 
+def _why_missing(stage: str, facts: RunFacts) -> str:
+    if stage in facts.finished.stopped:
+        return "the run was stopped in it: its figures are of the images that were finished"
+    return facts.finished.skipped.get(stage, "the run stopped before it")
+
+
 def _not_tested(facts: RunFacts, departs: list[str]) -> tuple[str, ...]:
     done = facts.finished.records
-    missing = [
-        f"{stage.id}: {facts.finished.skipped.get(stage.id, 'the run stopped before it')}"
-        for stage in facts.plan.stages
-        if stage.id not in done
-    ]
+    missing = [f"{stage.id}: {_why_missing(stage.id, facts)}" for stage in facts.plan.stages if stage.id not in done]
     deviation = [f"the reports' own protocols: {text}" for text in departs]
     suites = {"suite", "assess"} & set(facts.recipe.parts)
     held = () if "defences" in facts.recipe.parts or "report-1" not in facts.recipe.parts else (NO_DEFENCES,)

@@ -52,9 +52,10 @@ class RunFacts:
 
     @cached_property
     def results(self) -> Mapping[str, Result]:
-        """What every finished stage found, by its id."""
+        """What every stage found, by its id; one that was interrupted what it had."""
         found = {stage: self.output(stage, RESULT_NAME) for stage in self.finished.records}
-        return {stage: read_result(content, stage) for stage, content in found.items() if content is not None}
+        done = {stage: read_result(content, stage) for stage, content in found.items() if content is not None}
+        return {**done, **self.finished.stopped}
 
     @cached_property
     def result(self) -> Result:

@@ -127,7 +127,7 @@ def _examples(picture: Picture, arrays: Arrays) -> bytes:
 
 
 def grid_rows(clean: np.ndarray, x_adv: np.ndarray, name: str) -> list[tuple[str, np.ndarray]]:
-    """Clean, perturbation (blue darker, red brighter, magnified to its own largest value), adversarial."""
+    """Clean, perturbation (magnified to its own largest value, around grey), adversarial."""
     delta = x_adv - clean
     largest = float(np.abs(delta).max())
     return [(f"{name}: clean", clean), (f"perturbation, up to {largest:.3g}", delta), ("adversarial", x_adv)]

@@ -113,6 +113,8 @@ def prepare(
     recipe = load_recipe(name, every)
     if model is not None and "assess" not in recipe.parts:
         raise UsageError("this recipe assesses no network", where="--model", expected="--recipe assess", got=name)
+    if model is not None and "test" not in recipe.data.model_fields_set:
+        raise UsageError("no data named", where="--data", expected="the images to attack the model on")
     if mode is not None and not {"report-2"} <= set(recipe.parts) <= {"report-2", "audit"}:
         raise UsageError("modes are report 2's", where="--mode", expected="--recipe report-2", got=name)
     events = EarlyEvents()

@@ -22,6 +22,12 @@ Part = Literal["report-1", "report-2", "suite", "defences", "backdoors", "assess
 
 
 Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+def _lower(text: Any) -> Any:
+    return text.lower() if isinstance(text, str) else text
+
+
 Eps = Annotated[str, BeforeValidator(lambda eps: f"{eps:g}" if type(eps) in (int, float) else eps)]
 
 
@@ -30,7 +36,7 @@ class DataSection(Section):
 
     train: str = "mnist:train"
     test: str = "mnist:test"
-    split: Literal["train", "test"] = "test"
+    split: Literal["train", "test", "val"] = "test"
     n: int | None = Field(None, ge=1)
 
 
@@ -52,7 +58,7 @@ class AssessSection(Section):
     """How a network of the user's own is assessed; `surrogate` is another network's file."""
 
     attack: str = "fast"
-    norm: Literal["linf", "l2", "l1", "l0"] = "linf"
+    norm: Annotated[Literal["linf", "l2", "l1", "l0"], BeforeValidator(_lower)] = "linf"
     eps: Eps = "0.1"
     n: int = Field(1000, ge=1)
     curve: list[Factor] = Field([0.0, 0.25, 0.5, 1.0, 1.5, 2.0], max_length=50)

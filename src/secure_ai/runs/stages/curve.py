@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from secure_ai.core.budget import PerturbationBudget, largest_budget
+from secure_ai.core.budget import PerturbationBudget, largest_budget, written_like
 from secure_ai.core.result import Result
-from secure_ai.core.results import CURVE, Rate
+from secure_ai.core.results import CURVE, Measurement, Rate
 from secure_ai.core.sections import Picture
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
@@ -19,7 +20,15 @@ from secure_ai.runs.engine.measure import Context, Passes
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import per_sample
-from secure_ai.runs.stages.robust import AttackSettings, judged, replay_of, robust_entry, sample, suite_passes
+from secure_ai.runs.stages.robust import (
+    AttackSettings,
+    judged,
+    kept_whole,
+    replay_of,
+    robust_entry,
+    sample,
+    suite_passes,
+)
 
 PICTURE = "security_curve"
 
@@ -43,9 +52,10 @@ def security_curve(
     data = sample(context.data("test"), settings.n, context.seed)
     checked = subject.checked(data)
     target, plans = checked.target, parse_attacks(settings.attack, settings.norm, checked.target.access)
-    probes = probe_network(checked, data, settings.budget, plans, context.seed)
+    probes = functools.cache(lambda: probe_network(checked, data, settings.budget, plans, context.seed))
     robust = np.ones(len(data), dtype=bool)
-    entries, replays, correct = [], [], []
+    entries: list[Measurement] = []
+    replays, correct = [], []
     points: list[tuple[float, Rate]] = []
     grid = curve_grid(settings.budget, settings.factors, target.dimensions)
     for number, eps in enumerate(grid):
@@ -54,12 +64,16 @@ def security_curve(
             robust = clean.predictions == clean.labels
             points.append((eps, clean.accuracy))
             continue
-        here = settings.model_copy(update={"eps": eps})
+        here = settings.model_copy(update={"eps": eps, "eps_text": written_like(eps, settings.eps_text)})
         found = judged(
             subject, data, here, replace(context, progress=_silent), probes=probes, surrogate=surrogate, standing=robust
         )
+        if found.result.interruption is not None:  # the points before it are whole
+            kept_whole(found, Result(measurements=tuple(entries)), context)
         robust = found.robust
-        protocol = f"worst case over {settings.attack} at eps {eps:g} and at every smaller eps of the grid"
+        protocol = (
+            f"worst case over {settings.attack} at eps {here.budget.eps_text} and at every smaller eps of the grid"
+        )
         entry = robust_entry(subject, f"curve/{eps:g}", found, protocol, data, CURVE)
         entries.append(entry)
         replays.append(replay_of(entry, found.result, data))

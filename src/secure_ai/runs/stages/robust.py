@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -32,18 +33,20 @@ class AttackSettings(Settings):
 
     Attributes:
         attack: a list as of `--attack`.
+        eps_text: eps as the user wrote it.
         n: a stratified random sample of so many test images; None: all of them.
     """
 
     attack: str
     norm: Norm
     eps: float
+    eps_text: str = ""
     n: int | None = None
 
     @property
     def budget(self) -> PerturbationBudget:
         """Norm and eps as one value."""
-        return PerturbationBudget(self.norm, self.eps)
+        return PerturbationBudget(self.norm, self.eps, self.eps_text)
 
 
 class WhiteBoxSettings(Settings):
@@ -66,14 +69,14 @@ def judged(
     settings: AttackSettings,
     context: Context,
     *,
-    probes: tuple[Check, ...] | None = None,
+    probes: Callable[[], tuple[Check, ...]] | None = None,
     surrogate: NetworkTarget | None = None,
     standing: np.ndarray | None = None,
     keep_examples: bool = False,
 ) -> Judged:
-    """`judge_network` on `subject`; its other arguments are as there."""
+    """`judge_network` on `subject`; its other arguments are as there. An interruption is in its result."""
     checked = subject.checked(data)
-    found = judge_network(
+    return judge_network(
         checked.target,
         data,
         settings.budget,
@@ -85,8 +88,8 @@ def judged(
         standing=standing,
         keep_examples=keep_examples,
         progress=context.progress,
+        phase=context.phase,
     )
-    return whole(found)
 
 
 def judged_single(
@@ -113,6 +116,19 @@ def whole(found: Judged) -> Judged:
     if found.result.interruption is not None:
         raise found.result.interruption
     return found
+
+
+def kept_whole(found: Judged, result: Result, context: Context) -> Result:
+    """`result` where nothing interrupted the suite behind it; else what it had is handed on, and the stop raised again.
+
+    A stage stores nothing partial: what it had goes into the report of the stopped run only.
+    """
+    interruption = found.result.interruption
+    if interruption is None:
+        return result
+    if found.result.n:
+        context.stopped(replace(result, replays=(), pictures=(), per_sample=()))
+    raise interruption
 
 
 def robust_entry(
@@ -172,9 +188,8 @@ def suite(subject: Subject, settings: AttackSettings, context: Context) -> Resul
     """A whole suite with every check of the verdict, on a sample: the figure that may be claimed."""
     data = sample(context.data("test"), settings.n, context.seed)
     found = judged(subject, data, settings, context)
-    return _result(
-        subject, "suite", found, f"worst case over the suite {settings.attack}; {data.note or 'all images'}", data
-    )
+    protocol = f"worst case over the suite {settings.attack}; {data.note or 'all images'}"
+    return kept_whole(found, _result(subject, "suite", found, protocol, data), context)
 
 
 def _result(subject: Subject, condition: str, found: Judged, protocol: str, data: Dataset) -> Result:

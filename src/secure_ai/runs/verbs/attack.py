@@ -16,6 +16,7 @@ from secure_ai.core.compute import Device, Precision, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.findings import Finding
+from secure_ai.core.result import Model
 from secure_ai.core.results import SCHEMA_VERSION, Measurement, Rate
 from secure_ai.core.trust import Trust
 from secure_ai.data.dataset import Dataset
@@ -28,7 +29,7 @@ from secure_ai.red.evasion.contract import AttackPlan, ignore_progress
 from secure_ai.red.evasion.suite.borrowed import example_files, names_transfer, refuse_unbound
 from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, judge_network
+from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, ignore_phase, judge_network
 from secure_ai.report.render.notebook import attack_html
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
 from secure_ai.runs.given_data import Data, dataset_of
@@ -131,7 +132,12 @@ class AttackReport:
             budget=self.budget,
             trust=self.trust,
         )
-        return judge_measurements([measurement], ())
+        loaded, checks = self.model, self.judged.checked.checks
+        entry = Model(
+            id=SUBJECT, role=SUBJECT, digest=loaded.digest, format=loaded.format, arch=loaded.arch, title=loaded.name,
+            preflight=checks,
+        )  # fmt: skip
+        return judge_measurements([measurement], [entry])
 
     @property
     def complete(self) -> bool:
@@ -216,6 +222,7 @@ def attack(
     precision: Precision = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = ignore_progress,
+    phase: Callable[[str], None] = ignore_phase,
 ) -> AttackReport:
     """Attack a model: its robust accuracy, and whether that number can be trusted.
 
@@ -280,6 +287,7 @@ def attack(
         borrowed=[*borrowed, *([other] if other else [])],
         keep_examples=keep_examples or save_adversarial is not None,
         progress=progress,
+        phase=phase,
         attacked=save,
     )
     return AttackReport(loaded, dataset, budget, judged, seed, attack, other, command)

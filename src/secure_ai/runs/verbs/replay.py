@@ -333,12 +333,13 @@ def _recorded(user_model: Any) -> ModelSpec:
         return ModelSpec(
             model=None if user_model["model"] is None else str(user_model["model"]),
             arch=user_model["arch"],
+            weights_key=str(user_model.get("weights_key", "")),
             access=_access(user_model["access"]),
             mean=tuple(float(value) for value in user_model["mean"]),
             std=tuple(float(value) for value in user_model["std"]),
             value_range=(float(user_model["value_range"][0]), float(user_model["value_range"][1])),
         )
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError):
         raise FormatError("the run does not say which network it was", where="run.json: user_model") from None
 
 
@@ -347,7 +348,7 @@ def _fed_alike(spec: ModelSpec, recorded: ModelSpec) -> ModelSpec:
     plain = ModelSpec()
     fed = {name: getattr(spec, name) for name in ("access", "mean", "std", "value_range")}
     said = {name: value for name, value in fed.items() if value != getattr(plain, name)}
-    return replace(recorded, model=spec.model, arch=spec.arch, **said)
+    return replace(recorded, model=spec.model, arch=spec.arch, weights_key=spec.weights_key, **said)
 
 
 def _without_code(spec: ModelSpec, flags: str) -> ModelSpec:

@@ -112,7 +112,8 @@ def run(
         )
         outputs = _Outputs(folder, prepared, execution, log, began)
         stages = prepared.plan.stages
-        watcher(Notice("plan", "", done=len(stages), total=forecast_seconds(stages)))
+        titles = {name: network.title for name, network in prepared.plan.networks.items()}
+        watcher(Notice("plan", "", done=len(stages), total=forecast_seconds(stages), titles=titles))
         try:
             execute(stages, execution, outputs.finished, outputs.write_early)
         except (KeyboardInterrupt, SecureAIError) as error:

@@ -121,8 +121,9 @@ def parse_attacks(text: str, norm: Norm = "linf", access: Access = "gradients") 
 
 
 def _members(name: str, norm: Norm, access: Access) -> str:
-    if name not in SUITES:
+    if name.lower() not in SUITES:
         return name
+    name = name.lower()
     members = suite_members(name, norm, access)
     if members is None:
         raise refusal(f"the suite {name} is not defined for this norm", expected=" or ".join(SUITES[name]), got=norm)
@@ -131,6 +132,7 @@ def _members(name: str, norm: Norm, access: Access) -> str:
 
 def _parse_plan(item: str) -> AttackPlan:
     name, *assignments = item.split(":")
+    name = name.lower()
     if name == "art":
         return art_plan(assignments)
     entry = entry_named(name)

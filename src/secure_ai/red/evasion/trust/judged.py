@@ -15,7 +15,7 @@ import numpy as np
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import Rate
 from secure_ai.core.statistics import mcnemar_exact
-from secure_ai.core.trust import Check, Trust, check, judge, sample_size_check
+from secure_ai.core.trust import Check, CheckOutcome, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.preflight import ONLY_FOR_ATTACKS, Preflight, examine, same_answers
 from secure_ai.models.target.target import NetworkTarget
@@ -26,10 +26,13 @@ from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.red.evasion.trust.health import gradient_health
 from secure_ai.red.evasion.trust.judge import BREAKING, judge_suite
-from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, diagnose, diagnose_survivors
+from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, PROBES, diagnose, diagnose_survivors
 from secure_ai.red.evasion.trust.usual_inputs import with_usual_inputs
 
 SIGNIFICANT = 0.05
+SETTLED_BY = frozenset({"one-step-only", "suite-strength", "made-for-another-network"})
+"""Checks of the suite itself: where one fails the number is no claim, whatever the probes would find."""
+PROBING = "checking the number"
 INTERRUPTED = "interrupted before every check of this verdict was made"
 
 
@@ -44,6 +47,10 @@ class SavedExamples:
 
     file: str
     examples: Examples
+
+
+def ignore_phase(what: str) -> None:
+    """For callers that show none."""
 
 
 Borrowed = NetworkTarget | SavedExamples
@@ -89,13 +96,14 @@ def judge_network(
     seed: int,
     *,
     checked: Preflight | None = None,
-    probes: tuple[Check, ...] | None = None,
+    probes: Callable[[], tuple[Check, ...]] | None = None,
     borrowed: Sequence[Borrowed] = (),
     standing: np.ndarray | None = None,
     keep_examples: bool = False,
     progress: Progress = ignore_progress,
     stop: Callable[[], bool] | None = None,
     attacked: Callable[[SuiteResult], None] | None = None,
+    phase: Callable[[str], None] = ignore_phase,
 ) -> Judged:
     """Attack a network with a suite and ask everything that its robust accuracy depends on.
 
@@ -106,12 +114,14 @@ def judge_network(
         target: as it was given; preflight decides how it is attacked.
         attacks: in the order to be run; they may still lack what `borrowed` holds.
         checked: preflight's result where it was made before: its target is attacked. None: it is made here.
-        probes: made before, by `probe_network` or another point of the same curve; only those that ask about the
-            images that this suite leaves are made then. None, or empty: all are made here, so that none can be spared.
+        probes: gives those made for all points of a curve, by `probe_network`; only those that ask about the images
+            that this suite leaves are made then. None, or where it gives none: all are made here, so that none can be
+            spared. Where a check of the suite itself fails (SETTLED_BY) no probe is made: none could help the number.
         borrowed: the surrogate of `transfer` and the files of `examples`.
         standing: (N,) bool, who was right at every smaller eps of a curve. Who was not counts as broken here, and
             `monotone-in-eps` is asked.
         keep_examples, progress, stop: as of `run_suite`.
+        phase: told when the suite is done and its number is checked.
         attacked: is given the suite's result before it is judged, so that hours of work outlive an error in a check.
 
     Raises:
@@ -139,8 +149,9 @@ def judge_network(
     law = () if standing is None else (monotone_check(standing, result.robust),)
 
     def ask() -> tuple[Check, ...]:
-        if probes:
-            return (*probes, *_survivor_probes(checked, data, budget, seed, robust))
+        phase(PROBING)
+        if given := probes() if probes else ():
+            return (*given, *_survivor_probes(checked, data, budget, seed, robust))
         return _probes(checked, data, budget, plans, seed, robust)
 
     return _verdict(checked, data, result, robust, law, ask)
@@ -174,7 +185,7 @@ def judge_single(
         progress=progress,
     )
     result = replace(result, n_effective=data.n_effective)
-    return _verdict(checked, data, result, result.robust, (), lambda: ())
+    return _verdict(checked, data, result, result.robust, (), None)
 
 
 def judge_clean(checked: Preflight, data: Dataset) -> Trust:
@@ -214,7 +225,7 @@ def _verdict(
     result: SuiteResult,
     robust: np.ndarray,
     first: Sequence[Check],
-    ask: Callable[[], tuple[Check, ...]],
+    ask: Callable[[], tuple[Check, ...]] | None,
 ) -> Judged:
     """Ask what is left to ask. The suite is whole: its result outlives an interruption of the checks on it."""
     made = [*checked.checks, *data_checks(data), *first]
@@ -223,7 +234,7 @@ def _verdict(
     if result.complete:
         try:
             made.append(same_answers(checked))
-            asked = ask()
+            asked = (_spared(judge_suite(result, more=made)) or ask()) if ask else ()
             made += asked
             if checked.target.access == "gradients":
                 gradients = gradient_health(checked.target, data.images, data.labels)
@@ -232,6 +243,13 @@ def _verdict(
             result = replace(result, interruption=interruption)
     trust = judge_suite(result, gradients=gradients, more=made)
     return Judged(result, trust, checked, tuple(one for one in asked if one.id not in OF_SURVIVORS), robust)
+
+
+def _spared(trust: Trust) -> tuple[Check, ...]:
+    """Every probe as not run, where a check of the suite itself has failed; else none."""
+    settled = [made.id for made in trust.checks if made.id in SETTLED_BY and made.outcome is CheckOutcome.FAIL]
+    evidence = f"verdict already {trust.verdict.value}: {', '.join(settled)}"
+    return tuple(check(identifier, None, evidence) for identifier in PROBES) if settled else ()
 
 
 def _probes(

@@ -53,6 +53,6 @@ def surrogate_spec(spec: ModelSpec, model: str, arch: str | None) -> ModelSpec:
 
 
 def _judged(spec: ModelSpec, events: EventSink) -> JudgedFiles:
-    file = "" if spec.model is None else read_artifact(spec.model, events=events).sha256
+    file = "" if spec.model is None else read_artifact(spec.model, weights_key=spec.weights_key, events=events).sha256
     user_code = spec.arch is not None and not read_arch(spec.arch).built_in
     return JudgedFiles(spec, file, code_digest(spec.arch), user_code)

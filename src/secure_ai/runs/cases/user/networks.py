@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.rows import Given
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.engine.subjects import model_of
-from secure_ai.runs.model_spec import SUBJECT, SURROGATE
+from secure_ai.runs.model_spec import SUBJECT, SURROGATE, ModelSpec
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
@@ -35,6 +36,7 @@ from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over
 from secure_ai.runs.stages.robust import (
     AttackSettings,
     judged,
+    kept_whole,
     replay_of,
     robust_entry,
     sample,
@@ -57,15 +59,12 @@ def networks(models: Mapping[str, JudgedFiles], *, scan: bool) -> tuple[Network,
         models: by network id.
         scan: whether the network is scanned for a backdoor.
     """
-    titles: Mapping[str, tuple[Role, str]] = {
-        SUBJECT: ("subject", "Your network"),
-        SURROGATE: ("surrogate", "Surrogate"),
-    }
+    roles: Mapping[str, Role] = {SUBJECT: "subject", SURROGATE: "surrogate"}
     return tuple(
         Network(
             id=name,
-            role=titles[name][0],
-            title=titles[name][1],
+            role=roles[name],
+            title=_title(judged_files.spec),
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
             measures=(scan_row("", planted=False),) if name == SUBJECT and scan else (),
@@ -73,6 +72,12 @@ def networks(models: Mapping[str, JudgedFiles], *, scan: bool) -> tuple[Network,
         )
         for name, judged_files in models.items()
     )
+
+
+def _title(spec: ModelSpec) -> str:
+    """The model as the user knows it: its file without the folder, or the factory."""
+    place, colon, factory = (spec.arch or "").rpartition(":")
+    return PurePath(spec.model).name if spec.model else f"{PurePath(place).name}{colon}{factory}"
 
 
 def given(models: Mapping[str, JudgedFiles], test: Callable[[], Dataset], events: EventSink) -> dict[str, Given]:
@@ -109,7 +114,7 @@ def joints(recipe: Recipe, dimensions: tuple[int, int, int]) -> tuple[Joint[Any]
     """What is measured with the surrogate, where there is one: the suite, its curve, the transfer matrix."""
     own, budget = recipe.assess, _budget(recipe, dimensions)
     concerned = (SUBJECT,) if own.surrogate is None else (SUBJECT, SURROGATE)
-    attack = AttackSettings(attack=own.attack, norm=budget.norm, eps=budget.eps, n=own.n)
+    attack = AttackSettings(attack=own.attack, norm=budget.norm, eps=budget.eps, eps_text=budget.eps_text, n=own.n)
     curve = CurveSettings(**attack.model_dump(), factors=tuple(own.curve))
     rows: tuple[Joint[Any], ...] = (
         Joint(
@@ -160,13 +165,16 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
     )
     names = ", ".join(plan.name for plan in found.result.plans)
     attacked = robust_entry(subject, "attacked", found, f"worst case over {names}", data)
+    models = tuple(model_of(one, one.checked(data)) for one in subjects.values())
+    findings = tuple(_preflight_findings(checked.checks))
+    kept_whole(found, Result(measurements=(clean, attacked), models=models, findings=findings), context)
     pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data))
     if arrays:
         context.keep(ARRAYS_NAME, npz_bytes(arrays))
     return Result(
         measurements=(clean, attacked),
-        models=tuple(model_of(one, one.checked(data)) for one in subjects.values()),
-        findings=tuple(_preflight_findings(checked.checks)),
+        models=models,
+        findings=findings,
         pictures=pictures,
         per_sample=(per_sample(clean, found.result.clean_correct), per_sample(attacked, found.robust)),
         replays=(replay_of(attacked, found.result, data),),

@@ -30,6 +30,14 @@ OF_SURVIVORS = frozenset({plain_pgd.ID, longer.ID, distilled.ID})
 """Ids of the checks of `diagnose_survivors`, which hold for one suite's result only."""
 
 
+PROBES = (
+    "random-without-eot", "optimises-inside", "step-function", "jumps-nearby", "gradient-matches-change",
+    "gradients-along-attack", "saturated-loss", "loss-rises", "converged", "unbounded-attack", "one-step-overfitting",
+    "label-leaking", plain_pgd.ID, longer.ID, distilled.ID, "binarisation",
+)  # fmt: skip
+"""Ids of the checks of `diagnose`, in its order."""
+
+
 def diagnose(
     target: NetworkTarget,
     x: Images,
