@@ -211,7 +211,7 @@ def attack(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
     value_range: tuple[float, float] = (0.0, 1.0),
-    split: Literal["train", "test"] = "test",
+    split: Literal["train", "test", "val"] = "test",
     n: int | None = None,
     batch_size: int = 256,
     keep_examples: bool = True,
