@@ -10,8 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-INPUT_CHECKS = frozenset({"input-range", "clean-accuracy"})
-"""Checks of preflight whose failure means that the model is fed otherwise than it was trained."""
 MIN_N_FOR_A_CLAIM = 1000  # below this a rate is indicative and passes no gate
 FED_WRONGLY = frozenset({"input-range", "input-normalisation", "image-orientation", "label-order", "clean-accuracy"})
 """Checks whose failure means that the network evidently does not get what it was trained on: nothing is concluded."""
@@ -79,18 +77,13 @@ class Trust:
 
 def fed_wrongly(checks: Iterable[Check]) -> tuple[Check, ...]:
     """The failed checks that say so: no figure under attack then says anything of the model."""
-    return tuple(made for made in checks if made.id in INPUT_CHECKS and made.outcome is CheckOutcome.FAIL)
+    return tuple(made for made in checks if made.id in FED_WRONGLY and made.outcome is CheckOutcome.FAIL)
 
 
 def check(identifier: str, ok: bool | None, evidence: str) -> Check:
     """A check from a yes, a no, or None for one that could not run."""
     outcome = CheckOutcome.NOT_RUN if ok is None else CheckOutcome.PASS if ok else CheckOutcome.FAIL
     return Check(identifier, outcome, evidence)
-
-
-def fed_wrongly(checks: Sequence[Check]) -> tuple[str, ...]:
-    """Ids of the failed checks of FED_WRONGLY."""
-    return tuple(made.id for made in checks if made.id in FED_WRONGLY and made.outcome is CheckOutcome.FAIL)
 
 
 def judge(checks: Sequence[Check], *, breaking: frozenset[str]) -> Trust:
