@@ -79,7 +79,7 @@ def gate_report(report: Report, fail_on: FailOn) -> int:
     trusts = [m.trust for m in of_subject(report) if m.metric == "robust_accuracy" and m.trust]
     code = gate(report.findings, fail_on, trusts)
     unfinished = fail_on != "never" and not report.run.complete
-    return EXIT_INCONCLUSIVE if code == EXIT_OK and (unfinished or _misfed(report)) else code
+    return EXIT_INCONCLUSIVE if code == EXIT_OK and unfinished else code
 
 
 def why_exit(report: Report, fail_on: FailOn, code: int) -> str:
