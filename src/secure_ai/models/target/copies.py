@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import types
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -69,7 +70,24 @@ def copies_of(network: nn.Module, count: int) -> tuple[nn.Module, ...] | None:
     return tuple(copies)
 
 
-def outside_state(network: nn.Module) -> dict[str, tuple[int, int]]:
+@dataclass(frozen=True, slots=True, eq=False)
+class Held:
+    """A value and how often it was written to or how much it holds; equal only to the same value in the same state.
+
+    It keeps the value alive: else what replaces it may get its place in memory and look like it.
+    """
+
+    value: object
+    state: int
+
+    def __eq__(self, other: object) -> bool:
+        """The same object, not one that looks like it."""
+        return isinstance(other, Held) and self.value is other.value and self.state == other.state
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def outside_state(network: nn.Module) -> dict[str, Held]:
     """What the modules' classes and the Python files that define them hold, which all copies share.
 
     Compared before and after a call it shows a value that was put in place of another, and one that was written to.
@@ -80,7 +98,7 @@ def outside_state(network: nn.Module) -> dict[str, tuple[int, int]]:
             if not kind.__module__.startswith(("torch.", "builtins", "secure_ai.")):
                 holders[f"{kind.__module__}.{kind.__qualname__}"] = vars(kind)
                 holders |= {f"{kind.__module__} {name}": names for name, names in _globals_of(kind)}
-    return {f"{where}: {name}": _token(value) for where, names in holders.items() for name, value in names.items()}
+    return {f"{where}: {name}": _held(value) for where, names in holders.items() for name, value in names.items()}
 
 
 def _globals_of(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -89,10 +107,10 @@ def _globals_of(kind: type) -> Iterator[tuple[str, dict[str, Any]]]:
             yield name, value.__globals__
 
 
-def _token(value: object) -> tuple[int, int]:
+def _held(value: object) -> Held:
     if isinstance(value, Tensor):
-        return id(value), 0 if value.is_inference() else value._version
-    return id(value), len(value) if isinstance(value, list | dict | set) else 0
+        return Held(value, 0 if value.is_inference() else value._version)
+    return Held(value, len(value) if isinstance(value, list | dict | set) else 0)
 
 
 def _is_known(module: nn.Module) -> bool:

@@ -33,6 +33,7 @@ from secure_ai.runs.stages.certificates import (
     smoothed,
     withstood_smoothed,
 )
+from secure_ai.runs.stages.robust import whole
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -125,7 +126,7 @@ def certify(
     if method == "ibp":
         found = bounds(checked.target, dataset, budget)
         plans = parse_suite(attack, budget.norm, checked.target.access, len(dataset), checked.target.num_classes).plans
-        judged = judge_network(checked.target, dataset, budget, plans, seed, checked=checked, progress=progress)
+        judged = whole(judge_network(checked.target, dataset, budget, plans, seed, checked=checked, progress=progress))
         return _report(loaded, dataset, budget, method, found, judged.robust, judged.trust, {"attack": attack})
     found = smoothed(checked.target, dataset, budget, smoothing, seed, progress)
     withstood = withstood_smoothed(checked.target, dataset, budget, smoothing, seed) & found.clean

@@ -33,4 +33,4 @@ def to_usual_logits(logits: Tensor) -> Tensor:
 
 
 def _power(exponent: Tensor) -> Tensor:
-    return torch.ldexp(torch.ones(exponent.shape), exponent.clamp(-126, 126))
+    return torch.ldexp(torch.ones(exponent.shape, device=exponent.device), exponent.clamp(-126, 126))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from secure_ai.core.errors import SecureAIError
 from secure_ai.core.parallel import workers
 from secure_ai.models.target.copies import is_shareable
 from secure_ai.models.target.passes import PassCounter
@@ -93,8 +94,15 @@ def run_shards(
     if arrangement.workers == 1:
         yield from (work(target, target, number) for number in numbers)
         return
-    yield from _side_by_side(target, arrangement, work, numbers)
-    if arrangement.copies is not None and not arrangement.copies.still_agree(target):
+    copies = arrangement.copies
+    try:
+        yield from _side_by_side(target, arrangement, work, numbers)
+        agreed = copies is None or copies.still_agree(target)
+    except SecureAIError:
+        if copies is None:
+            raise
+        agreed = False  # an error of the original is raised again alone
+    if not agreed:
         yield None
         yield from (work(target, target, number) for number in numbers)
 

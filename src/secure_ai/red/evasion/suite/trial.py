@@ -15,7 +15,7 @@ from torch import Tensor
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.parallel import workers
 from secure_ai.core.seeds import generator
-from secure_ai.models.target.copies import copies_of, outside_state, why_not_copied
+from secure_ai.models.target.copies import Held, copies_of, outside_state, why_not_copied
 from secure_ai.models.target.passes import PassCounter
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.watch import Watch, random_states
@@ -37,7 +37,7 @@ class Copies:
 
     targets: tuple[NetworkTarget, ...]
     x: Tensor
-    outside: Mapping[str, tuple[int, int]]
+    outside: Mapping[str, Held]
 
     def still_agree(self, original: NetworkTarget) -> bool:
         """Whether every copy answers as the original does, bit for bit, and shares nothing that was written to.
