@@ -12,7 +12,12 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parent.parent
-SIZES = {"own_module": {"n": 24}, "data_loader": {"n": 96}, "adversarial_training": {"n": 200, "steps": 40}}
+SIZES = {
+    "own_module": {"n": 24},
+    "data_loader": {"n": 96},
+    "adversarial_training": {"n": 200, "steps": 40},
+    "robust_training_loop": {},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +40,8 @@ def test_an_example_runs(name: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         assert int(re.findall(r"(\d+) of 24", out)[0]) > 12
     elif name == "data_loader":
         assert {path.name for path in tmp_path.iterdir()} == {"report.json", "examples.npz"}
+    elif name == "robust_training_loop":
+        assert all(float(share) > 90 for share in re.findall(r"([\d.]+)% of 200", out))
     else:
         plain, hardened = (int(count) for count in re.findall(r"(\d+) under", out))
         assert hardened > plain + 15

@@ -140,7 +140,7 @@ def test_names_reach_the_terminal_escaped(
     weights = network_weights()
     model.write_bytes(safetensors_bytes(weights, {"arch": "report1-cnn"}))
     words = ["--norm", "linf", "--eps", "0.1", "--attack", "fgsm", "--n", "20"]
-    assert run_command(["attack", "--model", str(model), "--data", str(data), *words]) == 0
+    assert run_command(["attack", "--model", str(model), "--data", str(data), *words]) == 3
     shown = capsys.readouterr().out
     assert "\x1b[31m" not in shown
     assert "m\\x1b[31m.safetensors" in shown

@@ -175,7 +175,7 @@ def test_attack_answers_the_contract(
     for row in content["attacks"]:
         assert set(row) >= {"name", "seconds", "forward_passes", "backward_passes", "robust_accuracy"}
     for name in ("clean_accuracy", "robust_accuracy", "attack_success_rate"):
-        assert set(content[name]) == {"value", "ci_low", "ci_high", "n", "successes"}
+        assert set(content[name]) == {"value", "ci_low", "ci_high", "n", "successes", "n_effective"}
     assert content["attacks"][-1]["robust_accuracy"] == content["robust_accuracy"]
     assert content["trust"]["verdict"] == "doubtful"
     assert {check["outcome"] for check in content["trust"]["checks"]} <= {"pass", "fail", "not_run"}

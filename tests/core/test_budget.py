@@ -55,7 +55,6 @@ def test_values_inside_the_range_are_taken(norm: str, eps: str | float, value: f
         ("l0", "785"),
         ("l0", "2.5"),
         ("l0", "1/2"),
-        ("Linf", "0.1"),
         ("l3", "0.1"),
         ("", "0.1"),
     ],

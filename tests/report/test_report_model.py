@@ -226,7 +226,7 @@ def test_a_report_of_an_earlier_version_renders() -> None:
     assert VALIDATOR.is_valid(json.loads(content))
     refuse_inconsistent(value, "report.json")
     bars = {bar.label for group in accuracy_groups(value) for bar in group.bars}
-    assert {"clean images", "FGSM on itself", "PGD on itself"} <= bars
+    assert {"clean images", "FGSM, white-box", "PGD, white-box"} <= bars
     page, text = render_html(value, {}), render_markdown(value)
     for measured in value.measurements:
         assert escape(measured.id) in text

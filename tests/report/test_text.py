@@ -78,7 +78,7 @@ def test_the_chart_takes_the_widest_clean_accuracy_and_marks_what_was_published(
     assert len(groups) == 5  # the poisoned networks were not attacked by evasion
     defended = groups["report-1/defended-p"]
     assert [bar.label for bar in defended.bars][1:] == [
-        "examples made for the baseline", "FGSM on itself", "PGD on itself",
+        "examples made for the baseline", "FGSM, white-box", "PGD, white-box",
     ]  # fmt: skip
     assert defended.bars[1].published == pytest.approx(98.55)
     assert (defended.bars[1].word, defended.bars[0].word) == ("broken", "")
@@ -101,4 +101,4 @@ def test_the_chart_reads_titles_and_origins_from_fields(report: dict[str, Any]) 
     assert groups["report-1/defended-p"].title == "Own title"
     assert groups["report-1/defended-l"].title == "report-1/defended-l"
     assert groups["report-1/defended-p"].bars[1].label == "examples made for Own title"
-    assert groups["report-1/defended-p"].bars[2].label == "FGSM on itself"
+    assert groups["report-1/defended-p"].bars[2].label == "FGSM, white-box"

@@ -116,6 +116,7 @@ def test_an_interruption_of_the_checks_keeps_the_finished_suite(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("secure_ai.red.evasion.trust.judged.diagnose", interrupted)
+    monkeypatch.setattr("secure_ai.red.evasion.trust.judged.SETTLED_BY", frozenset())
     saved = tmp_path / "adv.npz"
     report = secure_ai.attack(rows(), data, norm="linf", eps="0.4", attack="pgd:steps=5", save_adversarial=saved)
     assert isinstance(report.result.interruption, KeyboardInterrupt)

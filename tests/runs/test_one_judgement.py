@@ -55,7 +55,7 @@ class Drifting(Rows):
 
     def forward(self, x):
         self.calls += 1
-        return super().forward(x) * (1.0 if self.calls < 45 else 1.1)
+        return super().forward(x) * (1.0 if self.calls < 65 else 1.1)
 
 class Cut(Rows):
     def forward(self, x):
@@ -112,7 +112,13 @@ def source(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def four_ways(source: str, tmp_path: Path, zoo: Any, smaller_probes: None, context_on: Callable[..., Context]) -> Ways:
+def asked(monkeypatch: pytest.MonkeyPatch, smaller_probes: None) -> None:
+    """Probes are made although the suite is too weak to be helped by them."""
+    monkeypatch.setattr("secure_ai.red.evasion.trust.judged.SETTLED_BY", frozenset())
+
+
+@pytest.fixture
+def four_ways(source: str, tmp_path: Path, zoo: Any, asked: None, context_on: Callable[..., Context]) -> Ways:
     """The verdict on a planted network as the command, a stage, the zoo and `judge_network` give it."""
     dataset = load_data(source, split="test", n=None, seed=0, events=ignore_event)
 
@@ -228,7 +234,7 @@ def test_the_report_of_an_attack_keeps_its_types(source: str, tmp_path: Path, sm
     assert isinstance(report.robust_accuracy, Rate)
     assert (report.clean_accuracy.successes, report.robust_accuracy.successes) == (N, 0)
     (finding,) = report.findings
-    assert (finding.id, finding.severity) == ("SAI-EV-001", Severity.MEDIUM)
+    assert (finding.id, finding.severity) == ("SAI-EV-001", Severity.HIGH)
     content = report.as_json()
     assert content["findings"] == [finding.as_json()]
     assert content["robust_accuracy"] == report.robust_accuracy.as_json()

@@ -214,7 +214,8 @@ def test_everything_that_a_measure_returns_is_in_the_report(paper: RunResult) ->
     (choice,) = report.choices
     assert {measurement.stage, quantity.stage, choice.stage} == {stage}
     assert measurement.replay == quantity.replay == choice.replay
-    assert (measurement.value, quantity.value, choice.value) == (rate(30, 300), 4.0, "suspicious")
+    assert (measurement.value.successes, measurement.value.n) == (30, 300)
+    assert (quantity.value, choice.value) == (4.0, "suspicious")
     assert [section.id for section in report.sections] == ["scan/classes"]
     assert "TST-SCAN-001" in {finding.id for finding in report.findings}
     assert (paper.folder / "images/scan_picture.png").read_bytes().startswith(b"\x89PNG")

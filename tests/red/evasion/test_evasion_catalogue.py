@@ -76,7 +76,6 @@ def test_a_suite_stands_for_its_list(suite: str, norm: Norm) -> None:
         ("pgd,,fgsm", "unknown attack"),
         ("pdg", "did you mean pgd"),
         ("fats", "did you mean fast"),
-        ("PGD", "unknown attack"),
         ("fast:steps=3", "a suite takes no settings"),
         ("pgd:step=3", "did you mean steps"),
         ("pgd:steps", "no such setting"),

@@ -98,8 +98,9 @@ def test_the_factors_are_exact_and_zero_stays() -> None:
 
 @pytest.mark.parametrize("exponent", [-40, 40])
 def test_a_suite_on_cross_entropy_loses_at_most_a_point_or_a_check_fails(
-    exponent: int, smaller_probes: Callable[..., Any]
+    exponent: int, smaller_probes: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("secure_ai.red.evasion.trust.judged.SETTLED_BY", frozenset())  # one attack is too weak for them
     x, y = data()
     dataset = Dataset(x.numpy(), y.numpy().astype(np.int64), "d", 5)
     attacks = parse_attacks("apgd-ce:steps=10", "linf")
