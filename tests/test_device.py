@@ -112,7 +112,8 @@ def test_one_call_names_its_device(case: tuple[NetworkTarget, Tensor, Tensor]) -
     with NamesItsDevice():
         attacks.pgd(target.network, x, y, norm="linf", eps=0.1, steps=2, mean=(0.5,), std=(0.2,), target_label=1)
         attacks.transfer(target.network, x, y, norm="linf", eps=0.1, steps=2, surrogate=target.network)
-        secure_ai.attack(target.network, (x, y), norm="linf", eps=0.1, attack="fgsm")
+        report = secure_ai.attack(target.network, (x, y), norm="linf", eps=0.1, attack="fgsm")
+    assert report.result.complete
 
 
 def test_the_device_is_chosen_in_one_place() -> None:
