@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.statistics import (
+    beyond_chance,
     holm,
     mcnemar_exact,
     median_interval,
@@ -62,6 +63,13 @@ def test_wilson_mirrors_and_narrows(successes: int) -> None:
 def test_wilson_refuses_an_impossible_count(successes: int, n: int) -> None:
     with pytest.raises(EmptyDenominatorError):
         wilson(successes, n)
+
+
+@pytest.mark.parametrize(("n", "most_by_chance"), [(20, 2), (1000, 9)])
+def test_beyond_chance_from_both_sides(n: int, most_by_chance: int) -> None:
+    """Of 20 the count decides, of 1,000 the interval: Wilson's lower end is 0.0047 at 9 and 0.0054 at 10."""
+    assert not beyond_chance(most_by_chance, n)
+    assert beyond_chance(most_by_chance + 1, n)
 
 
 @pytest.mark.parametrize(

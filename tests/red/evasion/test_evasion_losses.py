@@ -13,6 +13,7 @@ Y = torch.tensor([0, 2])
 
 def test_margin_is_the_best_other_minus_the_true_logit() -> None:
     assert margin(LOGITS, Y).tolist() == [-1.0, 3.0]
+    assert margin(LOGITS - 100, Y).tolist() == [-1.0, 3.0]
 
 
 def test_cross_entropy_of_equal_logits_is_log_k() -> None:

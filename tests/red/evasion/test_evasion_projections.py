@@ -130,6 +130,15 @@ def test_random_start_fills_the_linf_ball() -> None:
     assert float(delta.std()) == pytest.approx(0.2 / 3**0.5, rel=0.02)
 
 
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_random_start_is_uniform_in_the_ball_not_in_its_radius(norm: Norm) -> None:
+    """In D dimensions the ball of half the radius holds 1 / 2 ** D of the volume."""
+    x = torch.full((4000, 1, 2, 2), 0.5)
+    delta = random_start(x, PerturbationBudget(norm, 0.2), torch.Generator().manual_seed(0)) - x
+    inner = distance(x + delta, x, norm) < 0.1
+    assert float(inner.float().mean()) == pytest.approx(1 / 16, abs=0.015)
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_steepest_step_has_norm_one(norm: Norm) -> None:
     gradient = torch.randn((5, 1, 20, 20), generator=torch.Generator().manual_seed(0))

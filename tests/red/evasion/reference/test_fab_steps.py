@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.budget import Norm
+from secure_ai.red.evasion.math.hyperplane import dual_length
 
 STEPS = 12
 LENGTH: dict[Norm, float] = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -117,3 +118,8 @@ def test_a_restart_begins_half_of_eps_away(norm: Norm, recorder_of: Callable[...
     assert torch.equal(first, x)
     away = torch.linalg.vector_norm((second - x).flatten(1), LENGTH[norm], dim=1)
     torch.testing.assert_close(away, torch.full((3,), eps / 2), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("norm", "expected"), [("linf", 7.0), ("l2", 5.0), ("l1", 4.0)])
+def test_a_boundary_is_as_far_as_the_dual_norm_of_its_gradient_says(norm: Norm, expected: float) -> None:
+    assert dual_length(torch.tensor([[3.0, -4.0]]), norm).tolist() == [expected]

@@ -126,3 +126,11 @@ def test_patterns_have_norm_one_and_two_halves_of_opposite_sign(norm: Norm) -> N
     assert tiled((2, 1, 12, 12), norm, draw).shape == (2, 1, 12, 12)
     peak = bump(5, 5, 2)
     assert float(peak[2, 2]) == float(peak.max()) == pytest.approx(1 + 1 / 4 + 1 / 9)
+
+
+@pytest.mark.parametrize(("norm", "decay"), [("l2", 2), ("l1", 4)])
+def test_patterns_fall_off_as_the_papers_of_each_norm_do(norm: Norm, decay: int) -> None:
+    """Side 7: a half is 3 x 7 with its centre in the fourth column, so that the corner is in the fourth ring alone."""
+    found = pattern(7, norm, torch.Generator().manual_seed(0))
+    half = found[:3] if bool((found[:3] > 0).all()) else found[:, :3]
+    assert float(half.max() / half[0, 0]) == pytest.approx(4**decay * sum(1 / m**decay for m in (1, 2, 3, 4)))

@@ -1,0 +1,115 @@
+"""Is the tool as fast as at an earlier commit? The same commands by both checkouts, one after the other, in pairs.
+
+    git worktree add ../earlier COMMIT && ../earlier/scripts/test --version
+    scripts/bench earlier --earlier ../earlier --model secure_ai_outputs/models/baseline_cnn.safetensors [--pairs 3]
+
+Which of a pair comes first changes from pair to pair. A ratio is earlier / now of the processor time of the whole
+command with what it starts, so above 1 is faster than it was; wall time stands beside it. Each command is run once by
+both before any pair counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from _processes import Spent, spent
+from _record import ROOT, save
+
+USERS_MODULE = '''\
+"""A user's own module, with a forward of its own."""
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+class Mine(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.last = nn.Conv2d(1, 32, 3), nn.Conv2d(32, 64, 3), nn.Linear(1600, 10)
+
+    def forward(self, x):
+        h = F.max_pool2d(F.relu(self.first(x * 2 - 1)), 2)
+        h = F.max_pool2d(F.relu(self.second(h)), 2)
+        return self.last(h.flatten(1))
+
+def make():
+    torch.manual_seed(0)
+    return Mine()
+'''
+BASE = ("attack", "--norm", "linf", "--eps", "0.1", "--json", "--quiet")
+
+
+def commands(model: Path, users: Path, n: int) -> dict[str, tuple[str, ...]]:
+    """Name -> the words after `secure-ai`. `autoattack` has so few images because it takes ten times as long."""
+    built_in = ("--model", str(model), "--arch", "report1-cnn")
+    return {
+        "fast": (*BASE, *built_in, "--attack", "fast", "--data", f"mnist:test:{n}"),
+        "autoattack": (*BASE, *built_in, "--attack", "autoattack", "--data", f"mnist:test:{n // 4}"),
+        "fast, a user's module": (*BASE, "--arch", f"{users}:make", "--attack", "fast", "--data", f"mnist:test:{n}"),
+        "--help": ("--help",),
+    }
+
+
+def one(checkout: Path, words: tuple[str, ...], threads: int, folder: Path) -> Spent:
+    """One command by the tool of a checkout, in an empty folder."""
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONDONTWRITEBYTECODE": "1"}
+    python = checkout / ".venv" / "bin" / "python"
+    return spent([str(python), "-m", "secure_ai", *words], cwd=folder, environment=environment, log=folder / "log")
+
+
+def compared(
+    checkouts: Mapping[str, Path], words: tuple[str, ...], pairs: int, threads: int, folder: Path
+) -> dict[str, Any]:
+    """Seconds of every run, and the median ratio of the pairs."""
+    sides = list(checkouts)
+    for side in sides:
+        one(checkouts[side], words, threads, folder)
+    runs: dict[str, list[Spent]] = {side: [] for side in sides}
+    for number in range(pairs):
+        for side in sides if number % 2 == 0 else sides[::-1]:
+            runs[side].append(one(checkouts[side], words, threads, folder))
+    both = list(zip(runs["earlier"], runs["now"], strict=True))
+    return {
+        "command": " ".join(words),
+        "threads": threads,
+        "ratio_cpu": round(statistics.median(old.cpu_seconds / new.cpu_seconds for old, new in both), 3),
+        "ratio_wall": round(statistics.median(old.seconds / new.seconds for old, new in both), 3),
+        "cpu_seconds": {side: [round(run.cpu_seconds, 2) for run in runs[side]] for side in sides},
+        "wall_seconds": {side: [round(run.seconds, 2) for run in runs[side]] for side in sides},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--earlier", type=Path, required=True, help="a checkout with its own .venv")
+    parser.add_argument("--model", type=Path, required=True, help="report 1's network, safetensors")
+    parser.add_argument("--n", type=int, default=400, help="images for `fast`; a quarter of them for `autoattack`")
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    options = parser.parse_args()
+    checkouts = {"earlier": options.earlier.resolve(), "now": ROOT}
+    rows = {}
+    with tempfile.TemporaryDirectory(prefix="earlier-") as name:
+        folder = Path(name)
+        users = folder / "mine.py"
+        users.write_text(USERS_MODULE, encoding="utf-8")
+        for threads in options.threads:
+            for what, words in commands(options.model.resolve(), users, options.n).items():
+                row = compared(checkouts, words, options.pairs, threads, folder)
+                row["command"] = (
+                    row["command"].replace(str(folder) + "/", "").replace(str(options.model.resolve()), "M")
+                )
+                rows[f"{what}, {threads} threads"] = row
+                print(
+                    f"{what}, {threads} threads: {row['ratio_cpu']} (processor), {row['ratio_wall']} (wall)", flush=True
+                )
+    save("earlier", "scripts/bench earlier --earlier FOLDER --model M", {"rows": rows})
+
+
+if __name__ == "__main__":
+    main()
