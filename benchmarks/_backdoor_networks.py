@@ -9,24 +9,33 @@ from typing import Any
 
 import numpy as np
 import torch
+from _package import (
+    Batch,
+    BatchLoss,
+    Dataset,
+    Method,
+    NetworkTarget,
+    Planted,
+    TrainingPlan,
+    Trigger,
+    backdoor_success_rate,
+    build_network,
+    constant,
+    evaluate,
+    generator,
+    make_trigger,
+    model_bytes,
+    natural,
+    plant,
+    random_order,
+    read_file,
+    stamp,
+    train,
+    trained_target,
+    write_bytes,
+)
 from torch import nn
 from torch.nn import functional
-
-from secure_ai.blue.training.loop import TrainingPlan, train
-from secure_ai.blue.training.methods import Batch, BatchLoss, Method, natural
-from secure_ai.blue.training.schedules import constant
-from secure_ai.core.seeds import generator
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.splits import random_order
-from secure_ai.data.triggers import Trigger, make_trigger, stamp
-from secure_ai.files.open import read_file
-from secure_ai.files.write import write_bytes
-from secure_ai.models.load.store import model_bytes
-from secure_ai.models.load.trained import trained_target
-from secure_ai.models.networks.built_in import build_network
-from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.poisoning.plant import Planted, backdoor_success_rate, plant
 
 ARCH = "report1-cnn"
 IMAGES, EPOCHS = 8_000, 4

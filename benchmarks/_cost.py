@@ -11,8 +11,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from secure_ai.cli.process import release_memory
+from _package import (
+    TRAINING_REPLICAS,
+    Dataset,
+    NetworkTarget,
+    PerturbationBudget,
+    TrainingPlan,
+    configure,
+    constant,
+    evaluate,
+    generator,
+    keras_initialise,
+    load_mnist,
+    natural,
+    parse_attacks,
+    release_memory,
+    run_suite,
+    sample_n,
+    train,
+)
 
 if TYPE_CHECKING:
     from pipeline import Bench
@@ -77,9 +94,6 @@ def build(side: int, width: float) -> Any:
     from _products import Size
     from torch import nn
 
-    from secure_ai.core.seeds import generator
-    from secure_ai.models.networks.built_in import keras_initialise
-
     size = Size(side, width)
     (c1, c2), hidden = size.channels, size.hidden
     network = nn.Sequential(
@@ -92,11 +106,6 @@ def build(side: int, width: float) -> Any:
 
 def one(work: str, point: Mapping[str, float]) -> None:
     """In a process of its own: the work at one point; prints its seconds and peak memory as JSON."""
-    from secure_ai.core.compute import configure
-    from secure_ai.data.dataset import Dataset
-    from secure_ai.data.mnist import load_mnist
-    from secure_ai.data.splits import sample_n
-
     compute = configure("auto")
     side, images = int(point["side"]), int(point["images"])
     whole = load_mnist("train")
@@ -127,11 +136,6 @@ def _peak_mib() -> float:
 
 
 def _training(network: Any, dataset: Any, epochs: int, dtype: Any) -> Callable[[], object]:
-    from secure_ai.blue.training.loop import TrainingPlan, train
-    from secure_ai.blue.training.methods import natural
-    from secure_ai.blue.training.schedules import constant
-    from secure_ai.core.compute import TRAINING_REPLICAS
-
     plan = TrainingPlan(
         epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=0, adam_epsilon=1e-7, dtype=dtype,
         replicas=TRAINING_REPLICAS,
@@ -141,12 +145,6 @@ def _training(network: Any, dataset: Any, epochs: int, dtype: Any) -> Callable[[
 
 def _attacking(network: Any, dataset: Any) -> Callable[[], object]:
     """`fast` on images whose labels are the network's own answers."""
-    from secure_ai.core.budget import PerturbationBudget
-    from secure_ai.models.target.evaluate import evaluate
-    from secure_ai.models.target.target import NetworkTarget
-    from secure_ai.red.evasion.suite.harness import run_suite
-    from secure_ai.red.evasion.suite.parse import parse_attacks
-
     target = NetworkTarget(network.eval(), name="cost", digest="", input_shape=dataset.input_shape, num_classes=10)
     y, budget = evaluate(target, dataset.images, dataset.labels).predictions, PerturbationBudget("linf", EPS)
     return lambda: run_suite(target, dataset.images, y, budget=budget, attacks=parse_attacks("fast", "linf"), seed=0)

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
+from _package import (
+    NetworkTarget,
+    PerturbationBudget,
+    allowed_distance,
+    mcnemar_exact,
+    measured_distance,
+    parse_attacks,
+    run_suite,
+    silent,
+    wilson,
+)
 from _peers import PeerAttack
 from torch import Tensor, nn
-
-from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.statistics import mcnemar_exact, wilson
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.art_adapter import silent
-from secure_ai.red.evasion.suite.harness import run_suite
-from secure_ai.red.evasion.suite.parse import parse_attacks
-from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distance
 
 
 @dataclass(frozen=True, slots=True, eq=False)

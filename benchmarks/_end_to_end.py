@@ -61,6 +61,8 @@ def run_side(bench: Bench, side: str, version: str, seed: int) -> dict[str, Any]
     ]  # fmt: skip
     # Importing this package sets how idle OpenMP threads wait: a choice of ours, which the peers must not inherit.
     environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    if program == "ours.py":
+        environment["PYTHONPATH"] = str(PROGRAMS.parent)  # for `_package`
     taken = spent(command, environment=environment, log=a.work / f"{side}.log")
     found = json.loads((out / "result.json").read_text(encoding="utf-8"))
     shutil.rmtree(out)

@@ -25,20 +25,24 @@ from _duel import (
     run_peer,
     verified,
 )
+from _package import (
+    AUTOATTACK,
+    SHARD_SIZE,
+    WORKER_BATCH,
+    NetworkTarget,
+    Norm,
+    Passes,
+    PerturbationBudget,
+    Protocol,
+    parse_attacks,
+    run_suite,
+    silent,
+    wilson,
+)
 from _peers import PEERS, PGD40, PROTOCOL, SETTINGS, Settings, reference
 from _processes import spent
 from torch import nn
 from torch.nn import functional
-
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.statistics import wilson
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.art_adapter import silent
-from secure_ai.red.evasion.contract import SHARD_SIZE, Passes
-from secure_ai.red.evasion.suite.autoattack import AUTOATTACK, Protocol
-from secure_ai.red.evasion.suite.engine import WORKER_BATCH
-from secure_ai.red.evasion.suite.harness import run_suite
-from secure_ai.red.evasion.suite.parse import parse_attacks
 
 FLOAT32 = "torch.float32"  # what every row computes in, and part of what an entry is about
 EPS = {"natural": {"linf": 0.1, "l2": 1.0, "l1": 5.0}}

@@ -15,10 +15,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from _package import Norm, PerturbationBudget, Protocol
 from torch import Tensor, nn
-
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.red.evasion.suite.autoattack import Protocol
 
 PeerAttack = Callable[[nn.Module, Tensor, Tensor, float, int, int], Tensor]
 VERSIONS = ("foolbox", "adversarial-robustness-toolbox", "torchattacks", "pyautoattack")

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from secure_ai.core.machine import describe_machine
-from secure_ai.core.versions import versions
+from _package import describe_machine, versions
 
 RESULTS = Path(__file__).parent / "results"
 ROOT = Path(__file__).parents[1]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from _environment import ROOT
+from _package import build_network, generator, save_model
 from _processes import spent
 
 if TYPE_CHECKING:
@@ -57,10 +58,6 @@ def starts(work: Path, what: str, words: list[str]) -> dict[str, Any]:
 
 def untrained(folder: Path) -> str:
     """A file of report 1's network as it starts."""
-    from secure_ai.core.seeds import generator
-    from secure_ai.models.load.store import save_model
-    from secure_ai.models.networks.built_in import build_network
-
     path = folder / "untrained.safetensors"
     save_model(build_network("report1-cnn", generator=generator(0, "start")), path, arch="report1-cnn")
     return str(path)

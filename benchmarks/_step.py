@@ -8,18 +8,21 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import torch
+from _package import (
+    TRAINING_REPLICAS,
+    Dataset,
+    TrainingPlan,
+    build_network,
+    configure,
+    constant,
+    generator,
+    load_mnist,
+    natural,
+    sample_n,
+    train,
+)
 from _products import Product, multiply_adds, step_products
 from torch.profiler import ProfilerActivity, profile
-
-from secure_ai.blue.training.loop import TrainingPlan, train
-from secure_ai.blue.training.methods import natural
-from secure_ai.blue.training.schedules import constant
-from secure_ai.core.compute import TRAINING_REPLICAS, configure
-from secure_ai.core.seeds import generator
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.mnist import load_mnist
-from secure_ai.data.splits import sample_n
-from secure_ai.models.networks.built_in import build_network
 
 if TYPE_CHECKING:
     from pipeline import Bench

@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from _environment import ROOT
+from _package import NetworkTarget, PerturbationBudget, configure, generator, images_to_float, load_mnist, pgd, sample_n
 
 if TYPE_CHECKING:
     from pipeline import Bench
@@ -33,8 +34,6 @@ def one(work: str, threads: int, steps: int, replicas: int = 1) -> None:
     """A worker: ready, told to start, does its steps, prints its seconds."""
     import torch
 
-    from secure_ai.core.compute import configure
-
     torch.set_num_threads(threads)
     compute = configure("auto")
     do = _attacking() if work == "pgd" else _training(compute.training_dtype, replicas)
@@ -49,23 +48,12 @@ def one(work: str, threads: int, steps: int, replicas: int = 1) -> None:
 def _training(dtype: Any, replicas: int) -> Any:
     from _step import trained
 
-    from secure_ai.data.mnist import load_mnist
-    from secure_ai.data.splits import sample_n
-
     whole = load_mnist("train")
     return lambda steps: trained(sample_n(whole, steps * BATCH, 0), dtype, 1, replicas)
 
 
 def _attacking() -> Any:
     from _cost import EPS, build
-
-    from secure_ai.core.budget import PerturbationBudget
-    from secure_ai.core.seeds import generator
-    from secure_ai.data.mnist import load_mnist
-    from secure_ai.data.splits import sample_n
-    from secure_ai.models.target.target import NetworkTarget
-    from secure_ai.models.tensors import images_to_float
-    from secure_ai.red.evasion.attacks.pgd import pgd
 
     x = images_to_float(sample_n(load_mnist("train"), ATTACKED, 0).images)
     target = NetworkTarget(build(28, 1.0).eval(), name="worker", digest="", input_shape=(1, 28, 28), num_classes=10)

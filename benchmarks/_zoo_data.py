@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.splits import random_order
+from _package import Dataset, random_order
 
 FEW = 3
 DARKEST_TINT = 128  # of 255: no channel of a tint is darker, so that every digit stays visible

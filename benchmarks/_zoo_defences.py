@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from _package import Wrapped
 from torch import Tensor, nn
 from torch.nn import functional
-
-from secure_ai.models.target.wrappers import Wrapped
 
 
 class Quantised(Wrapped):

@@ -9,18 +9,28 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from _package import (
+    Adversary,
+    Batch,
+    Dataset,
+    Method,
+    Report1Cnn,
+    Report2Cnn,
+    TrainingPlan,
+    fgsm_random_start,
+    generator,
+    half_replaced,
+    hold_out_last,
+    keras_initialise,
+    natural,
+    sample_n,
+    torch_initialise,
+    train,
+    triangular,
+)
 from _zoo_data import VARIANTS
 from torch import Tensor, nn
 from torch.nn import functional
-
-from secure_ai.blue.training.loop import TrainingPlan, train
-from secure_ai.blue.training.methods import Adversary, Batch, Method, half_replaced, natural
-from secure_ai.blue.training.schedules import triangular
-from secure_ai.core.seeds import generator
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.splits import hold_out_last, sample_n
-from secure_ai.models.networks.built_in import Report1Cnn, Report2Cnn, keras_initialise, torch_initialise
-from secure_ai.runs.stages.adversaries import fgsm_random_start
 
 HELD_OUT = 6000
 BATCH = 100

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from _package import FAST, Norm
 from _zoo_defences import (
     Decoy,
     Detached,
@@ -21,9 +22,6 @@ from _zoo_defences import (
 )
 from _zoo_networks import Recipe
 from torch import nn
-
-from secure_ai.core.budget import Norm
-from secure_ai.red.evasion.suite.fast import FAST
 
 Wrap = Callable[[nn.Module], nn.Module]
 SUITE = "fast"

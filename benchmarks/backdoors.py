@@ -22,19 +22,25 @@ from typing import Any
 import numpy as np
 import torch
 from _backdoor_networks import ARCH, EPOCHS, IMAGES, Drawn, drawn, network_of, success_of
+from _package import (
+    KNOWN,
+    LARGEST,
+    Dataset,
+    Fleet,
+    ScanVerdict,
+    build_network,
+    configure,
+    known_fleet,
+    load_data,
+    measuring_settings,
+    random_order,
+    rate,
+    read_file,
+    scan_target,
+    trained_fleet,
+    trained_target,
+)
 from _record import RESULTS, ROOT, save
-
-from secure_ai.blue.backdoors.judgement import ScanVerdict
-from secure_ai.core.compute import configure
-from secure_ai.core.results import rate
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.source import load_data
-from secure_ai.data.splits import random_order
-from secure_ai.files.open import read_file
-from secure_ai.models.load.trained import trained_target
-from secure_ai.models.networks.built_in import build_network
-from secure_ai.runs.backdoors.fleet import KNOWN, LARGEST, Fleet, known_fleet, measuring_settings, trained_fleet
-from secure_ai.runs.backdoors.scan import scan_target
 
 KNOWN_FILE = ROOT / "src" / "secure_ai" / "blue" / "backdoors" / KNOWN
 HELD_OUT = 6_000  # the last training images: nothing here opens the test images

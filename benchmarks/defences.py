@@ -22,18 +22,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from _package import (
+    RANDOM,
+    TRANSFORMS,
+    Dataset,
+    Guarded,
+    ModelSpec,
+    NetworkTarget,
+    Norm,
+    PerturbationBudget,
+    load_data,
+    parse_attacks,
+    run_suite,
+    secure_ai,
+    trained_network,
+)
 from _record import rows_with, save
-
-import secure_ai
-from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.source import load_data
-from secure_ai.models.load.trained import trained_network
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.harness import run_suite
-from secure_ai.red.evasion.suite.parse import parse_attacks
-from secure_ai.runs.model_spec import ModelSpec
 
 ARCH = "report1-cnn"
 TRANSFORM_EPS = 0.2

@@ -11,17 +11,20 @@ from __future__ import annotations
 import sys
 
 import torch
+from _package import (
+    ATTACKS,
+    NetworkTarget,
+    Norm,
+    PerturbationBudget,
+    SecureAIError,
+    SuiteResult,
+    device_name,
+    diagnose,
+    exact_kernels,
+    parse_attacks,
+    run_suite,
+)
 from torch import Tensor, nn
-
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.compute import device_name, exact_kernels
-from secure_ai.core.errors import SecureAIError
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.suite.catalogue import ATTACKS
-from secure_ai.red.evasion.suite.harness import run_suite
-from secure_ai.red.evasion.suite.parse import parse_attacks
-from secure_ai.red.evasion.suite.result import SuiteResult
-from secure_ai.red.evasion.trust.probes.diagnose import diagnose
 
 N, CLASSES, SIDE = 512, 4, 12
 EPS: dict[Norm, float] = {"linf": 0.06, "l2": 0.8, "l1": 6.0, "l0": 12}

@@ -83,13 +83,9 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from _kept import Kept
+        from _package import configure, hold_out_last, images_to_float, labels_to_tensor, load_mnist, sample_n
         from _record import commit, machine
         from torch import __version__ as torch_version
-
-        from secure_ai.core.compute import configure
-        from secure_ai.data.mnist import load_mnist
-        from secure_ai.data.splits import hold_out_last, sample_n
-        from secure_ai.models.tensors import images_to_float, labels_to_tensor
 
         self.arguments = arguments
         self.compute = configure(arguments.precision)
@@ -102,9 +98,8 @@ class Bench:
 
     def target(self, name: str, **settings: Any) -> Any:
         """A network of `scripts/bench networks`, or any built-in network's file under its own name."""
+        from _package import load_model, make_target
         from networks import RECIPES, arch_of
-
-        from secure_ai.models.load.store import load_model, make_target
 
         arch = arch_of(name) if name.rpartition("-seed")[0] in RECIPES else None
         loaded = load_model(self.arguments.networks / f"{name}.safetensors", arch=arch)

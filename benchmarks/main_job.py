@@ -19,9 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from _package import BF16_UNITS, cpu_flags
 from _record import RESULTS, commit, save
-
-from secure_ai.core.machine import BF16_UNITS, cpu_flags
 
 COMMAND = [sys.executable, "-m", "secure_ai"]
 LIMITS = {"quick": 90, "standard": 900, "report-1": 240, "report-2": 600}

@@ -15,9 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from _package import run
 from _record import save
-
-from secure_ai.runs.verbs.run import run
 
 Values = dict[str, float]
 CLAIM_SEEDS = (0, 1, 2)

@@ -20,23 +20,35 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from _package import (
+    Method,
+    NetworkTarget,
+    Precision,
+    Report1Cnn,
+    Schedule,
+    TrainingPlan,
+    configure,
+    constant,
+    evaluate,
+    fgsm_random_start,
+    generator,
+    half_replaced,
+    hold_out_last,
+    keras_initialise,
+    load_mnist,
+    load_model,
+    make_target,
+    natural,
+    pgd_on_the_fly,
+    save_model,
+    torch_initialise,
+    train,
+    triangular,
+    write_json,
+)
 from _zoo_networks import Strided
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-
-from secure_ai.blue.training.loop import TrainingPlan, train
-from secure_ai.blue.training.methods import Method, half_replaced, natural
-from secure_ai.blue.training.schedules import Schedule, constant, triangular
-from secure_ai.core.compute import Precision, configure
-from secure_ai.core.seeds import generator
-from secure_ai.data.mnist import load_mnist
-from secure_ai.data.splits import hold_out_last
-from secure_ai.files.write import write_json
-from secure_ai.models.load.store import load_model, make_target, save_model
-from secure_ai.models.networks.built_in import Report1Cnn, keras_initialise, torch_initialise
-from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.stages.adversaries import fgsm_random_start, pgd_on_the_fly
 
 FOLDER = Path(tempfile.gettempdir()) / "secure-ai-networks"
 VALIDATION = 6000

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from _kept import Kept
+from _package import cache_folder, fetch, results_digest
 from _processes import spent
 from _record import ROOT, commit, machine, rows_with, save
-
-from secure_ai.data.mnist import cache_folder, fetch
-from secure_ai.runs.engine.execute import results_digest
 
 ROWS: dict[str, tuple[str, tuple[str, ...]]] = {
     "end-to-end": ("_end_to_end", ("report1/*",)),

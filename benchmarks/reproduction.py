@@ -10,11 +10,8 @@ from __future__ import annotations
 import argparse
 import json
 
+from _package import report_bytes, run, verdict_line
 from _record import save
-
-from secure_ai.report.model import report_bytes
-from secure_ai.report.render.verdict import verdict_line
-from secure_ai.runs.verbs.run import run
 
 
 def main() -> None:

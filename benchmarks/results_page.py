@@ -10,9 +10,8 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from _package import mcnemar_exact
 from _record import RESULTS, ROOT
-
-from secure_ai.core.statistics import mcnemar_exact
 
 PAGE = ROOT / "docs" / "results.md"
 Result = Mapping[str, Any]

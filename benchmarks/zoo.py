@@ -20,27 +20,34 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from _package import (
+    CheckOutcome,
+    Dataset,
+    ExamplesScore,
+    NetworkTarget,
+    Norm,
+    PerturbationBudget,
+    SuiteResult,
+    Trust,
+    Verdict,
+    configure,
+    examine,
+    hold_out_last,
+    judge_examples,
+    judge_network,
+    load_mnist,
+    parse_attacks,
+    run_suite,
+    sample_n,
+    score_examples,
+    state_digest,
+)
 from _record import save
 from _zoo_data import VARIANTS
 from _zoo_defences import Routed
 from _zoo_networks import HELD_OUT, Recipe, trained
 from _zoo_tables import SUITE, ZOOS, Honest, Planted
 from torch import nn
-
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.compute import configure
-from secure_ai.core.trust import CheckOutcome, Trust, Verdict
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.mnist import load_mnist
-from secure_ai.data.splits import hold_out_last, sample_n
-from secure_ai.models.preflight.preflight import examine
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.models.tensors import state_digest
-from secure_ai.red.evasion.suite.harness import run_suite, score_examples
-from secure_ai.red.evasion.suite.parse import parse_attacks
-from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
-from secure_ai.red.evasion.trust.judge import judge_examples
-from secure_ai.red.evasion.trust.judged import judge_network
 
 DEFAULT_N = {"A": 300, "B": 1000, "C": 1000, "D": 1000, "E": 1000, "F": 1000}
 NOT_HELD_AGAINST = {"sample-size"}  # set A is judged on fewer images than a claim needs

@@ -2,6 +2,7 @@
 
 python ours.py --data FOLDER --out FOLDER [--version L|P] [--seed 42] [--precision auto|float32]
 
+Started with `benchmarks` on PYTHONPATH, for `_package`.
 `secure-ai run --recipe report-1` does both versions, BadNets, PGD-40, the audit and the documents; of its stages this
 program runs the baseline, one version of the defence and the poisoning, and measures what the report measured.
 """
@@ -10,27 +11,33 @@ from __future__ import annotations
 
 import numpy as np
 import protocol
-from secure_ai.runs.stages.report1_train import ARCH
-from secure_ai.runs.stages.steps import attack_every_image, built_in_target
+from _package import (
+    Dataset,
+    EventLog,
+    Execution,
+    Finished,
+    NetworkTarget,
+    PerturbationBudget,
+    Store,
+    attack_every_image,
+    configure,
+    evaluate,
+    execute,
+    fgsm,
+    first_n,
+    ignore_event,
+    load_mnist,
+    load_recipe,
+    make_folder,
+    parse_trigger,
+    plan,
+    stamp,
+    trained_target,
+    versions,
+    watch_nothing,
+)
 
-from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.compute import configure
-from secure_ai.core.events import EventLog
-from secure_ai.core.versions import versions
-from secure_ai.data.dataset import Dataset
-from secure_ai.data.mnist import load_mnist
-from secure_ai.data.splits import first_n
-from secure_ai.data.triggers import parse_trigger, stamp
-from secure_ai.files.write import make_folder
-from secure_ai.models.target.evaluate import evaluate
-from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.attacks.pgd import fgsm
-from secure_ai.runs.engine.execute import Context, Finished, execute
-from secure_ai.runs.engine.stage import watch_nothing
-from secure_ai.runs.engine.store import Store
-from secure_ai.runs.recipe.plan import plan
-from secure_ai.runs.recipe.recipe import load_recipe
-
+ARCH = "report1-cnn"
 STAGES = {"train": "report-1/baseline", "defend": "report-1/defended-{}", "train poisoned": "report-1/poisoned"}
 TRIGGER = f"patch:size={protocol.PATCH}:place=bottom-right:value=1"
 
@@ -54,10 +61,11 @@ class Side:
         )
         sizes = {split: len(dataset) for split, dataset in self.sets.items()}
         recipe = load_recipe("report-1", changes)
-        self.stages = {stage.id: stage for stage in plan(recipe, sizes, [])}
+        planned = plan(recipe, sizes, a.precision, {}, lambda: self.sets["test"], ignore_event)
+        self.stages = {stage.id: stage for stage in planned.stages}
         events = EventLog(folder / "events.jsonl")
         self.finished = Finished()
-        self.context = Context(
+        self.execution = Execution(
             store=Store(folder / ".store", events),
             data=self.sets.__getitem__,
             data_digest=lambda split: self.sets[split].digest,
@@ -74,9 +82,9 @@ class Side:
         """A training stage, done and stored, as a target."""
         stage = STAGES[name].format(self.arguments.version.lower())
         with self.results.stage(name):
-            execute([self.stages[stage]], self.context, self.finished)
-            content = self.finished.outputs(self.context.store, stage)["model.safetensors"]
-            return built_in_target(content, ARCH, stage, 10)
+            execute([self.stages[stage]], self.execution, self.finished)
+            content = self.finished.outputs(self.execution.store, stage)["model.safetensors"]
+            return trained_target(content, ARCH, stage)
 
     def measure(self, name: str, target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> None:
         """Predictions, accuracy and loss."""
