@@ -198,6 +198,7 @@ MUTANTS = (
     Mutant("Wilson: 90 %", "core/statistics.py", "Z_95 = 1.959963984540054", "Z_95 = 1.6448536269514722", STATISTICS),
     # runs, files
     Mutant("stage key: threads", _EXECUTE, '"threads": torch.get_num_threads()', '"threads": 0', ENGINE),
+    Mutant("stage key: device", _EXECUTE, '"device": execution.device_name', '"device": 0', ENGINE),
     Mutant("stage key: versions", _EXECUTE, '"versions": versions()', '"versions": 0', ENGINE),
     Mutant("stage key: precision", _EXECUTE, "[execution.precision, *sorted", "[*sorted", ENGINE),
     Mutant("stage key: units of the processor", _EXECUTE, "*sorted(cpu_flags() & BF16_UNITS)]", "]", ENGINE),

@@ -246,6 +246,8 @@ def test_what_a_stage_is_made_of_is_in_its_key(plain: tuple[Stage, Execution]) -
         (replace(stage, data=("train",)), at),
         (replace(stage, fingerprint=lambda: "x"), at),
         (stage, replace(at, precision="float32")),
+        (stage, replace(at, device="cuda", device_name="a GPU")),
+        (stage, replace(at, device="cuda", device_name="another GPU")),
         (stage, replace(at, data_digest=lambda role: "other")),
     ]
     keys = [key(*plain), *(key(*other) for other in others)]
