@@ -10,7 +10,7 @@ from secure_ai.blue.training.methods import Adversary, Batch, BatchLoss, Method,
 from secure_ai.blue.training.schedules import Schedule, constant, triangular
 from secure_ai.cli.process import release_memory
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.compute import TRAINING_REPLICAS, Precision, configure, device_name, exact_kernels
+from secure_ai.core.compute import TRAINING_REPLICAS, Device, Precision, configure, device_name, exact_kernels
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog, ignore_event
 from secure_ai.core.machine import BF16_UNITS, cpu_flags, describe_machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,16 @@ CODE = ("src", "benchmarks/*.py", "benchmarks/report1")  # not the results, whic
 
 
 def commit() -> str:
-    """The commit that was measured, marked where the tree differed from it."""
+    """The commit that was measured, marked where the tree differed from it.
+
+    Of a copy without git: what MEASURED_COMMIT says, as given.
+    """
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
 
+    if not (ROOT / ".git").exists():
+        return os.environ.get("MEASURED_COMMIT", "unknown")
     return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain", "--", *CODE) else "")
 
 

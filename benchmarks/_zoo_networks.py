@@ -189,5 +189,7 @@ def trained(recipe: Recipe, mnist_train: Dataset, cache: Path) -> nn.Module:
     train(network, part, method=_encoded(_method(recipe), recipe.prepare), plan=plan)
     print(f"trained {recipe.name} in {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     cache.mkdir(parents=True, exist_ok=True)
-    torch.save(network.state_dict(), path)
+    temporary = path.with_suffix(".tmp")
+    torch.save(network.state_dict(), temporary)
+    temporary.replace(path)
     return network.eval()

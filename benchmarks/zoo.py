@@ -1,11 +1,12 @@
 """The trust verdict's self-test: planted broken defences that it must flag, and honest networks that it must not.
 
-    scripts/bench zoo --set A|B|C|D|E|F --out FOLDER [--n N] [--only TEXT] [--again]
+    scripts/bench zoo --set A|B|C|D|E|F --out FOLDER [--n N] [--only TEXT] [--workers N] [--device cuda] [--again]
 
-Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B to E (other seeds, networks and
+Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B to F (other seeds, networks and
 strengths) are judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000
-training images and kept in FOLDER/models; every model's row is kept in FOLDER/rows, so that a run that was stopped goes
-on where it was. The record is made when every row of the set is there.
+training images and kept in FOLDER/models; every model's row is kept in FOLDER/rows with the commit that made it, so
+that a run that was stopped goes on where it was. The record is made when every row of the set is there. With --workers
+each network is trained, and each row judged, in one of N processes of one thread each.
 """
 
 from __future__ import annotations
@@ -15,14 +16,19 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
+from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from _package import (
     CheckOutcome,
     Dataset,
+    Device,
     ExamplesScore,
     NetworkTarget,
     Norm,
@@ -42,7 +48,7 @@ from _package import (
     score_examples,
     state_digest,
 )
-from _record import save
+from _record import commit, save
 from _zoo_data import VARIANTS
 from _zoo_defences import Routed
 from _zoo_networks import HELD_OUT, Recipe, trained
@@ -104,8 +110,19 @@ def described(trust: Trust) -> dict[str, Any]:
     return {"verdict": trust.verdict.value, "failed": failed(trust), "checks": [c.as_json() for c in trust.checks]}
 
 
-def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
-    network = trained(model.recipe, train, cache)
+class Shelf(NamedTuple):
+    """Where trained networks are kept, and where they are attacked."""
+
+    models: Path
+    device: torch.device
+
+    def network(self, recipe: Recipe, train: Dataset) -> nn.Module:
+        """Trained, or taken from the shelf."""
+        return trained(recipe, train, self.models).to(self.device)
+
+
+def judge_honest(model: Honest, train: Dataset, data: Dataset, shelf: Shelf) -> dict[str, Any]:
+    network = shelf.network(model.recipe, train)
     result, trust = attacked(network, model.name, data, model.eps, norm=model.norm)
     return {
         "clean_accuracy": result.clean_accuracy.as_json(),
@@ -115,15 +132,15 @@ def judge_honest(model: Honest, train: Dataset, data: Dataset, cache: Path) -> d
     }
 
 
-def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) -> dict[str, Any]:
+def judge_planted(model: Planted, train: Dataset, data: Dataset, shelf: Shelf) -> dict[str, Any]:
     """The naive suite's figure, its verdict, and what the adaptive attack leaves of the same images."""
-    network, candidates = trained_until(model.wanted, model.recipe, train, cache)
+    network, candidates = trained_until(model.wanted, model.recipe, train, shelf)
     if model.router is not None:
-        network = Routed(trained(model.router, train, cache), network).eval()
+        network = Routed(shelf.network(model.router, train), network).eval()
     shown = model.wrap(network)
     target = target_of(shown, model.name, data)
     if model.transfer:
-        donor = trained(replace(model.recipe, seed=model.recipe.seed + 7), train, cache)
+        donor = shelf.network(replace(model.recipe, seed=model.recipe.seed + 7), train)
         score = scored_on(target, data, suite_on(donor, "donor", data, model.eps, "fgsm", model.norm))
         naive, clean, trust = score.robust_accuracy, score.clean_accuracy, judge_examples(score)
     else:
@@ -144,19 +161,21 @@ def judge_planted(model: Planted, train: Dataset, data: Dataset, cache: Path) ->
     }
 
 
-def trained_until(wanted: str, recipe: Recipe, train: Dataset, cache: Path) -> tuple[nn.Module, list[dict[str, float]]]:
+def trained_until(
+    wanted: str, recipe: Recipe, train: Dataset, shelf: Shelf
+) -> tuple[nn.Module, list[dict[str, float]]]:
     """The first network by training seed that is as WANTED, and all that were tried; the recipe's own if "".
 
     One-step training overfits for some seeds, collapses for others and for some does neither; which does what is
     seen on training images only.
     """
     if not wanted:
-        return trained(recipe, train, cache), []
+        return shelf.network(recipe, train), []
     weaker, stronger, holds = WANTED[wanted]
     held_out = sample_n(hold_out_last(train, HELD_OUT)[1], DEFAULT_N["A"], SEED)
     tried: list[dict[str, float]] = []
     for seed in range(recipe.seed, recipe.seed + TRIED_SEEDS):
-        network = trained(replace(recipe, seed=seed), train, cache)
+        network = shelf.network(replace(recipe, seed=seed), train)
         lefts = [suite_on(network, "candidate", held_out, recipe.eps, attacks) for attacks in (weaker, stronger)]
         shares = [int(left.robust.sum()) / len(held_out) for left in lefts]
         tried.append({"seed": seed, weaker: round(shares[0], 3), stronger: round(shares[1], 3)})
@@ -173,15 +192,52 @@ def scored_on(target: NetworkTarget, data: Dataset, made: SuiteResult) -> Exampl
     return score_examples(target, made.x_adv, data.labels, data.images, budget=made.budget, made_for=made.model_digest)
 
 
-def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, again: bool) -> dict[str, Any]:
-    path = out / "rows" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{len(data)}.json"
-    if path.exists() and not again:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
+class Work(NamedTuple):
+    """What all rows of a run have in common."""
+
+    zoo: str
+    n: int
+    out: Path
+    device: Device
+    again: bool
+
+    @property
+    def models(self) -> tuple[Honest | Planted, ...]:
+        """All that the set judges."""
+        return (*ZOOS[self.zoo].planted, *ZOOS[self.zoo].honest)
+
+    @property
+    def shelf(self) -> Shelf:
+        """Where its networks are kept, and the device they are attacked on."""
+        return Shelf(self.out / "models", configure("float32", self.device).device)
+
+
+@cache
+def images_of(zoo: str, n: int) -> tuple[Dataset, Dataset]:
+    """MNIST's training images, and the images that a set is judged on."""
+    train = load_mnist("train")
+    pool = hold_out_last(train, HELD_OUT)[1] if zoo == "A" else load_mnist("test")
+    return train, sample_n(pool, n, SEED)
+
+
+def prepare(work: Work, place: int) -> None:
+    """Train the network of a row, where it is not kept yet."""
+    trained(work.models[place].recipe, images_of(work.zoo, work.n)[0], work.shelf.models)
+
+
+def row_of(work: Work, place: int) -> dict[str, Any]:
+    """The row of the model at `place`: kept by an earlier run of the same commit, or judged now."""
+    model, (train, data) = work.models[place], images_of(work.zoo, work.n)
+    path = work.out / "rows" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{len(data)}.json"
+    if path.exists() and not work.again:
+        row = dict(json.loads(path.read_text(encoding="utf-8")))
+        if row.get("commit") == commit():
+            return row
     began, data = time.perf_counter(), VARIANTS[model.recipe.data](data)
     judged = (
-        judge_honest(model, train, data, out / "models")
+        judge_honest(model, train, data, work.shelf)
         if isinstance(model, Honest)
-        else judge_planted(model, train, data, out / "models")
+        else judge_planted(model, train, data, work.shelf)
     )
     kind = "honest" if isinstance(model, Honest) else model.kind
     seconds = round(time.perf_counter() - began, 1)
@@ -192,11 +248,35 @@ def row_of(model: Honest | Planted, train: Dataset, data: Dataset, out: Path, ag
         "eps": model.eps,
         "n": len(data),
         "seconds": seconds,
+        "commit": commit(),
         **judged,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
     return row
+
+
+def in_processes(work: Work, places: list[int], workers: int) -> Iterator[dict[str, Any]]:
+    """The rows as they get ready. Those of a network wait until one process has trained it."""
+    groups: dict[str, list[int]] = {}
+    for place in places:
+        groups.setdefault(work.models[place].recipe.name, []).append(place)
+    begin = partial(torch.set_num_threads, 1)
+    with ProcessPoolExecutor(workers, get_context("spawn"), begin) as pool:
+        networks: dict[Future[Any], list[int]] = {
+            pool.submit(prepare, work, group[0]): group for group in groups.values()
+        }
+        going: set[Future[Any]] = set(networks)
+        while going:
+            done, going = wait(going, return_when=FIRST_COMPLETED)
+            for future in done:
+                found = future.result()
+                if future in networks:
+                    going |= {pool.submit(row_of, work, place) for place in networks[future]}
+                else:
+                    yield found
 
 
 def shown(row: dict[str, Any]) -> str:
@@ -214,24 +294,24 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for the others")
     parser.add_argument("--only", default="", help="only models whose name holds this text; no record is made")
     parser.add_argument("--again", action="store_true", help="judge again what has a row already")
-    arguments = parser.parse_args()
-    zoo, n = ZOOS[arguments.set], arguments.n or DEFAULT_N[arguments.set]
-    configure("float32")
-    train = load_mnist("train")
-    pool = hold_out_last(train, HELD_OUT)[1] if arguments.set == "A" else load_mnist("test")
-    data = sample_n(pool, n, SEED)
-    everything: tuple[Honest | Planted, ...] = (*zoo.planted, *zoo.honest)
-    models = [model for model in everything if arguments.only in model.name]
-    rows = []
-    for number, model in enumerate(models, start=1):
-        row = row_of(model, train, data, arguments.out, arguments.again)
-        rows.append(row)
-        print(f"{number}/{len(models)} {row['seconds']:.0f} s {shown(row)}", file=sys.stderr, flush=True)
-    if not arguments.only:
-        command = f"scripts/bench zoo --set {arguments.set} --out FOLDER --n {n}"
-        note = "the last 6,000 training images" if arguments.set == "A" else "test images"
-        save(f"zoo_{arguments.set.lower()}", command, {"data": f"{data.note}, {note}", "suite": SUITE, "rows": rows})
-    return 0 if all(row["ok"] for row in rows) else 1
+    parser.add_argument("--workers", type=int, default=0, help="processes of one thread each; default: this one")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where networks are attacked")
+    given = parser.parse_args()
+    work = Work(given.set, given.n or DEFAULT_N[given.set], given.out, given.device, given.again)
+    places = [place for place, model in enumerate(work.models) if given.only in model.name]
+    rows = {}
+    ready = in_processes(work, places, given.workers) if given.workers else (row_of(work, place) for place in places)
+    for number, row in enumerate(ready, start=1):
+        rows[row["model"]] = row
+        print(f"{number}/{len(places)} {row['seconds']:.0f} s {shown(row)}", file=sys.stderr, flush=True)
+    if not given.only:
+        command = f"scripts/bench zoo --set {work.zoo} --out FOLDER --n {work.n}"
+        command += f" --device {work.device}" if work.device != "cpu" else ""
+        note = "the last 6,000 training images" if work.zoo == "A" else "test images"
+        note = f"{images_of(work.zoo, work.n)[1].note}, {note}"
+        ordered = [rows[model.name] for model in work.models]
+        save(f"zoo_{work.zoo.lower()}", command, {"data": note, "suite": SUITE, "rows": ordered})
+    return 0 if all(row["ok"] for row in rows.values()) else 1
 
 
 if __name__ == "__main__":
