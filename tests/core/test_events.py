@@ -187,7 +187,7 @@ def test_a_full_disk_is_said_and_loses_nothing(log: Path, monkeypatch: pytest.Mo
         patch.setattr(os, "write", full)
         with pytest.raises(EnvironmentFailedError) as caught:
             write("load", {})
-    assert "No space left" in caught.value.got
+    assert caught.value.got == os.strerror(errno.ENOSPC)
     assert caught.value.exit_code == 3
     assert (write.state, log.read_bytes()) == (before, content)
     write("load", {})
@@ -210,7 +210,7 @@ def test_a_missing_log_cannot_be_verified(tmp_path: Path) -> None:
 
 def test_one_value_has_one_spelling() -> None:
     assert canonical_json({"b": 1, "a": [1.5, None, True]}) == '{"a":[1.5,null,true],"b":1}'
-    with pytest.raises(ValueError, match="Out of range"):
+    with pytest.raises(ValueError, match="range"):
         canonical_json({"x": float("nan")})
 
 

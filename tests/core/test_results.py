@@ -28,13 +28,14 @@ def test_a_rate_survives_json(n: int, data: st.DataObject) -> None:
 
 
 def test_a_rate_over_nothing_says_why() -> None:
-    empty = rate_or_reason(0, 0, "no sample was correct before")
+    reason = "no sample was correct before"
+    empty = rate_or_reason(0, 0, reason)
     assert empty.as_json() == {
         "value": None, "ci_low": None, "ci_high": None, "n": 0, "successes": 0,
-        "reason": "no sample was correct before",
+        "reason": reason,
     }  # fmt: skip
     assert Rate(**empty.as_json()) == empty
-    assert str(empty) == "none (no sample was correct before)"
+    assert str(empty) == f"none ({reason})"
     with pytest.raises(EmptyDenominatorError):
         rate(0, 0)
 

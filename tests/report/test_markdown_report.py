@@ -13,8 +13,10 @@ from secure_ai.core.results import rate
 from secure_ai.report.model import Report, parse_report
 from secure_ai.report.render.markdown import escape, render_markdown
 from secure_ai.report.render.threat_model import render_threat_model
+from secure_ai.report.render.verdict import verdict
 from secure_ai.runs.cases.table import CASES
 from secure_ai.threats.register import threat_rows
+from secure_ai.threats.taxonomy import STRIDE
 
 REGISTER = [row for case in CASES for row in case.threats]
 
@@ -25,7 +27,7 @@ def typed(content: dict[str, Any]) -> Report:
 
 def test_summary_holds_verdict_and_tables(report: dict[str, Any]) -> None:
     text = render_markdown(typed(report))
-    assert text.startswith("## secure-ai: DOES NOT HOLD")
+    assert text.startswith(f"## secure-ai: {verdict(typed(report)).word}")
     for title in ("Published figures (headlines)", "Measurements", "Findings", "STRIDE rows measured", "Not tested"):
         assert f"### {title}\n" in text
     assert "99.20 % \\[99.01, 99.36\\], n = 10,000 (broken)" in text
@@ -68,7 +70,7 @@ def test_threat_model_lists_every_row_with_claim_and_status(report: dict[str, An
         assert escape(row.mitigation) in text
     assert "| implemented | 0 | 0 | 6 | 0 | 11 |" in text
     assert "| proposed | 0 | 0 | 0 | 0 | 24 |" in text
-    assert "## E: Elevation of privilege" in text
+    assert f"## E: {STRIDE['E']}" in text
     assert "MITRE ATLAS 5.6.1" in text
     assert "report-1/defended-p/transferred: 99.20 % \\[99.01, 99.36\\], n = 10,000 (broken)" in text
 

@@ -152,7 +152,7 @@ def test_limits_before_anything_is_built(report: dict[str, Any]) -> None:
     report["not_tested"] = ["x"] * (MAX_ITEMS + 1)
     with pytest.raises(FormatError) as refused:
         parsed(report)
-    assert refused.value.expected == f"at most {MAX_ITEMS} items"
+    assert f" {MAX_ITEMS} " in refused.value.expected
 
 
 @pytest.mark.parametrize("name", ["measurements", "transfers", "sections"])

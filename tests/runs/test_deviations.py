@@ -44,4 +44,4 @@ def test_every_protocol_key_changed_alone_is_a_deviation(key: str, mnist: dict[s
 def test_other_data_is_a_deviation(mnist: dict[str, Dataset], digits: Dataset) -> None:
     found = deviations(load_recipe("report-1"), mnist | {"test": digits})
     assert len(found) == 1
-    assert "not the whole of MNIST" in found[0]
+    assert f"{digits.name} ({len(digits)} images)" in found[0]

@@ -268,7 +268,7 @@ def test_a_run_stopped_in_an_attack_reports_what_it_had_and_stores_nothing_of_it
     assert 0 < attacked["value"]["n"] < 600
     assert attacked["trust"]["verdict"] == "doubtful"
     assert report["run"]["complete"] is False
-    assert any(text.startswith("assess/attack: the run was stopped in it") for text in report["not_tested"])
+    assert any(text.startswith("assess/attack:") and "stopped" in text for text in report["not_tested"])
     assert not list((tmp_path / "out" / ".store" / "stages").glob("*"))
 
 

@@ -55,9 +55,9 @@ def test_fast_means_what_the_access_allows(access: Access, norm: Norm, names: li
     [("pgd", "scores", "square"), ("autoattack", "scores", "square"), ("square", "labels", "hopskipjump")],
 )
 def test_an_attack_that_needs_more_is_refused_and_what_works_is_named(text: str, access: Access, told: str) -> None:
-    with pytest.raises(AttackSettingsError, match="the target offers") as caught:
+    with pytest.raises(AttackSettingsError) as caught:
         parse_suite(text, "linf", access, 10, 5)
-    assert told in str(caught.value)
+    assert told in caught.value.expected
     assert "pgd," not in str(caught.value.expected)
 
 

@@ -10,7 +10,13 @@ import pytest
 import torch
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.errors import AttackOutputError, AttackSettingsError, CostLimitError, ExtraMissingError
+from secure_ai.core.errors import (
+    AttackOutputError,
+    AttackSettingsError,
+    CostLimitError,
+    ExtraMissingError,
+    printable,
+)
 from secure_ai.red.evasion.attacks.art import ART_ATTACKS, OURS, art_class
 from secure_ai.red.evasion.attacks.art_adapter import run_art
 from secure_ai.red.evasion.attacks.pgd import pgd
@@ -179,8 +185,9 @@ def test_a_target_label_is_aimed_at(cnn_case: Callable[..., Any]) -> None:
     ["__class__", "os.system", "evasion", "EvasionAttack", "DecisionTreeAttack", "Carlini\x00", "", "__init__", "np"],
 )
 def test_nothing_but_the_table_is_reached_by_name(name: str) -> None:
-    with pytest.raises(AttackSettingsError, match="unknown attack of ART"):
+    with pytest.raises(AttackSettingsError) as refused:
         parse_attacks(f"art:{name}")
+    assert refused.value.expected == printable(", ".join(ART_ATTACKS))
 
 
 @pytest.mark.parametrize(

@@ -180,8 +180,9 @@ def test_without_a_surrogate_it_is_refused(cnn_case: Callable[..., Any]) -> None
     case = cnn_case()
     with pytest.raises(AttackSettingsError):
         run_suite(case.target, case.x, case.y, budget=PerturbationBudget("linf", 0.1), attacks=plans, seed=0)
-    with pytest.raises(AttackSettingsError, match="cannot be scored"):
+    with pytest.raises(AttackSettingsError) as refused:
         bind_borrowed(parse_attacks("examples:a.npz"), network=None)
+    assert refused.value.got == "examples:a.npz"
 
 
 def test_its_cost_is_known_before_and_after_binding(cnn_case: Callable[..., Any]) -> None:
@@ -222,8 +223,9 @@ def test_a_surrogate_without_gradients_is_refused(
     case = linear_case("linf", 0.05)
     surrogate = copy_of(case)
     surrogate.access = cast(Access, access)
-    with pytest.raises(AttackSettingsError, match="follows the surrogate's gradients"):
+    with pytest.raises(AttackSettingsError) as refused:
         suite(case.target, case, "transfer", 0.1, surrogate)
+    assert (refused.value.expected, refused.value.got) == ("gradients", access)
 
 
 @pytest.mark.parametrize(
@@ -252,4 +254,4 @@ def test_of_several_origins_a_foreign_one_decides(
     ]
     result = run_suite(case.target, case.x, case.y, budget=budget, attacks=tuple(plans), seed=1)
     evidence = next(check.evidence for check in judge_suite(result).checks if check.id == "made-for-another-network")
-    assert evidence.startswith("the examples were made for network eeeeeeeeeeee,")
+    assert "network eeeeeeeeeeee" in evidence

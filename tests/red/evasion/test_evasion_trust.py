@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -72,7 +73,7 @@ def test_a_strong_suite_on_enough_samples_is_reliable(cnn_case: Callable[..., An
     assert trust.verdict is Verdict.RELIABLE, trust.reasons
 
 
-KINDS = ("APGD-CE", "a targeted margin attack", "a query-based attack")
+KINDS = tuple(ROLES.values())
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2])
@@ -86,8 +87,7 @@ def test_each_member_is_needed(cnn_case: Callable[..., Any], missing: int) -> No
 def wanting(trust: Trust) -> list[str]:
     """The kinds of attack that `suite-strength` misses."""
     found = of(trust, "suite-strength")
-    told = found.evidence.partition("too weak or too early: ")[2]
-    kinds = [kind for kind in KINDS if kind in told]
+    kinds = [kind for kind in KINDS if kind in found.evidence]
     assert (found.outcome is CheckOutcome.FAIL) == bool(kinds)
     return kinds
 
@@ -192,7 +192,7 @@ def test_a_suite_that_aims_at_one_class_is_not_enough(cnn_case: Callable[..., An
     result = run(cnn_case(20), "fgsm", target_label=1)
     found = of(judge_suite(left_standing(result, "autoattack"), gradients=GOOD), "suite-strength")
     assert found.outcome is CheckOutcome.FAIL
-    assert found.evidence.endswith("only class 1 was aimed at")
+    assert "only class 1" in found.evidence
     assert wanting(judge_suite(left_standing(replace(result, target_label=None), "autoattack"))) == []
 
 
@@ -227,9 +227,8 @@ def test_examples_of_another_network_break_the_number(cnn_case: Callable[..., An
     result = run(cnn_case(50))
     trust = judge_suite(result, model_digest="e" * 64)
     assert trust.verdict is Verdict.BROKEN
-    assert of(trust, "made-for-another-network").evidence == (
-        "the examples were made for network dddddddddddd, the number is claimed for eeeeeeeeeeee: a transfer"
-    )
+    digests = re.findall(r"\b([de])\1{11}\b", of(trust, "made-for-another-network").evidence)
+    assert digests == ["d", "e"]  # made for the one, claimed for the other
     assert judge_suite(result, model_digest="d" * 64).verdict is not Verdict.BROKEN
 
 
@@ -265,7 +264,7 @@ def test_an_incomplete_suite_is_doubtful_and_says_so(cnn_case: Callable[..., Any
     calls = iter(range(100))
     trust = judge_suite(run(cnn_case(600), stop=lambda: next(calls) >= 4))
     assert of(trust, "complete").outcome is CheckOutcome.FAIL
-    assert of(trust, "complete").evidence == "256 of 600 samples went through all 3 attacks"
+    assert "256 of 600 samples" in of(trust, "complete").evidence
 
 
 class Staircase(nn.Module):
@@ -307,7 +306,7 @@ def test_masked_gradients_are_flagged(
     health = gradient_health(target, case.x, case.y)
     found = of(judge_suite(run(case), gradients=health), "zero-gradients")
     assert found.outcome is CheckOutcome.FAIL
-    assert f"of {health.n} correct samples {health.zero} have a zero" in found.evidence
+    assert f"of {health.n} correct samples {health.zero} " in found.evidence
 
 
 def test_honest_gradients_are_not_flagged(cnn_case: Callable[..., Any]) -> None:
@@ -345,7 +344,7 @@ def test_attacks_that_give_the_clean_images_back_are_doubtful(
     case = cnn_case(50)
     blind = replace(case, target=target_of(Detached(case.target.network), case.x, 5))
     assert of(judge_suite(run(blind)), "attempts-moved").outcome is CheckOutcome.FAIL
-    assert "fgsm gave 50 of 50" in of(judge_suite(run(blind)), "attempts-moved").evidence
+    assert "fgsm gave 50 of 50 " in of(judge_suite(run(blind)), "attempts-moved").evidence
     assert of(judge_suite(run(case)), "attempts-moved").outcome is CheckOutcome.PASS
     zero = run(case, budget=PerturbationBudget("linf", 0.0))
     assert of(judge_suite(zero), "attempts-moved").outcome is CheckOutcome.NOT_RUN
@@ -357,7 +356,8 @@ def test_one_blind_attack_is_not_hidden_by_the_others(cnn_case: Callable[..., An
     rows = (replace(fgsm, attempted=1000, unmoved=10), replace(pgd, attempted=100, unmoved=11), noise)
     found = of(judge_suite(replace(result, rows=rows)), "attempts-moved")
     assert found.outcome is CheckOutcome.FAIL
-    assert found.evidence.startswith("pgd gave 11 of 100 clean images back")
+    assert "pgd gave 11 of 100 " in found.evidence
+    assert "fgsm" not in found.evidence
     rows = (replace(fgsm, attempted=1000, unmoved=100), replace(pgd, attempted=100, unmoved=10), noise)
     assert of(judge_suite(replace(result, rows=rows)), "attempts-moved").outcome is CheckOutcome.PASS
 
@@ -389,7 +389,7 @@ def test_the_weaker_attack_must_not_win(
     found = of(judge_suite(worse), identifier)
     assert found.outcome.value == outcome
     assert f"broke {extra} samples" in found.evidence
-    assert found.evidence.endswith(f"did not, of {n}")
+    assert found.evidence.endswith(f"of {n}")
     better = outcome_table(result, [list(range(20)), list(range(5))], n)
     assert of(judge_suite(better), identifier).outcome is CheckOutcome.PASS
 
@@ -423,8 +423,8 @@ def test_a_weaker_attack_is_compared_with_what_came_before_it(
     table = [[50], list(range(extra)), [60], []][: len(result.plans)]
     found = of(judge_suite(outcome_table(result, table, 100)), identifier)
     assert found.outcome.value == outcome
-    assert f"broke {extra} samples that pgd did not, of 100" in found.evidence
-    assert ("; pgd (no. 3), listed after, had none of these" in found.evidence) is (outcome == "fail")
+    assert f"broke {extra} samples" in found.evidence
+    assert ("pgd (no. 3)" in found.evidence) is (outcome == "fail")
 
 
 def test_a_weaker_attack_before_all_stronger_ones_says_nothing(cnn_case: Callable[..., Any]) -> None:

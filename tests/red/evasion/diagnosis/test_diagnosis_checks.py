@@ -254,11 +254,10 @@ def test_fitting_to_one_step_is_seen_on_the_way_and_leaking_by_what_it_repairs(
     x, y = torch.cat([right] * 30 + [wrong] * 10), torch.zeros(40, dtype=torch.int64)
     found = checks_of(target_of(wave, x, 2), x, y)
     assert found["one-step-overfitting"].outcome is CheckOutcome.FAIL
-    assert found["one-step-overfitting"].evidence.startswith("one step of eps leaves 40 of 40 images right")
+    assert "40 of 40 images" in found["one-step-overfitting"].evidence
     assert found["label-leaking"].outcome is CheckOutcome.FAIL
-    assert "40 of 40 images are right after one step made with the true label, 30 before" in (
-        found["label-leaking"].evidence
-    )
+    assert "40 of 40 images" in found["label-leaking"].evidence
+    assert "30 before" in found["label-leaking"].evidence
     honest = checks_of(target_of(wave, x, 2), x, y, PerturbationBudget("linf", 0.02))  # moves the phase by 0.24
     assert honest["one-step-overfitting"].outcome is CheckOutcome.PASS
     assert honest["label-leaking"].outcome is CheckOutcome.PASS
@@ -279,7 +278,7 @@ def test_gradients_that_are_masked_only_at_clean_images_are_seen_by_noise_before
     y = case.target.network(x).argmax(dim=1)
     masked = checks_of(target_of(Around(case.target.network, _masked_on_the_grid), x, 5), x, y)
     assert masked["one-step-overfitting"].outcome is CheckOutcome.FAIL
-    assert masked["one-step-overfitting"].evidence.startswith("one step of eps leaves 60 of 60 images right")
+    assert "60 of 60 images" in masked["one-step-overfitting"].evidence
     assert checks_of(case.target, x, y)["one-step-overfitting"].outcome is CheckOutcome.PASS
 
 
@@ -288,7 +287,7 @@ def test_the_longer_attack_judges_the_suite_s_own_count(cnn_case: Callable[..., 
     wide = PerturbationBudget("linf", 0.2)
     none_found = alone(longer_attack, case.target, case.x, case.y, wide, np.ones(100, dtype=bool))
     assert none_found.outcome is CheckOutcome.FAIL
-    assert "of 64 images that the suite did not" in none_found.evidence
+    assert "of 64 images" in none_found.evidence
     alive = torch.arange(100)
     for loss in (margin, cross_entropy):
         start = case.x[alive]
@@ -312,7 +311,7 @@ def test_pgd_falls_short_where_it_misses_much_and_much_is_left(
     case, tiny = cnn_case(100), PerturbationBudget("linf", 1e-5)
     found = alone(pgd_falls_short, case.target, case.x, case.y, tiny, np.arange(100) < left)
     assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
-    assert f"left {100 - left} of {100 - left} images right" in found.evidence
+    assert f" {100 - left} of {100 - left} images" in found.evidence
 
 
 @pytest.mark.parametrize(("left", "fails_short"), [(840, True), (860, False), (500, True)])
@@ -322,15 +321,16 @@ def test_pgd_falls_short_by_its_share_of_all_images_of_which_it_is_shown_128(
     case, tiny = cnn_case(1000), PerturbationBudget("linf", 1e-5)
     found = alone(pgd_falls_short, case.target, case.x, case.y, tiny, np.arange(1000) < left)
     assert found.outcome is (CheckOutcome.FAIL if fails_short else CheckOutcome.PASS), found.evidence
-    assert f"left 128 of 128 images right that the suite broke, so {(1000 - left) / 10:.1f} points" in found.evidence
+    assert "128 of 128 images" in found.evidence
+    assert f"{(1000 - left) / 10:.1f} points" in found.evidence
 
 
 def test_all_probes_that_ask_about_the_suite_s_outcome_are_given_it(cnn_case: Callable[..., Any]) -> None:
     case = cnn_case(60, scale=3.0)
     found = checks_of(case.target, case.x, case.y, PerturbationBudget("linf", 0.2), robust=np.ones(60, dtype=bool))
-    assert "60 of 60 images that the suite did not" in found["longer-attack"].evidence
-    assert "the suite leaves 100.0 %" in found["pgd-falls-short"].evidence
-    assert "of 60 images that the suite did not" in found["transfer-beats-suite"].evidence
+    assert "60 of 60 images" in found["longer-attack"].evidence
+    assert "100.0 %" in found["pgd-falls-short"].evidence
+    assert "of 60 images" in found["transfer-beats-suite"].evidence
 
 
 def test_pgd_does_not_fall_short_of_what_it_breaks_itself_or_of_errors(cnn_case: Callable[..., Any]) -> None:
@@ -342,7 +342,7 @@ def test_pgd_does_not_fall_short_of_what_it_breaks_itself_or_of_errors(cnn_case:
     errors = alone(pgd_falls_short, case.target, case.x, wrong_labels, tiny, half)
     for found in (broken, errors):
         assert found.outcome is CheckOutcome.PASS
-        assert "left 0 of 50 images right" in found.evidence
+        assert " 0 of 50 images" in found.evidence
 
 
 def test_an_attack_of_tiny_steps_has_not_converged(cnn_case: Callable[..., Any]) -> None:
@@ -351,7 +351,7 @@ def test_an_attack_of_tiny_steps_has_not_converged(cnn_case: Callable[..., Any])
         suite = parse_attacks(f"pgd:steps=20:step_size_rel={size}")
         found = checks_of(case.target, case.x, case.y, PerturbationBudget("linf", 0.01), attacks=suite)["converged"]
         assert found.outcome is outcome, found.evidence
-        assert "the last 4 of 20 steps" in found.evidence
+        assert "4 of 20 steps" in found.evidence
 
 
 def test_the_trace_has_the_steps_of_the_suite_within_limits() -> None:
