@@ -207,11 +207,11 @@ def imported_names(node: ast.Import | ast.ImportFrom) -> list[str]:
 def names_of_cases(sources: Sequence[Source]) -> list[str]:
     """What is special to a report stands in its case: no other file names its networks, stages or figures."""
     return [
-        f"{source.path}:{node.lineno} names {text!r}"
+        f"{source.path}:{number} names {found[0]!r}"
         for source in sources
-        if not source.path.startswith("runs/cases/")
-        for node, text in texts(source)
-        if re.match(r"report-[12]/", text)
+        if not source.path.startswith("runs/cases/report_")
+        for number, line in enumerate(source.text.splitlines(), start=1)
+        if (found := re.search(r"report-[12]/[\w-]*", line))
     ]
 
 
@@ -356,6 +356,8 @@ RULES: dict[str, tuple[Checker, dict[str, str]]] = {
     ),
     "cases alone name their networks": (names_of_cases, {"runs/a.py": "BASELINE = 'report-1/baseline'"}),
     "f-strings count": (names_of_cases, {"report/a.py": "def f(x: str) -> str:\n    return f'report-2/{x}'"}),
+    "docstrings count": (names_of_cases, {"core/a.py": '"""E.g. `report-1/baseline`."""'}),
+    "one case does not name another's": (names_of_cases, {"runs/cases/x/a.py": "AGAINST = 'report-1/baseline'"}),
     "no file name twice in a folder": (repeated_names, {"red/a/pgd.py": "", "red/b/pgd.py": ""}),
     "a case's file name is its own": (repeated_names, {"runs/cases/x/plan.py": "", "runs/recipe/plan.py": ""}),
     "no file over 500 lines": (long_files, {"core/a.py": "x = 1\n" * 501}),

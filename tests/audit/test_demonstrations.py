@@ -6,14 +6,16 @@ from dataclasses import replace
 
 import pytest
 
-from secure_ai.audit import demonstrations
-from secure_ai.audit.demonstrations import STORIES, demonstrate_bandit
+from secure_ai.audit.demonstrations import demonstrate_bandit
 from secure_ai.core.errors import ChildFailedError
 from secure_ai.core.findings import Severity, exceeds
+from secure_ai.runs.cases.table import CASES
+
+STORIES = tuple(story for case in CASES for story in case.stories)
 
 
 def test_each_report_has_its_finding_before_the_fix_and_none_after() -> None:
-    shown = demonstrate_bandit()
+    shown = demonstrate_bandit(STORIES)
     assert shown.facts == {
         "report-1/audit/medium": 1,
         "report-1/audit/medium-after-fix": 0,
@@ -27,7 +29,7 @@ def test_each_report_has_its_finding_before_the_fix_and_none_after() -> None:
 
 
 def test_the_findings_are_planted_and_never_count() -> None:
-    findings = list(demonstrate_bandit().findings)
+    findings = list(demonstrate_bandit(STORIES).findings)
     assert len(findings) == 3
     assert not exceeds(findings, "low")
 
@@ -51,9 +53,8 @@ def test_the_fixed_reader_refuses_what_the_assert_refused() -> None:
         read_magic(Stream(b"\x00\x00\x08\x01"))
 
 
-def test_a_story_that_shows_nothing_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_story_that_shows_nothing_is_an_error() -> None:
     empty = tuple(replace(story, before=story.after) for story in STORIES)
-    monkeypatch.setattr(demonstrations, "STORIES", empty)
     with pytest.raises(ChildFailedError) as failed:
-        demonstrate_bandit()
+        demonstrate_bandit(empty)
     assert failed.value.expected == STORIES[0].test_id

@@ -22,7 +22,7 @@ def test_contradicted_headlines_lead(report: dict[str, Any]) -> None:
     found = verdict(typed(report))
     assert (found.word, found.tone) == ("DOES NOT HOLD", "bad")
     assert found.sentence.startswith("4 of 8 ")
-    claim = next(row["published"]["text"] for row in report["reproduction"] if row["headline"])
+    claim = next(r["published"]["text"] for r in report["reproduction"] if r["headline"] and r["holds"] == "no")
     assert re.search(rf"“{re.escape(claim)}” is 0\.00 %", found.sentence)
     assert found.sentence.endswith(" high.")
     assert "4 findings" in found.sentence

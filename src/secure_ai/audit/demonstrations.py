@@ -1,9 +1,9 @@
-"""Both reports' Bandit stories, told again on small snippets: the finding before the fix, and none after it."""
+"""Bandit stories of published code, told again on small snippets: the finding before the fix, and none after it."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -31,82 +31,37 @@ class Story:
     after: str
 
 
-STORIES = (
-    Story(
-        report="report-1",
-        severity=Severity.MEDIUM,
-        test_id="B301",
-        before="""import pickle
-
-
-def load_cache(path):
-    with open(path, "rb") as stream:
-        return pickle.load(stream)
-""",
-        after="""import json
-
-
-def load_cache(path):
-    with open(path, encoding="utf-8") as stream:
-        return json.load(stream)
-""",
-    ),
-    Story(
-        report="report-2",
-        severity=Severity.LOW,
-        test_id="B101",
-        before="""import struct
-
-
-def read_magic(stream):
-    magic = struct.unpack(">I", stream.read(4))[0]
-    assert magic == 2051
-    return magic
-""",
-        after="""import struct
-
-
-def read_magic(stream):
-    magic = struct.unpack(">I", stream.read(4))[0]
-    if magic != 2051:
-        raise ValueError(f"expected magic number 2051, got {magic}")
-    return magic
-""",
-    ),
-)
-
-
-def demonstrate_bandit(*, events: EventSink = ignore_event) -> Demonstration:
-    """Audit the snippets of both reports, before and after the fix.
+def demonstrate_bandit(stories: Sequence[Story], *, events: EventSink = ignore_event) -> Demonstration:
+    """Audit the snippets of `stories`, before and after the fix.
 
     Returns:
-        Facts `report-1/audit/medium`, `report-1/audit/medium-after-fix`, `report-2/audit/low` and
-        `report-2/audit/low-after-fix`: how many findings of that severity there are; all are marked as planted.
+        Facts `REPORT/audit/SEVERITY` and `REPORT/audit/SEVERITY-after-fix`: how many findings of that severity there
+        are; all are marked as planted.
 
     Raises:
         ChildFailedError: Bandit could not check the snippets, or no longer finds what the stories are about.
     """
     with tempfile.TemporaryDirectory(prefix="secure-ai-stories-") as name:
         folder = Path(name)
-        for story in STORIES:
+        for story in stories:
             write_bytes(folder / _file(story, "before"), story.before.encode())
             write_bytes(folder / _file(story, "after"), story.after.encode())
         audit = audit_code(folder, events=events)
     if audit.skipped:
         raise ChildFailedError("Bandit could not check a snippet", where="bandit", got=audit.skipped[0].reason)
     findings = tuple(replace(finding, planted=True) for finding in audit.findings)
-    for story in STORIES:
+    for story in stories:
         _require(story, findings)
-    return Demonstration(_facts(findings), findings)
+    return Demonstration(_facts(stories, findings), findings)
 
 
 def _file(story: Story, state: str) -> str:
     return f"{story.report.replace('-', '_')}_{state}.py"
 
 
-def _facts(findings: tuple[Finding, ...]) -> Mapping[str, int]:
+def _facts(stories: Sequence[Story], findings: tuple[Finding, ...]) -> Mapping[str, int]:
     facts = {}
-    for story in STORIES:
+    for story in stories:
         for state, ending in (("before", ""), ("after", "-after-fix")):
             counted = [f for f in _of(findings, _file(story, state)) if f.severity is story.severity]
             facts[f"{story.report}/audit/{story.severity.value}{ending}"] = len(counted)

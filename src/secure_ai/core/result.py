@@ -20,7 +20,7 @@ class Model:
     """An entry of `models`.
 
     Attributes:
-        id: e.g. `report-1/baseline`, `subject`.
+        id: e.g. `subject`.
         role: baseline, defended, poisoned, subject or surrogate.
         digest: SHA-256 hex over the weights.
         file: relative to the folder of report.json; empty where the run writes none.

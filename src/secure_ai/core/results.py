@@ -133,7 +133,7 @@ class Measurement:
     """One measured rate of one model: the entry of `measurements` in report.json.
 
     Attributes:
-        id: unique in the report, e.g. `report-1/defended-p/pgd`.
+        id: unique in the report, e.g. `subject/pgd`.
         model: id of an entry of `models`.
         metric: a glossary name, e.g. `robust_accuracy`.
         protocol: how it was measured, one sentence, for people; no rule reads it.

@@ -16,7 +16,7 @@ from secure_ai.core.budget import NORMS, Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError, CostLimitError
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.pgd import FGSM, PGD
-from secure_ai.red.evasion.contract import COMMON, AttackEntry, CountsAs, Passes
+from secure_ai.red.evasion.contract import AttackEntry, CountsAs, Passes
 from secure_ai.red.evasion.suite import catalogue
 from secure_ai.red.evasion.suite.catalogue import ATTACKS, BORROWED, SUITES
 from secure_ai.red.evasion.suite.harness import run_suite
@@ -130,8 +130,7 @@ def test_names_are_said_once_and_every_attack_declares_its_passes() -> None:
 @pytest.mark.parametrize("entry", ATTACKS, ids=lambda entry: entry.name)
 def test_settings_are_those_of_the_function(entry: AttackEntry) -> None:
     parameters = inspect.signature(entry.attack).parameters
-    assert list(parameters)[:3] == ["target", "x", "y"]
-    assert set(parameters) - {"target", "x", "y"} == COMMON | set(entry.settings)
+    assert list(parameters) == ["shard", *entry.settings]
     assert all(parameters[key].default == value for key, value in entry.settings.items())
 
 

@@ -9,15 +9,18 @@ batch size nor the attacks before change a result.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
-from secure_ai.core.budget import Norm
+from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.models.target.target import Target
+from secure_ai.red.evasion.math.active_set import Best
 
 SHARD_SIZE = 256
 MARGIN_LEFT = "margin_left"
@@ -56,6 +59,49 @@ class Attack(Protocol):
             x_adv: (N, C, H, W) float32.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shard:
+    """One shard as an attack works on it; `best` holds the images, their labels and what was found so far."""
+
+    target: Target
+    budget: PerturbationBudget
+    generator: torch.Generator
+    best: Best
+
+    @property
+    def y(self) -> Tensor:
+        """The true labels (N,)."""
+        return self.best.criterion.y
+
+    @property
+    def target_label(self) -> Tensor | None:
+        """The wanted classes (N,), or None."""
+        return self.best.criterion.target_label
+
+
+def on_shard(search: Callable[..., None]) -> Attack:
+    """The `Attack` that lets `search(shard, **settings)` work, without gradients, and returns the best it found."""
+
+    @torch.no_grad()
+    @functools.wraps(search)
+    def attack(
+        target: Target,
+        x: Tensor,
+        y: Tensor,
+        *,
+        budget: PerturbationBudget,
+        generator: torch.Generator,
+        target_label: Tensor | None = None,
+        active: Tensor | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        best = Best.of(x, y, target_label, active)
+        search(Shard(target, budget, generator, best), **settings)
+        return best.x_adv
+
+    return attack
 
 
 COMMON = frozenset({"budget", "generator", "target_label", "active"})
@@ -110,6 +156,8 @@ class AttackEntry:
 
     Attributes:
         norms: in which it has a form.
+        kind: `budget`: it searches within eps; `minimal`: its result is the smallest success found, be it outside eps,
+            else (where its function says nothing else) the iterate with the highest margin.
         source: paper, section, equation.
         passes: (settings, number of classes, norm) -> passes of a sample that is never broken, without a target label;
             exact where the sample is never broken, an upper bound where an attack may stop earlier. None: not known.

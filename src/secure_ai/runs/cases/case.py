@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from secure_ai.audit.demonstrations import Story
 from secure_ai.core.result import Result
 from secure_ai.runs.engine.measure import Joint, Network
 from secure_ai.runs.recipe.recipe import Part, Recipe
@@ -29,6 +30,14 @@ class Chart:
     shows: Mapping[str, str]
 
 
+def _no_joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
+    return ()
+
+
+def _no_files(found: Result, recipe: Recipe) -> Mapping[str, bytes]:
+    return {}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Case:
     """One case.
@@ -40,18 +49,20 @@ class Case:
         eps: of its attacks, in linf.
         input_shape, classes: of the data that its networks take.
         gallery: id and title of the picture of its adversarial examples.
+        stories: weaknesses of its published code, to be shown again.
         files: the run's result and the case's settings -> files by name.
     """
 
     id: Part
     section: Callable[[Recipe], Section]
     networks: Callable[[Recipe], tuple[Network, ...]]
-    joints: Callable[[Recipe], tuple[Joint[Any], ...]]
     eps: Callable[[Recipe], float]
-    input_shape: tuple[int, int, int]
-    classes: int
     gallery: tuple[str, str]
-    figures: tuple[Published, ...]
-    threats: tuple[Row, ...]
-    charts: tuple[Chart, ...]
-    files: Callable[[Result, Recipe], Mapping[str, bytes]]
+    joints: Callable[[Recipe], tuple[Joint[Any], ...]] = _no_joints
+    input_shape: tuple[int, int, int] = (1, 28, 28)
+    classes: int = 10
+    figures: tuple[Published, ...] = ()
+    threats: tuple[Row, ...] = ()
+    charts: tuple[Chart, ...] = ()
+    stories: tuple[Story, ...] = ()
+    files: Callable[[Result, Recipe], Mapping[str, bytes]] = _no_files

@@ -131,7 +131,7 @@ class Network:
     """One network of a run.
 
     Attributes:
-        id: e.g. `report-1/defended-p`; id of its entry in `models`.
+        id: e.g. `subject`; id of its entry in `models`.
         title: how tables and charts name it.
         arch: a built-in name, or the text of `--arch`.
         file: name of its file in `models/`, without ending; empty where the run writes none.

@@ -47,7 +47,7 @@ class Stage:
     """One step.
 
     Attributes:
-        id: unique in the run, e.g. `report-1/baseline`.
+        id: unique in the run, e.g. `subject/clean`.
         function: makes the outputs.
         settings: everything that decides the result, besides inputs and data, as JSON; part of its key.
         fingerprint: more of its key, asked for when the run reaches it; None from it: the stage is never reused.

@@ -17,7 +17,7 @@ class Subject(Protocol):
 
     @property
     def id(self) -> str:
-        """E.g. `report-1/baseline`."""
+        """Of the network."""
         ...
 
     @property

@@ -61,7 +61,7 @@ def plan(
         networks += user.networks(models, scan="backdoors" in recipe.parts)
         joints += user.joints(recipe, test().input_shape)
     if "audit" in recipe.parts:
-        joints += audit_rows(code_digest())
+        joints += audit_rows(code_digest(), tuple(story for case in CASES for story in case.stories))
     by_id = {network.id: network for network in networks}
     planner = Planner(
         networks=by_id, seed=recipe.seed, sizes=sizes, precision=precision, given=user.given(models, test, events)

@@ -1,4 +1,4 @@
-"""The audits of a run: Bandit over this package, the cache demonstration, and both reports' Bandit stories."""
+"""The audits of a run: Bandit over this package, the cache demonstration, and the reports' Bandit stories."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import secure_ai
 from secure_ai.audit.cache_demo import UNSAFE_SWITCH, demonstrate_cache
 from secure_ai.audit.code import audit_code
-from secure_ai.audit.demonstrations import demonstrate_bandit
+from secure_ai.audit.demonstrations import Story, demonstrate_bandit
 from secure_ai.audit.triage import OWN_PACKAGE
 from secure_ai.core.findings import Outcome
 from secure_ai.core.result import Result
@@ -29,6 +29,12 @@ class SourceSettings(Settings):
     """Digest of every file of the package."""
 
     source: str
+
+
+class StoriesSettings(Settings):
+    """Of every report, also where its networks are not in the run."""
+
+    stories: tuple[Story, ...]
 
 
 class CacheSettings(Settings):
@@ -61,9 +67,9 @@ def cache(subjects: Subjects, settings: CacheSettings, context: Context) -> Resu
     return Result(findings=shown.findings)
 
 
-def demonstrations(subjects: Subjects, settings: Settings, context: Context) -> Result:
-    """What Bandit said of both reports' code, and what it says after the fix."""
-    shown = demonstrate_bandit(events=context.events)
+def demonstrations(subjects: Subjects, settings: StoriesSettings, context: Context) -> Result:
+    """What Bandit said of published code, and what it says after the fix."""
+    shown = demonstrate_bandit(settings.stories, events=context.events)
     return Result(
         findings=shown.findings,
         quantities=tuple(_count(name, value, "findings") for name, value in shown.facts.items()),
@@ -76,12 +82,12 @@ def _count(identifier: str, value: float, unit: str) -> MeasuredQuantity:
     )
 
 
-def audit_rows(code_digest: str) -> tuple[Joint[Any], ...]:
+def audit_rows(code_digest: str, stories: tuple[Story, ...]) -> tuple[Joint[Any], ...]:
     """The rows; the first depends on every file of the package."""
     unsafe = os.environ.get(UNSAFE_SWITCH) == "1"
     return (
         Joint(id="audit/code", function=code, settings=SourceSettings(source=code_digest), seconds=8),
         Joint(id="audit/cache", function=cache, settings=CacheSettings(allow_unsafe_pickle=unsafe), seconds=1),
-        Joint(id="audit/demonstrations", function=demonstrations, settings=Settings(), seconds=4),
+        Joint(id="audit/demonstrations", function=demonstrations, settings=StoriesSettings(stories=stories), seconds=4),
         Joint(id="audit/refusals", function=refusals, settings=Settings(), seconds=2),
     )

@@ -52,7 +52,7 @@ def rate_entry(
 
 
 def quantity_entry(model: str, name: str, metric: str, value: float, unit: str, *, n: int = 0) -> MeasuredQuantity:
-    """The quantity `MODEL/NAME`, e.g. `report-1/baseline/clean/loss`."""
+    """The quantity `MODEL/NAME`, e.g. `subject/clean/loss`."""
     return MeasuredQuantity(id=f"{model}/{name}", model=model, metric=metric, value=value, unit=unit, n=n, stage="")
 
 

@@ -22,6 +22,8 @@ from secure_ai.red.evasion.contract import (
     CountsAs,
     Passes,
     Settings,
+    Shard,
+    on_shard,
 )
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, per_sample
 from secure_ai.red.evasion.math.losses import cross_entropy, dlr, dlr_targeted
@@ -44,95 +46,67 @@ def _dlr(logits: Tensor, y: Tensor, towards: Tensor) -> Tensor:
     return dlr(logits, y)
 
 
-@torch.no_grad()
+@on_shard
 def apgd_ce(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 100,
-    restarts: int = 1,
-    eot_samples: int = 1,
-    radius_schedule: bool = False,
-) -> Tensor:
+    shard: Shard, *, steps: int = 100, restarts: int = 1, eot_samples: int = 1, radius_schedule: bool = False
+) -> None:
     """APGD on the cross-entropy (2003.01690, algorithm 1; l1: 2103.01208, algorithm 1).
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         steps: gradient updates per restart.
         restarts: independent runs; a broken sample starts none.
         eot_samples: passes averaged for each evaluation of a random model.
         radius_schedule: l1 only: search first within 3 and 2 times eps (the first 30 % of the steps each).
 
-    Returns:
-        x_adv (N, C, H, W): the first success, else the point with the highest loss of all restarts.
+    The result is the first success, else the point with the highest loss of all restarts.
     """
-    best = Best.of(x, y, target_label, active)
-    run = Run(target, _ce if target_label is None else _ce_targeted, budget, steps, eot_samples)
-    return _restarts(run, best, (y if target_label is None else target_label,) * restarts, generator, radius_schedule)
+    aimed = shard.target_label
+    run = Run(shard.target, _ce if aimed is None else _ce_targeted, shard.budget, steps, eot_samples)
+    _restarts(run, shard, (shard.y if aimed is None else aimed,) * restarts, radius_schedule)
 
 
-@torch.no_grad()
+@on_shard
 def apgd_dlr(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 100,
-    restarts: int = 1,
-    eot_samples: int = 1,
-    radius_schedule: bool = False,
-) -> Tensor:
+    shard: Shard, *, steps: int = 100, restarts: int = 1, eot_samples: int = 1, radius_schedule: bool = False
+) -> None:
     """APGD on the difference-of-logits ratio (2003.01690, equation 6; towards `target_label`: equation 7).
 
     Arguments and result as `apgd_ce`. With fewer than 4 classes the ratio is not defined: the logit margin takes its
     place.
     """
-    best = Best.of(x, y, target_label, active)
-    run = Run(target, _dlr if target_label is None else dlr_targeted, budget, steps, eot_samples)
-    return _restarts(run, best, (y if target_label is None else target_label,) * restarts, generator, radius_schedule)
+    aimed = shard.target_label
+    run = Run(shard.target, _dlr if aimed is None else dlr_targeted, shard.budget, steps, eot_samples)
+    _restarts(run, shard, (shard.y if aimed is None else aimed,) * restarts, radius_schedule)
 
 
-@torch.no_grad()
+@on_shard
 def apgd_targeted(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
+    shard: Shard,
     *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
     steps: int = 100,
     restarts: int = 1,
     eot_samples: int = 1,
     radius_schedule: bool = False,
     targets: int = 9,
-) -> Tensor:
+) -> None:
     """APGD-T: the targeted difference-of-logits ratio towards the likeliest wrong classes, one run each.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         steps, restarts, eot_samples, radius_schedule: as `apgd_ce`, for each class.
         targets: classes tried, at most K - 1.
 
-    Returns:
-        x_adv (N, C, H, W): the first success (any wrong class), else the strongest attempt. With `target_label` given,
-        that class is the only one tried, and the goal.
+    The result is the first success (any wrong class), else the strongest attempt. With `target_label` given, that class
+    is the only one tried, and the goal.
     """
-    best = Best.of(x, y, target_label, active)
-    run = Run(target, dlr_targeted, budget, steps, eot_samples)
-    ranked = (target_label,) if target_label is not None else likeliest_wrong(target, best, targets)
-    towards = tuple(classes for classes in ranked for _ in range(restarts))
-    return _restarts(run, best, towards, generator, radius_schedule)
+    run = Run(shard.target, dlr_targeted, shard.budget, steps, eot_samples)
+    towards = tuple(classes for classes in classes_to_try(shard, targets) for _ in range(restarts))
+    _restarts(run, shard, towards, radius_schedule)
+
+
+def classes_to_try(shard: Shard, count: int) -> tuple[Tensor, ...]:
+    """The target class where there is one, else the likeliest wrong ones; each (N,)."""
+    aimed = shard.target_label
+    return (aimed,) if aimed is not None else likeliest_wrong(shard.target, shard.best, count)
 
 
 def likeliest_wrong(target: Target, best: Best, count: int) -> tuple[Tensor, ...]:
@@ -144,15 +118,13 @@ def likeliest_wrong(target: Target, best: Best, count: int) -> tuple[Tensor, ...
     return ranked[:, : min(count, target.num_classes - 1)].unbind(1)
 
 
-def _restarts(
-    run: Run, best: Best, towards: tuple[Tensor, ...], generator: torch.Generator, radius_schedule: bool
-) -> Tensor:
+def _restarts(run: Run, shard: Shard, towards: tuple[Tensor, ...], radius_schedule: bool) -> None:
     """One run for every entry of `towards` (each (N,)), of the samples still without success."""
-    scheduled = has_schedule(radius_schedule, run.steps, run.budget.norm)
+    best, scheduled = shard.best, has_schedule(radius_schedule, run.steps, run.budget.norm)
     radius = run.budget.eps * (RADIUS_SCHEDULE[0][0] if scheduled else 1.0)
     for classes in towards:
         # for the whole shard, before any sample is dropped
-        start = apgd_start(best.x, PerturbationBudget(run.budget.norm, radius), generator)
+        start = apgd_start(best.x, PerturbationBudget(run.budget.norm, radius), shard.generator)
         samples = best.unbroken()
         if not len(samples):
             break
@@ -161,7 +133,6 @@ def _restarts(
             _scheduled(run, samples, here, start[samples.index], best)
         else:
             _once(run, samples, here, start[samples.index], best, warm=False)
-    return best.x_adv
 
 
 def has_schedule(radius_schedule: bool, steps: int, norm: Norm) -> bool:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.budget import Norm
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes, Settings
+from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes, Settings, Shard, on_shard
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.adam import adam_direction
 from secure_ai.red.evasion.math.input_gradient import evaluate
@@ -42,40 +42,30 @@ class _State:
     scale: Tensor | None
 
 
-@torch.no_grad()
+@on_shard
 def cw(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
+    shard: Shard,
     *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
     steps: int = 1000,
     binary_search_steps: int = 9,
     learning_rate: float = 0.01,
     initial_const: float = 0.001,
     confidence: float = 0.0,
     minimize: bool = True,
-) -> Tensor:
+) -> None:
     """Minimise |delta|^2 + c * max(-margin, -confidence) in tanh space with Adam, searching for the smallest c.
 
     There is no early abort. The margin counts in units of the clean logits' own spread (`to_usual_logits`).
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: updates for each constant.
         binary_search_steps: constants tried: times 10 until a success, then halving the interval.
         learning_rate: of Adam.
         initial_const: the first constant.
         confidence: kappa, the margin to reach.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
-
-    Returns:
-        x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    best = Best.of(x, y, target_label, active)
+    best, budget = shard.best, shard.budget
     samples = best.samples()
     state = _begin(samples.x, initial_const)
     for _ in range(binary_search_steps):
@@ -84,13 +74,12 @@ def cw(
         state.succeeded = torch.zeros_like(samples.index, dtype=torch.bool)
         for step in range(steps + 1):
             if not len(samples):
-                return best.x_adv
-            gradient = _evaluate(target, samples, state, best, confidence, last=step == steps)
+                return
+            gradient = _evaluate(shard.target, samples, state, best, confidence, last=step == steps)
             direction = adam_direction(gradient, state.mean, state.square, step + 1)
             state.free = state.free - learning_rate * direction
             keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
         _next_const(state)
-    return best.x_adv
 
 
 def _begin(x: Tensor, const: float) -> _State:

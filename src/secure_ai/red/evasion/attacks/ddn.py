@@ -7,10 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import STEPS, AttackEntry, Passes
-from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
+from secure_ai.red.evasion.contract import STEPS, AttackEntry, Passes, Shard, on_shard
+from secure_ai.red.evasion.math.active_set import ActiveSamples, keep_samples, per_sample
 from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.losses import cross_entropy
 from secure_ai.red.evasion.math.scale import unit_sized
@@ -29,20 +27,8 @@ class _State:
     radius: Tensor
 
 
-@torch.no_grad()
-def ddn(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 100,
-    gamma: float = 0.05,
-    minimize: bool = True,
-) -> Tensor:
+@on_shard
+def ddn(shard: Shard, *, steps: int = 100, gamma: float = 0.05, minimize: bool = True) -> None:
     """Decoupled direction and norm (1811.09600, algorithm 1), l2.
 
     The direction follows the cross-entropy's gradient; the radius shrinks by `gamma` after a success and grows by it
@@ -52,22 +38,17 @@ def ddn(
         Where the softmax is saturated the logit margin's gradient takes the place of the vanished one.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: gradient updates.
         gamma: relative change of the radius.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
-
-    Returns:
-        x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    best = Best.of(x, y, target_label, active)
-    samples = best.samples()
-    state = _State(samples.x.clone(), x.new_full((len(samples),), FIRST_RADIUS))
+    best, samples = shard.best, shard.best.samples()
+    state = _State(samples.x.clone(), samples.x.new_full((len(samples),), FIRST_RADIUS))
     for step in range(steps + 1):
         if not len(samples):
             break
         logits, _, gradient = evaluate(
-            target, state.x_adv, lambda logits: _loss(logits, samples), gradient=step < steps
+            shard.target, state.x_adv, lambda logits: _loss(logits, samples), gradient=step < steps
         )
         adversarial = best.offer_nearest(samples, state.x_adv, logits, "l2")
         gradient = unit_sized(gradient)
@@ -76,8 +57,7 @@ def ddn(
         state.radius = state.radius * torch.where(adversarial, 1 - gamma, 1 + gamma)
         scale = state.radius / delta.flatten(1).norm(dim=1).clamp_min(TINY)
         state.x_adv = (samples.x + delta * per_sample(scale)).clamp_(0, 1)
-        keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
-    return best.x_adv
+        keep_samples(best.unfinished(samples, shard.budget.eps, minimize=minimize), samples, state)
 
 
 def _loss(logits: Tensor, samples: ActiveSamples) -> Tensor:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.attacks.apgd import likeliest_wrong
-from secure_ai.red.evasion.contract import STEPS, TARGETS, AttackEntry, Passes, Settings
-from secure_ai.red.evasion.math.active_set import Best, keep_samples
+from secure_ai.core.budget import Norm
+from secure_ai.red.evasion.attacks.apgd import classes_to_try
+from secure_ai.red.evasion.contract import STEPS, TARGETS, AttackEntry, Passes, Settings, Shard, on_shard
+from secure_ai.red.evasion.math.active_set import keep_samples
 from secure_ai.red.evasion.math.boundary import nearest_boundary
 from secure_ai.red.evasion.math.hyperplane import DUAL, length
 
@@ -27,49 +26,33 @@ class _State:
     total: Tensor
 
 
-@torch.no_grad()
-def deepfool(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 50,
-    overshoot: float = 0.02,
-    targets: int = 9,
-) -> Tensor:
+@on_shard
+def deepfool(shard: Shard, *, steps: int = 50, overshoot: float = 0.02, targets: int = 9) -> None:
     """DeepFool (1511.04599, algorithm 2; linf: section 3.3).
 
     With `target_label` a sample costs `2 * steps` forward and `steps` backward passes. A broken sample leaves: this
     attack does not make a success smaller.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: linearisations.
         overshoot: how much further than the boundary to go, relative to the whole distance.
         targets: likeliest wrong classes whose boundaries are looked at; with `target_label` only that one.
 
-    Returns:
-        x_adv (N, C, H, W): the first success, be it outside eps, else the iterate with the highest margin.
+    The result is the first success, be it outside eps, else the iterate with the highest margin.
     """
-    best = Best.of(x, y, target_label, active)
-    towards = (target_label,) if target_label is not None else likeliest_wrong(target, best, targets)
+    best, norm, towards = shard.best, shard.budget.norm, classes_to_try(shard, targets)
     samples = best.samples()
     state = _State(samples.x.clone(), torch.zeros_like(samples.x))
     for _ in range(steps):
         if not len(samples):
             break
         here = [classes[samples.index] for classes in towards]
-        leave = samples.y if target_label is None else None
-        gap, normal = nearest_boundary(target, state.x_adv, leave, here, budget.norm)
-        state.total = state.total + _onto(gap, normal, budget.norm).view_as(samples.x)
+        leave = samples.y if shard.target_label is None else None
+        gap, normal = nearest_boundary(shard.target, state.x_adv, leave, here, norm)
+        state.total = state.total + _onto(gap, normal, norm).view_as(samples.x)
         state.x_adv = (samples.x + (1 + overshoot) * state.total).clamp_(0, 1)
-        adversarial = best.offer_nearest(samples, state.x_adv, target.logits(state.x_adv), budget.norm)
+        adversarial = best.offer_nearest(samples, state.x_adv, shard.target.logits(state.x_adv), norm)
         keep_samples(~adversarial, samples, state)
-    return best.x_adv
 
 
 def _onto(gap: Tensor, normal: Tensor, norm: Norm) -> Tensor:

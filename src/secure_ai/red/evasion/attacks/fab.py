@@ -17,8 +17,18 @@ from torch import Tensor
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.seeds import normal, uniform
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.attacks.apgd import likeliest_wrong
-from secure_ai.red.evasion.contract import RESTARTS, STEPS, TARGETS, AttackEntry, CountsAs, Passes, Settings
+from secure_ai.red.evasion.attacks.apgd import classes_to_try
+from secure_ai.red.evasion.contract import (
+    RESTARTS,
+    STEPS,
+    TARGETS,
+    AttackEntry,
+    CountsAs,
+    Passes,
+    Settings,
+    Shard,
+    on_shard,
+)
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.boundary import nearest_boundary
 from secure_ai.red.evasion.math.hyperplane import length, towards_hyperplane
@@ -39,82 +49,39 @@ class _State:
     x_adv: Tensor
 
 
-@torch.no_grad()
-def fab(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 100,
-    restarts: int = 1,
-    minimize: bool = True,
-) -> Tensor:
+@on_shard
+def fab(shard: Shard, *, steps: int = 100, restarts: int = 1, minimize: bool = True) -> None:
     """Untargeted FAB (1907.02044, algorithm 1): towards the boundary that is nearest by linearisation.
 
     With many classes `fab_targeted` is cheaper. With `target_label` given only that boundary counts: one backward pass
     a step.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         steps: linearisations per run.
         restarts: runs; the first starts at the clean image, the others at random at a distance of half of eps.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
-
-    Returns:
-        x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    best = Best.of(x, y, target_label, active)
-    return _runs(target, best, (target_label,), budget, generator, steps=steps, restarts=restarts, minimize=minimize)
+    _runs(shard, (shard.target_label,), steps=steps, restarts=restarts, minimize=minimize)
 
 
-@torch.no_grad()
-def fab_targeted(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 100,
-    restarts: int = 1,
-    targets: int = 9,
-    minimize: bool = True,
-) -> Tensor:
+@on_shard
+def fab_targeted(shard: Shard, *, steps: int = 100, restarts: int = 1, targets: int = 9, minimize: bool = True) -> None:
     """FAB-T: towards the boundary to each of the likeliest wrong classes in turn (2003.01690, section 5).
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         steps, restarts, minimize: as `fab`, for each class.
         targets: classes tried, at most K - 1.
 
-    Returns:
-        x_adv (N, C, H, W): as `fab`. With `target_label` given, that class is the only one tried, and the goal.
+    The result is that of `fab`. With `target_label` given, that class is the only one tried, and the goal.
     """
-    best = Best.of(x, y, target_label, active)
-    ranked = (target_label,) if target_label is not None else likeliest_wrong(target, best, targets)
-    return _runs(target, best, ranked, budget, generator, steps=steps, restarts=restarts, minimize=minimize)
+    _runs(shard, classes_to_try(shard, targets), steps=steps, restarts=restarts, minimize=minimize)
 
 
-def _runs(
-    target: Target,
-    best: Best,
-    towards: tuple[Tensor | None, ...],
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    *,
-    steps: int,
-    restarts: int,
-    minimize: bool,
-) -> Tensor:
+def _runs(shard: Shard, towards: tuple[Tensor | None, ...], *, steps: int, restarts: int, minimize: bool) -> None:
     """`restarts` runs for every entry of `towards`; the first of them starts at the clean image, the rest at random."""
+    best, budget = shard.best, shard.budget
     for number in range(len(towards) * restarts):
-        start = best.x if number % restarts == 0 else _random_start(best.x, budget, generator)
+        start = best.x if number % restarts == 0 else _random_start(best.x, budget, shard.generator)
         samples = best.samples() if minimize else best.samples(farther_than=budget.eps)
         if not len(samples):
             break
@@ -123,9 +90,8 @@ def _runs(
         for _ in range(steps):
             if not len(samples):
                 break
-            _step(target, samples, state, budget.norm, best)
+            _step(shard.target, samples, state, budget.norm, best)
             keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
-    return best.x_adv
 
 
 def _step(target: Target, samples: ActiveSamples, state: _State, norm: Norm, best: Best) -> None:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import STEPS, AttackEntry, Passes
-from secure_ai.red.evasion.math.active_set import Best, keep_samples, per_sample
+from secure_ai.core.budget import Norm
+from secure_ai.red.evasion.contract import STEPS, AttackEntry, Passes, Shard, on_shard
+from secure_ai.red.evasion.math.active_set import keep_samples, per_sample
 from secure_ai.red.evasion.math.hyperplane import DUAL, length
 from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.projections import distance
@@ -29,19 +28,8 @@ class _State:
     radius: Tensor
 
 
-@torch.no_grad()
-def fmn(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 100,
-    minimize: bool = True,
-) -> Tensor:
+@on_shard
+def fmn(shard: Shard, *, steps: int = 100, minimize: bool = True) -> None:
     """Fast minimum-norm attack (2102.12827, algorithm 1), linf, l2, l1 and l0.
 
     The margin's gradient gives the direction, projected onto a ball whose radius follows the linearised distance to the
@@ -51,26 +39,22 @@ def fmn(
         The first radius exceeds the linearised distance by gamma: on it a linear model would stay on the boundary.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: gradient updates.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
-
-    Returns:
-        x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    best, norm = Best.of(x, y, target_label, active), budget.norm
+    best, norm = shard.best, shard.budget.norm
     samples = best.samples()
-    state = _State(samples.x.clone(), x.new_full((len(samples),), 1.0 if norm == "l0" else torch.inf))
+    state = _State(samples.x.clone(), samples.x.new_full((len(samples),), 1.0 if norm == "l0" else torch.inf))
     for step in range(steps + 1):
         if not len(samples):
             break
-        logits, margin, gradient = evaluate(target, state.x_adv, samples.criterion.margin, gradient=step < steps)
+        logits, margin, gradient = evaluate(shard.target, state.x_adv, samples.criterion.margin, gradient=step < steps)
         adversarial, gamma = best.offer_nearest(samples, state.x_adv, logits, norm), annealed(GAMMA, step, steps)
         nearest = best.distance[samples.index]
         factor = to_unit(gradient)
         margin, gradient = margin * factor, gradient * per_sample(factor)
         if norm == "l0":
-            state.radius = _next_count(state.radius, nearest, adversarial, gamma, most=x[0].numel())
+            state.radius = _next_count(state.radius, nearest, adversarial, gamma, most=best.x[0].numel())
         else:
             steepness = length(gradient.flatten(1), DUAL[norm]).clamp_min(TINY)
             to_boundary = distance(state.x_adv, samples.x, norm) + margin.abs() / steepness
@@ -79,8 +63,7 @@ def fmn(
         delta = (state.x_adv - samples.x + annealed(STEP_SIZE, step, steps) * direction).flatten(1)
         delta = into_balls(delta, state.radius, norm).view_as(samples.x)
         state.x_adv = (samples.x + delta).clamp_(0, 1)
-        keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
-    return best.x_adv
+        keep_samples(best.unfinished(samples, shard.budget.eps, minimize=minimize), samples, state)
 
 
 def _next_count(radius: Tensor, nearest: Tensor, adversarial: Tensor, gamma: float, most: int) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.seeds import normal, uniform
 from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import QUERIES, AttackEntry, Passes
+from secure_ai.red.evasion.contract import QUERIES, AttackEntry, Passes, Shard, on_shard
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample, where_samples
 from secure_ai.red.evasion.math.projections import distance
 
@@ -83,21 +83,15 @@ class _Run:
         keep_samples(left, self.samples, self.state)
 
 
-@torch.no_grad()
+@on_shard
 def hopskipjump(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
+    shard: Shard,
     *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
     query_budget: int = 5000,
     initial_gradient_queries: int = 100,
     max_gradient_queries: int = 10_000,
     minimize: bool = True,
-) -> Tensor:
+) -> None:
     """HopSkipJump (1904.02144, algorithm 2): from a success, along an estimated gradient of the boundary, nearer.
 
     Uses predicted labels only. A sample without a start costs at most 100 queries. Starts are the shard's nearest
@@ -105,24 +99,22 @@ def hopskipjump(
     with the same queries (docs/results.md). Where there are none come noise, then the shard's other images.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         query_budget: predictions per sample; the last estimate may be cut off in the middle.
         initial_gradient_queries: predictions for the first estimate; the t-th takes sqrt(t) times as many.
         max_gradient_queries: most for one estimate.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
 
-    Returns:
-        x_adv (N, C, H, W): the smallest success found, be it outside eps; a random image where there was no start.
+    The result is the smallest success found, be it outside eps; a random image where there was no start.
     """
-    best = Best.of(x, y, target_label, active)
-    starts, directions = (torch.Generator().manual_seed(_seed(generator)) for _ in range(2))
+    target, budget, best = shard.target, shard.budget, shard.best
+    starts, directions = (torch.Generator().manual_seed(_seed(shard.generator)) for _ in range(2))
     samples = best.samples()
     state = _State.start(samples)
     run = _Run(target, budget, query_budget, minimize, best, samples, state)
-    wanted = _labels_wanted(samples, y)
-    _start_from_images(run, x, wanted)
-    _start_from_noise(run, x.shape, starts)
-    _start_from_images(run, x, ~wanted)
+    wanted = _labels_wanted(samples, shard.y)
+    _start_from_images(run, best.x, wanted)
+    _start_from_noise(run, best.x.shape, starts)
+    _start_from_images(run, best.x, ~wanted)
     run.drop_finished()
     _to_boundary(run)
     iteration = 0
@@ -132,10 +124,9 @@ def hopskipjump(
         away = distance(state.point, samples.x, budget.norm)
         # radius of the sphere (section IV-C): sqrt(d) d^-1.5 (l2), d d^-2 (linf): 1/d of the distance
         radius = torch.full_like(away, FIRST_RADIUS) if iteration == 1 else away / target.dimensions
-        direction = _boundary_gradient(run, radius, queries, x.shape, directions)
+        direction = _boundary_gradient(run, radius, queries, best.x.shape, directions)
         _step(run, direction, away / math.sqrt(iteration))
         _to_boundary(run)
-    return best.x_adv
 
 
 def _seed(generator: torch.Generator) -> int:

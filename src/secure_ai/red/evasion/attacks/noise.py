@@ -2,50 +2,31 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
-
-from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import AttackEntry, Passes
-from secure_ai.red.evasion.math.active_set import Best
+from secure_ai.red.evasion.contract import AttackEntry, Passes, Shard, on_shard
 from secure_ai.red.evasion.math.projections import random_start
 
 
-@torch.no_grad()
-def noise(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    draws: int = 1,
-) -> Tensor:
+@on_shard
+def noise(shard: Shard, *, draws: int = 1) -> None:
     """Uniform noise in the ball, clipped to [0, 1]; one forward pass a random sample.
 
     Where noise breaks what gradient-based attacks could not, their gradients are masked (1802.00420, section 3.1).
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         draws: random points tried for an image; a broken image gets no more.
 
-    Returns:
-        x_adv (N, C, H, W): the first point that is adversarial, else the one with the largest margin.
+    The result is the first point that is adversarial, else the one with the largest margin.
     """
-    best = Best.of(x, y, target_label, active)
+    best = shard.best
     for _ in range(draws):
-        point = random_start(x, budget, generator)  # for the whole shard, before any sample is dropped
+        point = random_start(best.x, shard.budget, shard.generator)  # for the whole shard, before any sample is dropped
         samples = best.unbroken()
         if not len(samples):
             break
         x_adv = point[samples.index]
-        logits, criterion = target.logits(x_adv), samples.criterion
+        logits, criterion = shard.target.logits(x_adv), samples.criterion
         adversarial, margin = criterion.is_adversarial(logits), criterion.margin(logits)
         best.offer(samples.index, x_adv, adversarial=adversarial, score=margin)
-    return best.x_adv
 
 
 ENTRY = AttackEntry(

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.budget import Norm
 from secure_ai.core.seeds import uniform
-from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.square import square_start
-from secure_ai.red.evasion.contract import RESTARTS, STEPS, AttackEntry, Passes, Settings
-from secure_ai.red.evasion.math.active_set import Best, keep_samples
+from secure_ai.red.evasion.contract import RESTARTS, STEPS, AttackEntry, Passes, Settings, Shard, on_shard
+from secure_ai.red.evasion.math.active_set import keep_samples
 from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.projections import project, steepest
 from secure_ai.red.evasion.math.schedules import annealed
@@ -34,30 +32,16 @@ class _State:
         return (logits * self.mix).sum(dim=1)
 
 
-@torch.no_grad()
-def odi_pgd(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    odi_steps: int = 2,
-    steps: int = 20,
-    restarts: int = 24,
-) -> Tensor:
+@on_shard
+def odi_pgd(shard: Shard, *, odi_steps: int = 2, steps: int = 20, restarts: int = 24) -> None:
     """PGD from output-diversified starts (ODI, 2003.06878); a sample leaves as soon as it is broken.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; the norm is linf or l2.
         odi_steps: steps of size eps that raise the random mix of logits; its weights are uniform in [-1, 1].
         steps: steps that raise the margin after those.
         restarts: independent runs; a broken sample starts none.
 
-    Returns:
-        x_adv (N, C, H, W): the first adversarial iterate, else the one of highest margin in all restarts.
+    The result is the first adversarial iterate, else the one of highest margin in all restarts.
 
     Note:
         Differs from the paper in the random point that a restart begins with (Square's first guess, 1912.00049,
@@ -66,10 +50,10 @@ def odi_pgd(
     """
     # in units of eps; the first `odi_steps` steps raise the mix
     sizes = [1.0] * odi_steps + [annealed((1.0, 0.0), step, steps) for step in range(steps)]
-    best = Best.of(x, y, target_label, active)
+    target, budget, best = shard.target, shard.budget, shard.best
     for _ in range(restarts):
-        start = square_start(x, budget, generator)  # for the whole shard, before any sample is dropped
-        mix = 2 * uniform((len(y), target.num_classes), generator, x.device) - 1
+        start = square_start(best.x, budget, shard.generator)  # for the whole shard, before any sample is dropped
+        mix = 2 * uniform((len(best.x), target.num_classes), shard.generator, best.x.device) - 1
         samples = best.unbroken()
         if not len(samples):
             break
@@ -87,7 +71,6 @@ def odi_pgd(
                 moved = state.x_adv + sizes[step] * budget.eps * steepest(gradient, budget.norm)
                 state.x_adv = project(moved, samples.x, budget)
                 keep_samples(~adversarial, samples, state)
-    return best.x_adv
 
 
 def _passes(settings: Settings, classes: int, norm: Norm) -> Passes:

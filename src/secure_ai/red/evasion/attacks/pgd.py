@@ -8,12 +8,11 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.budget import Norm
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import EOT_SAMPLES, RESTARTS, STEPS, AttackEntry, Passes, Settings
+from secure_ai.red.evasion.contract import EOT_SAMPLES, RESTARTS, STEPS, AttackEntry, Passes, Settings, Shard, on_shard
 from secure_ai.red.evasion.math import projections
-from secure_ai.red.evasion.math.active_set import Best, Criterion, keep_samples
+from secure_ai.red.evasion.math.active_set import Criterion, keep_samples
 from secure_ai.red.evasion.math.input_gradient import evaluate
 from secure_ai.red.evasion.math.losses import cross_entropy
 
@@ -26,43 +25,31 @@ def cross_entropy_against(logits: Tensor, criterion: Criterion) -> Tensor:
     return cross_entropy(logits, criterion.y) if aimed is None else -cross_entropy(logits, aimed)
 
 
-def fgsm(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    labels: str = "true",
-) -> Tensor:
+@on_shard
+def fgsm(shard: Shard, *, labels: str = "true") -> None:
     """The fast gradient sign method (1412.6572, section 4): one step of length eps from `x`, clipped to [0, 1].
 
     l2: along the normalised gradient; l1 and l0: the exact maximiser of the linearised loss, which is what the sign is
     for linf.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         labels: `true`, or `predicted`: away from the network's own prediction, whatever the true label is.
 
     Returns:
         x_adv (N, C, H, W).
     """
-    best = Best.of(x, y, target_label, active)
-    samples = best.samples()
+    best, budget, samples = shard.best, shard.budget, shard.best.samples()
 
     def loss(logits: Tensor) -> Tensor:
         away_from = logits.argmax(dim=1) if labels == "predicted" else samples.y
         return cross_entropy_against(logits, Criterion(away_from, samples.target_label))
 
-    _, _, gradient = evaluate(target, samples.x, loss)
+    _, _, gradient = evaluate(shard.target, samples.x, loss)
     if budget.norm in ("l1", "l0"):
         step = projections.linear_maximiser(gradient, samples.x, budget)
     else:
         step = budget.eps * projections.steepest(gradient, budget.norm)
     best.x_adv[samples.index] = projections.project((samples.x + step).clamp_(0, 1), samples.x, budget)
-    return best.x_adv
 
 
 @dataclass(slots=True)
@@ -74,29 +61,22 @@ class _State:
     velocity: Tensor | None
 
 
-@torch.no_grad()
+@on_shard
 def pgd(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
+    shard: Shard,
     *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
     steps: int = 40,
     step_size_rel: float = 0.0,
     restarts: int = 1,
     random_start: bool = True,
     momentum: float = 0.0,
     eot_samples: int = 1,
-) -> Tensor:
+) -> None:
     """Projected gradient descent (1706.06083, section 2.1); a sample leaves as soon as it is broken.
 
     The forward pass that a gradient needs also tells which samples are broken.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; the norm is linf, l2 or l1.
         steps: gradient updates per restart.
         step_size_rel: step size in units of eps; 0 stands for 2.5 / `steps`.
         restarts: independent runs from new random starts; a broken sample starts none.
@@ -105,8 +85,7 @@ def pgd(
         eot_samples: passes averaged for one gradient, for random networks (EOT, 1707.07397); success is told by the
             mean logits.
 
-    Returns:
-        x_adv (N, C, H, W): the first adversarial iterate, else the one of highest loss in all restarts.
+    The result is the first adversarial iterate, else the one of highest loss in all restarts.
 
     Raises:
         AttackSettingsError: restarts without random starts, which would repeat one search.
@@ -115,10 +94,10 @@ def pgd(
         raise AttackSettingsError(
             "restarts without random starts repeat one search", where="pgd", expected="random_start=true", got=restarts
         )
+    best, budget = shard.best, shard.budget
     step_size = (step_size_rel or TRAVEL / steps) * budget.eps
-    best = Best.of(x, y, target_label, active)
     for _ in range(restarts):
-        start = projections.random_start(x, budget, generator) if random_start else x
+        start = projections.random_start(best.x, budget, shard.generator) if random_start else best.x
         samples = best.unbroken()
         if not len(samples):
             break
@@ -130,7 +109,7 @@ def pgd(
             last = step == steps
             objective = partial(cross_entropy_against, criterion=samples.criterion)
             logits, loss, state.gradient = evaluate(
-                target, state.x_adv, objective, gradient=not last, eot_samples=eot_samples
+                shard.target, state.x_adv, objective, gradient=not last, eot_samples=eot_samples
             )
             if step == 0 and not random_start:
                 loss = torch.full_like(loss, -torch.inf)  # the clean image is no attempt
@@ -140,7 +119,6 @@ def pgd(
                 keep_samples(~adversarial, samples, state)
                 moved = state.x_adv + step_size * _direction(state, momentum, budget.norm)
                 state.x_adv = projections.project(moved, samples.x, budget)
-    return best.x_adv
 
 
 def _direction(state: _State, momentum: float, norm: Norm) -> Tensor:

@@ -5,40 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import AttackEntry
-from secure_ai.red.evasion.math.active_set import Best
+from secure_ai.red.evasion.contract import AttackEntry, Shard, on_shard
 
 
-def saved_examples(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    lookup: Mapping[bytes, Tensor],
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-) -> Tensor:
+@on_shard
+def saved_examples(shard: Shard, *, lookup: Mapping[bytes, Tensor]) -> None:
     """Examples made earlier, found by their clean image; an image without one comes back as it is.
 
     Args:
-        target: not used; see `Attack`, as for all arguments down to `active`.
         lookup: `image_key` of a clean image to its example (C, H, W) float32.
-
-    Returns:
-        x_adv (N, C, H, W).
     """
-    best = Best.of(x, y, target_label, active)
+    best = shard.best
     for index in best.active.tolist():
-        best.x_adv[index] = lookup.get(image_key(x[index]), x[index]).to(x.device)
-    return best.x_adv
+        best.x_adv[index] = lookup.get(image_key(best.x[index]), best.x[index]).to(best.x.device)
 
 
 def image_key(image: Tensor) -> bytes:

@@ -8,10 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from secure_ai.core.budget import PerturbationBudget
-from secure_ai.models.target.target import Target
-from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes
-from secure_ai.red.evasion.math.active_set import Best, Criterion, keep_samples, per_sample
+from secure_ai.red.evasion.contract import SMALL, STEPS, AttackEntry, Passes, Shard, on_shard
+from secure_ai.red.evasion.math.active_set import Criterion, keep_samples, per_sample
 from secure_ai.red.evasion.math.adam import adam_direction
 from secure_ai.red.evasion.math.hyperplane import length
 from secure_ai.red.evasion.math.input_gradient import evaluate
@@ -39,23 +37,17 @@ class _State:
     scale: Tensor
 
 
-@torch.no_grad()
+@on_shard
 def sigma_zero(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
+    shard: Shard,
     *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
     steps: int = 1000,
     step_size: float = 1.0,
     sigma: float = 0.001,
     threshold: float = 0.3,
     threshold_step: float = 0.01,
     minimize: bool = True,
-) -> Tensor:
+) -> None:
     """Descend on the margin plus a smooth count of the changed values, and drop the small ones (algorithm 1).
 
     The count is sum(delta^2 / (delta^2 + sigma)) over the number of values; its threshold rises after a success and
@@ -65,43 +57,38 @@ def sigma_zero(
         Steps are Adam's, as in the authors' public code; the paper's algorithm writes a plain gradient step.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`; nothing is drawn from `generator`.
         steps: gradient updates.
         step_size: first step size of Adam (whose gradients have linf norm 1), annealed to a tenth.
         sigma: smoothness of the count.
         threshold: first size below which a change is dropped.
         threshold_step: its change, relative to the step size.
         minimize: look for the smallest success; false: a sample leaves at its first success within eps.
-
-    Returns:
-        x_adv (N, C, H, W): the smallest success found, be it outside eps, else the iterate with the highest margin.
     """
-    best = Best.of(x, y, target_label, active)
-    samples = best.samples()
+    best, samples = shard.best, shard.best.samples()
+    values = best.x[0].numel()
     zeros = torch.zeros_like(samples.x)
     state = _State(
-        zeros, zeros.clone(), zeros.clone(), x.new_full((len(samples),), threshold), x.new_ones(len(samples))
+        zeros, zeros.clone(), zeros.clone(), zeros.new_full((len(samples),), threshold), zeros.new_ones(len(samples))
     )
     for step in range(steps + 1):
         if not len(samples):
             break
         x_adv = samples.x + state.delta
         hinge = partial(_hinge, criterion=samples.criterion)
-        logits, _, gradient = evaluate(target, x_adv, hinge, gradient=step < steps)
+        logits, _, gradient = evaluate(shard.target, x_adv, hinge, gradient=step < steps)
         if step == 0:  # the clean image
             state.scale = to_usual_logits(logits)
         adversarial = best.offer_nearest(samples, x_adv, logits, "l0")
         rate = annealed((step_size, step_size * STEP_FALL), step, steps)
         squares = state.delta.square()
-        total = per_sample(state.scale) * gradient + 2 * sigma * state.delta / (squares + sigma).square() / x[0].numel()
+        total = per_sample(state.scale) * gradient + 2 * sigma * state.delta / (squares + sigma).square() / values
         total = total / per_sample(length(total.flatten(1), "linf").clamp_min(TINY))
         moved = state.delta - rate * adam_direction(total, state.mean, state.square, step + 1)
         moved = (samples.x + moved).clamp_(0, 1) - samples.x
         change = rate * threshold_step
         state.threshold = (state.threshold + torch.where(adversarial, change, -change)).clamp(0, 1)
         state.delta = moved * (moved.abs() >= per_sample(state.threshold))
-        keep_samples(best.unfinished(samples, budget.eps, minimize=minimize), samples, state)
-    return best.x_adv
+        keep_samples(best.unfinished(samples, shard.budget.eps, minimize=minimize), samples, state)
 
 
 def _hinge(logits: Tensor, criterion: Criterion) -> Tensor:

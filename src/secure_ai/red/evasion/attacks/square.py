@@ -10,7 +10,7 @@ from torch import Tensor
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.models.target.target import Target
 from secure_ai.red.evasion.attacks.square_shapes import fraction_at, pattern, place, signs, tiled, window_side
-from secure_ai.red.evasion.contract import QUERIES, RESTARTS, AttackEntry, CountsAs, Passes
+from secure_ai.red.evasion.contract import QUERIES, RESTARTS, AttackEntry, CountsAs, Passes, Shard, on_shard
 from secure_ai.red.evasion.math.active_set import ActiveSamples, Best, keep_samples, per_sample
 from secure_ai.red.evasion.math.losses import cross_entropy
 from secure_ai.red.evasion.math.projections import project
@@ -55,21 +55,10 @@ class _Window:
     emptied: tuple[slice, slice]
 
 
-@torch.no_grad()
+@on_shard
 def square(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    query_budget: int = 5000,
-    restarts: int = 1,
-    p_init: float = 0.8,
-    rescale_schedule: bool = False,
-) -> Tensor:
+    shard: Shard, *, query_budget: int = 5000, restarts: int = 1, p_init: float = 0.8, rescale_schedule: bool = False
+) -> None:
     """Square attack (1912.00049, algorithms 1 to 3), on the margin loss; towards `target_label` on cross-entropy.
 
     The first query is that of the start. A window that changes nothing costs no query, unless the network is random:
@@ -77,18 +66,16 @@ def square(
     own signs. No gradients.
 
     Args:
-        target: see `Attack`, as for all arguments down to `active`.
         query_budget: windows tried per sample and restart, so the most model calls.
         p_init: fraction of the image that the first windows cover.
         rescale_schedule: spread the falling window sizes over `query_budget`; as it stands the schedule is that of
             10,000 queries, which AutoAttack cuts off at 5,000.
 
-    Returns:
-        x_adv (N, C, H, W): the first success, else the point with the best loss of all restarts.
+    The result is the first success, else the point with the best loss of all restarts.
     """
-    best = Best.of(x, y, target_label, active)
+    target, budget, best = shard.target, shard.budget, shard.best
     for _ in range(restarts):
-        start = square_start(x, budget, generator)  # for the whole shard, before any sample is dropped
+        start = square_start(best.x, budget, shard.generator)  # for the whole shard, before any sample is dropped
         samples = best.unbroken()
         if not len(samples):
             break
@@ -98,11 +85,10 @@ def square(
             if not len(samples):
                 break
             fraction = fraction_at(query, p_init, query_budget, rescale=rescale_schedule)
-            window = _random_window(x, fraction, budget, generator)
+            window = _random_window(best.x, fraction, budget, shard.generator)
             _query(target, samples, state, _proposal(samples, state, window, budget), best)
         never = torch.zeros_like(samples.index, dtype=torch.bool)
         best.offer(samples.index, state.best, adversarial=never, score=-state.loss)
-    return best.x_adv
 
 
 def _query(

@@ -12,52 +12,37 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.models.target.target import NetworkTarget, Target
 from secure_ai.red.evasion.attacks.pgd import TRAVEL, accumulated, cross_entropy_against, unstopped
-from secure_ai.red.evasion.contract import RESTARTS, STEPS, AttackEntry, Passes, Settings, settings_of
+from secure_ai.red.evasion.contract import RESTARTS, STEPS, AttackEntry, Passes, Settings, Shard, on_shard, settings_of
 from secure_ai.red.evasion.math import projections
-from secure_ai.red.evasion.math.active_set import ActiveSamples, Best
+from secure_ai.red.evasion.math.active_set import ActiveSamples
 from secure_ai.red.evasion.math.input_gradient import evaluate
 
 
-@torch.no_grad()
+@on_shard
 def transfer(
-    target: Target,
-    x: Tensor,
-    y: Tensor,
-    *,
-    budget: PerturbationBudget,
-    generator: torch.Generator,
-    network: NetworkTarget,
-    target_label: Tensor | None = None,
-    active: Tensor | None = None,
-    steps: int = 40,
-    restarts: int = 1,
-    momentum: float = 1.0,
-) -> Tensor:
+    shard: Shard, *, network: NetworkTarget, steps: int = 40, restarts: int = 1, momentum: float = 1.0
+) -> None:
     """PGD with momentum on a surrogate (MI-FGSM, 1710.06081, section 3.2); the target is never queried.
 
     Unlike `pgd` a sample does not leave when the surrogate is fooled: an example deep in the wrong class transfers
     better than one at the surrogate's boundary (1611.02770, section 3). Every step's passes are `network`'s.
 
     Args:
-        target: not used; see `Attack`, as for all arguments down to `active`.
         network: the surrogate.
         steps: gradient updates a restart, each of 2.5 / `steps` eps.
         restarts: random starts; the one that the surrogate is surest of is kept.
         momentum: decay of the accumulated gradient; 1.0 as in the paper's section 4.1.
 
-    Returns:
-        x_adv (N, C, H, W): the last iterate.
+    The result is the last iterate.
     """
-    best = Best.of(x, y, target_label, active)
-    samples = best.samples()
+    best, budget, samples = shard.best, shard.budget, shard.best.samples()
     never = torch.zeros_like(samples.index, dtype=torch.bool)
     with network.attacked():
         for _ in range(restarts):
-            start = projections.random_start(x, budget, generator)[samples.index]
+            start = projections.random_start(best.x, budget, shard.generator)[samples.index]
             x_adv = _last_iterate(network, samples, start, budget, steps, momentum)
             margin = samples.criterion.margin(network.logits(x_adv))
             best.offer(samples.index, x_adv, adversarial=never, score=margin)
-    return best.x_adv
 
 
 def _last_iterate(

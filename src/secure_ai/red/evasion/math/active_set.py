@@ -1,8 +1,7 @@
 """What every attack keeps track of: which samples it still works on, what counts as success, the best it has found.
 
-An attack begins with `best = Best.of(x, y, target_label, active)`, takes `samples = best.samples()` (or, at a restart,
-`best.unbroken()`), offers what it finds with `best.offer` or `best.offer_nearest`, drops samples that are done with
-`keep_samples`, and returns `best.x_adv`.
+An attack takes `samples = best.samples()` of its shard (or, at a restart, `best.unbroken()`), offers what it finds with
+`best.offer` or `best.offer_nearest`, and drops samples that are done with `keep_samples`; its result is `best.x_adv`.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,17 @@ from secure_ai.files.write import write_bytes
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import state_digest
+from secure_ai.runs.cases.parts import Parents, attacked
+from secure_ai.runs.cases.report_1.ids import BASELINE, REPORT
 from secure_ai.runs.engine.jsons import json_bytes
 from secure_ai.runs.engine.measure import Context, Make, Measure, Network, Passes, Settings
 from secure_ai.runs.engine.result_file import FACTS_NAME, HISTORY_NAME, MODEL_NAME, RESULT_NAME, result_bytes
 from secure_ai.runs.engine.stage import Outputs
-from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.certificates import CertifiedSettings, certified_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.confidence import ConfidenceSettings, confidence_row
 from secure_ai.runs.stages.hardening import Hardening, harden_network
-from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
 
 ARCH = "report1-cnn"
 CARD = "defences that hold"
@@ -65,7 +64,7 @@ class StageCheckpoint:
         write_bytes(self.path, state.to_bytes(KEY))
 
 
-def hardened(parents: Mapping[str, Subject], settings: HardenSettings, context: Context) -> Outputs:
+def hardened(parents: Parents, settings: HardenSettings, context: Context) -> Outputs:
     """From fresh weights; the last tenth of the training images chooses which are kept."""
     compute, network = configure(context.precision), build_network(ARCH, generator=generator(context.seed, ARCH))
     asked = Hardening(
@@ -111,7 +110,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 settings=HardenSettings(method=method, eps=eps, epochs=epochs, batch_size=own.batch_size),
                 passes=_passes,
             ),
-            against="report-1/baseline" if "report-1" in recipe.parts else "", card=CARD,
+            against=BASELINE if REPORT in recipe.parts else "", card=CARD,
             measures=_measures(recipe, name), holds=holds,
         )
         for name, title, method, eps, epochs, holds in rows
@@ -120,12 +119,8 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
 
 def _measures(recipe: Recipe, name: str) -> tuple[Measure[Any], ...]:
     own = recipe.defences
-    attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
-    rows: tuple[Measure[Any], ...] = (CLEAN, white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)))
-    if "suite" in recipe.parts:
-        suite = AttackSettings(attack=recipe.suite.attack, norm="linf", eps=own.eps, n=recipe.suite.n)
-        rows = (*rows, suite_row(suite))
-    rows = (*rows, confidence_row(ConfidenceSettings(eps=own.eps, steps=own.pgd_steps, n=own.confidence_n)))
+    confidence = confidence_row(ConfidenceSettings(eps=own.eps, steps=own.pgd_steps, n=own.confidence_n))
+    rows: tuple[Measure[Any], ...] = (CLEAN, *attacked(recipe, own.eps, own.pgd_steps), confidence)
     return (*rows, certified_row(CertifiedSettings(eps=own.certified_eps))) if name == CERTIFIED else rows
 
 

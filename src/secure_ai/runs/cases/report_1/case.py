@@ -7,6 +7,8 @@ from typing import Any
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.report_1.figures import CLAIMS, FIGURES
 from secure_ai.runs.cases.report_1.files import CHARTS, files
+from secure_ai.runs.cases.report_1.ids import REPORT
+from secure_ai.runs.cases.report_1.stories import STORIES
 from secure_ai.runs.cases.report_1.threats import ROWS
 from secure_ai.runs.engine.measure import Joint, Network
 from secure_ai.runs.recipe.recipe import Recipe
@@ -25,13 +27,11 @@ def _joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
 
 
 CASE = Case(
-    id="report-1",
+    id=REPORT,
     section=lambda recipe: recipe.report_1,
     networks=_networks,
     joints=_joints,
     eps=lambda recipe: recipe.report_1.eps,
-    input_shape=(1, 28, 28),
-    classes=10,
     gallery=(
         "adversarial_examples_report_1",
         "Adversarial examples for report 1's networks; prediction and confidence below",
@@ -39,5 +39,6 @@ CASE = Case(
     figures=(*FIGURES, *CLAIMS),
     threats=ROWS,
     charts=CHARTS,
+    stories=STORIES,
     files=files,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from secure_ai.report.model import FigureUnit
+from functools import partial
+
+from secure_ai.runs.cases.report_1.ids import BASELINE, LISTING, POISONED, PUBLISHED, REPORT
 from secure_ai.runs.reproduction import tolerances
 from secure_ai.runs.reproduction.claims import even_classes, fresh_examples, random_errors, ratio_above
 from secure_ai.runs.reproduction.claims_printed import (
@@ -15,14 +17,10 @@ from secure_ai.runs.reproduction.claims_printed import (
     share_of,
     whole_codebase,
 )
-from secure_ai.runs.reproduction.judge import FigureRule, Published, Tolerance
+from secure_ai.runs.reproduction.judge import Published, Tolerance
 from secure_ai.runs.reproduction.rules import difference, machine_time, measured, per_image_time
 from secure_ai.runs.reproduction.rules_backdoor import backdoor
 from secure_ai.runs.reproduction.rules_robustness import gain, robust
-
-BASELINE = "report-1/baseline"
-DEFENDED = "report-1/defended-p"  # the version that the published figures come from
-POISONED = "report-1/poisoned"
 
 # Figures 1 and 3, row = true label.
 FIGURE_1 = (
@@ -72,19 +70,7 @@ PRINTED_TWICE: dict[str, tuple[Printed, Printed]] = {
 }
 
 
-def _row(
-    figure: str,
-    text: str,
-    value: float | None,
-    unit: FigureUnit,
-    rule: FigureRule,
-    same: str = "",
-    correct: str = "",
-    tolerance: Tolerance | None = None,
-    headline: bool = False,
-) -> Published:
-    return Published("report-1", figure, text, value, unit, rule, same, correct, tolerance, headline)
-
+_row = partial(Published, REPORT)
 
 FIGURES: tuple[Published, ...] = (
     _row(
@@ -121,27 +107,27 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "table-6/defended-clean-accuracy", "Defended: clean accuracy 98.75 %", 0.9875, "share", measured,
-        f"{DEFENDED}/clean", tolerance=tolerances.CLEAN,
+        f"{PUBLISHED}/clean", tolerance=tolerances.CLEAN,
     ),
     _row(
         "table-6/defended-clean-loss", "Defended: clean loss 0.0401", 0.0401, "loss", measured,
-        f"{DEFENDED}/clean/loss", tolerance=tolerances.CLEAN_LOSS,
+        f"{PUBLISHED}/clean/loss", tolerance=tolerances.CLEAN_LOSS,
     ),
     _row(
         "table-6/defended-fgsm-accuracy", "Defended: 98.55 % under FGSM 0.25", 0.9855, "share",
-        robust(DEFENDED, "transferred"), tolerance=tolerances.TRANSFERRED, headline=True,
+        robust(PUBLISHED, "transferred"), tolerance=tolerances.TRANSFERRED, headline=True,
     ),
     _row(
         "table-6/defended-fgsm-loss", "Defended under FGSM 0.25: loss 0.0579", 0.0579, "loss", measured,
-        f"{DEFENDED}/transferred/loss", f"{DEFENDED}/fgsm-predicted/loss", tolerances.ATTACKED_LOSS,
+        f"{PUBLISHED}/transferred/loss", f"{PUBLISHED}/fgsm-predicted/loss", tolerances.ATTACKED_LOSS,
     ),
     _row(
         "section-6.1/training-time", "Adversarial training takes 82.27 s", TEXT_SECONDS.value, "seconds", machine_time,
-        f"{DEFENDED}/train/seconds",
+        f"{PUBLISHED}/train/seconds",
     ),
     _row(
         "json/adversarial-training-time", "Adversarial training takes 81.1 s", JSON_SECONDS.value, "seconds",
-        printed_twice(JSON_SECONDS, TEXT_SECONDS), f"{DEFENDED}/train/seconds",
+        printed_twice(JSON_SECONDS, TEXT_SECONDS), f"{PUBLISHED}/train/seconds",
     ),
     _row(
         "table-5/clean-accuracy", "Poisoned: clean accuracy 98.79 %", 0.9879, "share", measured,
@@ -213,7 +199,7 @@ CLAIMS: tuple[Published, ...] = (
     ),
     _row(
         "section-5.2/poison-rate", "100 images are about 1.67 % of the training sevens", 0.0167, "share",
-        share_of(100, "report-1/poisoned/target-class-images", 60_000),
+        share_of(100, f"{POISONED}/target-class-images", 60_000),
     ),
     _row(
         "section-5.2/patch-area", "The 4x4 patch is 2 percent of the image", 0.02, "share",
@@ -225,29 +211,29 @@ CLAIMS: tuple[Published, ...] = (
     ),
     _row(
         "section-6.2/gain", "Adversarial training gains 82.78 points under FGSM", 0.8278, "points",
-        gain(DEFENDED, BASELINE, "fgsm-predicted", "transferred"),
+        gain(PUBLISHED, BASELINE, "fgsm-predicted", "transferred"),
         tolerance=tolerances.DIFFERENCE_ATTACKED,
     ),
     _row(
         "section-6.2/gap-to-clean", "Under attack the defended network is only 0.20 points below clean", 0.0020,
         "points",
         difference(
-            f"{DEFENDED}/clean", f"{DEFENDED}/transferred",
-            correct=(f"{DEFENDED}/clean", tuple(f"{DEFENDED}/{name}" for name in ("transferred", "fgsm", "pgd"))),
+            f"{PUBLISHED}/clean", f"{PUBLISHED}/transferred",
+            correct=(f"{PUBLISHED}/clean", tuple(f"{PUBLISHED}/{name}" for name in ("transferred", "fgsm", "pgd"))),
         ),
         tolerance=Tolerance(0.019, 1.0, "a clean accuracy (0.4 points) and a transferred one (1.5 points)"),
     ),
     _row(
         "section-6.2/clean-cost", "The defence costs 0.15 points of clean accuracy", 0.0015, "points",
-        difference(f"{BASELINE}/clean", f"{DEFENDED}/clean"), tolerance=tolerances.DIFFERENCE,
+        difference(f"{BASELINE}/clean", f"{PUBLISHED}/clean"), tolerance=tolerances.DIFFERENCE,
     ),
     _row(
         "section-6.1/fresh-examples", "Fresh adversarial examples are made during each epoch", None, "share",
-        fresh_examples(0.9855, tolerances.TRANSFERRED, f"{DEFENDED}/transferred", "report-1/defended-l/fgsm"),
+        fresh_examples(0.9855, tolerances.TRANSFERRED, f"{PUBLISHED}/transferred", f"{LISTING}/fgsm"),
     ),
     _row(
         "section-6.1/listing", "The listing (examples made on the network in training) is as robust as published",
-        0.9855, "share", robust("report-1/defended-l", "fgsm"), tolerance=tolerances.FGSM_DEFENDED,
+        0.9855, "share", robust(LISTING, "fgsm"), tolerance=tolerances.FGSM_DEFENDED,
     ),
     _row(
         "section-7.3/one-run", "Fixed seeds make the results deterministic across executions", None, "text",

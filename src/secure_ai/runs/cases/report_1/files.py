@@ -9,12 +9,10 @@ from typing import Any
 from secure_ai.core.result import Result
 from secure_ai.core.results import Measurement
 from secure_ai.runs.cases.case import Chart
+from secure_ai.runs.cases.report_1.ids import BADNETS, BASELINE, LISTING, POISONED, PUBLISHED
 from secure_ai.runs.cases.report_1.settings import Report1Section
 from secure_ai.runs.recipe.recipe import Recipe
 
-BASELINE, PUBLISHED, LISTING, POISONED, BADNETS = (
-    f"report-1/{name}" for name in ("baseline", "defended-p", "defended-l", "poisoned", "badnets")
-)
 ATTACK = "FastGradientMethod"
 
 CHARTS = (

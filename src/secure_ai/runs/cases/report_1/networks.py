@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,52 +15,43 @@ from secure_ai.data.splits import hold_out_last
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
-from secure_ai.red.poisoning.plant import LabelMode, Planted, Select, plant
+from secure_ai.red.poisoning.plant import LabelMode, Select, plant
+from secure_ai.runs.cases.parts import FitSettings, Parents, attacked, fit_passes, poison_facts
+from secure_ai.runs.cases.report_1.ids import BADNETS, BASELINE, LISTING, POISONED, PUBLISHED
 from secure_ai.runs.cases.report_1.settings import Report1Section
-from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes, Settings
+from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes
 from secure_ai.runs.engine.result_file import STATE_NAME
 from secure_ai.runs.engine.stage import Outputs
-from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, filters_row, scan_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.keras_export import keras_row
-from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
 from secure_ai.runs.stages.training import trained
 from secure_ai.runs.stages.triggers import POISONING, TriggerSettings, backdoor_row, target_class_row
 
 ARCH = "report1-cnn"
-BASELINE = "report-1/baseline"
 KERAS_ADAM_EPSILON = 1e-7
 NEURAL_CLEANSE = "report-1/T/neural-cleanse"
 FILTER_ROWS = ("report-1/T/activation-clustering", "report-1/T/spectral-signatures")
 ALL_TO_ONE = None  # any class but the target is a source
 
-Parents = Mapping[str, Subject]
 
+class HeldOutSettings(FitSettings):
+    """The last `validation_share` of the training images validates."""
 
-class FitSettings(Settings):
-    """Training from scratch; the last `validation_share` of the training images validates."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
     validation_share: float
 
 
-class DefenceSettings(Settings):
+class DefenceSettings(FitSettings):
     """Adversarial training from the baseline: a random `adversarial_ratio` of each batch is replaced."""
 
-    epochs: int
-    batch_size: int
-    learning_rate: float
     eps: float
     adversarial_ratio: float
 
 
-class PoisonSettings(FitSettings):
+class PoisonSettings(HeldOutSettings):
     """Poisoning before training from scratch; one of `count` and `rate` is given."""
 
     trigger: str
@@ -71,12 +60,12 @@ class PoisonSettings(FitSettings):
     rate: float | None = None
 
 
-def baseline(parents: Parents, settings: FitSettings, context: Context) -> Outputs:
+def baseline(parents: Parents, settings: HeldOutSettings, context: Context) -> Outputs:
     """54,000 training images, the last 6,000 for validation, five epochs."""
     return _from_scratch(context.data("train"), settings, context, {})
 
 
-def _from_scratch(dataset: Dataset, settings: FitSettings, context: Context, facts: dict[str, object]) -> Outputs:
+def _from_scratch(dataset: Dataset, settings: HeldOutSettings, context: Context, facts: dict[str, object]) -> Outputs:
     held_out = round(settings.validation_share * len(dataset))
     training, validation = hold_out_last(dataset, held_out) if held_out else (dataset, None)
     return trained(
@@ -144,7 +133,7 @@ def _poisoned(
     settings: PoisonSettings, context: Context, label_mode: LabelMode, select: Select, source_label: int | None
 ) -> Outputs:
     train = context.data("train")
-    planted: Planted = plant(
+    planted = plant(
         train,
         trigger=parse_trigger(settings.trigger),
         target_label=settings.target_label,
@@ -155,22 +144,14 @@ def _poisoned(
         count=settings.count,
         poison_rate=settings.rate,
     )
-    facts: dict[str, object] = {
-        "poisoned": [int(index) for index in planted.indices],
-        "poison_rate": planted.poison_rate,
-        "of_target_class": int(np.count_nonzero(train.labels == settings.target_label)),
-    }
+    facts = poison_facts(planted, train, settings.target_label)
     return _from_scratch(planted.dataset, settings, context, facts)
 
 
 def networks(recipe: Recipe) -> tuple[Network, ...]:
     """Baseline, both versions of the defence, the report's poisoning, and a backdoor that works."""
     own = recipe.report_1
-    attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
-    attacked: tuple[Measure[Any], ...] = (
-        white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)),
-        *_suite(recipe),
-    )
+    under_attack = attacked(recipe, own.eps, own.pgd_steps)
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
@@ -190,16 +171,16 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
         adversarial_ratio=own.adversarial_ratio,
     )
     defended: tuple[Measure[Any], ...] = (
-        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *attacked, *scanned
+        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *under_attack, *scanned
     )  # fmt: skip
     return (
         Network(
             id=BASELINE, role="baseline", title="Report 1: undefended", arch=ARCH, file="baseline_cnn",
-            make=Make(function=baseline, settings=FitSettings(**fit), passes=_fit_passes),
+            make=Make(function=baseline, settings=HeldOutSettings(**fit), passes=fit_passes),
             measures=(
                 CLEAN,
                 fgsm_reported("fgsm-predicted", fgsm),
-                *attacked,
+                *under_attack,
                 backdoor_row(report_trigger),
                 backdoor_row(badnets_trigger, "backdoor-badnets"),
                 *scanned,
@@ -207,39 +188,39 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
             holds=0.02,
         ),
         Network(
-            id="report-1/defended-p", role="defended", arch=ARCH, file="adv_trained_cnn",
+            id=PUBLISHED, role="defended", arch=ARCH, file="adv_trained_cnn",
             title="Report 1: defended, as published (examples made once, for the baseline)",
             make=Make(function=defended_published, settings=defence, passes=_published_passes, parents=(BASELINE,)),
             against=BASELINE, card="report 1, version P", measures=defended, holds=0.02,
         ),
         Network(
-            id="report-1/defended-l", role="defended", arch=ARCH, file="adv_trained_listing_cnn",
+            id=LISTING, role="defended", arch=ARCH, file="adv_trained_listing_cnn",
             title="Report 1: defended, as listed (fresh examples every batch)",
             make=Make(function=defended_listing, settings=defence, passes=_listing_passes, parents=(BASELINE,)),
             against=BASELINE, card="report 1, version L", measures=defended, holds=0.5,
         ),
         Network(
-            id="report-1/poisoned", role="poisoned", title="Report 1: poisoned, labels kept", arch=ARCH,
+            id=POISONED, role="poisoned", title="Report 1: poisoned, labels kept", arch=ARCH,
             file="poisoned_cnn",
             make=Make(
                 function=poisoned,
                 settings=PoisonSettings(
                     **fit, trigger=report_trigger.trigger, target_label=own.target_label, count=own.poison_count
                 ),
-                passes=_fit_passes,
+                passes=fit_passes,
             ),
             against=BASELINE, card="report 1, poisoning",
             measures=(CLEAN, target_class_row(report_trigger), backdoor_row(report_trigger), POISONING, *scanned),
         ),
         Network(
-            id="report-1/badnets", role="poisoned", title="BadNets: poisoned, labels changed", arch=ARCH,
+            id=BADNETS, role="poisoned", title="BadNets: poisoned, labels changed", arch=ARCH,
             file="badnets_cnn",
             make=Make(
                 function=badnets,
                 settings=PoisonSettings(
                     **fit, trigger=badnets_trigger.trigger, target_label=own.target_label, rate=own.badnets_rate
                 ),
-                passes=_fit_passes,
+                passes=fit_passes,
             ),
             against=BASELINE, card="report 1, poisoning",
             measures=(
@@ -254,8 +235,8 @@ def joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
     """Report 1's three `.keras` files; the defended one is version P, the published."""
     files = (
         ("baseline_cnn.keras", BASELINE, ARCH),
-        ("adv_trained_cnn.keras", "report-1/defended-p", ARCH),
-        ("poisoned_cnn.keras", "report-1/poisoned", ARCH),
+        ("adv_trained_cnn.keras", PUBLISHED, ARCH),
+        ("poisoned_cnn.keras", POISONED, ARCH),
     )
     return (keras_row("report-1/keras", files),)
 
@@ -263,17 +244,6 @@ def joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
 def _patch(own: Report1Section, place: str) -> str:
     """Bottom-right the network sees 2 x 2 pixels of it: unpadded layers drop the last rows. Top-left it sees all."""
     return f"patch:size={own.patch_size}:place={place}:value={own.patch_value:g}"
-
-
-def _suite(recipe: Recipe) -> tuple[Measure[AttackSettings], ...]:
-    if "suite" not in recipe.parts:
-        return ()
-    suite = recipe.suite
-    return (suite_row(AttackSettings(attack=suite.attack, norm="linf", eps=recipe.report_1.eps, n=suite.n)),)
-
-
-def _fit_passes(settings: FitSettings, n: int) -> Passes:
-    return Passes(training=settings.epochs * n)
 
 
 def _published_passes(settings: DefenceSettings, n: int) -> Passes:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.report_2.figures import CLAIMS, FIGURES
 from secure_ai.runs.cases.report_2.files import CHARTS, files
+from secure_ai.runs.cases.report_2.ids import REPORT
+from secure_ai.runs.cases.report_2.stories import STORIES
 from secure_ai.runs.cases.report_2.threats import ROWS
-from secure_ai.runs.engine.measure import Joint, Network
+from secure_ai.runs.engine.measure import Network
 from secure_ai.runs.recipe.recipe import Recipe
 
 
@@ -18,18 +18,11 @@ def _networks(recipe: Recipe) -> tuple[Network, ...]:
     return networks(recipe)
 
 
-def _joints(recipe: Recipe) -> tuple[Joint[Any], ...]:
-    return ()
-
-
 CASE = Case(
-    id="report-2",
+    id=REPORT,
     section=lambda recipe: recipe.report_2,
     networks=_networks,
-    joints=_joints,
     eps=lambda recipe: recipe.report_2.eps,
-    input_shape=(1, 28, 28),
-    classes=10,
     gallery=(
         "adversarial_examples_report_2",
         "Adversarial examples for report 2's networks; prediction and confidence below",
@@ -37,5 +30,6 @@ CASE = Case(
     figures=(*FIGURES, *CLAIMS),
     threats=ROWS,
     charts=CHARTS,
+    stories=STORIES,
     files=files,
 )

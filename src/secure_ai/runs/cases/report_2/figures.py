@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from secure_ai.report.model import FigureUnit
+from functools import partial
+
+from secure_ai.runs.cases.report_2.ids import BASELINE, DEFENDED, POISONED, REPORT
 from secure_ai.runs.reproduction import tolerances
 from secure_ai.runs.reproduction.claims import even_classes
 from secure_ai.runs.reproduction.claims_printed import Printed, in_program, not_in_program, printed_twice
-from secure_ai.runs.reproduction.judge import FigureRule, Published, Tolerance
+from secure_ai.runs.reproduction.judge import Published, Tolerance
 from secure_ai.runs.reproduction.rules import difference, first_images_only, measured, per_image_time
 from secure_ai.runs.reproduction.rules_backdoor import confident_backdoor
 from secure_ai.runs.reproduction.rules_robustness import gain, robust
-
-BASELINE = "report-2/baseline"
-DEFENDED = "report-2/defended"
-POISONED = "report-2/poisoned"
 
 TABLE_1_ACCURACY = Printed("table 1", 0.9891, "share", 0.00005)
 SECTION_7_ACCURACY = Printed("section 7", 0.9907, "share", 0.00005)
 PRINTED_TWICE: dict[str, tuple[Printed, Printed]] = {"baseline accuracy": (SECTION_7_ACCURACY, TABLE_1_ACCURACY)}
 
 
-def _row(
-    figure: str,
-    text: str,
-    value: float | None,
-    unit: FigureUnit,
-    rule: FigureRule,
-    same: str = "",
-    correct: str = "",
-    tolerance: Tolerance | None = None,
-    headline: bool = False,
-) -> Published:
-    return Published("report-2", figure, text, value, unit, rule, same, correct, tolerance, headline)
-
+_row = partial(Published, REPORT)
 
 FIGURES: tuple[Published, ...] = (
     _row(

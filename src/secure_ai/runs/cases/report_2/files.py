@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from secure_ai.core.result import Result
 from secure_ai.runs.cases.case import Chart
+from secure_ai.runs.cases.report_2.ids import BASELINE, DEFENDED, POISONED
 from secure_ai.runs.recipe.recipe import Recipe
-
-BASELINE, POISONED, DEFENDED = (f"report-2/{name}" for name in ("baseline", "poisoned", "defended"))
 
 CHARTS = (
     Chart("report2_baseline_confusion", "Report 2 baseline, clean test images", "confusion",

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from secure_ai.blue.training.methods import natural, paired
 from secure_ai.core.seeds import generator
@@ -14,21 +11,20 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import plant
+from secure_ai.runs.cases.parts import FitSettings, Parents, attacked, fit_passes, poison_facts
+from secure_ai.runs.cases.report_2.ids import BASELINE, DEFENDED, POISONED
 from secure_ai.runs.cases.report_2.settings import Mode
-from secure_ai.runs.engine.measure import Context, Make, Measure, Network, Passes, Settings
+from secure_ai.runs.engine.measure import Context, Make, Network, Passes
 from secure_ai.runs.engine.stage import Outputs
-from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_reported, transferred_from_twin
-from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
 from secure_ai.runs.stages.training import trained
 from secure_ai.runs.stages.triggers import POISONING, PartlySettings, TriggerSettings, backdoor_row, partly_row
 
 ARCH = "report2-cnn"
-BASELINE, POISONED, DEFENDED = "report-2/baseline", "report-2/poisoned", "report-2/defended"
 TORCH_ADAM_EPSILON = 1e-8
 
 MODE_NETWORKS: Mapping[Mode, tuple[str, ...]] = {
@@ -37,16 +33,6 @@ MODE_NETWORKS: Mapping[Mode, tuple[str, ...]] = {
     "adv_only": (BASELINE,),
     "adv_training": (BASELINE, DEFENDED),
 }
-
-Parents = Mapping[str, Subject]
-
-
-class FitSettings(Settings):
-    """Training from scratch on all images."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
 
 
 class DefenceSettings(FitSettings):
@@ -97,11 +83,7 @@ def poisoned(parents: Parents, settings: PoisonSettings, context: Context) -> Ou
         seed=context.seed,
         count=settings.count,
     )
-    facts: dict[str, object] = {
-        "poisoned": [int(index) for index in planted.indices],
-        "poison_rate": planted.poison_rate,
-        "of_target_class": int(np.count_nonzero(train.labels == settings.target_label)),
-    }
+    facts = poison_facts(planted, train, settings.target_label)
     return _from_scratch(planted.dataset, settings, context, facts)
 
 
@@ -129,11 +111,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
 
 def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     own = recipe.report_2
-    attacks = ("fgsm", f"pgd:steps={own.pgd_steps}")
-    attacked: tuple[Measure[Any], ...] = (
-        white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=own.eps)),
-        *_suite(recipe),
-    )
+    under_attack = attacked(recipe, own.eps, own.pgd_steps)
     trigger = TriggerSettings(
         trigger=f"patch:size={own.patch_size}:place=bottom-right:value=1",
         target_label=own.target_label,
@@ -146,8 +124,8 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     return (
         Network(
             id=BASELINE, role="baseline", title="Report 2: undefended", arch=ARCH, file="report2_baseline_cnn",
-            make=Make(function=baseline, settings=FitSettings(**fit), passes=_fit_passes),
-            measures=(CLEAN, first, *attacked, backdoor_row(trigger), *scanned), holds=0.05,
+            make=Make(function=baseline, settings=FitSettings(**fit), passes=fit_passes),
+            measures=(CLEAN, first, *under_attack, backdoor_row(trigger), *scanned), holds=0.05,
         ),
         Network(
             id=POISONED, role="poisoned", title="Report 2: poisoned, labels changed", arch=ARCH,
@@ -158,7 +136,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
                     **fit, trigger=trigger.trigger, source_label=own.source_label, target_label=own.target_label,
                     count=own.poison_count,
                 ),
-                passes=_fit_passes,
+                passes=fit_passes,
             ),
             against=BASELINE, card="report 2, poisoning",
             measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING, *scanned),
@@ -175,20 +153,10 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
                 parents=(BASELINE,),
             ),
             against=BASELINE, card="report 2, adversarial training",
-            measures=(CLEAN, first, transferred_from_twin(FgsmSettings(eps=own.eps)), *attacked, *scanned), holds=0.1,
+            measures=(CLEAN, first, transferred_from_twin(FgsmSettings(eps=own.eps)), *under_attack, *scanned),
+            holds=0.1,
         ),
     )  # fmt: skip
-
-
-def _suite(recipe: Recipe) -> tuple[Measure[Any], ...]:
-    if "suite" not in recipe.parts:
-        return ()
-    suite = recipe.suite
-    return (suite_row(AttackSettings(attack=suite.attack, norm="linf", eps=recipe.report_2.eps, n=suite.n)),)
-
-
-def _fit_passes(settings: FitSettings, n: int) -> Passes:
-    return Passes(training=settings.epochs * n)
 
 
 def _defence_passes(settings: DefenceSettings, n: int) -> Passes:

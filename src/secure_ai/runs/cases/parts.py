@@ -1,0 +1,49 @@
+"""Parts that the rows of several cases are made of; imported only when a plan is made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from secure_ai.data.dataset import Dataset
+from secure_ai.red.poisoning.plant import Planted
+from secure_ai.runs.engine.measure import Measure, Passes, Settings
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
+
+Parents = Mapping[str, Subject]
+
+
+class FitSettings(Settings):
+    """Training from scratch."""
+
+    epochs: int
+    batch_size: int
+    learning_rate: float
+
+
+def fit_passes(settings: FitSettings, n: int) -> Passes:
+    """Of a training from scratch."""
+    return Passes(training=settings.epochs * n)
+
+
+def attacked(recipe: Recipe, eps: float, pgd_steps: int) -> tuple[Measure[Any], ...]:
+    """FGSM and PGD on all test images, and the suite where the recipe asks for it."""
+    attacks = ("fgsm", f"pgd:steps={pgd_steps}")
+    white_box = white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=eps))
+    if "suite" not in recipe.parts:
+        return (white_box,)
+    suite = AttackSettings(attack=recipe.suite.attack, norm="linf", eps=eps, n=recipe.suite.n)
+    return (white_box, suite_row(suite))
+
+
+def poison_facts(planted: Planted, train: Dataset, target_label: int) -> dict[str, object]:
+    """What a training on planted images says of them."""
+    return {
+        "poisoned": [int(index) for index in planted.indices],
+        "poison_rate": planted.poison_rate,
+        "of_target_class": int(np.count_nonzero(train.labels == target_label)),
+    }
