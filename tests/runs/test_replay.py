@@ -97,7 +97,7 @@ def test_the_same_bits_come_out_again(assessed: RunResult, name: str) -> None:
 def test_every_shard_and_any_sample(assessed: RunResult) -> None:
     found = replay(assessed.folder, ATTACKED, every=True, index=280)
     assert [(shard.first, shard.n, shard.same) for shard in found.shards] == [(0, 256, True), (256, 34, True)]
-    assert found.sample["index"] == 280
+    assert found.sample.index == 280
     (only,) = replay(assessed.folder, ATTACKED, index=280).shards
     assert only == found.shards[1]
 
@@ -106,21 +106,21 @@ def test_the_example_is_saved_and_scores_as_it_was(
     assessed: RunResult, inputs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     found = replay(assessed.folder, ATTACKED, out=tmp_path / "one.npz")
-    assert found.sample["broken_by"] is not None
-    assert found.sample["adversarial"]["label"] != found.sample["label"]
-    assert found.sample["distance"] <= 0.02 + 1e-6
+    assert found.sample.broken_by is not None
+    assert found.sample.adversarial.label != found.sample.label
+    assert found.sample.distance <= 0.02 + 1e-6
     whole = load_data(str(inputs["data"]), split="test", n=None, seed=42)
     with pytest.raises(UsageError):  # the stage drew a sample: the file names its digest
         read_examples(str(tmp_path / "one.npz"), whole)
     drawn = sample_n(whole, N, 42)
     lookup, made_for = read_examples(str(tmp_path / "one.npz"), drawn)
     ((clean, example),) = lookup.items()
-    image = images_to_float(drawn.images[drawn.indices == found.sample["index"]])
+    image = images_to_float(drawn.images[drawn.indices == found.sample.index])
     assert (clean, made_for) == (image_key(image[0]), found.record.model_digest)
     assert np.array_equal(example.numpy(), found.x_adv[0])
     network = load_model(inputs["mine"]).network
     with torch.no_grad():
-        assert int(network(example[None]).argmax()) == found.sample["adversarial"]["label"]
+        assert int(network(example[None]).argmax()) == found.sample.adversarial.label
     replay(assessed.folder, ATTACKED, out=tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UsageError):

@@ -25,7 +25,7 @@ from secure_ai.report.sections import main_sections, not_tested_section
 
 if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.attack import AttackReport
-    from secure_ai.runs.verbs.replay import Replayed
+    from secure_ai.runs.verbs.replay_found import Replayed
     from secure_ai.runs.verbs.run import Forecast, RunResult
 
 MAX_LINE_CHARACTERS = 10_000
@@ -218,14 +218,14 @@ def print_replay(replay: Replayed) -> None:
         f"({count} samples made again, {sum(shard.same for shard in replay.shards)} of {len(replay.shards)} shards the "
         "same bit for bit)"
     )
-    clean, adversarial = sample["clean"], sample["adversarial"]
-    how = f"broken by {sample['broken_by']}" if sample["broken_by"] else "not broken"
-    how = how if sample["attacked"] else "not attacked (misclassified as it is)"
+    clean, adversarial = sample.clean, sample.adversarial
+    how = f"broken by {sample.broken_by}" if sample.broken_by else "not broken"
+    how = how if sample.attacked else "not attacked (misclassified as it is)"
     rows = [
-        ("image", f"{sample['index']}, label {sample['label']}"),
-        ("clean", f"predicted {clean['label']} ({100 * clean['confidence']:.1f} %)"),
-        ("adversarial", f"predicted {adversarial['label']} ({100 * adversarial['confidence']:.1f} %); {how}"),
-        ("distance", f"{sample['distance']:.6g} of {record.eps:g} ({record.norm})"),
+        ("image", f"{sample.index}, label {sample.label}"),
+        ("clean", f"predicted {clean.label} ({100 * clean.confidence:.1f} %)"),
+        ("adversarial", f"predicted {adversarial.label} ({100 * adversarial.confidence:.1f} %); {how}"),
+        ("distance", f"{sample.distance:.6g} of {record.eps:g} ({record.norm})"),
         ("network", record.model_digest),
         ("data", f"{record.data_digest}, n = {record.n}"),
         ("seed", str(record.seed)),

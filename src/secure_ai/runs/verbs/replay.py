@@ -8,18 +8,16 @@ folder names is run: a network that is made by code must be named by whoever rep
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 import torch
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import (
-    EXIT_OK,
-    EXIT_VERIFICATION_FAILED,
     DigestMismatchError,
     FormatError,
     ReplayError,
@@ -29,7 +27,7 @@ from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.machine import cpu_name
 from secure_ai.core.parallel import torch_threads
 from secure_ai.core.result import Replay
-from secure_ai.core.results import SCHEMA_VERSION, Measurement
+from secure_ai.core.results import Measurement
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
@@ -54,74 +52,10 @@ from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.outputs.pictures import grid_rows
 from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.user_model import examined, surrogate_for
+from secure_ai.runs.verbs.replay_found import Answer, Replayed, Sample, ShardReplay
 from secure_ai.runs.verbs.replay_record import RunFolder, find_measurement, read_run, replay_record
 
 OUTPUTS = (".npz", ".png")
-
-
-@dataclass(frozen=True, slots=True)
-class ShardReplay:
-    """One shard run again: its first sample, how many it holds, the digest on record and the one that came out."""
-
-    first: int
-    n: int
-    expected: str
-    got: str
-
-    def as_json(self) -> dict[str, Any]:
-        """The entry of `shards`."""
-        return {"first": self.first, "n": self.n, "expected": self.expected, "got": self.got, "same": self.same}
-
-    @property
-    def same(self) -> bool:
-        """Every bit of every example."""
-        return self.got == self.expected
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Replayed:
-    """What `replay` found.
-
-    Attributes:
-        sample: index, label, predictions, distance and the attack that broke the sample.
-        clean, x_adv: (1, C, H, W) float32 of that sample.
-        differences: what is not as it was when the run was made, and may be why bits differ.
-    """
-
-    measurement: Measurement
-    record: Replay
-    shards: tuple[ShardReplay, ...]
-    sample: Mapping[str, Any]
-    clean: np.ndarray
-    x_adv: np.ndarray
-    differences: tuple[str, ...]
-
-    @property
-    def verdict(self) -> Literal["same", "differs"]:
-        """`same` where every shard that was run again came out bit for bit."""
-        return "same" if all(shard.same for shard in self.shards) else "differs"
-
-    @property
-    def exit_code(self) -> int:
-        """0 or 4."""
-        return EXIT_OK if self.verdict == "same" else EXIT_VERIFICATION_FAILED
-
-    def as_json(self) -> dict[str, Any]:
-        """The document of `secure-ai replay --json`."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "verdict": self.verdict,
-            "measurement": self.measurement.id,
-            "stage": self.measurement.stage,
-            "model": {"id": self.measurement.model, "digest": self.record.model_digest},
-            "data": {"digest": self.record.data_digest, "n": self.record.n},
-            "budget": {"norm": self.record.norm, "eps": self.record.eps},
-            "attacks": list(self.record.attacks),
-            "seed": self.record.seed,
-            "shards": [shard.as_json() for shard in self.shards],
-            "sample": dict(self.sample),
-            "differences": list(self.differences),
-        }
 
 
 def replay(
@@ -378,30 +312,29 @@ def _report(
     with task.target.attacked(), torch.no_grad():
         before, after = (checked_logits(task.target, images).softmax(dim=1)[0] for images in (clean, x_adv))
     broken = result.met[:, row].nonzero().flatten().tolist()
-    label = int(task.dataset.labels[place])
-    sample_json = {
-        "index": int(task.dataset.indices[place]),
-        "label": label,
-        "clean": _answer(before),
-        "adversarial": _answer(after),
-        "broken_by": task.plans[broken[0]].text if broken else None,
-        "attacked": bool(result.attempted[:, row].any()),
-        "distance": float(measured_distance(x_adv, clean, task.budget)[0]),
-    }
+    found = Sample(
+        index=int(task.dataset.indices[place]),
+        label=int(task.dataset.labels[place]),
+        clean=_answer(before),
+        adversarial=_answer(after),
+        broken_by=task.plans[broken[0]].text if broken else None,
+        attacked=bool(result.attempted[:, row].any()),
+        distance=float(measured_distance(x_adv, clean, task.budget)[0]),
+    )
     return Replayed(
         measurement=measurement,
         record=task.record,
         shards=shards,
-        sample=sample_json,
+        sample=found,
         clean=clean.numpy(),
         x_adv=x_adv.numpy(),
         differences=_differences(folder.report.run),
     )
 
 
-def _answer(probabilities: torch.Tensor) -> dict[str, Any]:
+def _answer(probabilities: torch.Tensor) -> Answer:
     top = probabilities.max(dim=0)
-    return {"label": int(top.indices), "confidence": float(top.values)}
+    return Answer(int(top.indices), float(top.values))
 
 
 def _differences(run: Run) -> tuple[str, ...]:
@@ -417,9 +350,9 @@ def _output(report: Replayed, dataset: Dataset, place: int, suffix: str) -> byte
     record = report.record
     if suffix == ".png":
         rows = grid_rows(report.clean, report.x_adv, "image")
-        clean, adversarial = report.sample["clean"], report.sample["adversarial"]
-        captions = [[f"{a['label']} ({100 * a['confidence']:.0f} %)"] for a in (clean, adversarial)]
-        title = f"Image {report.sample['index']}, label {report.sample['label']}"
+        shown = report.sample
+        captions = [[f"{a.label} ({100 * a.confidence:.0f} %)"] for a in (shown.clean, shown.adversarial)]
+        title = f"Image {shown.index}, label {shown.label}"
         return image_grid_png(rows, title, [captions[0], [], captions[1]])
     origin = Origin(
         model_digest=record.model_digest,
