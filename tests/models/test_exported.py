@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from secure_ai.core.errors import ArchError, NonFiniteError, SecureAIError
+from secure_ai.core.errors import ArchError, FormatError, NonFiniteError, SecureAIError
 from secure_ai.files.open import FileBytes
 from secure_ai.files.pt2 import read_pt2
 from secure_ai.files.sniff import Format, sniff
@@ -60,7 +60,7 @@ def test_a_fixed_batch_is_filled_up_and_the_filling_changes_nothing(count: int) 
 
 
 def test_other_images_are_named() -> None:
-    with pytest.raises(ValueError, match=r"exported for images \(1, 8, 8\)"):
+    with pytest.raises(ValueError, match=r"\(1, 8, 8\)"):
         load_model(ANY).network(torch.zeros(2, 1, 9, 9))
 
 
@@ -72,8 +72,9 @@ def test_training_mode_is_refused_with_the_remedy() -> None:
 
 
 def test_arch_is_not_taken() -> None:
-    with pytest.raises(ArchError, match="describes its own network"):
+    with pytest.raises(ArchError) as refused:
         load_model(ANY, arch="report1-cnn")
+    assert (refused.value.expected, refused.value.got) == ("none", "report1-cnn")
 
 
 # --- what a hostile file may try --------------------------------------------------------------------------------------
@@ -190,8 +191,9 @@ def write_into(members: dict[str, bytes]) -> None:
 
 
 def test_a_graph_that_writes_into_its_weights_is_refused() -> None:
-    with pytest.raises(SecureAIError, match="its own weights"):
+    with pytest.raises(FormatError) as refused:
         read_pt2(changed(write_into))
+    assert "p_head_bias" in refused.value.got
 
 
 def repeated(members: dict[str, bytes]) -> None:
@@ -219,5 +221,6 @@ def test_a_graph_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     given = {"input": "dropout", "weight": "p_body_0_weight"}
     inputs = [{"name": name, "arg": {"as_tensor": {"name": value}}} for name, value in given.items()]
     path.write_bytes(changed(in_node(-2, inputs=inputs)).content)
-    with pytest.raises(SecureAIError, match="does not run"):
+    with pytest.raises(FormatError) as refused:
         load_model(path)
+    assert "torch.export" in refused.value.hint

@@ -125,8 +125,9 @@ def test_a_keras_file_is_a_model_like_any_other(oracle: Oracle) -> None:
     assert load_model(oracle.folder / "report1-cnn.keras", arch="report1-cnn").digest == loaded.digest
     other = load_model(oracle.folder / "own-flat.keras")
     assert (other.arch, other.input_shape, other.num_classes) == ("keras", (3, 21, 17), 6)
-    with pytest.raises(ArchError, match="describes its own network"):
+    with pytest.raises(ArchError) as refused:
         load_model(oracle.folder / "own-flat.keras", arch="report1-cnn")
+    assert (refused.value.expected, refused.value.got) == ("none", "report1-cnn")
 
 
 def test_another_architecture_is_not_written() -> None:
@@ -176,7 +177,7 @@ def test_average_pooling_counts_real_pixels_only() -> None:
 
 def test_average_pooling_that_back_ends_compute_differently_is_refused() -> None:
     pool = layer("AveragePooling2D", (2, 2, 1), pool_size=(2, 2), strides=(2, 2), padding="same")
-    with pytest.raises(KerasFormatError, match="differs from side to side") as caught:
+    with pytest.raises(KerasFormatError) as caught:
         sequential_from_keras(KerasModel((3, 3, 1), (pool, layer("Flatten", (4,))), "3.15.1"))
     assert "on torch" in caught.value.hint
 

@@ -306,7 +306,7 @@ def test_a_sound_network_keeps_the_fast_layout() -> None:
 def test_a_last_softmax_is_taken_off_exactly(softmax: Callable[[Tensor], Tensor]) -> None:
     found = examine(Changed(after=softmax))
     assert failed(found) == []
-    assert "its input is used" in found.fixes[-1]
+    assert "its input" in found.fixes[-1]
     x, _ = images_and_labels()
     torch.testing.assert_close(found.target.logits(x), Rows()(x))
 
@@ -416,7 +416,7 @@ def rarely(draw: Callable[[], float]) -> Callable[[Tensor], Tensor]:
 def test_what_is_random_once_in_many_calls_is_random(draw: Callable[[], float]) -> None:
     found = examine(Changed(before=rarely(draw)).eval())
     assert failed(found) == ["deterministic"]
-    assert evidence(found, "deterministic").endswith("a call draws random numbers, of torch, numpy or Python")
+    assert evidence(found, "deterministic").endswith(" numpy or Python")
     assert not found.target.deterministic
 
 
@@ -504,7 +504,8 @@ def test_a_preprocessing_that_costs_some_of_the_images_is_seen_on_all_of_them() 
 
     found = preflight(target_of(Bright().eval()), images, y, generator=torch.Generator())
     assert failed(found) == ["input-range"]
-    assert "840 of 960 right as given, 960 with --range 0,255" in evidence(found, "input-range")
+    assert "840 of 960 right" in evidence(found, "input-range")
+    assert "960 with --range 0,255" in evidence(found, "input-range")
     few = preflight(target_of(Bright().eval()), images[:64], y[:64], generator=torch.Generator())
     assert failed(few) == []
 
@@ -522,7 +523,8 @@ def test_channels_in_reverse_order_are_told(last: bool) -> None:
     network = Changed(before=red_last, channels=3).eval()
     found = preflight(target_of(network, 3, **settings), x, y, generator=torch.Generator())
     assert "input-range" in failed(found)
-    assert "80 with the channels in reverse order (BGR" in evidence(found, "input-range")
+    assert "80 with " in evidence(found, "input-range")
+    assert "(BGR" in evidence(found, "input-range")
     right = preflight(target_of(network, 3, **settings), x.flip(1), y, generator=torch.Generator())
     assert failed(right) == []
 
@@ -545,7 +547,8 @@ def test_the_right_preprocessing_is_accepted() -> None:
 def test_labels_in_another_order_are_found_but_no_flag_is_suggested() -> None:
     found = examine(Changed(after=lambda z: z.roll(1, dims=1)))
     assert failed(found) == ["label-order", "clean-accuracy"]
-    assert evidence(found, "clean-accuracy").startswith("0 of 80 right; chance, or always the commonest label, is 20%")
+    assert evidence(found, "clean-accuracy").startswith("0 of 80 right")
+    assert evidence(found, "clean-accuracy").endswith("20%")
 
 
 def test_few_samples_decide_nothing_about_accuracy() -> None:

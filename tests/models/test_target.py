@@ -123,8 +123,9 @@ def test_a_prediction_from_nan_is_refused(x: Tensor, value: float) -> None:
     network = linear()
     assert target_of(network).predict(x).shape == (20,)
     network[1].bias.data[2] = value  # type: ignore[index]  # a Sequential
-    with pytest.raises(TargetError, match="NaN or infinity"):
+    with pytest.raises(TargetError) as refused:
         target_of(network).predict(x)
+    assert refused.value.expected == "finite logits"
 
 
 class Answering(nn.Module):
@@ -142,8 +143,9 @@ class Answering(nn.Module):
 def test_anything_but_one_score_a_class_is_refused(answer: object) -> None:
     images = torch.zeros(2, 2, 3, 3)
     assert target_of(Answering(torch.zeros(2, 4))).logits(images).shape == (2, 4)
-    with pytest.raises(TargetError, match="one score a class"):
+    with pytest.raises(TargetError) as refused:
         target_of(Answering(answer)).logits(images)
+    assert refused.value.expected.startswith("float tensor")
 
 
 def test_input_transform(x: Tensor) -> None:

@@ -202,16 +202,16 @@ def test_code_of_the_user_s_is_told_before_it_runs(
     words += ["--attack", "noise,transfer:steps=2", "--surrogate", str(tmp_path / "net.safetensors"), "--json"]
     assert run_command([*words, "--surrogate-arch", f"{tmp_path / 'net.py'}:factory"]) == 0
     out, err = capsys.readouterr()
-    assert err.count(" code of net.py:factory\n") == 1
+    assert err.count(" of net.py:factory\n") == 1
     assert json.loads(out)["model"]["user_code"] is True
     assert run_command([*words, "--surrogate-arch", f"{tmp_path}/other\x1b.py:factory"]) == 2
-    assert " code of other\\x1b.py:factory\n" in capsys.readouterr().err
+    assert " of other\\x1b.py:factory\n" in capsys.readouterr().err
     assert run_command([*words[:9], "--attack", "examples:nowhere.npz"]) == 2
     assert "running" not in capsys.readouterr().err
     (tmp_path / "crash.py").write_text("raise ValueError")
     run_words = ["run", "--arch", f"{tmp_path / 'crash.py'}:factory", "--data", data, "--out", str(tmp_path / "out")]
     assert run_command(run_words) == 2
-    assert capsys.readouterr().err.count(" code of crash.py:factory\n") == 1
+    assert capsys.readouterr().err.count(" of crash.py:factory\n") == 1
 
 
 def test_a_network_of_inverted_images_is_attacked_as_preflight_says(data: str, tmp_path: Path) -> None:

@@ -18,16 +18,11 @@ HINT = "save the state dict alone: torch.save(model.state_dict(), FILE), or as s
 
 @dataclass(frozen=True, slots=True)
 class StateDictPickle:
-    """A judged pickle: what `torch.load` will make of it.
-
-    Attributes:
-        nested_under: the key of a larger dict that the tensors stand under; empty: none.
-    """
+    """A judged pickle: what `torch.load` will make of it."""
 
     protocol: int
     tensors: dict[str, TensorView]
     storages: dict[str, Storage]
-    nested_under: str
 
 
 def scan(content: bytes) -> tuple[Violation, ...]:
@@ -98,7 +93,7 @@ def _judge(machine: Machine, weights_key: str) -> tuple[StateDictPickle | None, 
     violations = [violation for violation in found if violation is not None]
     if violations:
         return None, violations
-    return StateDictPickle(machine.protocol, dict(entries), machine.storages, chosen), []
+    return StateDictPickle(machine.protocol, dict(entries), machine.storages), []
 
 
 def _holds_tensors(value: object, known: dict[int, bool]) -> bool:

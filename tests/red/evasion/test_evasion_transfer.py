@@ -182,7 +182,7 @@ def test_without_a_surrogate_it_is_refused(cnn_case: Callable[..., Any]) -> None
         run_suite(case.target, case.x, case.y, budget=PerturbationBudget("linf", 0.1), attacks=plans, seed=0)
     with pytest.raises(AttackSettingsError) as refused:
         bind_borrowed(parse_attacks("examples:a.npz"), network=None)
-    assert refused.value.got == "examples:a.npz"
+    assert refused.value.got == "examples:file=a.npz"
 
 
 def test_its_cost_is_known_before_and_after_binding(cnn_case: Callable[..., Any]) -> None:

@@ -126,8 +126,3 @@ def keras_files(models: Mapping[str, tuple[str, Mapping[str, Tensor]]]) -> dict[
     if files.keys() != {str(index) for index in range(len(models))}:
         raise ChildFailedError("the Keras child answered other files", expected=len(models), got=sorted(files))
     return {name: files[str(index)].tobytes() for index, name in enumerate(models)}
-
-
-def keras_bytes(network: nn.Module, arch: str) -> bytes:
-    """One network as `keras_files` writes it; several in one call cost hardly more than one."""
-    return keras_files({"model": (arch, network.state_dict())})["model"]

@@ -17,7 +17,6 @@ from secure_ai.data.triggers import Trigger, stamp
 LabelMode = Literal["dirty", "clean", "flip"]
 LABEL_MODES: tuple[LabelMode, ...] = get_args(LabelMode)
 Select = Literal["first", "random"]
-ALL_TO_ALL: None = None  # as `target_label`: every class y is sent to y + 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ def plant(
 
     Args:
         trigger: None only with `flip`, which changes labels alone to harm accuracy.
-        target_label: None (ALL_TO_ALL): each poisoned image of class y gets y + 1, the last class 0.
+        target_label: None: each poisoned image of class y gets y + 1, the last class 0.
         source_label: only images of this class are poisoned; None: any class but the target (dirty, flip), or the
             target class (clean, whose labels are kept).
         select: the first candidates in file order, or a seeded random choice.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-REPORT = "report-1"
+from typing import Final
+
+REPORT: Final = "report-1"
 BASELINE = f"{REPORT}/baseline"
 PUBLISHED = f"{REPORT}/defended-p"  # the version that the published figures come from
 LISTING = f"{REPORT}/defended-l"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-REPORT = "report-2"
+from typing import Final
+
+REPORT: Final = "report-2"
 BASELINE = f"{REPORT}/baseline"
 POISONED = f"{REPORT}/poisoned"
 DEFENDED = f"{REPORT}/defended"
