@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import secure_ai
+from secure_ai.blue.backdoors.detectors import detect
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded
+from secure_ai.blue.training.certified_training import interval_initialise
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Adversary, Batch, BatchLoss, Method, half_replaced, natural
 from secure_ai.blue.training.schedules import Schedule, constant, triangular
@@ -61,4 +63,5 @@ from secure_ai.runs.recipe.plan import plan
 from secure_ai.runs.recipe.recipe import load_recipe
 from secure_ai.runs.stages.adversaries import fgsm_random_start, pgd_on_the_fly
 from secure_ai.runs.stages.examples import attack_every_image
+from secure_ai.runs.stages.hardening_methods import METHODS
 from secure_ai.runs.verbs.run import run

@@ -1,16 +1,19 @@
 """Do results on a GPU equal those on the CPU? `python benchmarks/device_check.py`, wherever a GPU is at hand.
 
-Every attack of the catalogue runs on both, on a small convolutional network trained here. Two comparisons an attack:
-the samples on which the two devices disagree (broken on one only), and the furthest that logits of the clean images are
-apart. Rounding differs between devices, so that a sample at the very boundary may fall either way; more must not.
+On a small convolutional network that is trained here on the CPU: every attack (the samples that one device alone
+breaks), the logits, the probes of the trust verdict, five steps of every way to train (how far the weights drift apart,
+over how far they went), certificates, the backdoor scan's detectors, and `secure_ai.attack` from preflight to verdict.
+Rounding differs between devices, so that a sample at the very boundary may fall either way; more must not.
 Exit 0: within the tolerances. 1: not. 3: no GPU.
 """
 
 from __future__ import annotations
 
 import sys
+import traceback
 
 import torch
+from _device_training import cases
 from _package import (
     ATTACKS,
     NetworkTarget,
@@ -78,7 +81,23 @@ def compare(cpu: torch.device, gpu: torch.device) -> bool:
             ok = ok and fine
             rates = " / ".join(f"{int(one.robust.sum())}" for one in found)
             print(f"{'ok  ' if fine else 'FAIL'} {entry.name} {norm}: {rates} of {N} robust, {apart} disagree")
-    return ok & same_logits(net, x, cpu, gpu) & same_probes(net, x, y, cpu, gpu)
+    ok &= same_logits(net, x, cpu, gpu) & same_probes(net, x, y, cpu, gpu)
+    return ok & same_work(net.to(cpu), x, y)
+
+
+def same_work(net: nn.Module, x: Tensor, y: Tensor) -> bool:
+    """Whether training, certificates, detectors and a whole attack agree; one that raises does not stop the others."""
+    ok = True
+    for case in cases(net, x, y):
+        try:
+            apart = case.apart(case.measure("cpu"), case.measure("cuda"))
+        except (SecureAIError, RuntimeError, TypeError, ValueError):
+            traceback.print_exc(limit=-4)
+            apart = float("inf")
+        fine = apart <= case.most
+        ok = ok and fine
+        print(f"{'ok  ' if fine else 'FAIL'} {case.name}: {apart:.1e} apart, at most {case.most:g} allowed", flush=True)
+    return ok
 
 
 def same_logits(net: nn.Module, x: Tensor, cpu: torch.device, gpu: torch.device) -> bool:

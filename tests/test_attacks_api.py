@@ -254,11 +254,14 @@ FRESH = """
 import os, torch
 before = torch.get_num_threads(), dict(os.environ), torch.get_rng_state().tolist()
 import secure_ai
-net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 5))
+net = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 36, 5)).train()
 state = torch.get_rng_state().tolist()
 x, y = torch.full((6, 3, 8, 8), 0.5), torch.arange(6) % 5
 x_adv = secure_ai.attacks.pgd(net, x, y, norm="linf", eps=8 / 255, steps=2)
 assert x_adv.shape == x.shape and not torch.equal(x_adv, x)
+report = secure_ai.attack(net, (x, y), norm="linf", eps=0.1, attack="fgsm")
+assert report.robust_accuracy.n == 6 and len(repr(report)) < 2000 and "<table" in report._repr_html_()
+assert net.training and torch.is_grad_enabled() and all(p.requires_grad for p in net.parameters())
 assert (torch.get_num_threads(), dict(os.environ), torch.get_rng_state().tolist()) == (*before[:2], state)
 """
 

@@ -14,15 +14,18 @@ from torch.utils._device import _device_constructors
 
 import secure_ai
 from secure_ai import attacks
+from secure_ai.blue.backdoors.detectors import detect
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.compute import choose_device, configure, exact_kernels, lower_precision
 from secure_ai.core.errors import EnvironmentFailedError, UsageError
+from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.catalogue import ATTACKS
 from secure_ai.red.evasion.suite.harness import run_suite
 from secure_ai.red.evasion.suite.parse import parse_attacks
 from secure_ai.red.evasion.trust.health import gradient_health
 from secure_ai.red.evasion.trust.probes.diagnose import diagnose
+from secure_ai.runs.stages.hardening_methods import METHODS
 
 CHEAP = {
     "cw": "cw:steps=6:binary_search_steps=2",
@@ -114,6 +117,48 @@ def test_one_call_names_its_device(case: tuple[NetworkTarget, Tensor, Tensor]) -
         attacks.transfer(target.network, x, y, norm="linf", eps=0.1, steps=2, surrogate=target.network)
         report = secure_ai.attack(target.network, (x, y), norm="linf", eps=0.1, attack="fgsm")
     assert report.result.complete
+
+
+@pytest.fixture
+def trainable() -> tuple[nn.Module, Dataset]:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(2)
+        net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Dropout(0.1), nn.Flatten(), nn.Linear(8, 3))
+    x = np.random.default_rng(0).random((60, 1, 4, 4), dtype=np.float32)
+    return net, Dataset(x, np.arange(60) % 3, "small", 3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_training_names_its_device(method: str, trainable: tuple[nn.Module, Dataset]) -> None:
+    net, data = trainable
+    with NamesItsDevice():
+        made = secure_ai.hardened(net, data, norm=METHODS[method].norms[0], eps=0.05, method=method, epochs=1,
+                                  batch_size=27)  # fmt: skip
+    assert made.facts["steps"] == 2
+
+
+def test_certificates_and_detectors_name_their_device(trainable: tuple[nn.Module, Dataset]) -> None:
+    net, data = trainable
+    few = data.select(np.arange(4), "few")
+    with NamesItsDevice():
+        bounds = secure_ai.certify(net, few, norm="linf", eps=0.01, attack="fgsm")
+        smoothed = secure_ai.certify(net, few, norm="l2", eps=0.01, method="smoothing", sigma=0.1, samples=100)
+        target = NetworkTarget(net.eval(), name="n", digest="", input_shape=(1, 4, 4), num_classes=3)
+        found = detect(target, data.images, data.labels, 0)
+    assert (bounds.certified.n, smoothed.certified.n) == (4, 4)
+    assert all(len(one.values) == 3 for one in found.values())
+
+
+@pytest.mark.parametrize("method", ["fast", "gaussian"])
+def test_a_training_leaves_the_random_state_as_it_was(method: str, trainable: tuple[nn.Module, Dataset]) -> None:
+    net, data = trainable
+    before = torch.random.get_rng_state()
+    first, second = (
+        secure_ai.hardened(net, data, norm=METHODS[method].norms[0], eps=0.05, method=method, epochs=1, batch_size=27)
+        for _ in range(2)
+    )
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert first.digest == second.digest  # with dropout, which draws from the global generator
 
 
 def test_the_device_is_chosen_in_one_place() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from mypy import api
 
 import secure_ai
 from secure_ai.cli.main import COMMANDS
+from secure_ai.runs.verbs.harden_options import HardenOptions
 
 PACKAGE = Path(secure_ai.__file__).parent
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +54,20 @@ n: int = len(secure_ai.load_data("mnist:test"))
 shape = secure_ai.data_show("mnist:test")["shape"]
 healthy: bool = secure_ai.doctor().healthy
 same: bool = secure_ai.replay("o", "SAI-EV-001").exit_code == 0
+hard: nn.Module = secure_ai.harden(net, "mnist:train", norm="linf", eps=0.3, method="trades", epochs=2, device="auto")
+steps: list[int] = secure_ai.hardened(net, "mnist:train", norm="linf", eps="8/255", out="h.safetensors").checks.step
+certified: float | None = secure_ai.certify(hard, "mnist:test", norm="linf", eps=0.1, method="ibp").certified.value
+suspected: str = secure_ai.backdoor_scan(net, "mnist:test", fleet=20, device="cpu").scan.verdict.value
+suspicious: np.ndarray = secure_ai.backdoor_filter("mnist:train", out="o", trusted="mnist:test").suspicious
+chosen: str = secure_ai.backdoor_remove(net, "mnist:train", out="r.safetensors").chosen
+spec = secure_ai.ModelSpec(model="m.pt", arch="net.py:build", mean=(0.5,), std=(0.2,))
+secure_ai.attack(spec, "mnist:test~100", norm="linf", eps=0.1)
+document = secure_ai.read_report("o")
+page: str = secure_ai.render_report("o", "md")
+register = secure_ai.threats_show("o")
+step: float = secure_ai.training.pgd_step(
+    net, torch.optim.Adam(net.parameters()), x, y, norm="linf", eps=0.1, steps=3, generator=torch.Generator()
+)
 """
 WRONG = """
 import secure_ai
@@ -59,10 +75,20 @@ import secure_ai
 secure_ai.attacks.pgd(None, 1, 2, norm="linf")
 secure_ai.attack(lambda x: x, "mnist:test", norm="max", eps=1)
 secure_ai.atack
+secure_ai.harden(None, "mnist:train", norm="linf", eps=0.1, epoch=3)
 """
 
 
 MODULES = ["attacks", "training"]
+
+
+def test_the_script_calls_every_function() -> None:
+    assert [name for name in public() if name not in MODULES and f"secure_ai.{name}(" not in SCRIPT] == []
+
+
+def test_the_options_of_harden_are_the_keywords_of_hardened() -> None:
+    keywords = inspect.signature(secure_ai.hardened).parameters.values()
+    assert set(HardenOptions.__annotations__) == {p.name for p in keywords if p.kind is p.KEYWORD_ONLY}
 
 
 def public() -> list[str]:
@@ -101,5 +127,5 @@ def test_mypy_passes_on_a_script_that_calls_every_function(tmp_path: Path) -> No
     lines = [line for line in out.splitlines() if ": error:" in line]
     assert [line for line in lines if "good.py" in line] == [], out
     wrong = [line for line in lines if "wrong.py" in line]
-    assert {line.split(":")[1] for line in wrong} == {"4", "5", "6"}
+    assert {line.split(":")[1] for line in wrong} == {"4", "5", "6", "7"}
     assert code == 1

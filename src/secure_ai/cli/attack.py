@@ -38,20 +38,20 @@ def attack(
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Attack a network; every figure comes with its interval and the whole with a trust verdict.
+    """Attack a model. Every figure has an interval, and the result a trust verdict.
 
     Args:
         file: Model file, as --model.
         norm: linf, l2, l1 or l0.
         eps: Perturbation budget on pixels in [0, 1]: a decimal or a fraction such as 8/255.
-        attack: Comma list, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5. Suites: fast, autoattack,
-            rand, plus. Attacks: fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, odi-pgd, fab, fab-t, square, ddn, fmn, cw,
-            deepfool, sigma-zero, hopskipjump, noise; transfer with --surrogate, examples:FILE.npz, art:NAME. Their
-            settings: docs/attacks.md.
+        attack: Attacks separated by commas, each NAME[:key=value...], e.g. fgsm,pgd:steps=100:restarts=5. Suites:
+            fast, autoattack, rand, plus. Attacks: fgsm, pgd, apgd-ce, apgd-dlr, apgd-t, odi-pgd, fab, fab-t, square,
+            ddn, fmn, cw, deepfool, sigma-zero, hopskipjump, noise; transfer with --surrogate, examples:FILE.npz,
+            art:NAME. Their settings: docs/attacks.md.
         batch_size: Most images in one pass (64 where shards run side by side); it does not change results.
-        save_adversarial: Write the examples to this .npz file; one of saved examples is replaced.
+        save_adversarial: Write the adversarial examples to this .npz file; an older such file is replaced.
         surrogate: Model file of another network; makes the attack `transfer` available, e.g. --attack fast,transfer.
-            It is fed as the model is.
+            It gets the images prepared as the model does.
         surrogate_arch: The surrogate's architecture, as --arch.
     """
     model = model.named(file)

@@ -17,7 +17,7 @@ def code(
     fail_on: FailOn = "high",
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Audit Python code with Bandit; nothing of it is run.
+    """Audit Python code with Bandit. The code is read, never run.
 
     Args:
         path: A file or folder.
@@ -49,7 +49,9 @@ def log_verify(
     *,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Check the hash chain of an event log. A cut tail shows only against the last digest that run.json holds.
+    """Check the hash chain of an event log.
+
+    Whether the end was cut off shows only with the last digest, which run.json holds.
 
     Args:
         file: The events.jsonl of a run.

@@ -40,7 +40,7 @@ def plant(
         source_label: Only images of this class; default: any but the target.
         cover_count: Images of other classes that get the trigger and keep their label.
         label_mode: dirty relabels to the target, clean keeps labels, flip relabels without a trigger.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
     """
     if (target_label is None) != all_to_all:

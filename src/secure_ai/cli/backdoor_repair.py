@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.files.sandbox import sandbox_required
@@ -21,6 +21,7 @@ def filter_data(
     arch: str = "report1-cnn",
     split: Literal["train", "test"] = "train",
     n: int | None = None,
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Find poisoned training images: writes scores, a picture of the worst and the data set without them.
@@ -31,13 +32,13 @@ def filter_data(
         trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
         fraction: How much to remove where there are no trusted images.
         arch: report1-cnn or report2-cnn; the network whose features are looked at.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
     """
     with watch_steps(common.quiet or common.json, "training on the data") as progress:
         found = secure_ai.backdoor_filter(
             data, out=out, trusted=trusted, fraction=fraction, arch=arch, split=split, n=n, seed=common.seed_or_zero,
-            precision=common.precision, progress=progress,
+            device=compute.device, precision=common.precision, progress=progress,
         )  # fmt: skip
     if common.json:
         print_json(found.record)
@@ -62,6 +63,7 @@ def remove(
     target_label: int | None = None,
     split: Literal["train", "test"] = "train",
     n: int | None = None,
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Repair a model: several removers, the best by clean accuracy and a second scan; what it did, before and after.
@@ -71,7 +73,7 @@ def remove(
         data: Clean images: at most 3,000 repair, others measure.
         trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
         target_label: The planted trigger's class.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
     """
     with (
@@ -81,7 +83,8 @@ def remove(
     ):
         done = secure_ai.backdoor_remove(
             model.spec(), data, out=out, trigger=trigger, target_label=target_label, split=split, n=n,
-            seed=common.seed_or_zero, precision=common.precision, events=say_user_code(), progress=progress,
+            seed=common.seed_or_zero, device=compute.device, precision=common.precision,
+            events=say_user_code(), progress=progress,
         )  # fmt: skip
     if common.json:
         print_json(done.as_json())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
@@ -26,6 +26,7 @@ def scan(
     split: Literal["train", "test"] = "test",
     n: int | None = None,
     out: Path | None = None,
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Scan a model for a backdoor; the verdict comes with a p-value and a false-alarm rate.
@@ -35,7 +36,7 @@ def scan(
         train_data: What the control networks are trained on; default: half of --data.
         fleet: Control networks to train. Default: the committed ones for a built-in network on MNIST, else 40.
         time_budget: E.g. 10m: for training control networks. The fleet is smaller where it does not suffice.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
         out: Folder for scan.json and the picture of the reconstructed trigger.
     """
@@ -54,6 +55,7 @@ def scan(
             n=n,
             out=out,
             seed=common.seed_or_zero,
+            device=compute.device,
             precision=common.precision,
             events=say_user_code(),
             progress=progress,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions, DataOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, stdout_is_for_json
 from secure_ai.core.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
@@ -24,18 +24,19 @@ def certify(
     sigma: float | None = None,
     samples: int = 10_000,
     alpha: float = 0.001,
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Prove how many predictions no attack can change, and attack the same images.
 
     Args:
         norm: linf for ibp, l2 for smoothing.
-        eps: Radius on pixels in [0, 1].
+        eps: Radius of the certificate, on pixels in [0, 1].
         method: ibp (interval bounds; sequential networks of convolution, linear, ReLU, pooling, flatten and batch
             normalisation) or smoothing (randomised smoothing; any network).
         attack: For ibp: as of `attack`.
         sigma: For smoothing: standard deviation of the noise; default: a third of eps.
-        samples: For smoothing: noisy samples an image.
+        samples: For smoothing: noisy samples per image.
         alpha: For smoothing: chance that a certificate is wrong, per image.
     """
     with (
@@ -56,6 +57,7 @@ def certify(
             split=data.split,
             n=data.n,
             seed=common.seed_or_zero,
+            device=compute.device,
             events=say_user_code(),
             progress=progress,
         )

@@ -17,7 +17,7 @@ def fetch(
     data: Path | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Bring MNIST into the cache, every file checked against its pinned digest.
+    """Download MNIST into the cache and check every file against its known digest.
 
     Args:
         name: mnist.
@@ -38,11 +38,11 @@ def show(
     n: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Show what a data source holds.
+    """Show what a data set holds: images, classes, sizes, digest.
 
     Args:
         data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
     """
     facts = verb.data_show(data, split=split, n=n, seed=common.seed_or_zero)

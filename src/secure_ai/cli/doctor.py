@@ -12,7 +12,7 @@ def doctor(
     *,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Say what works on this machine, and what to do about the rest. Exit 3 where something will not work."""
+    """Check this installation: what works, and what to do about the rest. Exit 3 if something does not work."""
     diagnosis = secure_ai.doctor()
     if common.json:
         print_json(diagnosis.as_json())

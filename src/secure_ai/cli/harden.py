@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.files.sandbox import sandbox_required
@@ -29,26 +29,27 @@ def harden(
     learning_rate: float | None = None,
     optimizer: Literal["adam", "sgd"] = "adam",
     patience: int = 0,
+    compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Train a network so that it withstands attacks; it never reads test images.
+    """Train a network so that it withstands attacks. Test images are never read.
 
-    A tenth of the training images is held out: robust accuracy on them chooses the weights. Stopped, the same command
-    goes on from the last check and ends with the same weights.
+    A tenth of the training images is held out: robust accuracy on them chooses the weights. A stopped
+    training goes on with the same command from its last check, and ends with the same weights.
 
     Args:
         norm: linf, l2 or l1.
-        eps: The budget that it shall withstand, on pixels in [0, 1].
+        eps: Largest change that the network should withstand, on pixels in [0, 1].
         out: The safetensors file to write.
         method: pgd, trades, mart, fast (one step, guarded), gaussian (for smoothing) or ibp (certified).
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
         n: The first N images in file order.
         adversary: Attack to train against, e.g. cw:steps=10 or apgd-ce:steps=10; default: PGD, every step taken.
-        awp: Adversarial weight perturbation of this relative size, e.g. 0.005.
+        awp: Relative size of adversarial weight perturbation, e.g. 0.005; 0: none.
         epochs: Passes over the data; default: the method's own number.
-        time_budget: e.g. 5m: as many steps as fit, fixed from the speed of the first 50 and written down.
-        batch_size: Images a step.
-        learning_rate: The highest; default: the method's own.
+        time_budget: E.g. 5m: as many steps as fit, computed from the speed of the first 50.
+        batch_size: Images per step.
+        learning_rate: Highest learning rate; default: the method's own.
         optimizer: adam (triangular rate) or sgd (momentum 0.9, cosine).
         patience: Stop after so many checks without a better robust accuracy.
     """
@@ -73,6 +74,7 @@ def harden(
             patience=patience,
             n=n,
             seed=common.seed_or_zero,
+            device=compute.device,
             precision=common.precision,
             events=say_user_code(),
             progress=progress,

@@ -31,28 +31,28 @@ from secure_ai.files.sandbox.linux import protect_this_process
 
 # name -> (where, help); "group name" makes a sub-command
 COMMANDS: dict[str, tuple[str, str]] = {
-    "run": ("secure_ai.cli.run:run", "Do what a recipe says and write the report."),
+    "run": ("secure_ai.cli.run:run", "Attack and judge a model, or reproduce the two reports; write the report."),
     "train": ("secure_ai.cli.train:train", "Train a built-in network on your data."),
     "harden": ("secure_ai.cli.harden:harden", "Train a network so that it withstands attacks."),
     "certify": ("secure_ai.cli.certify:certify", "Prove how many predictions no attack can change."),
-    "attack": ("secure_ai.cli.attack:attack", "Attack a network; every figure with interval and trust verdict."),
+    "attack": ("secure_ai.cli.attack:attack", "Attack a model; every figure has an interval and a trust verdict."),
     "backdoor plant": ("secure_ai.cli.backdoor:plant", "Plant a backdoor in a training set."),
-    "backdoor scan": ("secure_ai.cli.backdoor_scan:scan", "Scan a model for a backdoor, beside clean networks."),
+    "backdoor scan": ("secure_ai.cli.backdoor_scan:scan", "Scan a model for a backdoor, compared with clean networks."),
     "backdoor filter": ("secure_ai.cli.backdoor_repair:filter_data", "Find poisoned training images; write the rest."),
-    "backdoor remove": ("secure_ai.cli.backdoor_repair:remove", "Repair a model whose backdoor a scan can see."),
+    "backdoor remove": ("secure_ai.cli.backdoor_repair:remove", "Repair a model in which a scan finds a backdoor."),
     "audit code": ("secure_ai.cli.audit:code", "Audit Python code with Bandit."),
     "audit log verify": ("secure_ai.cli.audit:log_verify", "Check the hash chain of an event log."),
     "report": ("secure_ai.cli.report:report", "Show a finished run again, in another format."),
-    "replay": ("secure_ai.cli.replay:replay", "Make an adversarial example of a run again and compare it bit for bit."),
-    "threats show": ("secure_ai.cli.threats:show", "Show the STRIDE register, with a run's evidence where given."),
-    "doctor": ("secure_ai.cli.doctor:doctor", "Say what works on this machine, and what to do about the rest."),
-    "data fetch": ("secure_ai.cli.data:fetch", "Bring MNIST into the cache, verified."),
-    "data show": ("secure_ai.cli.data:show", "Show what a data source holds."),
+    "replay": ("secure_ai.cli.replay:replay", "Rebuild an adversarial example of a run and compare it bit for bit."),
+    "threats show": ("secure_ai.cli.threats:show", "Show the STRIDE threat register, with the evidence of a run."),
+    "doctor": ("secure_ai.cli.doctor:doctor", "Check this installation: what works, and what to do about the rest."),
+    "data fetch": ("secure_ai.cli.data:fetch", "Download MNIST and verify it."),
+    "data show": ("secure_ai.cli.data:show", "Show what a data set holds."),
 }
 
 GROUPS = {
     "backdoor": "Backdoors: plant, scan, filter, remove.",
-    "audit": "Code, files and logs.",
+    "audit": "Audit code and event logs.",
     "audit log": "Event logs.",
     "threats": "The STRIDE register.",
     "data": "Data sets.",

@@ -17,19 +17,18 @@ DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
-    """MODEL.
+    """The model.
 
     Attributes:
-        model: Model file: safetensors, torch state dict, .keras or .pt2, told by content.
+        model: Model file: safetensors, torch state dict, .keras or .pt2, detected by content.
         arch: Built-in name, FILE.py:FACTORY or pkg.mod:FACTORY. The factory is your code and runs in this process.
             Without --model, what it returns is the model: a network, or a callable from images to scores.
-        weights_key: Entry of a torch checkpoint that holds the weights, where several could.
-        access: What attacks may use: gradients, scores or labels. Default: gradients, of a callable scores.
-        mean: Per-channel mean the network expects subtracted, e.g. 0.1307 or 0.48,0.45,0.40.
-        std: Per-channel standard deviation it expects divided by.
-        value_range: What black and white are scaled to first, e.g. 0,255; 1,0 inverts.
-        require_sandbox: Read no file where this machine cannot confine the process that reads it: exit 3. See
-            docs/sandbox.md.
+        weights_key: Which entry of a torch checkpoint holds the weights, where several could.
+        access: What attacks may use: gradients, scores or labels. Default: gradients; scores for a callable.
+        mean: Mean that the model expects to be subtracted, one or per channel, e.g. 0.1307 or 0.48,0.45,0.40.
+        std: Standard deviation that the model expects to be divided by.
+        value_range: The values of black and white that the model expects, e.g. 0,255; 1,0 inverts.
+        require_sandbox: Exit 3 instead of reading a model file without a working sandbox. See docs/sandbox.md.
     """
 
     model: str | None = None
@@ -78,11 +77,11 @@ class ModelOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
 class DataOptions:
-    """DATA.
+    """The data.
 
     Attributes:
         data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
     """
 
@@ -117,10 +116,10 @@ class CommonOptions:
     """What every command takes.
 
     Attributes:
-        json: One JSON document on stdout; everything else on stderr.
+        json: Print one JSON document on stdout; everything else goes to stderr.
         seed: Seed of everything random.
         quiet: Show no progress.
-        precision: float32 uses nothing lower, anywhere.
+        precision: auto trains in bfloat16 where that is faster; float32 never does.
     """
 
     json: Annotated[bool, Parameter(negative="")] = False

@@ -140,7 +140,7 @@ def _how(notice: Notice) -> str:
 
 
 def found_text(result: Result | None, titles: Mapping[str, str]) -> str:
-    """What a stage found, in one line: `Baseline: 99 % right on clean images, 16 % under FGSM`."""
+    """What a stage found, in one line: `Baseline: 99 % correct on clean images, 16 % under FGSM`."""
     if result is None:
         return ""
     parts = []
@@ -157,10 +157,15 @@ def _rate_text(m: Measurement) -> str:
         return ""
     share = f"{100 * m.value.value:.0f} %"
     if m.metric == "clean_accuracy":
-        return f"{share} right on clean images"
+        return f"{share} correct on clean images"
     if m.metric == "robust_accuracy":
         return f"{share} under {m.budget if m.condition == CURVE else NAMES.get(m.condition, m.condition)}"
     return f"trigger succeeds on {share}" if m.metric == "backdoor_success_rate" else ""
+
+
+def page_text(notice: Notice) -> str:
+    """Where the report so far is."""
+    return f"report so far, replaced as stages end: {printable(notice.text)}"
 
 
 class _Live:
@@ -172,6 +177,7 @@ class _Live:
         self._stage = bar.add_task("", total=None, visible=False)
         self._done, self._cost = 0.0, 0.0
         self._titles: Mapping[str, str] = {}
+        self._page = ""
 
     def __call__(self, notice: Notice) -> None:
         if notice.kind == "plan":
@@ -185,6 +191,10 @@ class _Live:
             self._bar.update(self._run, completed=self._done + self._cost * notice.done / notice.total)
         elif notice.kind == "phase":
             self._bar.reset(self._stage, total=None, description=f"{notice.stage}: {notice.text}")
+        elif notice.kind == "page":
+            if not self._page:
+                self._bar.console.print(escape(f"  {page_text(notice)}"), highlight=False)
+            self._page = notice.text
         else:
             self._done += notice.total
             self._bar.update(self._run, completed=self._done)
@@ -199,6 +209,7 @@ class _Plain:
         self._count, self._stages = 0, 0
         self._left, self._forecast, self._took = 0.0, 0.0, 0.0
         self._now, self._titles = "preparing", dict[str, str]()
+        self._page = ""
 
     def now(self) -> str:
         """What is done now."""
@@ -215,6 +226,10 @@ class _Plain:
             print(
                 f"{self._stages} stages, about {notice.total:.0f} s if nothing is reused", file=sys.stderr, flush=True
             )
+        elif notice.kind == "page":
+            if not self._page:
+                print(page_text(notice), file=sys.stderr, flush=True)
+            self._page = notice.text
         elif notice.kind == "end":
             self._count += 1
             self._left -= notice.total

@@ -27,16 +27,16 @@ def replay(
     out: Path | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Make an adversarial example of a run again and compare it bit for bit: exit 0 if it is the same, 4 if not.
+    """Rebuild an adversarial example of a run and compare it bit for bit: exit 0 if it is the same, 4 if not.
 
     Args:
         run: The run's folder; nothing in it is changed.
         finding: Id of a finding (SAI-EV-001, or SAI-EV-001@subject) or of a measurement.
-        index: Position of the image in the data's file; default: the first that was broken.
-        every: Make all examples of the measurement again, not only the shard of 256 with the image.
-        surrogate: The surrogate's file, if not where the run had it.
+        index: Position of the image in the data's file; default: the first that was misclassified.
+        every: Rebuild all examples of the measurement, not only the 256 around the image.
+        surrogate: The surrogate's file, if it was moved since the run.
         surrogate_arch: The surrogate's architecture, as --arch.
-        data: Where the images are, if not where the run had them.
+        data: The images, if they were moved since the run.
         out: Save the example as .npz, or a picture of it as .png.
     """
     with (

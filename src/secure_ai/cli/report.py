@@ -25,7 +25,7 @@ def report(
     Args:
         run: The run's folder.
         format: html, md, json or sarif.
-        out: Write here and not to the terminal.
+        out: Write to this file instead of the terminal.
     """
     if not verb.is_verified(run):
         print("not verified: there is no run.json beside report.json", file=sys.stderr)

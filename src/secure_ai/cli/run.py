@@ -49,30 +49,28 @@ def run(
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Do what a recipe says and write the report.
-
-    Without a model: report-1, report-2 and what else the recipe holds, on MNIST. With one: `assess` it.
+    """Attack and judge a model and write the report; without a model, reproduce the two published reports on MNIST.
 
     Args:
         recipe: quick, standard, deep, report-1, report-2, assess, or a TOML file.
-        data: What to assess the model on; with --mode, the folder of the MNIST files.
-        split: Which part of a folder that has both.
+        data: Images and labels to judge the model on; with --mode, the folder of the MNIST files.
+        split: train or test, where the data have both.
         n: The first N images in file order.
-        norm: Of the budget: linf (default), l2, l1 or l0.
-        eps: The budget on pixels in [0, 1], a decimal or a fraction such as 8/255; default 0.1.
-        attack: What the model is attacked with; default fast.
-        mode: Report 2's protocol for that mode.
+        norm: Norm of the perturbation: linf (default), l2, l1 or l0.
+        eps: Largest perturbation, on pixels in [0, 1]: a decimal or a fraction such as 8/255; default 0.1.
+        attack: Attacks or a suite, as of `attack`; default fast.
+        mode: Run report 2's own program flow in this mode.
         epochs: Report 2's flag; needs --mode.
         batch_size: Report 2's flag; needs --mode.
         epsilon_fgsm: Report 2's flag; needs --mode.
         poison_count: Report 2's flag; needs --mode.
         poison_target_label: Report 2's flag; needs --mode.
-        changes: KEY=VALUE, e.g. report_1.epochs=1; may be repeated.
+        changes: A setting of the recipe, KEY=VALUE, e.g. assess.n=200; may be repeated.
         out: Folder for the outputs.
         time_budget: E.g. 10m; what does not fit is listed as not tested.
-        dry_run: Only say what would be done and how long it would take.
-        fresh: Reuse nothing.
-        verbose: Print every table, too; they stand in report.html.
+        dry_run: Show what would be done and how long it would take, and stop.
+        fresh: Do everything again; reuse no stage of an earlier run.
+        verbose: Print all tables too; report.html has them in any case.
     """
     flags = {
         "epochs": epochs,

@@ -24,17 +24,17 @@ def train(
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Train a built-in network on your data; the last tenth of it validates.
+    """Train a built-in network on your data; the last tenth is held out for validation.
 
     Args:
         arch: report1-cnn or report2-cnn.
         out: The safetensors file to write.
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
-        split: Which part of a folder that has both.
+        split: train or test, where the data have both.
         n: The first N images in file order.
         epochs: Passes over the data.
-        batch_size: Images a step.
-        learning_rate: Adam's.
+        batch_size: Images per step.
+        learning_rate: Adam learning rate.
     """
     with watch_steps(common.quiet or common.json, f"training {arch}") as progress:
         result = secure_ai.train(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 
@@ -30,6 +31,11 @@ def seed_networks(seed: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[device.index or 0].manual_seed(seed)
+
+
+def kept_random_state(device: torch.device) -> AbstractContextManager[None]:
+    """Inside, anything may be drawn; torch's generators of the CPU and of `device` are then as before."""
+    return torch.random.fork_rng(devices=[device.index or 0] if device.type == "cuda" else [])
 
 
 def uniform(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:

@@ -63,7 +63,7 @@ def read_idx_images(file: FileBytes, *, size: tuple[int, int] | None = None) -> 
     """Images of an IDX file.
 
     Args:
-        file: plain or gzipped, told by content.
+        file: plain or gzipped, detected by content.
         size: the (H, W) that is asked for; any by default.
 
     Returns:

@@ -58,7 +58,7 @@ class DecodedImage:
 
 @refuses_with(ImageError)
 def decode_image(file: FileBytes) -> DecodedImage:
-    """The pixels of a PNG or JPEG file, told by content.
+    """The pixels of a PNG or JPEG file, detected by content.
 
     Raises:
         FormatError: neither PNG nor JPEG.

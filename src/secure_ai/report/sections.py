@@ -182,7 +182,7 @@ def _compared(entry: Comparison) -> Row:
 
 def distance_section(report: Report) -> Section:
     """Median distances to the nearest example found."""
-    columns = ("distance", "norm", "median found", "broken at any distance", "attack", "trust", "failed checks")
+    columns = ("distance", "norm", "median found", "misclassified at any distance", "attack", "trust", "failed checks")
     rows = (
         (Ref("measurement", d.id), d.norm, _median(d), d.found, d.attack, *_trust(d, d.n)) for d in report.distances
     )

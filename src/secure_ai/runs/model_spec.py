@@ -16,7 +16,7 @@ class ModelSpec:
     """A model and how to read and feed it.
 
     Attributes:
-        model: path; safetensors, torch state dict, `.keras` or `.pt2`, told by content. None: what the factory of
+        model: path; safetensors, torch state dict, `.keras` or `.pt2`, detected by content. None: what the factory of
             `arch` returns is the model, a network with its weights or any callable.
         arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras`, `.pt2` and our own
             safetensors.

@@ -11,7 +11,8 @@ from torch import nn
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant, triangular
-from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.core.compute import CPU
+from secure_ai.core.seeds import derive_seed, generator, uniform
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
 
@@ -42,7 +43,7 @@ def recipe(index: int, seed: int, n: int, largest: int) -> ControlRecipe:
         n: training images there are.
         largest: at most so many are used.
     """
-    draws = torch.rand(5, generator=generator(seed, "control-recipe", index)).tolist()
+    draws = uniform((5,), generator(seed, "control-recipe", index), CPU).tolist()
     images = min(n, largest)
     return ControlRecipe(
         epochs=2 + int(3 * draws[0]),
@@ -61,6 +62,7 @@ def control_network(
     *,
     largest: int,
     dtype: torch.dtype = torch.float32,
+    device: torch.device = CPU,
 ) -> nn.Module:
     """Clean control network `index` in evaluation mode.
 
@@ -68,9 +70,10 @@ def control_network(
         build: a network with random weights from the generator.
         dataset: training images; they are taken to be clean.
         largest: most images of them that are used.
+        device: where it is trained, and stays.
     """
     own = recipe(index, seed, len(dataset), largest)
-    network = build(generator(seed, "control-network", index))
+    network = build(generator(seed, "control-network", index)).to(device)
     chosen = random_order(len(dataset), seed, "control-images", index)[: own.images]
     plan = TrainingPlan(
         epochs=own.epochs,

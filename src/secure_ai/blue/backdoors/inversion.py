@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from secure_ai.core.compute import CPU
 from secure_ai.core.errors import EmptyDataError
-from secure_ai.core.seeds import generator
+from secure_ai.core.seeds import generator, normal
 from secure_ai.data.splits import random_order
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
@@ -29,7 +30,7 @@ class Form:
     """A form of change: x -> amount * pattern + (1 - amount * opaque) * x, and what it costs.
 
     Attributes:
-        parameters: (classes, image shape, generator) -> what is learned.
+        parameters: (classes, image shape, generator) -> what is learned, on the CPU.
         apply: (parameters, images (K, M, C, H, W)) -> changed images in [0, 1].
         cost: parameters -> (K,).
     """
@@ -66,8 +67,8 @@ class Inverted:
 def _mask_and_pattern(classes: int, shape: tuple[int, int, int], draws: torch.Generator) -> list[Tensor]:
     channels, height, width = shape
     return [
-        torch.full((classes, 1, height, width), -3.0),
-        0.1 * torch.randn(classes, channels, height, width, generator=draws),
+        torch.full((classes, 1, height, width), -3.0, device="cpu"),
+        0.1 * normal((classes, channels, height, width), draws, CPU),
     ]
 
 
@@ -77,7 +78,7 @@ def _masked(parameters: list[Tensor], x: Tensor) -> Tensor:
 
 
 def _difference(classes: int, shape: tuple[int, int, int], draws: torch.Generator) -> list[Tensor]:
-    return [0.01 * torch.randn(classes, *shape, generator=draws)]
+    return [0.01 * normal((classes, *shape), draws, CPU)]
 
 
 FORMS: dict[str, Form] = {
@@ -114,13 +115,15 @@ def invert(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, form: 
     """
     classes = target.num_classes
     chosen = probe_images(labels, classes, seed)
-    x = images_to_float(images[chosen.ravel()]).view(*chosen.shape, *target.input_shape)
-    wanted = torch.arange(classes).repeat_interleave(chosen.shape[1])
-    parameters = form.parameters(classes, target.input_shape, generator(seed, "invert"))
+    device = target.device
+    x = images_to_float(images[chosen.ravel()]).view(*chosen.shape, *target.input_shape).to(device)
+    wanted = torch.arange(classes, device=device).repeat_interleave(chosen.shape[1])
+    drawn = form.parameters(classes, target.input_shape, generator(seed, "invert"))
+    parameters = [value.to(device) for value in drawn]
     for value in parameters:
         value.requires_grad_()
     optimizer = torch.optim.Adam(parameters, lr=form.learning_rate)
-    price, sizes = torch.full((classes,), PRICE), torch.full((classes,), torch.inf)
+    price, sizes = (torch.full((classes,), start, device=device) for start in (PRICE, torch.inf))
     kept = [value.detach().clone() for value in parameters]
     with target.attacked():
         for _ in range(form.steps):
@@ -136,7 +139,8 @@ def invert(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, form: 
     reached = torch.isfinite(sizes)
     last = form.cost(parameters).detach()
     _keep(parameters, kept, sizes, last, ~reached)
-    return Inverted(form, sizes.double().numpy(), tuple(value.numpy() for value in kept), reached.numpy())
+    changes = tuple(value.cpu().numpy() for value in kept)
+    return Inverted(form, sizes.cpu().double().numpy(), changes, reached.cpu().numpy())
 
 
 def _keep(parameters: list[Tensor], kept: list[Tensor], sizes: Tensor, cost: Tensor, works: Tensor) -> None:

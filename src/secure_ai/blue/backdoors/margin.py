@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from secure_ai.core.seeds import generator
+from secure_ai.core.seeds import generator, uniform
 from secure_ai.models.target.target import NetworkTarget
 
 STARTS, STEPS, LEARNING_RATE = 5, 50, 0.05
@@ -22,10 +22,10 @@ def max_margins(target: NetworkTarget, seed: int) -> np.ndarray:
         (K,) float64: max over x of logit_c(x) - the largest other logit.
     """
     classes = target.num_classes
-    labels = torch.arange(classes).repeat_interleave(STARTS)
-    x = torch.rand(len(labels), *target.input_shape, generator=generator(seed, "max-margin")).requires_grad_()
+    labels = torch.arange(classes, device=target.device).repeat_interleave(STARTS)
+    x = uniform((len(labels), *target.input_shape), generator(seed, "max-margin"), target.device).requires_grad_()
     optimizer = torch.optim.Adam([x], lr=LEARNING_RATE)
-    best = torch.full((len(labels),), -torch.inf)
+    best = torch.full((len(labels),), -torch.inf, device=target.device)
     own = torch.nn.functional.one_hot(labels, classes).bool()
     with target.attacked():
         for _ in range(STEPS):
@@ -37,4 +37,4 @@ def max_margins(target: NetworkTarget, seed: int) -> np.ndarray:
             optimizer.step()
             with torch.no_grad():
                 x.clamp_(0, 1)
-    return best.view(classes, STARTS).amax(dim=1).double().numpy()
+    return best.view(classes, STARTS).amax(dim=1).cpu().double().numpy()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method, cross_entropy_loss, natural
 from secure_ai.blue.training.schedules import constant
+from secure_ai.core.compute import device_of
 from secure_ai.core.errors import ArchError
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
@@ -70,11 +71,11 @@ def unlearn(repair: Repair) -> nn.Module:
     """
     if repair.stamp is None:
         return fine_tune(repair)
-    stamped = torch.from_numpy(repair.stamp(repair.clean.images))
+    stamped = torch.from_numpy(repair.stamp(repair.clean.images))  # on the CPU, as batch.indices are
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
         count = int(STAMPED * len(batch.y))
-        x = torch.cat([stamped[batch.indices[:count]], batch.x[count:]])
+        x = torch.cat([stamped[batch.indices[:count]].to(batch.x.device), batch.x[count:]])
         return cross_entropy_loss(network, x, batch.y)
 
     return _tuned(copy.deepcopy(repair.network), repair.clean, method, repair.seed)
@@ -130,7 +131,7 @@ def _activity(network: nn.Module, layer: nn.Module, data: Dataset) -> Tensor:
     handle = layer.register_forward_hook(hook)
     try:
         for part in images_to_float(data.images).split(500):
-            network(part)
+            network(part.to(device_of(network)))
     finally:
         handle.remove()
     return torch.stack(seen).mean(dim=0)
@@ -139,7 +140,8 @@ def _activity(network: nn.Module, layer: nn.Module, data: Dataset) -> Tensor:
 @torch.no_grad()
 def _accuracy(network: nn.Module, data: Dataset) -> float:
     labels = torch.from_numpy(np.array(data.labels))
-    parts = [network(part).argmax(dim=1) for part in images_to_float(data.images).split(500)]
+    device = device_of(network)
+    parts = [network(part.to(device)).argmax(dim=1).cpu() for part in images_to_float(data.images).split(500)]
     return float((torch.cat(parts) == labels).float().mean())
 
 

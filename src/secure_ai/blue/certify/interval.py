@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.blue.certify.layers import Feed, layers_of
+from secure_ai.core.compute import device_of
 
 SLACK = 1e-6  # outward, relative to the largest bound of a layer: more than float32 inference can be off
 
@@ -117,11 +118,11 @@ def certified(network: nn.Module, lower: Tensor, upper: Tensor, y: Tensor, batch
     Raises:
         ArchError: a layer that bounds do not know.
     """
-    layers = layers_of(copy.deepcopy(network).eval().double())
+    layers, device = layers_of(copy.deepcopy(network).eval().double()), device_of(network)
     parts = zip(lower.split(batch_size), upper.split(batch_size), y.split(batch_size), strict=True)
     found = []
     for low, high, label in parts:
-        bound = margins(layers, (low.double(), high.double()), label, SLACK)
-        others = bound.scatter(1, label[:, None], torch.inf)
+        box, there = (low.to(device).double(), high.to(device).double()), label.to(device)
+        others = margins(layers, box, there, SLACK).scatter(1, there[:, None], torch.inf)
         found.append(others.amin(dim=1) > 0)
     return torch.cat(found)

@@ -12,7 +12,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor, nn
 
-from secure_ai.core.seeds import generator
+from secure_ai.core.compute import device_of
+from secure_ai.core.seeds import generator, normal
 from secure_ai.core.statistics import clopper_pearson_lower
 
 ABSTAIN = -1
@@ -57,10 +58,11 @@ def votes(network: nn.Module, x: Tensor, classes: int, samples: int, smoothing: 
         stream: names the noise, e.g. (seed, "count", index).
     """
     draws = generator("smoothing", *stream)
-    counts = torch.zeros(classes, dtype=torch.int64)
+    device = device_of(network)
+    counts = torch.zeros(classes, dtype=torch.int64, device=device)
     for start in range(0, samples, smoothing.batch):
         size = min(smoothing.batch, samples - start)
-        noisy = x + smoothing.sigma * torch.randn((size, *x.shape), generator=draws)
+        noisy = x.to(device) + smoothing.sigma * normal((size, *x.shape), draws, device)
         counts += torch.bincount(network(noisy).argmax(dim=1), minlength=classes)[:classes]
     return counts
 
@@ -85,7 +87,8 @@ class Smoothed(nn.Module):
     def __init__(self, network: nn.Module, smoothing: Smoothing, samples: int, shape: tuple[int, ...]) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("noise", smoothing.sigma * torch.randn((samples, *shape), generator=generator("smoothed")))
+        noise = normal((samples, *shape), generator("smoothed"), device_of(network))
+        self.register_buffer("noise", smoothing.sigma * noise)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) -> (N, K)."""

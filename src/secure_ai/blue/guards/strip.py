@@ -44,7 +44,7 @@ def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: 
         overlays: (M, C, H, W) clean images that the mixing partners are drawn from.
     """
     images, others = images_to_float(x), images_to_float(overlays)
-    draws = torch.randint(len(others), (len(images), OVERLAYS), generator=generator(seed, "strip"))
+    draws = torch.randint(len(others), (len(images), OVERLAYS), generator=generator(seed, "strip"), device="cpu")
     scores = []
     with target.attacked(), torch.no_grad():
         for image, partners in zip(images, draws, strict=True):

@@ -49,11 +49,11 @@ def jpeg_like(x: Tensor, draws: torch.Generator, *, quality: int) -> Tensor:
         quality: 1 to 100, as libjpeg scales its tables.
     """
     scale = 5000 / quality if quality < 50 else 200 - 2 * quality
-    table = ((torch.tensor(LUMINANCE) * scale + 50) / 100).floor().clamp(1, 255).to(x.dtype)
+    table = ((torch.tensor(LUMINANCE, device=x.device) * scale + 50) / 100).floor().clamp(1, 255).to(x.dtype)
     height, width = x.shape[2:]
     padded = functional.pad(x, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate") * 255 - 128
     blocks = padded.unfold(2, BLOCK, BLOCK).unfold(3, BLOCK, BLOCK)
-    cosine = _cosine(x.dtype)
+    cosine = _cosine(x.dtype).to(x.device)
     quantised = ((cosine @ blocks @ cosine.T) / table).round() * table
     whole = (cosine.T @ quantised @ cosine).permute(0, 1, 2, 4, 3, 5).reshape(padded.shape)
     return ((whole + 128) / 255)[:, :, :height, :width].clamp(0, 1)
@@ -61,7 +61,7 @@ def jpeg_like(x: Tensor, draws: torch.Generator, *, quality: int) -> Tensor:
 
 def _cosine(dtype: torch.dtype) -> Tensor:
     """The orthonormal 8 x 8 discrete cosine transform (type II)."""
-    k, n = torch.arange(BLOCK)[:, None], torch.arange(BLOCK)[None]
+    k, n = torch.arange(BLOCK, device="cpu")[:, None], torch.arange(BLOCK, device="cpu")[None]
     matrix = torch.cos(math.pi * (2 * n + 1) * k / (2 * BLOCK)) * math.sqrt(2 / BLOCK)
     matrix[0] = math.sqrt(1 / BLOCK)
     return matrix.to(dtype)
@@ -74,11 +74,11 @@ def random_resize(x: Tensor, draws: torch.Generator, *, smallest: float) -> Tens
         smallest: fraction of the height and width that is kept at least.
     """
     height, width = x.shape[2:]
-    factor = smallest + (1 - smallest) * float(torch.rand((), generator=draws))
+    factor = smallest + (1 - smallest) * float(torch.rand((), generator=draws, device="cpu"))
     size = max(1, round(height * factor)), max(1, round(width * factor))
     small = functional.interpolate(x, size=size, mode="bilinear", align_corners=False)
-    down = int(torch.randint(0, height - size[0] + 1, (), generator=draws))
-    right = int(torch.randint(0, width - size[1] + 1, (), generator=draws))
+    down = int(torch.randint(0, height - size[0] + 1, (), generator=draws, device="cpu"))
+    right = int(torch.randint(0, width - size[1] + 1, (), generator=draws, device="cpu"))
     return functional.pad(small, (right, width - size[1] - right, down, height - size[0] - down))
 
 
@@ -98,7 +98,7 @@ class Guarded(nn.Module):
     Args:
         straight_through: gradients pass the transformation as if it were not there (BPDA, Athalye et al., 1802.00420,
             section 4.1.1): how an attacker treats what cannot be differentiated.
-        seed: of a random transformation; every call draws anew.
+        seed: of a random transformation; every call draws again.
     """
 
     def __init__(self, network: nn.Module, name: str, *, straight_through: bool, seed: int = 0) -> None:

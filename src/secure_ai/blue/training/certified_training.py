@@ -44,6 +44,7 @@ def interval_initialise(network: nn.Module, generator: torch.Generator) -> None:
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d | nn.Linear):
             fan_in = layer.weight[0].numel()
-            layer.weight.normal_(0, math.sqrt(2 * math.pi) / fan_in, generator=generator)
+            drawn = torch.empty_like(layer.weight, device="cpu")
+            layer.weight.copy_(drawn.normal_(0, math.sqrt(2 * math.pi) / fan_in, generator=generator))
             if layer.bias is not None:
                 layer.bias.zero_()

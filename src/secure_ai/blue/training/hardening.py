@@ -23,9 +23,9 @@ from secure_ai.blue.training.methods import Batch, Method
 from secure_ai.blue.training.replicas import Replicas, allowed_replicas
 from secure_ai.blue.training.schedules import Schedule
 from secure_ai.blue.training.state import restore, snapshot_of
-from secure_ai.core.compute import MEMORY_FORMAT
+from secure_ai.core.compute import MEMORY_FORMAT, device_of, exact_kernels
 from secure_ai.core.errors import EmptyDataError, NonFiniteError, UsageError
-from secure_ai.core.seeds import generator
+from secure_ai.core.seeds import derive_seed, generator, kept_random_state, seed_networks
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
 
@@ -144,12 +144,13 @@ def harden(
     run, start = _begin(network, plan, checkpoint)
     replicas = Replicas(network, allowed_replicas(network, plan.replicas))
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
-    with replicas.working(), torch.random.fork_rng(devices=[]):
+    device = device_of(network)
+    with replicas.working(), kept_random_state(device), exact_kernels(device):
         for step in range(start, plan.steps):
             if _ended(run.checks, plan):
                 break
             active = fallback if fallback is not None and run.checks.rolled_back else method
-            batches = _batches(images, labels, plan, step, len(replicas.networks))
+            batches = _batches(images, labels, plan, step, replicas)
             if not _step(run, replicas, active, batches, plan):
                 _diverged(run, step)
                 break
@@ -191,13 +192,15 @@ def _ended(checks: Checks, plan: HardeningPlan) -> bool:
     return bool(plan.patience and robust) and len(robust) - 1 - int(np.argmax(robust)) >= plan.patience
 
 
-def _batches(images: Tensor, labels: Tensor, plan: HardeningPlan, step: int, parts: int) -> list[Batch]:
+def _batches(images: Tensor, labels: Tensor, plan: HardeningPlan, step: int, replicas: Replicas) -> list[Batch]:
     """The batch of this step in its parts; the last samples of an epoch's order, fewer than a batch, are left out."""
+    parts, device = len(replicas.networks), device_of(replicas.networks[0])
     per_epoch = len(labels) // plan.batch_size
     epoch, number = divmod(step, per_epoch)
-    order = torch.randperm(len(labels), generator=generator(plan.seed, "shuffle", epoch))
+    order = torch.randperm(len(labels), generator=generator(plan.seed, "shuffle", epoch), device="cpu")
     chosen = order[number * plan.batch_size : (number + 1) * plan.batch_size]
-    x = images_to_float(images[chosen]).contiguous(memory_format=MEMORY_FORMAT)
+    x = images_to_float(images[chosen]).to(device).contiguous(memory_format=MEMORY_FORMAT)
+    y = labels[chosen].to(device)
     return [
         Batch(
             *piece,
@@ -206,7 +209,7 @@ def _batches(images: Tensor, labels: Tensor, plan: HardeningPlan, step: int, par
             steps=plan.steps,
             epoch=step / per_epoch,
         )
-        for part, piece in enumerate(zip(x.chunk(parts), labels[chosen].chunk(parts), chosen.chunk(parts), strict=True))
+        for part, piece in enumerate(zip(x.chunk(parts), y.chunk(parts), chosen.chunk(parts), strict=True))
     ]
 
 
@@ -215,7 +218,7 @@ def _step(run: _Run, replicas: Replicas, method: Method, batches: list[Batch], p
     step = batches[0].step
     for group in run.optimizer.param_groups:
         group["lr"] = plan.rate(step, plan.steps)
-    torch.random.set_rng_state(generator(plan.seed, "layers", step).get_state())  # dropout draws from the global one
+    seed_networks(derive_seed(plan.seed, "layers", step), device_of(run.network))  # dropout draws from the global one
     run.optimizer.zero_grad(set_to_none=True)
     loss = float(replicas.backward(method, batches, plan.dtype).loss)
     if not math.isfinite(loss):
@@ -284,7 +287,7 @@ def _diverged(run: _Run, step: int) -> None:
 
 
 def _copy(network: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone().contiguous() for name, value in network.state_dict().items()}
+    return {name: value.detach().cpu().clone().contiguous() for name, value in network.state_dict().items()}
 
 
 def _state(run: _Run, step: int, plan: HardeningPlan) -> HardeningState:
@@ -308,10 +311,11 @@ def affordable_steps(network: nn.Module, dataset: Dataset, method: Method, plan:
     replicas = Replicas(run.network, allowed_replicas(run.network, plan.replicas))
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
     began, done = time.perf_counter(), 0
-    with replicas.working(), torch.random.fork_rng(devices=[]):
+    device = device_of(network)
+    with replicas.working(), kept_random_state(device), exact_kernels(device):
         for number in range(SPEED_STEPS):
             step = int(number * GOLDEN % 1 * plan.steps)  # spread evenly from the first: schedules change a step's cost
-            _step(run, replicas, method, _batches(images, labels, plan, step, len(replicas.networks)), plan)
+            _step(run, replicas, method, _batches(images, labels, plan, step, replicas), plan)
             done = number + 1
             if done >= LEAST_SPEED_STEPS and time.perf_counter() - began > MAX_SPEED_FRACTION * seconds:
                 break

@@ -17,7 +17,7 @@ from secure_ai.blue.training.schedules import Schedule
 from secure_ai.blue.training.state import TrainingState, restore, snapshot
 from secure_ai.core.compute import MEMORY_FORMAT, device_of, exact_kernels, lower_precision
 from secure_ai.core.errors import EmptyDataError, NonFiniteError
-from secure_ai.core.seeds import generator
+from secure_ai.core.seeds import derive_seed, generator, kept_random_state, seed_networks
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
 
@@ -113,9 +113,11 @@ def train(
         history, start = resumed.history_as(History), resumed.epochs_done
     replicas = Replicas(network, plan.replicas)
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
+    device = device_of(network)
     for epoch in range(start, plan.epochs):
         began = time.perf_counter()
-        with replicas.working(), exact_kernels(device_of(network)):
+        with replicas.working(), kept_random_state(device), exact_kernels(device):
+            seed_networks(derive_seed(plan.seed, "layers", epoch), device)  # dropout draws from the global generator
             loss, accuracy = _epoch(replicas, optimizer, images, labels, method, plan, epoch, progress)
         history.loss.append(loss)
         history.accuracy.append(accuracy)

@@ -67,7 +67,7 @@ def half_replaced(adversary: Adversary, ratio: float = 0.5) -> Method:
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
         count = math.ceil(ratio * len(batch.y))
-        chosen = torch.randperm(len(batch.y), generator=batch.generator)[:count]
+        chosen = torch.randperm(len(batch.y), generator=batch.generator, device="cpu")[:count]
         part = replace(batch, x=batch.x[chosen], y=batch.y[chosen], indices=batch.indices[chosen])
         x = batch.x.clone()
         x[chosen] = adversary(network, part)

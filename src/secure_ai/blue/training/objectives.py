@@ -10,6 +10,7 @@ from torch.func import functional_call
 from torch.nn import functional
 
 from secure_ai.blue.training.methods import Adversary, Batch, BatchLoss, Method, cross_entropy_loss
+from secure_ai.core.seeds import normal
 
 Objective = Callable[[nn.Module, Batch, Tensor], BatchLoss]
 TINY = 1e-12
@@ -113,7 +114,7 @@ def gaussian(sigma: float) -> Method:
     """
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
-        noise = torch.randn(batch.x.shape, generator=batch.generator)
+        noise = normal(batch.x.shape, batch.generator, batch.x.device)
         return cross_entropy_loss(network, batch.x + sigma * noise, batch.y)
 
     return method

@@ -40,7 +40,7 @@ class Replicas:
             yield
             return
         threads = torch.get_num_threads()
-        count = min(len(self.networks), threads)  # who allows one thread gets the same sums, one part after another
+        count = min(len(self.networks), threads)  # on one thread the parts follow one another, with the same sums
         with workers(count, "replica") as self._pool:
             # the optimizer's short loops too: between the parts, waking another thread takes longer than they do
             torch.set_num_threads(threads // count)

@@ -38,6 +38,7 @@ def label_order_check(predictions: Tensor, labels: Tensor, num_classes: int, cha
     identifier, n = "label-order", len(labels)
     if n < 2 * MIN_SAMPLES:
         return check(identifier, None, f"needs {2 * MIN_SAMPLES} samples, has {n}")
+    predictions, labels = predictions.cpu(), labels.cpu()
     order = labels.argsort(stable=True)
     choosing, deciding = order[::2], order[1::2]
     renumbered = torch.from_numpy(
@@ -96,4 +97,4 @@ def orientation_check(target: NetworkTarget, few: Samples, many: Samples, hits: 
     others = right_if_taken(best, many)
     told = f"{int(hits.sum())} of {n} right as given, {int(others.sum())} {name}"
     better = clearly_better(others, hits, len(tried), chance)
-    return check(identifier, not better, f"{told}: prepare the images so" if better else told)
+    return check(identifier, not better, f"{told}: turn the images so" if better else told)

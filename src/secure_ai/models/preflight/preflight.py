@@ -74,8 +74,8 @@ def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generato
     images, labels = images.to(target.device), labels.to(target.device)
     chosen = torch.randperm(len(images), generator=generator, device="cpu")[:MAX_SAMPLES].sort().values
     seed = int(torch.randint(2**62, (1,), generator=generator, device="cpu"))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with seeds.kept_random_state(target.device):
+        seeds.seed_networks(seed, target.device)
         watch = Watch(target.network, target.name)
         found = _examined(target, (images[chosen], labels[chosen]), (images, labels))
         watch.compare()
@@ -100,7 +100,7 @@ def _examined(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
 
 
 def same_answers(found: Preflight) -> Check:
-    """Asked once more, after the attacks: a target that has changed its answers was not one target.
+    """The same images once more, after the attacks: a target that gives other outputs was not one target.
 
     What a network keeps in plain Python attributes, and what a service does behind its door, shows nowhere else.
     """
@@ -108,7 +108,7 @@ def same_answers(found: Preflight) -> Check:
     if found.images is None or found.answers is None or not found.target.deterministic:
         return check(identifier, None, "needs a deterministic target")
     apart = difference(found.answers, scores(found.target, found.images))
-    evidence = f"asked again after the attacks, {len(found.images)} images' scores differ by {apart:.1e} of their size"
+    evidence = f"after the attacks the scores of {len(found.images)} images differ by {apart:.1e} of their size"
     return check(identifier, apart <= SAME, evidence)
 
 

@@ -71,7 +71,7 @@ def _range_check(target: NetworkTarget, few: Samples, many: Samples, hits: Tenso
     others = right_if_taken(best, many)
     better = clearly_better(others, hits, len(tried), chance)
     told = f"{int(hits.sum())} of {len(hits)} right as given, {int(others.sum())} with {flag}"
-    return check("input-range", not better, f"{told}: prepare the images so" if better else told)
+    return check("input-range", not better, f"{told}: add these options" if better else told)
 
 
 def other_layout_is_right(target: NetworkTarget, few: Samples, many: Samples) -> tuple[NetworkTarget, str] | None:

@@ -1,7 +1,7 @@
 """Which networks several threads may call at once, and copies for the others.
 
 A layer of torch's keeps nothing between two calls in evaluation mode, so that all threads may share a network made of
-those. A user's own module may keep what it likes: every thread gets a copy, if copies share nothing that can be seen.
+those. A user's own module may keep state: every thread gets a copy, if copies share nothing that can be seen.
 """
 
 from __future__ import annotations

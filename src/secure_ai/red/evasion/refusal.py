@@ -11,7 +11,7 @@ from secure_ai.core.errors import AttackSettingsError
 def refusal(
     message: str, *, expected: object, got: object, where: str = "--attack", hint: str = ""
 ) -> AttackSettingsError:
-    """The error for a name or setting that is none."""
+    """The error for a name or setting that does not exist."""
     return AttackSettingsError(message, where=where, expected=expected, got=got, hint=hint)
 
 

@@ -43,7 +43,7 @@ def verdict_line(report: Report) -> str:
 
 
 def verdict(report: Report) -> VerdictLine:
-    """Judge the subject where there is one, else the reports' headline claims, else say what was measured.
+    """Judge the subject where there is one, else the reports' main claims, else say what was measured.
 
     A run that did not complete, or a number that is not trusted, never yields a good verdict.
     """
@@ -111,7 +111,7 @@ def _subject(report: Report) -> VerdictLine:
         return VerdictLine("NOT TESTED", f"no robust accuracy of {name} was measured.", "unclear")
     text = measurement(lowest)
     clean = next(
-        (f"{measurement(m).main} right on clean images, " for m in of_subject(report) if m.metric == CLEAN), ""
+        (f"{measurement(m).main} correct on clean images, " for m in of_subject(report) if m.metric == CLEAN), ""
     )
     sentence = f"{name}: {clean}{text} under attack ({budget_text(lowest.budget) or 'no budget'})."
     if lowest.value.ci_high < ROBUST_BAR:
@@ -132,11 +132,11 @@ def _reproduction(report: Report) -> VerdictLine:
     share += _not_measured([row for row in report.reproduction if row.basis != "measured"])
     if not wrong:
         tone: Tone = "unclear" if all_wrong else "good"
-        return VerdictLine("HEADLINES HOLD", f"all {len(headlines)} headline claims hold. {share}.", tone)
+        return VerdictLine("HEADLINES HOLD", f"all {len(headlines)} main claims of the reports hold. {share}.", tone)
     named = "; ".join(_contradiction(row) for row in wrong[:NAMED])
     more = f"; {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    sentence = f"{len(wrong)} of {len(headlines)} headline claims do not hold: {named}{more}. {share}."
-    return VerdictLine("DOES NOT HOLD", sentence, "bad")
+    counted = f"{len(wrong)} of the reports' {len(headlines)} main claims are wrong when measured correctly"
+    return VerdictLine("DOES NOT HOLD", f"{counted}: {named}{more}. {share}.", "bad")
 
 
 def _not_measured(rows: Sequence[Figure]) -> str:

@@ -28,7 +28,7 @@ class Worst:
 
 
 def worst_things(report: Report) -> list[Worst]:
-    """Grave findings, contradicted headline claims, lesser findings.
+    """Grave findings, contradicted main claims, lesser findings.
 
     What the tool planted or reproduced itself comes last: it counts for nothing, yet it may be all that a run shows.
     """

@@ -29,7 +29,7 @@ def anew(loaded: LoadedModel) -> tuple[Build | None, str]:
         return None, ""
 
     def build(draws: torch.Generator) -> nn.Module:
-        fresh = copy.deepcopy(network)
+        fresh = copy.deepcopy(network).cpu()
         for value in fresh.parameters():
             value.requires_grad_(True)
         torch_initialise(fresh, draws)

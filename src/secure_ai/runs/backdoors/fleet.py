@@ -19,6 +19,7 @@ from torch import nn
 from secure_ai.blue.backdoors.detectors import DETECTORS, detect
 from secure_ai.blue.backdoors.fleet import RECIPES, control_network
 from secure_ai.blue.backdoors.inversion import FORMS, IMAGES
+from secure_ai.core.compute import CPU, device_name
 from secure_ai.core.errors import SecureAIError
 from secure_ai.data.dataset import Dataset
 from secure_ai.files.cache import cache_root
@@ -125,6 +126,7 @@ def trained_fleet(
     count: int,
     seed: int,
     dtype: torch.dtype,
+    device: torch.device = CPU,
     largest: int = LARGEST,
     deadline: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -140,6 +142,7 @@ def trained_fleet(
         deadline: `time.monotonic()` past which no further network is begun: the fleet is smaller then.
     """
     content = [identity, training.digest, images.digest, classes, seed, largest, measuring_settings(), str(dtype)]
+    content += [] if device.type == "cpu" else [device_name(device)]
     folder = make_folder(cache_root() / "fleets" / hashlib.sha256(repr(content).encode()).hexdigest()[:32])
     members: list[Member] = []
     began, longest = time.monotonic(), 0.0
@@ -149,7 +152,7 @@ def trained_fleet(
             start = time.monotonic()
             if deadline is not None and start + longest > deadline:
                 break
-            network = control_network(build, training, index, seed, largest=largest, dtype=dtype)
+            network = control_network(build, training, index, seed, largest=largest, dtype=dtype, device=device)
             member = measure_member(network, index, images, classes, seed)
             write_json(folder / f"{index}.json", asdict(member))
             longest = max(longest, time.monotonic() - start)

@@ -28,7 +28,7 @@ from secure_ai.threats.register import Evidence, Row, threat_rows
 ALWAYS_NOT_TESTED = (
     "attacks designed for a model's own defence, where it has one",
     "other training seeds: every interval covers these images and this one network",
-    "model files beyond what the strict readers refuse: they were read, not audited",
+    "an audit of the model file (it was read safely)",
 )
 
 NO_SUITE = (

@@ -76,7 +76,7 @@ def fresh_examples(published: float, tolerance: Tolerance, fixed: str, fresh: st
     Args:
         published: the accuracy that the report prints for the defended network.
         fixed: id of the same figure with examples made once, on the baseline.
-        fresh: id of the same figure with examples made anew on the network in training.
+        fresh: id of the same figure with fresh examples, made on the network in training.
     """
 
     def rule(row: Published, run: Measured) -> Judgement:

@@ -117,7 +117,7 @@ def in_program(key: str, default: int, needed: int, what: str) -> FigureRule:
     """The rule for a claim about the published program: it must hold at least `needed` of `what`.
 
     Args:
-        key: id of the count, for whoever reads another version of the program.
+        key: id of the count, for a reader of another version of the program.
         default: the count in the public program, read once.
         needed: how many the claim needs.
         what: what is counted, in words, plural.

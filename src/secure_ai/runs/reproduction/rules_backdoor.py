@@ -43,7 +43,7 @@ def backdoor(poisoned: str, clean: str) -> FigureRule:
             return Judgement(FigureStatus.WRONG, reason, same, rate)
         if row.value is not None and not within(row.value, rate, row.tolerance or EXACT):
             reason = (
-                f"A backdoor, but not of that strength: of the images whose true label is another, {success} "
+                f"A backdoor, weaker than published: of the images whose true label is another, {success} "
                 f"({without}), not {value_text(row.value, row.unit)}."
             )
             return Judgement(FigureStatus.WRONG, reason, same, rate)

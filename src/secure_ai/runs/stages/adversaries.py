@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from secure_ai.blue.training.methods import Adversary, Batch
 from secure_ai.blue.training.schedules import Schedule, constant
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.compute import device_of, exact_kernels
 from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.seeds import uniform
 from secure_ai.models.target.target import NetworkTarget
@@ -126,7 +127,8 @@ def one_step_with_noise(eps: Schedule, noise: float = 2.0, norm: Norm = "linf") 
 
     def adversary(network: nn.Module, batch: Batch) -> Tensor:
         here = eps(batch.step, batch.steps)
-        start = requiring_grad(batch.x + (2 * torch.rand(batch.x.shape, generator=batch.generator) - 1) * noise * here)
+        draws = 2 * uniform(batch.x.shape, batch.generator, batch.x.device) - 1
+        start = requiring_grad(batch.x + draws * noise * here)
         with still(network):
             gradient = input_gradient(cross_entropy(network(start).float(), batch.y), start)
         return (start.detach() + here * projections.steepest(gradient, norm)).clamp_(0, 1)
@@ -168,14 +170,15 @@ def named_attack(text: str, norm: Norm, eps: Schedule, classes: int) -> Adversar
 
 @contextlib.contextmanager
 def still(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode and frozen parameters inside; both as they were after."""
+    """Evaluation mode, frozen parameters and exact kernels inside; all as they were after."""
     modes = [(module, module.training) for module in network.modules()]
     parameters = [p for p in network.parameters() if p.requires_grad]
     network.eval()
     for parameter in parameters:
         parameter.requires_grad_(False)
     try:
-        yield
+        with exact_kernels(device_of(network)):
+            yield
     finally:
         for parameter in parameters:
             parameter.requires_grad_(True)

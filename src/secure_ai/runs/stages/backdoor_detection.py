@@ -161,7 +161,7 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
         labels[poisoned] = settings.target_label
     with torch.no_grad():
         parts = [subject.target().features(images_to_float(images[i : i + 500])) for i in range(0, len(images), 500)]
-    evidence = Evidence(np.empty((0, 1, 1, 1)), labels, torch.cat(parts).double().numpy())
+    evidence = Evidence(np.empty((0, 1, 1, 1)), labels, torch.cat(parts).cpu().double().numpy())
     planted = np.zeros(len(labels), dtype=bool)
     planted[poisoned] = True
     entries = []

@@ -62,7 +62,7 @@ def bounds(target: NetworkTarget, data: Dataset, budget: PerturbationBudget) -> 
     x, y = images_to_float(data.images).double(), labels_to_tensor(data.labels)
     clean = evaluate(target, data.images, data.labels)
     proven = certified_by_bounds(fed(target), (x - budget.eps).clamp(0, 1), (x + budget.eps).clamp(0, 1), y)
-    return Certificate(clean.predictions == clean.labels, proven.numpy(), np.empty(0))
+    return Certificate(clean.predictions == clean.labels, proven.cpu().numpy(), np.empty(0))
 
 
 def smoothed(
@@ -83,9 +83,10 @@ def smoothed(
     x, y, network = images_to_float(data.images), labels_to_tensor(data.labels), fed(target).eval()
     classes, radius = target.num_classes, np.zeros(len(data))
     named = np.full(len(data), -1)
-    for i in range(len(data)):
-        named[i], radius[i] = certify(network, x[i], classes, smoothing, seed, int(data.indices[i]))
-        progress(i + 1, len(data))
+    with still(network):
+        for i in range(len(data)):
+            named[i], radius[i] = certify(network, x[i], classes, smoothing, seed, int(data.indices[i]))
+            progress(i + 1, len(data))
     right = named == y.numpy()
     return Certificate(right, right & (radius >= budget.eps), np.where(right, radius, 0.0))
 
@@ -101,7 +102,8 @@ def withstood_smoothed(
     with still(attacked):
         for start in range(0, len(data), 16):
             part = slice(start, start + 16)
-            x_adv = pgd_examples(attacked, x[part], y[part], budget=budget, steps=ATTACK_STEPS, generator=draws)
+            here, label = x[part].to(target.device), y[part].to(target.device)
+            x_adv = pgd_examples(attacked, here, label, budget=budget, steps=ATTACK_STEPS, generator=draws)
             for offset, example in enumerate(x_adv):
                 i = start + offset
                 found[i] = _voted(network, example, target.num_classes, smoothing, seed, i) == int(y[i])

@@ -56,8 +56,9 @@ def calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int = BIN
 def confidence(subject: Subject, settings: ConfidenceSettings, context: Context) -> Result:
     """An attacker who knows the threshold looks for a confident error: PGD on the likeliest wrong class."""
     data = sample(context.data("test"), settings.n, context.seed)
-    network = fed(subject.checked(data).target)
-    x, y = images_to_float(data.images), labels_to_tensor(data.labels)
+    target = subject.checked(data).target
+    network = fed(target)
+    x, y = images_to_float(data.images).to(target.device), labels_to_tensor(data.labels).to(target.device)
     budget, draws = PerturbationBudget("linf", settings.eps), generator(context.seed, "confidence")
     with still(network):
         clean = _probabilities(network, x)
@@ -89,7 +90,7 @@ def confidence(subject: Subject, settings: ConfidenceSettings, context: Context)
 
 @torch.no_grad()
 def _probabilities(network: nn.Module, x: Tensor) -> np.ndarray:
-    found: np.ndarray = torch.cat([network(part).float().softmax(dim=1) for part in x.split(250)]).numpy()
+    found: np.ndarray = torch.cat([network(part).float().softmax(dim=1) for part in x.split(250)]).cpu().numpy()
     return found
 
 

@@ -18,9 +18,9 @@ from secure_ai.blue.training.hardening import Check, Checked, HardeningPlan, Opt
 from secure_ai.blue.training.hardening_state import Checkpoint, HardeningState
 from secure_ai.blue.training.schedules import cosine, triangular
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.compute import MEMORY_FORMAT
+from secure_ai.core.compute import MEMORY_FORMAT, device_of
 from secure_ai.core.errors import UsageError
-from secure_ai.core.seeds import generator
+from secure_ai.core.seeds import generator, normal
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import hold_out_last, stratified_sample
 from secure_ai.models.target.target import as_target
@@ -112,16 +112,18 @@ def checks(held: Dataset, asked: Hardening) -> Check:
     """What is measured on held-out images: clean, under one step, and under what the method is chosen by."""
     guarded = asked.row.fallback is not None
     n, steps = (GUARD_CHECKED, GUARD_STEPS) if guarded else (CHECKED, CHECK_STEPS)
-    x = images_to_float(held.images[:n]).contiguous(memory_format=MEMORY_FORMAT)
-    y = labels_to_tensor(held.labels[:n])
+    images = images_to_float(held.images[:n]).contiguous(memory_format=MEMORY_FORMAT)
+    labels = labels_to_tensor(held.labels[:n])
     budget = asked.budget
 
     def check(network: nn.Module) -> Checked:
+        device = device_of(network)
+        x, y = images.to(device), labels.to(device)
         with still(network), torch.no_grad():
             clean = _right(network, x, y)
             if asked.row.chosen_by == "noise":
                 sigma = SIGMA * budget.eps
-                noise = torch.randn(x.shape, generator=generator(asked.seed, "check-noise"))
+                noise = normal(x.shape, generator(asked.seed, "check-noise"), device)
                 noisy = _right(network, x + sigma * noise, y)
                 return Checked(_fraction(clean), 0.0, _fraction(noisy))
             if asked.row.chosen_by == "bounds":

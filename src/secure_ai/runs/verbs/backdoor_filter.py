@@ -16,7 +16,7 @@ from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence, filter_scor
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import Compute, Device, configure
 from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION
@@ -56,6 +56,7 @@ def backdoor_filter(
     split: str = "train",
     n: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -69,26 +70,27 @@ def backdoor_filter(
         trusted: clean images of the same classes, at least 200.
         fraction: removed where there are no trusted images, in (0, 0.5).
         arch: built-in network whose features are looked at.
+        device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: bad data or request, or an output that cannot be written.
     """
     if not 0 < fraction < 0.5:
         raise UsageError("not such a fraction", where="--fraction", expected="above 0, below 0.5", got=fraction)
-    dtype = configure(precision).training_dtype
+    compute = configure(precision, device)
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     _refuse_unfit(dataset, arch)
     known = None if trusted is None else load_data(trusted, split="train", seed=seed, events=events)
     if known is not None:
         _refuse_trusted(known, dataset)
-    features = _features(_trained(dataset, arch, EPOCHS, seed, dtype, progress), dataset.images)
+    features = _features(_trained(dataset, arch, EPOCHS, seed, compute, progress), dataset.images)
     pixels = images_to_float(dataset.images).double().numpy()
     labels = np.asarray(dataset.labels)
     if known is None:
         scores = filter_scores(Evidence(pixels, labels, features))
         limits = {"spectre": float(np.quantile(scores["spectre"], 1 - fraction))}
     else:
-        scores, limits = _with_trusted(known, pixels, labels, features, arch, seed, dtype)
+        scores, limits = _with_trusted(known, pixels, labels, features, arch, seed, compute)
     suspicious = np.zeros(len(dataset), dtype=bool)
     for name, limit in limits.items():
         suspicious |= scores[name] > limit
@@ -122,12 +124,13 @@ def _refuse_trusted(known: Dataset, dataset: Dataset) -> None:
 
 
 def _trained(
-    dataset: Dataset, arch: str, epochs: int, seed: int, dtype: torch.dtype, progress: Callable[[int, int], None]
+    dataset: Dataset, arch: str, epochs: int, seed: int, compute: Compute, progress: Callable[[int, int], None]
 ) -> NetworkTarget:
-    network = build_network(arch, generator=generator(seed, "filter", arch))
+    network = build_network(arch, generator=generator(seed, "filter", arch)).to(compute.device)
     plan = TrainingPlan(
-        epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=seed, adam_epsilon=1e-7, dtype=dtype, replicas=1
-    )
+        epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=seed, adam_epsilon=1e-7,
+        dtype=compute.training_dtype, replicas=1,
+    )  # fmt: skip
     train(network, dataset, method=natural, plan=plan, progress=progress)
     entry = network_entry(arch)
     return NetworkTarget(
@@ -139,27 +142,27 @@ def _trained(
 @torch.no_grad()
 def _features(target: NetworkTarget, images: np.ndarray) -> np.ndarray:
     parts = [target.features(part) for part in images_to_float(images).split(500)]
-    return torch.cat(parts).double().numpy()
+    return torch.cat(parts).cpu().double().numpy()
 
 
 @torch.no_grad()
 def _losses(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     y = torch.from_numpy(np.array(labels)).split(500)
     parts = [
-        functional.cross_entropy(target.logits(part), own, reduction="none")
+        functional.cross_entropy(target.logits(part), own.to(target.device), reduction="none")
         for part, own in zip(images_to_float(images).split(500), y, strict=True)
     ]
-    return torch.cat(parts).double().numpy()
+    return torch.cat(parts).cpu().double().numpy()
 
 
 def _with_trusted(
     known: Dataset, pixels: np.ndarray, labels: np.ndarray, features: np.ndarray, arch: str, seed: int,
-    dtype: torch.dtype,
+    compute: Compute,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
     """All scores, and the limits of the two filters that have one: four fifths teach, a fifth sets the limits."""
     order = random_order(len(known), seed, "trusted")
     taught, kept = (known.select(part, "trusted") for part in np.split(order, [4 * len(known) // 5]))
-    teacher = _trained(taught, arch, TRUSTED_EPOCHS, seed, dtype, lambda done, total: None)
+    teacher = _trained(taught, arch, TRUSTED_EPOCHS, seed, compute, lambda done, total: None)
     base = images_to_float(taught.images).double().numpy()
     losses = _losses(teacher, pixels.astype(np.float32), labels)
     scores = filter_scores(Evidence(pixels, labels, features, losses, base))

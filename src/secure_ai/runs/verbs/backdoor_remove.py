@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from torch import nn
 
 from secure_ai.blue.backdoors.detectors import detect
 from secure_ai.blue.backdoors.fleet import control_network
 from secure_ai.blue.backdoors.inversion import Inverted
 from secure_ai.blue.backdoors.removal import REMOVERS, Repair, relearned
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import Device, configure
 from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate
@@ -122,6 +123,7 @@ def backdoor_remove(
     split: str = "train",
     n: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -133,6 +135,7 @@ def backdoor_remove(
     Args:
         data: clean images: at most 3,000 repair, the others measure.
         trigger: the planted trigger, if it is known, with its `target_label`: only measured with, after the choice.
+        device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: a model, data or request that cannot be used, or an output that cannot be written.
@@ -142,12 +145,12 @@ def backdoor_remove(
             "a planted trigger has a target", where="--trigger, --target-label", expected="both or neither"
         )
     refuse_unwritable(Path(out))
-    configure(precision)
+    compute = configure(precision, device)
     whole = load_data(data, split=split, n=n, seed=seed, events=events)
     if len(whole) < LEAST_IMAGES:
         raise UsageError("too few images", where="--data", expected=f">= {LEAST_IMAGES}", got=len(whole))
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
-    target = examine(target_for(loaded, whole, spec_of(model)), whole, seed).target
+    target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
     if target.access != "gradients":
         raise UsageError("a removal needs gradients", where="--access", expected="gradients", got=target.access)
     planted = None if trigger is None or target_label is None else (parse_trigger(trigger).text, target_label)
@@ -168,7 +171,7 @@ def backdoor_remove(
     network = networks[chosen]
     write_bytes(Path(out), model_bytes(network, loaded.arch if loaded.arch in NETWORKS else ""))
     events("model_written", {"file": Path(out).name})
-    clean = _clean_network(loaded, work)
+    clean = _clean_network(loaded, work, compute.device)
     return Removed(
         chosen, work.label, _with_relearning(before, target.network, work),
         _with_relearning(after, network, work), tried,
@@ -253,7 +256,9 @@ def _with_relearning(state: State, network: nn.Module, work: _Work) -> State:
     )
 
 
-def _clean_network(loaded: LoadedModel, work: _Work) -> nn.Module | None:
+def _clean_network(loaded: LoadedModel, work: _Work, device: torch.device) -> nn.Module | None:
     """A network from scratch on the clean images, for comparison; None where the architecture cannot be built."""
     build, _ = anew(loaded)
-    return None if build is None else control_network(build, work.repair, 0, work.seed, largest=MOST_IMAGES)
+    if build is None:
+        return None
+    return control_network(build, work.repair, 0, work.seed, largest=MOST_IMAGES, device=device)

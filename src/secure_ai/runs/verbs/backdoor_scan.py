@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import Device, choose_device, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION
@@ -68,6 +68,7 @@ def backdoor_scan(
     n: int | None = None,
     out: str | Path | None = None,
     seed: int = 0,
+    device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -81,6 +82,7 @@ def backdoor_scan(
             the data are MNIST, else 40.
         time_budget: seconds for training them; the fleet is smaller where it does not suffice.
         out: folder for `scan.json` and the reconstructed trigger's picture.
+        device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: a model, data or request that cannot be used.
@@ -88,15 +90,15 @@ def backdoor_scan(
     if fleet is not None and not 2 <= fleet <= MAX_FLEET:
         raise UsageError("bad number of control networks", where="--fleet", expected=f"2 to {MAX_FLEET}", got=fleet)
     deadline = None if time_budget is None else time.monotonic() + time_budget
-    compute = configure(precision)
+    compute = configure(precision, device)
     if data is None:
-        return _without_data(model, seed, out, events)
+        return _without_data(model, seed, device, out, events)
     whole = load_data(data, split=split, n=n, seed=seed, events=events)
     if len(whole) < LEAST_DATA:
         raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
     shuffled = whole.select(random_order(len(whole), seed, "scan-split"), whole.note)
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
-    target = examine(target_for(loaded, whole, spec_of(model)), whole, seed).target
+    target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
     _refuse_black_box(target)
     build, identity = anew(loaded)
     notes: tuple[str, ...] = ()
@@ -108,12 +110,12 @@ def backdoor_scan(
         search, held_out = split_images(shuffled, SEARCH)
         found = trained_fleet(
             build, identity, training, search, classes=target.num_classes, count=fleet or DEFAULT_FLEET, seed=seed,
-            dtype=compute.training_dtype, deadline=deadline, progress=progress,
+            dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
         )  # fmt: skip
     else:
         search, held_out = split_images(shuffled, SEARCH)
     if found is None:
-        notes = ("the architecture cannot be built anew: no control networks to compare with",)
+        notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
     scan = scan_target(target, search, held_out, found, seed)
     report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
     _write(report)
@@ -121,7 +123,9 @@ def backdoor_scan(
     return report
 
 
-def _without_data(model: ModelSpec | nn.Module, seed: int, out: str | Path | None, events: EventSink) -> ScanReport:
+def _without_data(
+    model: ModelSpec | nn.Module, seed: int, device: Device, out: str | Path | None, events: EventSink
+) -> ScanReport:
     """The data-free statistic, which needs a network whose input is known."""
     spec = spec_of(model)
     if not isinstance(model, ModelSpec) or model.model is None:
@@ -131,7 +135,7 @@ def _without_data(model: ModelSpec | nn.Module, seed: int, out: str | Path | Non
         raise UsageError("the file does not say what its network takes", where="--data", expected="clean images")
     target = make_target(
         loaded, input_shape=loaded.input_shape, num_classes=loaded.num_classes, mean=spec.mean, std=spec.std,
-        value_range=spec.value_range, access=spec.access,
+        value_range=spec.value_range, access=spec.access, device=choose_device(device),
     )  # fmt: skip
     _refuse_black_box(target)
     found = known_fleet(loaded.arch, "mnist") if loaded.arch in NETWORKS else None

@@ -11,7 +11,7 @@ from torch import nn
 
 from secure_ai.blue.certify.smoothing import Smoothing
 from secure_ai.core.budget import PerturbationBudget, parse_budget
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import Device, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
@@ -94,6 +94,7 @@ def certify(
     split: str = "test",
     n: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = ignore_progress,
 ) -> CertifyReport:
@@ -105,6 +106,7 @@ def certify(
         attack: of `ibp`: the list as of `attack`. The smoothed classifier is attacked by PGD on its mean probabilities.
         sigma: of smoothing's noise; None: a third of eps.
         samples, alpha: of smoothing, per image.
+        device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: a request, a file or a network that cannot be used; a layer that bounds do not know, by name.
@@ -118,10 +120,10 @@ def certify(
     smoothing = Smoothing(sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps, count=samples, alpha=alpha)
     if not 0 < smoothing.sigma <= 10:
         raise UsageError("out of range", where="--sigma", expected="above 0, at most 10", got=smoothing.sigma)
-    configure("float32")
+    compute = configure("float32", device)
     spec = spec_of(model)
     loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
-    target = target_for(loaded, dataset, spec)
+    target = target_for(loaded, dataset, spec, device=compute.device)
     checked = examine(target, dataset, seed)
     if method == "ibp":
         found = bounds(checked.target, dataset, budget)

@@ -127,5 +127,7 @@ def _sandbox() -> Examined:
 def _extra(name: str) -> Examined:
     module, purpose = EXTRAS[name]
     if importlib.util.find_spec(module) is None:
-        return Examined(f"extra {name}", "note", f"not installed: {purpose}", f"pip install 'secure-ai[{name}]'")
+        return Examined(
+            f"extra {name}", "note", f"not installed: {purpose}", f"pip install '.[{name}]' in the source folder"
+        )
     return Examined(f"extra {name}", "ok", purpose)

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
-import torch
 from torch import nn
 
 from secure_ai.blue.training.hardening_state import Checks, HardeningState, hardening_state
 from secure_ai.core.budget import parse_budget
-from secure_ai.core.compute import TRAINING_REPLICAS, configure
+from secure_ai.core.compute import TRAINING_REPLICAS, Compute, Device, configure, device_name, device_of
 from secure_ai.core.errors import SecureAIError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
@@ -28,6 +27,7 @@ from secure_ai.models.tensors import state_digest
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages.hardening import Hardening, harden_network
 from secure_ai.runs.user_model import trainable
+from secure_ai.runs.verbs.harden_options import HardenOptions
 
 MAX_STATE_BYTES = 1024 * MIB
 TEST = "mnist:test"
@@ -86,8 +86,8 @@ class _FileCheckpoint:
         write_bytes(self.path, state.to_bytes(self.key))
 
 
-def harden(net: ModelSpec | nn.Module, data: str | Dataset, **options: Any) -> nn.Module:
-    """`hardened`, for those who want the network alone: a copy of `net` that was trained, in evaluation mode."""
+def harden(net: ModelSpec | nn.Module, data: str | Dataset, **options: Unpack[HardenOptions]) -> nn.Module:
+    """`hardened`, where only the network is wanted: a trained copy of `net`, in evaluation mode."""
     return hardened(net, data, **options).network
 
 
@@ -109,6 +109,7 @@ def hardened(
     patience: int = 0,
     n: int | None = None,
     seed: int = 0,
+    device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -118,7 +119,7 @@ def hardened(
     Args:
         model: a file and its architecture, a built-in name (fresh weights), or a network, which is copied.
         data: in the forms of `--data`, or a data set; of a folder with both splits only `train` is read.
-        norm, eps: the budget that the network shall withstand.
+        norm, eps: the largest change that the network should withstand.
         method: pgd, trades, mart, fast, gaussian or ibp.
         out: the safetensors file to write. Until it is whole, the state to resume from lies beside it.
         adversary: an attack of the catalogue to train against, e.g. `cw:steps=10`; empty: PGD.
@@ -126,6 +127,7 @@ def hardened(
         epochs: passes over the data; None: the method's own number, or what the time allows.
         time_budget: seconds; the number of steps is fixed from the speed of the first 50 and recorded.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
+        device: auto (a GPU where there is one), cpu or cuda; the network then goes back to where it was.
 
     Raises:
         SecureAIError: a request that cannot be met, a model that cannot be trained, test data, or a loss that is not
@@ -139,7 +141,7 @@ def hardened(
             raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
     if out is not None:
         refuse_unwritable(Path(out))
-    compute = configure(precision)
+    compute = configure(precision, device)
     dataset = data if isinstance(data, Dataset) else _training_data(data, n, seed, events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     asked = Hardening(
@@ -151,12 +153,15 @@ def hardened(
     loaded, network = trainable(model, dataset, seed, events)
     if loaded.arch in NETWORKS:
         asked = replace(asked, replicas=TRAINING_REPLICAS)  # known to draw nothing, and to have no buffers
-    key = _key(asked, loaded, dataset)
+    key = _key(asked, loaded, dataset, compute)
     kept = _FileCheckpoint(Path(f"{out}.partial"), key) if out is not None else None
     begun = kept.load() if kept is not None else None
+    home = device_of(network)
+    network.to(compute.device)
     state, plan, divided = harden_network(
         network, dataset, asked, checkpoint=kept, steps_known=begun.steps if begun else None, progress=progress
     )
+    network.to(home)
     facts = {
         "method": method,
         "source": asked.row.source,
@@ -178,10 +183,11 @@ def _training_data(text: str, n: int | None, seed: int, events: EventSink) -> Da
     return load_data(text, split="train", n=n, seed=seed, events=events)
 
 
-def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset) -> str:
+def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compute) -> str:
     """Names everything that decides the result."""
     settings = {name: str(getattr(asked, name)) for name in Hardening.__dataclass_fields__}
-    settings |= {"model": loaded.digest, "data": dataset.digest, "threads": str(torch.get_num_threads())}
+    settings |= {"model": loaded.digest, "data": dataset.digest, "threads": str(compute.threads)}
+    settings["device"] = device_name(compute.device)
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 A shard of 256 samples is a pure function of network, data, attacks, first index and seed; a run keeps the digest of
 every shard's examples. The shard that holds the sample is run again and its digest compared. No code that the run's
-folder names is run: a network that is made by code must be named by whoever replays.
+folder names is run: a network that is made by code must be named again by the user.
 """
 
 from __future__ import annotations
@@ -319,7 +319,7 @@ def _report(
         adversarial=_answer(after),
         broken_by=task.plans[broken[0]].text if broken else None,
         attacked=bool(result.attempted[:, row].any()),
-        distance=float(measured_distance(x_adv, clean, task.budget)[0]),
+        distance=float(measured_distance(x_adv.cpu(), clean, task.budget)[0]),
     )
     return Replayed(
         measurement=measurement,
@@ -327,7 +327,7 @@ def _report(
         shards=shards,
         sample=found,
         clean=clean.numpy(),
-        x_adv=x_adv.numpy(),
+        x_adv=x_adv.cpu().numpy(),
         differences=_differences(folder.report.run),
     )
 

@@ -155,12 +155,13 @@ class _Outputs:
         return report
 
     def write_early(self) -> None:
-        """The page of what is known so far; seldom enough to cost little of the run."""
+        """The page of what is known so far: after every stage, unless pages would take more than their share."""
         now = time.monotonic()
         if now >= self._next_page:
             write_early_page(self._folder, self._facts(complete=False))
             took = time.monotonic() - now
             self._next_page = now + took / PAGE_SHARE
+            self._execution.watcher(Notice("page", "", text=str(self._folder / "report.html")))
 
     def write_what_there_is(self) -> None:
         """Every file after a stop. What stopped the run may stop this too, a full disk or a lost file."""

@@ -65,7 +65,7 @@ def arrange(target: NetworkTarget, attacks: Sequence[AttackPlan], samples: int, 
     if count <= 1:
         return Arrangement(1)
     if not all(is_built_in(plan) for plan in attacks):
-        return Arrangement(1, alone="an attack from elsewhere may keep what it likes")
+        return Arrangement(1, alone="an attack of another library may keep state")
     if not target.deterministic:
         return Arrangement(1, alone="the network is random")
     if target.device.type != "cpu":
@@ -73,7 +73,7 @@ def arrange(target: NetworkTarget, attacks: Sequence[AttackPlan], samples: int, 
     if is_shareable(target.network):
         return Arrangement(count)
     if target.access != "gradients":
-        return Arrangement(1, alone="a callable may keep what it likes")
+        return Arrangement(1, alone="a callable may keep state")
     copies = try_copies(replace(target, batch_size=_batch_size(target)), attacks, first, count)
     return Arrangement(1, alone=copies) if isinstance(copies, str) else Arrangement(count, copies)
 

@@ -25,10 +25,10 @@ NEAR = 0.25  # `margin_left` of fast's most expensive members
 
 
 def strength_check(result: SuiteResult) -> Check:
-    """`suite-strength`: fails where a kind of attack is missing, too weak, or was kept from samples still standing.
+    """`suite-strength`: fails where a kind of attack is missing, too weak, or did not reach every remaining sample.
 
-    A query-based attack before all gradient-based ones does not count: nobody would see that it breaks what gradients
-    do not. A suite with a target class fails: another class may be nearer.
+    A query-based attack before all gradient-based ones does not count: what it breaks could not be compared
+    with what gradient-based ones leave. A suite with a target class fails: another class may be nearer.
     """
     wanting = [title for role, title in ROLES.items() if not _everywhere(result, role) or not _near(result, role)]
     given = ", ".join(plan.short_text for plan in result.plans if plan.entry.counts_as) or "none"

@@ -57,7 +57,7 @@ def judge_suite(
         check(
             "one-step-only",
             bool(names),
-            f"{len(names)} of {len(result.plans)} attacks ask this network again after a step: "
+            f"{len(names)} of {len(result.plans)} attacks take more than one step on this network: "
             f"{', '.join(names) or 'none'}",
         ),
         _beats(result, "one-step-beats-many", is_one_step, lambda p: p.entry.knowledge == "white-box"),

@@ -214,7 +214,7 @@ def monotone_check(before: np.ndarray, now: np.ndarray) -> Check:
     p = mcnemar_exact(risen, fallen)
     evidence = (
         f"{risen} of {len(now)} samples broken at a smaller eps were not broken again (they count as broken), "
-        f"{fallen} were broken anew; McNemar p = {p:.2g}"
+        f"{fallen} became wrong; McNemar p = {p:.2g}"
     )
     return check("monotone-in-eps", risen <= fallen or p > SIGNIFICANT, evidence)
 

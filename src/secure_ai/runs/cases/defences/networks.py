@@ -66,7 +66,8 @@ class StageCheckpoint:
 
 def hardened(parents: Parents, settings: HardenSettings, context: Context) -> Outputs:
     """From fresh weights; the last tenth of the training images chooses which are kept."""
-    compute, network = configure(context.precision), build_network(ARCH, generator=generator(context.seed, ARCH))
+    compute = configure(context.precision, context.device)
+    network = build_network(ARCH, generator=generator(context.seed, ARCH)).to(compute.device)
     asked = Hardening(
         method=settings.method, budget=PerturbationBudget("linf", settings.eps), seed=context.seed,
         batch_size=settings.batch_size, epochs=settings.epochs, replicas=TRAINING_REPLICAS,
@@ -75,6 +76,7 @@ def hardened(parents: Parents, settings: HardenSettings, context: Context) -> Ou
     state, plan, divided = harden_network(
         network, context.data("train"), asked, checkpoint=StageCheckpoint(context.partial), progress=context.progress
     )
+    network.cpu()
     facts = {
         "arch": ARCH,
         "digest": state_digest(network.state_dict()),

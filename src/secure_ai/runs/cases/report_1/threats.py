@@ -48,8 +48,8 @@ ROWS: tuple[Row, ...] = (
     _table("S", "adversarial-training-published", "Adversarial training with FGSM examples (as published: made once, "
         "for the baseline)", "implemented", (*EVASION, "AML.M0003"),
         robust_floor("report-1/defended-p", "report-1/baseline")),
-    _table("S", "adversarial-training-listed", "Adversarial training with FGSM examples (as listed: made anew on the "
-        "network in training)", "implemented", (*EVASION, "AML.M0003"),
+    _table("S", "adversarial-training-listed", "Adversarial training with FGSM examples (as listed: fresh examples, "
+        "made on the network in training)", "implemented", (*EVASION, "AML.M0003"),
         robust_floor("report-1/defended-l", "report-1/baseline")),
     _table("S", "input-sanitisation", "Input sanitisation", "proposed", (*EVASION, "AML.M0010")),
     _table("S", "request-anomaly-detection", "Anomaly detection on inference requests", "proposed",

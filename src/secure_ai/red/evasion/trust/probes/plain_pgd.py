@@ -15,7 +15,7 @@ from secure_ai.red.evasion.trust.probes.probe import Probe, drawn_among
 ID = "pgd-falls-short"
 SAMPLES = 128
 STEPS = 40
-MOST_MISSED = 0.15  # of all images, chosen on training images of MNIST, linf: docs/trust.md, "The zoo"
+MOST_MISSED = 0.15  # of all images, chosen on training images of MNIST, linf: benchmarks/notes.md
 
 
 def pgd_falls_short(probe: Probe, x: np.ndarray | Tensor, y: np.ndarray | Tensor, robust: np.ndarray) -> Check:
