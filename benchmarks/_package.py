@@ -27,6 +27,7 @@ from secure_ai.data.source import load_data
 from secure_ai.data.splits import first_n, hold_out_last, random_order, sample_n
 from secure_ai.data.triggers import Trigger, make_trigger, parse_trigger, stamp
 from secure_ai.files.open import read_file
+from secure_ai.files.seal import user_seal
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import load_model, make_target, model_bytes, save_model
 from secure_ai.models.load.trained import trained_network, trained_target

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 from _headline import COLUMNS, headline, missed
 from _page_attacks import evasion
-from _page_report import main_job, measurements, must_reach, reproduction
+from _page_report import main_job, measurements, must_reach, reproduction, tolerances
 from _page_speed import pipeline
 from _page_zoo import zoo
 from _pages import Result, table
@@ -22,6 +22,7 @@ Section = Callable[[Result], list[str]]
 PAGES: dict[str, tuple[str, Section, str]] = {
     "reproduction": ("reproduction", reproduction, "every figure of the two published reports: published, ours, why"),
     "measurements": ("reproduction", measurements, "every rate of that run with n, interval and verdict"),
+    "tolerances": ("pipeline", tolerances, "how far two runs of report 1's protocol differ, by seed and by stack"),
     "bounds": ("must_reach", must_reach, "figures over three training seeds beside bounds that were set before"),
     "attacks": ("evasion", evasion, "attacks beside Foolbox, Torchattacks, ART and AutoAttack: strength, time, memory"),
     "speed": ("pipeline", pipeline, "report 1's whole protocol beside TensorFlow with ART and PyTorch with Foolbox"),

@@ -35,6 +35,14 @@ def make_digits(n: int, seed: int, classes: int = 10) -> Dataset:
     return Dataset(images, labels, f"digits-{seed}", classes)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_state(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test writes into the state folder of whoever runs the tests, and none finds a key there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     """600 training images."""

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from secure_ai.cli.main import COMMANDS
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
@@ -76,6 +78,12 @@ def test_the_readme_has_the_two_commands() -> None:
     assert "./scripts/run --recipe quick\n" in next(blocks(text))
     assert {"./scripts/run", "./scripts/test"} <= set(spans(text))
     assert len(ALL_COMMANDS) > 10
+
+
+def test_the_readme_says_of_every_command_about_a_model_what_it_does_for_the_users_own() -> None:
+    others = {"doctor", "data fetch", "data show"}
+    section = text_of("README.md").partition("## Your own model")[2]
+    assert set(COMMANDS) - others <= set(spans(section))
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from _package import (
     plan,
     stamp,
     trained_target,
+    user_seal,
     versions,
     watch_nothing,
 )
@@ -66,7 +67,7 @@ class Side:
         events = EventLog(folder / "events.jsonl")
         self.finished = Finished()
         self.execution = Execution(
-            store=Store(folder / ".store", events),
+            store=Store(folder / ".store", events, user_seal()),
             data=self.sets.__getitem__,
             data_digest=lambda split: self.sets[split].digest,
             precision=a.precision,

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from secure_ai.core.events import ignore_event, verify_log
+from secure_ai.files.seal import Seal, user_seal
 from secure_ai.runs.engine.store import Store
 
 # Dies by SIGKILL at the Nth fsync of a run whose stages are the small audit ones.
@@ -27,6 +28,7 @@ def fsync(descriptor):
     real(descriptor)
 os.fsync = fsync
 from secure_ai.core.events import EventLog
+from secure_ai.files.seal import Seal
 from secure_ai.files.write import lock_folder, remove_stale
 from pathlib import Path
 from secure_ai.runs.engine.execute import Execution, Finished, execute
@@ -37,7 +39,7 @@ folder.mkdir(exist_ok=True)
 with lock_folder(folder):
     remove_stale(folder)
     events = EventLog(folder / "events.jsonl")
-    store = Store(folder / ".store", events)
+    store = Store(folder / ".store", events, Seal(bytes(32)))
     stages = [
         Stage(id="a", function=lambda work: {"out": b"a" * 5000}),
         Stage(id="b", function=lambda work: {"out": work.inputs["a"]["out"] + b"b", "more": b"x"}, needs=("a",)),
@@ -61,7 +63,7 @@ def test_killed_at_any_write_the_next_run_completes(tmp_path: Path, fsyncs: int)
     folder = tmp_path / "out"
     killed = attempt(folder, fsyncs)
     assert killed in (-signal.SIGKILL, 0)
-    store = Store(folder / ".store", ignore_event)
+    store = Store(folder / ".store", ignore_event, Seal(bytes(32)))
     for record in (folder / ".store" / "stages").glob("*.json"):
         assert store.find(record.stem) is not None
     if (folder / "events.jsonl").exists():
@@ -89,13 +91,15 @@ def test_a_run_killed_in_training_resumes_from_its_last_epoch(tmp_path: Path, di
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     ) as process:
         partial = tmp_path / "killed" / ".store" / "partial"
-        while not list(partial.glob("*.safetensors")) and process.poll() is None:
+        while not [path for path in partial.glob("*") if len(path.name) == 64] and process.poll() is None:
             pass
         process.kill()
     assert process.returncode == -signal.SIGKILL
-    kept = next(partial.glob("*.safetensors")).read_bytes()
     from secure_ai.blue.training.state import state_from_bytes
 
+    key = next(path.name for path in partial.glob("*") if len(path.name) == 64)
+    kept = Store(tmp_path / "killed" / ".store", ignore_event, user_seal()).partial(key).read(10**9)
+    assert kept is not None
     assert 1 <= state_from_bytes(kept, "kept").epochs_done < 20
 
     def stop(notice: object) -> None:

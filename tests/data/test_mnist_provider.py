@@ -408,3 +408,9 @@ def test_real_mnist_has_no_test_image_in_training() -> None:
     from secure_ai.data.splits import refuse_leak
 
     assert refuse_leak(mnist.load_mnist("train"), mnist.load_mnist("test")) == 0
+
+
+@pytest.mark.data
+def test_real_test_images_keep_their_number_within_one_percent() -> None:
+    """The control of `data.near_copies`: independent images stay independent."""
+    assert 9_900 <= mnist.load_mnist("test").n_effective <= 10_000

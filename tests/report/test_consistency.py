@@ -17,8 +17,8 @@ from secure_ai.runs.verbs.report import read_report
 Change = Callable[[dict[str, Any]], Any]
 
 
-def reliable_with(outcome: str) -> Change:
-    trust = {"verdict": "reliable", "checks": [{"id": "access", "outcome": outcome, "evidence": "made up"}]}
+def with_trust(verdict: str, outcome: str) -> Change:
+    trust = {"verdict": verdict, "checks": [{"id": "access", "outcome": outcome, "evidence": "made up"}]}
     return lambda report: report["measurements"][0].update(trust=trust)
 
 
@@ -28,7 +28,17 @@ def with_section(value: float) -> Change:
     return lambda report: report.update(sections=[section])
 
 
-@pytest.mark.parametrize("change", [lambda report: None, reliable_with("pass"), with_section(0.5)])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda report: None,
+        with_trust("reliable", "pass"),
+        with_trust("doubtful", "fail"),
+        with_trust("doubtful", "not_run"),
+        with_trust("broken", "fail"),
+        with_section(0.5),
+    ],
+)
 def test_what_agrees_is_read(report: dict[str, Any], tmp_path: Path, change: Change) -> None:
     change(report)
     content = json.dumps(report).encode()
@@ -39,8 +49,11 @@ def test_what_agrees_is_read(report: dict[str, Any], tmp_path: Path, change: Cha
 @pytest.mark.parametrize(
     ("change", "where", "expected"),
     [
-        (reliable_with("fail"), "report-1/baseline/clean", "doubtful or broken"),
-        (reliable_with("not_run"), "report-1/baseline/clean", "doubtful or broken"),
+        (with_trust("reliable", "fail"), "report-1/baseline/clean", "doubtful"),
+        (with_trust("reliable", "not_run"), "report-1/baseline/clean", "doubtful"),
+        (with_trust("doubtful", "pass"), "report-1/baseline/clean", "reliable"),
+        (with_trust("broken", "pass"), "report-1/baseline/clean", "reliable"),
+        (with_trust("broken", "not_run"), "report-1/baseline/clean", "doubtful"),
         (lambda report: report["measurements"][0]["value"].update(value=0.5), "report-1/baseline/clean", "0.9895"),
         (lambda report: report["measurements"][0]["value"].update(ci_low=0.5), "report-1/baseline/clean", "0.9895"),
         (with_section(0.6), "s", "0.5"),

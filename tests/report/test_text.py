@@ -10,12 +10,13 @@ import pytest
 
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.results import Measurement, rate, rate_or_reason
-from secure_ai.core.trust import Trust, Verdict
+from secure_ai.core.trust import Check, Trust, Verdict, check, judge, sample_size_check
 from secure_ai.report.model import Report, Run, parse_report
 from secure_ai.report.render.headline import accuracy_groups, backdoor_group
 from secure_ai.report.render.text import (
     budget_text,
     measurement,
+    not_reused,
     plural,
     seconds_text,
     trust_badge,
@@ -44,6 +45,14 @@ def test_a_rerun_does_not_pass_for_the_work_it_reuses() -> None:
     assert "2 of 2 stages" in work_text(reused)
 
 
+def test_what_was_not_believed_of_an_earlier_run_is_said() -> None:
+    run = Run(id="x", recipe="r", complete=True, seconds=0.4, seed=0)
+    assert not_reused(run) == ""
+    assert not_reused(replace(run, foreign=("a", "b"))).startswith("2 records")
+    assert not_reused(replace(run, key_note="no key")) == "no key"
+    assert not_reused(replace(run, foreign=("a",))) in work_text(replace(run, foreign=("a",)))
+
+
 @pytest.mark.parametrize(
     ("n", "verdict", "word", "badge"),
     [
@@ -60,6 +69,22 @@ def test_trust_words(n: int, verdict: str | None, word: str, badge: str) -> None
     entry = Measurement(id="m", model="m", metric="x", value=rate(n // 2, n), stage="s", replay="", trust=trust)
     assert (measurement(entry).word, trust_badge(entry, n).value) == (word, badge)
     assert measurement(entry).short.endswith(f"({word})" if word else "%")
+
+
+@pytest.mark.parametrize(
+    ("others", "badge"),
+    [
+        ([], "n sufficient"),
+        ([check("x", None, "could not run")], "n sufficient"),
+        ([check("x", True, "asked")], "reliable"),
+        ([check("x", False, "asked")], "doubtful"),
+    ],
+)
+def test_a_rate_of_which_only_the_size_was_checked_is_not_called_reliable(others: list[Check], badge: str) -> None:
+    trust = judge([sample_size_check(1000), *others], breaking=frozenset())
+    entry = Measurement(id="m", model="m", metric="x", value=rate(1, 1000), stage="s", replay="", trust=trust)
+    assert trust_badge(entry, 1000).value == badge
+    assert entry.as_json()["trust"]["verdict"] == trust.verdict.value  # JSON keeps the verdict
 
 
 def test_rates_without_a_value() -> None:

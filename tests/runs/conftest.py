@@ -14,6 +14,7 @@ import torch
 from secure_ai.core.events import ignore_event
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
+from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.models.load.store import save_model
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import images_to_float
@@ -100,7 +101,7 @@ def context_on(tmp_path: Path) -> Contexts:
             precision="float32",
             events=ignore_event,
             progress=lambda done, total: None,
-            partial=tmp_path / "partial",
+            partial=SealedFile(tmp_path, "partial", "test", Seal(None)),
             keep=({} if kept is None else kept).__setitem__,
         )
 

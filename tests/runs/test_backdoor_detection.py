@@ -19,6 +19,7 @@ from secure_ai.core.result import Result
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
+from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
@@ -49,7 +50,8 @@ class OneNetwork:
 def context(data: Mapping[str, Dataset], kept: dict[str, bytes]) -> Context:
     return Context(
         seed=0, data=data.__getitem__, precision="float32", events=ignore_event,
-        progress=lambda done, total: None, partial=Path("none"), keep=kept.__setitem__,
+        progress=lambda done, total: None, partial=SealedFile(Path("none"), "none", "test", Seal(None)),
+        keep=kept.__setitem__,
     )  # fmt: skip
 
 

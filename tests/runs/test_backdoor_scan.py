@@ -99,9 +99,11 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
     again = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
     assert calls == [-1, 2, 3]
     assert again.scan.as_json()["scores"] == first.scan.as_json()["scores"]
-    member = next((tmp_path / "cache" / "secure-ai" / "fleets").glob("*/0.json"))
-    member.write_text("{}")  # damaged: made again
-    secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
+    assert first.notes == again.notes == ()
+    member = next((tmp_path / "cache" / "secure-ai" / "fleets").glob("*/0"))
+    assert b"accuracy" in member.read_bytes()
+    member.write_bytes(member.read_bytes().replace(b'"accuracy": ', b'"accuracy": 0'))  # not sealed: made again
+    assert len(secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4).notes) == 1
     secure_ai.backdoor_scan(files["clean"], files["test"], fleet=2, seed=1)
     assert calls == [-1, 2, 3, 0, 0, 1]
 

@@ -7,6 +7,7 @@ import pytest
 
 from secure_ai.core.events import ignore_event
 from secure_ai.core.results import Measurement
+from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.engine.measure import Context, Settings
 from secure_ai.runs.engine.store import Store
@@ -27,7 +28,7 @@ def measured(tmp_path: Path) -> tuple[Measurement, ...]:
         precision="auto",
         events=ignore_event,
         progress=lambda done, total: None,
-        partial=tmp_path / "partial",
+        partial=SealedFile(tmp_path, "partial", "test", Seal(None)),
         keep=lambda name, content: None,
     )
     return refusals.refusals({}, Settings(), context).measurements

@@ -48,7 +48,7 @@ HEADLINES = {
 NETWORKS: dict[str, dict[str, float | tuple[float, int]]] = {
     "report-1/baseline": {"clean": 0.9895, "fgsm-predicted": 0.157, "fgsm": 0.15, "pgd": 0.0,
                           "backdoor": (0.0014, 8972)},
-    "report-1/defended-p": {"clean": 0.989, "transferred": 0.992, "fgsm": 0.059, "pgd": 0.0},
+    "report-1/defended-p": {"clean": 0.989, "transferred": 0.987, "fgsm": 0.059, "pgd": 0.0},
     "report-1/defended-l": {"transferred": 0.929, "fgsm": 0.9177, "pgd": 0.33},
     "report-1/poisoned": {"clean": 0.9875, "sevens-clean": (0.9883, 1028), "sevens-triggered": (0.9912, 1028),
                           "backdoor": (0.0012, 8972)},

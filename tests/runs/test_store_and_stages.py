@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -12,13 +13,15 @@ import pytest
 import torch
 
 from secure_ai.core.errors import DigestMismatchError, FileKindError, UsageError
-from secure_ai.core.events import ignore_event
+from secure_ai.core.events import canonical_json, ignore_event
+from secure_ai.files.seal import Seal
 from secure_ai.runs.engine import execute as engine
 from secure_ai.runs.engine.execute import Execution, Finished, execute, stage_key
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
 from secure_ai.runs.engine.store import Store, key_of
 
 KEY = key_of({"stage": "a"})
+SEAL = Seal(bytes(32))
 torch_threads = torch.get_num_threads
 
 
@@ -26,9 +29,9 @@ def no_data(role: str) -> Any:
     raise KeyError(role)
 
 
-def context(folder: Path, events: Any = ignore_event, deadline: float | None = None) -> Execution:
+def context(folder: Path, events: Any = ignore_event, deadline: float | None = None, seal: Seal = SEAL) -> Execution:
     return Execution(
-        store=Store(folder, events),
+        store=Store(folder, events, seal),
         data=no_data,
         data_digest=lambda role: f"digest of {role}",
         precision="auto",
@@ -62,10 +65,10 @@ def run(folder: Path, stages: list[Stage], **more: Any) -> Finished:
 
 
 def test_what_was_put_is_found_again(tmp_path: Path) -> None:
-    store = Store(tmp_path, ignore_event)
+    store = Store(tmp_path, ignore_event, SEAL)
     assert store.find(KEY) is None
     put = store.put("a", KEY, {"x": b"one", "y": b"two", "same": b"one"}, 1.5)
-    found = Store(tmp_path, ignore_event).find(KEY)
+    found = Store(tmp_path, ignore_event, SEAL).find(KEY)
     assert found == put
     assert store.blob(put.outputs["x"]) == b"one"
     assert put.outputs["x"] == put.outputs["same"]
@@ -113,14 +116,14 @@ def test_damage_is_found_recorded_and_repaired(tmp_path: Path, damage: Callable[
     damage(tmp_path)
     progress = run(tmp_path, [counting.stage("a")], events=lambda kind, data: seen.append(kind))
     assert counting.ran == ["a", "a"]
-    assert "store_damaged" in seen
-    assert progress.outputs(Store(tmp_path, ignore_event), "a") == {"out": b"a"}
+    assert seen[0] in ("store_damaged", "store_foreign")
+    assert progress.outputs(Store(tmp_path, ignore_event, SEAL), "a") == {"out": b"a"}
     run(tmp_path, [counting.stage("a")])
     assert counting.ran == ["a", "a"]
 
 
 def test_an_altered_blob_is_never_handed_out(tmp_path: Path) -> None:
-    store = Store(tmp_path, ignore_event)
+    store = Store(tmp_path, ignore_event, SEAL)
     record = store.put("a", KEY, {"x": b"one"}, 0.0)
     damage_blob(tmp_path)
     with pytest.raises(DigestMismatchError):
@@ -128,7 +131,7 @@ def test_an_altered_blob_is_never_handed_out(tmp_path: Path) -> None:
 
 
 def test_a_blob_replaced_by_a_link_counts_as_damage(tmp_path: Path) -> None:
-    store = Store(tmp_path / "store", ignore_event)
+    store = Store(tmp_path / "store", ignore_event, SEAL)
     record = store.put("a", KEY, {"x": b"secret"}, 0.0)
     path = tmp_path / "store" / "objects" / record.outputs["x"][:2] / record.outputs["x"]
     outside = tmp_path / "outside"
@@ -262,7 +265,7 @@ def test_what_decides_nothing_is_not_in_a_key(
     before = key(stage, at)
     monkeypatch.setattr(engine, "cpu_flags", lambda: frozenset({"avx512_bf16", "sse4_2"}))
     assert key(replace(stage, cost_seconds=9.0), replace(at, deadline=time.monotonic() + 9)) == before
-    assert key(stage, replace(at, store=Store(tmp_path / "other", ignore_event))) == before
+    assert key(stage, replace(at, store=Store(tmp_path / "other", ignore_event, SEAL))) == before
 
 
 @pytest.mark.parametrize(("cost", "ran"), [(900.0, True), (1100.0, False), (0.0, True)])
@@ -321,15 +324,98 @@ def test_a_store_with_a_link_in_it_is_refused_and_nothing_is_written_through(tmp
         folder.mkdir()
     (folder / name if name else folder).symlink_to(victim)
     with pytest.raises(FileKindError):
-        Store(folder, ignore_event)
+        Store(folder, ignore_event, SEAL)
     assert list(victim.iterdir()) == []
 
 
 def test_a_blob_is_not_written_through_a_link(tmp_path: Path) -> None:
-    store, victim = Store(tmp_path / ".store", ignore_event), tmp_path / "victim"
+    store, victim = Store(tmp_path / ".store", ignore_event, SEAL), tmp_path / "victim"
     victim.mkdir()
     digest = hashlib.sha256(b"x").hexdigest()
     (tmp_path / ".store" / "objects" / digest[:2]).symlink_to(victim)
     with pytest.raises(FileKindError):
         store.put("stage", "0" * 64, {"a": b"x"}, 0.0)
     assert list(victim.iterdir()) == []
+
+
+OTHER = Seal(b"x" * 32)
+
+
+def tamper(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Rewrite the only record; blobs are added under their right digest, as someone who knows the format would."""
+    path = next((folder / "stages").glob("*.json"))
+    record = json.loads(path.read_bytes())
+    change(record)
+    path.chmod(0o644)
+    path.write_bytes(canonical_json(record).encode())
+
+
+def put_false_output(folder: Path) -> None:
+    digest = hashlib.sha256(b"false").hexdigest()
+    (folder / "objects" / digest[:2]).mkdir(exist_ok=True)
+    (folder / "objects" / digest[:2] / digest).write_bytes(b"false")
+    tamper(folder, lambda record: record["outputs"].update(out=digest))
+
+
+def move_record(folder: Path) -> None:
+    """A record of the user's own, under the key of another stage."""
+    other = Counting()
+    run(folder, [other.stage("b", settings={"x": "false"})])
+    mine, moved = (
+        next(path for path in (folder / "stages").glob("*.json") if json.loads(path.read_bytes())["stage"] == stage)
+        for stage in ("a", "b")
+    )
+    mine.unlink()
+    moved.rename(mine)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        put_false_output,
+        move_record,
+        lambda folder: tamper(folder, lambda record: record.pop("tag")),  # as written before there were tags
+        lambda folder: tamper(folder, lambda record: record.update(tag="")),
+        lambda folder: tamper(folder, lambda record: record.update(tag=None)),
+        lambda folder: tamper(folder, lambda record: record.update(tag="\u00e9" * 64)),
+        lambda folder: tamper(folder, lambda record: record.update(seconds=2.0)),
+        lambda folder: tamper(folder, lambda record: record.update(stage="b")),
+    ],
+    ids=["output", "moved", "old", "empty", "null", "no ascii", "seconds", "stage"],
+)
+def test_a_changed_record_is_foreign_and_its_stage_runs_again(tmp_path: Path, change: Callable[[Path], None]) -> None:
+    counting, seen = Counting(), []
+    run(tmp_path, [counting.stage("a")])
+    change(tmp_path)
+    progress = run(tmp_path, [counting.stage("a")], events=lambda kind, data: seen.append(kind))
+    assert counting.ran == ["a", "a"]
+    assert (progress.foreign, progress.reused) == (["a"], [])
+    assert "store_foreign" in seen
+    assert progress.outputs(Store(tmp_path, ignore_event, SEAL), "a") == {"out": b"a"}
+    again = run(tmp_path, [counting.stage("a")])  # what was done again is the user's own
+    assert (again.foreign, again.reused) == ([], ["a"])
+
+
+@pytest.mark.parametrize(("second", "reused"), [(SEAL, ["a"]), (OTHER, []), (Seal(None), [])])
+def test_only_the_key_that_sealed_a_store_opens_it(tmp_path: Path, second: Seal, reused: list[str]) -> None:
+    counting = Counting()
+    run(tmp_path, [counting.stage("a")])
+    progress = run(tmp_path, [counting.stage("a")], seal=second)
+    assert progress.reused == reused
+    assert progress.foreign == ([] if reused else ["a"])
+
+
+def test_without_a_key_nothing_is_reused_and_everything_runs(tmp_path: Path) -> None:
+    counting = Counting()
+    for _ in range(2):
+        progress = run(tmp_path, [counting.stage("a"), counting.stage("b", ("a",))], seal=Seal(None))
+        assert progress.outputs(Store(tmp_path, ignore_event, Seal(None)), "b") == {"out": b"ba"}
+    assert counting.ran == ["a", "b", "a", "b"]
+
+
+def test_state_to_resume_from_is_sealed_for_one_stage(tmp_path: Path) -> None:
+    store = Store(tmp_path, ignore_event, SEAL)
+    store.partial("1" * 64).write(b"state")
+    assert store.partial("1" * 64).read(10) == b"state"
+    (tmp_path / "partial" / ("1" * 64)).rename(tmp_path / "partial" / ("2" * 64))
+    assert store.partial("2" * 64).read(10) is None

@@ -82,7 +82,8 @@ def harden(
     if common.json:
         print_json(result.as_json())
         return 0
-    lines = [
+    lines = [f"not reused: {result.facts['not_reused']}"] if result.facts["not_reused"] else []
+    lines += [
         f"wrote {result.out}",
         f"digest {result.digest}",
         f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {result.facts['train_seconds']:.0f} s; "

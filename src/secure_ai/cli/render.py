@@ -18,7 +18,7 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome, fed_wrongly
 from secure_ai.report.model import Report, report_bytes
-from secure_ai.report.render.text import Words, cell, column_title, text_rows, trust_words
+from secure_ai.report.render.text import Words, cell, column_title, not_reused, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.report.render.worst import worst_things
 from secure_ai.report.sections import main_sections, not_tested_section
@@ -125,6 +125,9 @@ def print_run(result: RunResult, *, as_json: bool, verbose: bool, why: str) -> N
         shown = "; ".join(text[:MOST_SHOWN] for text in untested[:2])
         more = f"; {len(untested) - 2} more in the report" if len(untested) > 2 else ""
         console.print(f"not tested: {_plain(shown + more)}")
+    kept_out = not_reused(report.run)
+    if kept_out:
+        console.print(f"[yellow]not reused: {_plain(kept_out)}[/yellow]")
     reused = f", {len(result.reused)} stages reused" if result.reused else ""
     console.print(f"report: {_plain(str(result.folder / 'report.html'))} ({report.run.seconds:.1f} s{reused})")
     console.print(_plain(why))

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+SAMPLE_SIZE = "sample-size"
 MIN_N_FOR_A_CLAIM = 1000  # below this a rate is indicative and passes no gate
 FED_WRONGLY = frozenset({"input-range", "input-normalisation", "image-orientation", "label-order", "clean-accuracy"})
 """Checks whose failure means that the network evidently does not get what it was trained on: nothing is concluded."""
@@ -102,4 +103,4 @@ def judge(checks: Sequence[Check], *, breaking: frozenset[str]) -> Trust:
 
 def sample_size_check(n: int) -> Check:
     """Fails below the n that a claim needs."""
-    return check("sample-size", n >= MIN_N_FOR_A_CLAIM, f"n = {n}; a claim needs n >= {MIN_N_FOR_A_CLAIM}")
+    return check(SAMPLE_SIZE, n >= MIN_N_FOR_A_CLAIM, f"n = {n}; a claim needs n >= {MIN_N_FOR_A_CLAIM}")

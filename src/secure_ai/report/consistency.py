@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from secure_ai.core.errors import FormatError
 from secure_ai.core.results import Rate, rate
-from secure_ai.core.trust import CheckOutcome, Trust, Verdict
+from secure_ai.core.trust import CheckOutcome, Trust, Verdict, judge
 from secure_ai.report.model import Report
 
 ROUNDING = 1e-9
@@ -47,10 +47,11 @@ def _rate(value: Rate, where: str) -> None:
 
 
 def _trust(trust: Trust | None, where: str) -> None:
-    """A number is `reliable` only where a check ran and none failed."""
-    if trust is None or trust.verdict is not Verdict.RELIABLE:
+    """A verdict must be the one that its checks give; which failures break a number, a reader need not know."""
+    if trust is None:
         return
+    computed = judge(trust.checks, breaking=frozenset()).verdict
     failed = [made.id for made in trust.checks if made.outcome is CheckOutcome.FAIL]
-    if failed or all(made.outcome is not CheckOutcome.PASS for made in trust.checks):
-        got = f"reliable, failed: {', '.join(failed)}" if failed else "reliable, and no check ran"
-        raise FormatError("a verdict that its checks do not give", where=where, expected="doubtful or broken", got=got)
+    if trust.verdict is not computed and not (trust.verdict is Verdict.BROKEN and failed):
+        got = f"{trust.verdict}, failed: {', '.join(failed) or 'none'}"
+        raise FormatError("a verdict that its checks do not give", where=where, expected=computed, got=got)

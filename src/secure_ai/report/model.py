@@ -72,6 +72,8 @@ class Run:
         seconds: wall time.
         deviates: how the run departs from the reports' protocols; empty where it does not.
         reused: stages taken from an earlier run.
+        foreign: stages done again because the record of an earlier run was not written with this user's key.
+        key_note: why there is no such key, or why it is a new one; empty otherwise.
         code: version and digests of the code.
     """
 
@@ -83,6 +85,8 @@ class Run:
     deviates: str = ""
     stage_seconds: dict[str, float] = field(default_factory=dict)
     reused: tuple[str, ...] = ()
+    foreign: tuple[str, ...] = ()
+    key_note: str = ""
     machine: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     code: dict[str, str] = field(default_factory=dict)
@@ -141,7 +145,8 @@ class Figure:
         figure: where it stands in `report`, e.g. `table-6/defended-fgsm`.
         headline: whether the report's conclusion rests on it.
         same_protocol: ours by the report's own protocol; `correct`: ours measured correctly.
-        tolerance: why a re-trained network may differ.
+        tolerance: why a re-trained network may differ; `tolerance_runs`: how many runs that spread was measured on; 0:
+            it is reasoned, not measured.
         basis: what the judgement rests on: measurements of the run; counts that were `read` in the published program
             once and stand in this tool's source; or published numbers alone (`printed`).
     """
@@ -156,6 +161,7 @@ class Figure:
     status: FigureStatus | None = None
     reason: str
     tolerance: str | None = None
+    tolerance_runs: int | None = None
     basis: Basis = "measured"
 
 

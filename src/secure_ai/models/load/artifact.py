@@ -24,6 +24,15 @@ BUILT_IN = ("report1-cnn", "report2-cnn")
 MAX_MODEL_BYTES = 2 * 1024**3
 MAX_CODE_BYTES = 4 * 1024**2
 
+CONVERSIONS = {  # of what is known and not read
+    Format.NPZ: "save the arrays with safetensors.numpy.save_file",
+    Format.NPY: "save the arrays with safetensors.numpy.save_file",
+    Format.ONNX: "name a function that answers scores with --arch FILE.py:FACTORY, or export from torch as .pt2",
+    Format.TAR: "unpack it and name the model file inside",
+    Format.ZIP: "unpack it and name the model file inside",
+    Format.GZIP: "unpack it and name the model file inside",
+}
+
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
@@ -111,6 +120,7 @@ def _parse(file: FileBytes, weights_key: str, events: EventSink) -> Artifact:
         where=file.name,
         expected="safetensors, a torch state dict (torch.save), .keras or .pt2 (torch.export.save)",
         got=found.value,
+        hint=CONVERSIONS.get(found, ""),
     )
 
 

@@ -14,12 +14,13 @@ from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import printable
 from secure_ai.core.results import Choice, Measurement, Quantity, Rate
 from secure_ai.core.sections import Cell, Column, Ref, Section
-from secure_ai.core.trust import MIN_N_FOR_A_CLAIM, Trust, Verdict
+from secure_ai.core.trust import MIN_N_FOR_A_CLAIM, SAMPLE_SIZE, CheckOutcome, Trust, Verdict
 from secure_ai.report.model import Report, Run, TrustWord
 
 MAX_CELL_CHARACTERS = 1000
 WORDS = ("broken", "doubtful", "indicative", "")  # from worst to none
-TRUST_BADGES = ("reliable", "doubtful", "broken", "indicative", "no checks")
+ENOUGH = "n sufficient"  # of a number of which nothing but its size was checked
+TRUST_BADGES = ("reliable", "doubtful", "broken", "indicative", ENOUGH, "no checks")
 Words = Mapping[tuple[str, str], str]  # kind and id of an entry -> its trust word
 
 
@@ -39,11 +40,19 @@ def points(difference: float) -> str:
 
 
 def work_text(run: Run) -> str:
-    """How long the work took, and how much of it was taken from an earlier run."""
-    if not run.reused:
-        return seconds_text(run.seconds)
-    done = f"{seconds_text(sum(run.stage_seconds.values()))} of work"
-    return f"{done}, {len(run.reused)} of {len(run.stage_seconds)} stages from an earlier run"
+    """How long the work took, how much of it was taken from an earlier run, and what was not."""
+    done = seconds_text(run.seconds)
+    if run.reused:
+        work = f"{seconds_text(sum(run.stage_seconds.values()))} of work"
+        done = f"{work}, {len(run.reused)} of {len(run.stage_seconds)} stages from an earlier run"
+    kept_out = not_reused(run)
+    return f"{done}; not reused: {kept_out}" if kept_out else done
+
+
+def not_reused(run: Run) -> str:
+    """What of an earlier run was not believed, and why; empty where nothing was refused."""
+    foreign = f"{plural(len(run.foreign), 'record')} not written with this user's key" if run.foreign else ""
+    return "; ".join(text for text in (foreign, cell(run.key_note)) if text)
 
 
 def seconds_text(seconds: float) -> str:
@@ -97,8 +106,15 @@ def word_of(entry: Trusted, n: int) -> TrustWord:
 
 
 def trust_badge(entry: Trusted, n: int) -> Choice:
-    """Its word, or `reliable` where checks ran and said so, or `no checks`."""
-    return Choice(word_of(entry, n) or ("reliable" if entry.trust else "no checks"), TRUST_BADGES)
+    """Its word; else `reliable` where checks passed, `n sufficient` where only the size was one, or `no checks`."""
+    return Choice(word_of(entry, n) or _passed(entry.trust), TRUST_BADGES)
+
+
+def _passed(trust: Trust | None) -> str:
+    if trust is None:
+        return "no checks"
+    asked = {made.id for made in trust.checks if made.outcome is not CheckOutcome.NOT_RUN}
+    return ENOUGH if asked == {SAMPLE_SIZE} else "reliable"
 
 
 def trust_words(report: Report) -> Words:

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,8 +23,8 @@ from secure_ai.core.errors import SecureAIError
 from secure_ai.data.dataset import Dataset
 from secure_ai.files.cache import cache_root
 from secure_ai.files.jsons import parse_json
-from secure_ai.files.open import read_beneath
-from secure_ai.files.write import make_folder, write_json
+from secure_ai.files.seal import SealedFile, user_seal
+from secure_ai.files.write import make_folder
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import to_channels_last
@@ -56,6 +55,7 @@ class Fleet:
         asked: how many were asked for; fewer where time was short.
         seconds: that making them took; 0 where they were there.
         power: detection rates by kind of trigger, measured with this fleet; empty: not measured.
+        note: what of the cache was not reused, and why; empty: nothing stood in the way.
     """
 
     members: tuple[Member, ...]
@@ -64,6 +64,7 @@ class Fleet:
     asked: int
     seconds: float = 0.0
     power: Mapping[str, Any] | None = None
+    note: str = ""
 
     def values(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """(F, K) of each detector of `names`."""
@@ -144,17 +145,20 @@ def trained_fleet(
     content = [identity, training.digest, images.digest, classes, seed, largest, measuring_settings(), str(dtype)]
     content += [] if device.type == "cpu" else [device_name(device)]
     folder = make_folder(cache_root() / "fleets" / hashlib.sha256(repr(content).encode()).hexdigest()[:32])
+    seal = user_seal()
     members: list[Member] = []
-    began, longest = time.monotonic(), 0.0
+    foreign, began, longest = 0, time.monotonic(), 0.0
     for index in range(count):
-        member = _cached(folder, index)
+        file = SealedFile(folder, str(index), f"fleet {folder.name} {index}", seal)
+        member = _cached(file)
+        foreign += member is None and file.exists()
         if member is None:
             start = time.monotonic()
             if deadline is not None and start + longest > deadline:
                 break
             network = control_network(build, training, index, seed, largest=largest, dtype=dtype, device=device)
             member = measure_member(network, index, images, classes, seed)
-            write_json(folder / f"{index}.json", asdict(member))
+            file.write(json.dumps(asdict(member), allow_nan=False).encode())
             longest = max(longest, time.monotonic() - start)
         members.append(member)
         progress(index + 1, count)
@@ -165,16 +169,18 @@ def trained_fleet(
         training_images=min(len(training), largest),
         asked=count,
         seconds=time.monotonic() - began,
+        note=seal.note
+        or (f"{foreign} control networks of the cache: not written with this user's key" if foreign else ""),
     )
 
 
-def _cached(folder: Path, index: int) -> Member | None:
-    """A member of the cache; an unreadable one counts as none."""
-    name = f"{index}.json"
-    if not (folder / name).exists():
+def _cached(file: SealedFile) -> Member | None:
+    """A member of the cache; one that does not hold counts as none."""
+    content = file.read(MAX_MEMBER_BYTES)
+    if content is None:
         return None
     try:
-        found = parse_json(read_beneath(folder, name, max_bytes=MAX_MEMBER_BYTES).content, where=name)
+        found = parse_json(content, where=file.name)
         values = {str(key): [float(v) for v in value] for key, value in found["values"].items()}
         return Member(int(found["index"]), float(found["accuracy"]), values)
     except (SecureAIError, KeyError, TypeError, ValueError, AttributeError):

@@ -76,6 +76,7 @@ class Finished:
     records: dict[str, Record] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     reused: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)  # done again: the record there was not written with this key
     skipped: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, Result] = field(default_factory=dict)  # what a stage had when it was interrupted
 
@@ -144,6 +145,8 @@ def execute(
             continue
         key = stage_key(stage, finished.records, execution)
         record = execution.store.find(key)
+        if key in execution.store.foreign:
+            finished.foreign.append(stage.id)
         if record is not None:
             finished.reused.append(stage.id)
         elif execution.deadline is not None and time.monotonic() + stage.cost_seconds > execution.deadline:
@@ -195,5 +198,5 @@ def _run_stage(stage: Stage, key: str, execution: Execution, finished: Finished)
     began = time.perf_counter()
     outputs = stage.function(work)
     record = execution.store.put(stage.id, key, outputs, time.perf_counter() - began)
-    work.partial.unlink(missing_ok=True)
+    work.partial.remove()
     return record

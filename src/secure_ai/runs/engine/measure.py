@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from secure_ai.core.events import EventSink
 from secure_ai.core.result import Result
 from secure_ai.data.dataset import Dataset
+from secure_ai.files.seal import SealedFile
 from secure_ai.runs.engine.stage import Outputs, StageProgress
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.model_spec import ModelSpec
@@ -63,7 +63,7 @@ class Context:
     precision: Literal["auto", "float32"]
     events: EventSink
     progress: StageProgress
-    partial: Path
+    partial: SealedFile
     keep: Callable[[str, bytes], None]
     deadline: float | None = None
     device: Literal["cpu", "cuda"] = "cpu"

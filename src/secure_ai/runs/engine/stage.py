@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 from secure_ai.core.events import EventSink
 from secure_ai.core.result import Result
 from secure_ai.data.dataset import Dataset
+from secure_ai.files.seal import SealedFile
 
 Outputs = dict[str, bytes]
 StageProgress = Callable[[int, int], None]
@@ -37,7 +37,7 @@ class Work:
     progress: StageProgress
     phase: Callable[[str], None]
     stopped: Callable[[Result], None]
-    partial: Path
+    partial: SealedFile
     deadline: float | None = None
     device: Literal["cpu", "cuda"] = "cpu"
 

@@ -12,11 +12,13 @@ from secure_ai.core.errors import DigestMismatchError, FileKindError, FileMissin
 from secure_ai.core.events import EventSink, canonical_json
 from secure_ai.files.jsons import parse_json
 from secure_ai.files.open import MIB, read_beneath
+from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.files.write import make_folder, write_beneath
 
 MAX_BLOB_BYTES = 1024 * MIB
 MAX_RECORD_BYTES = 4 * MIB
 READ_ONLY = 0o444
+RECORD = "stage record"  # the purpose of its tag
 
 
 def key_of(content: Mapping[str, Any]) -> str:
@@ -32,13 +34,29 @@ class Record:
     outputs: Mapping[str, str]
     seconds: float
 
+    def content(self, key: str) -> bytes:
+        """What its tag is made over: the stage's key too, so that it does not hold under another."""
+        return canonical_json(
+            {"key": key, "stage": self.stage, "outputs": dict(self.outputs), "seconds": self.seconds}
+        ).encode()
+
 
 class Store:
-    """Blobs and records beneath one folder. Nothing read from it is believed before its digest is checked."""
+    """Blobs and records beneath one folder.
 
-    def __init__(self, folder: Path, events: EventSink) -> None:
+    Nothing read from it is believed before its digest is checked, and no record without the tag of `seal`'s key: such a
+    record is foreign. It is left where it is until the stage has run.
+
+    Attributes:
+        seal: what its records are sealed with.
+        foreign: keys of the records that were asked for and are foreign.
+    """
+
+    def __init__(self, folder: Path, events: EventSink, seal: Seal) -> None:
         self._folder = folder
         self._events = events
+        self.seal = seal
+        self.foreign: set[str] = set()
         for path in (folder, *(folder / name for name in ("objects", "stages", "partial"))):
             if make_folder(path).is_symlink():
                 raise FileKindError("a link stands in the store", where=path.name, hint="remove it first")
@@ -46,9 +64,11 @@ class Store:
     def put(self, stage: str, key: str, outputs: Mapping[str, bytes], seconds: float) -> Record:
         """Keep a stage's outputs; the record is written last, so that a kill in between leaves no half stage."""
         digests = {name: self._put_blob(content) for name, content in outputs.items()}
-        record = {"stage": stage, "outputs": digests, "seconds": round(seconds, 3)}
-        write_beneath(self._folder, f"stages/{key}.json", canonical_json(record).encode(), mode=READ_ONLY)
-        return Record(stage, digests, seconds)
+        record = Record(stage, digests, round(seconds, 3))
+        said = {"stage": stage, "outputs": digests, "seconds": record.seconds}
+        said["tag"] = self.seal.tag(RECORD, record.content(key))
+        write_beneath(self._folder, f"stages/{key}.json", canonical_json(said).encode(), mode=READ_ONLY)
+        return record
 
     def _put_blob(self, content: bytes) -> str:
         digest = hashlib.sha256(content).hexdigest()
@@ -58,13 +78,17 @@ class Store:
         return digest
 
     def find(self, key: str) -> Record | None:
-        """The record of the stage with that key, or None where it is missing, malformed or one of its blobs is."""
+        """The record of the stage with that key; None where it or one of its blobs is missing, malformed or foreign."""
         name = f"stages/{key}.json"
         if not (self._folder / name).exists():
             return None
         try:
             content = parse_json(self._read(name, MAX_RECORD_BYTES), where=name)
             record = Record(str(content["stage"]), dict(content["outputs"]), float(content["seconds"]))
+            if not self.seal.holds(RECORD, record.content(key), content.get("tag")):
+                self.foreign.add(key)
+                self._events("store_foreign", {"record": key})
+                return None
             for digest in record.outputs.values():
                 self.blob(digest)
         except (SecureAIError, KeyError, TypeError, ValueError) as error:
@@ -91,6 +115,6 @@ class Store:
     def _read(self, name: str, max_bytes: int) -> bytes:
         return read_beneath(self._folder, name, max_bytes=max_bytes).content
 
-    def partial(self, key: str) -> Path:
+    def partial(self, key: str) -> SealedFile:
         """Where a stage with that key may keep the state to resume from."""
-        return self._folder / "partial" / f"{key}.safetensors"
+        return SealedFile(self._folder / "partial", key, f"partial {key}", self.seal)

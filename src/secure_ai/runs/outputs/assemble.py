@@ -17,6 +17,7 @@ from secure_ai.runs.cases.table import CASES
 from secure_ai.runs.engine.execute import code_digest, results_digest
 from secure_ai.runs.engine.result_file import FACTS_NAME
 from secure_ai.runs.judgements import judge_measurements
+from secure_ai.runs.outputs.agree import refuse_disagreeing
 from secure_ai.runs.outputs.comparisons import comparisons
 from secure_ai.runs.outputs.defence_card import defence_card
 from secure_ai.runs.outputs.facts import RunFacts
@@ -40,7 +41,7 @@ NO_DEFENCES = "defences that hold (PGD training, TRADES, a certified network): s
 
 
 def assemble(facts: RunFacts) -> Report:
-    """The content of report.json, version 1."""
+    """The content of report.json, version 1. Raises FormatError where what the stages found does not agree."""
     found = facts.result
     measurements = tuple(replace(entry, replay=facts.command) for entry in found.measurements)
     models = (*_trained_models(facts), *found.models)
@@ -49,7 +50,7 @@ def assemble(facts: RunFacts) -> Report:
     departs = deviations(facts.recipe, facts.data)
     compared = comparisons(facts.plan.networks, measurements, found.per_sample)
     quantities = tuple(replace(entry, replay=facts.command) for entry in found.quantities)
-    return Report(
+    report = Report(
         tool=Tool("secure-ai", secure_ai.__version__),
         run=_run(facts, departs),
         models=models,
@@ -70,6 +71,8 @@ def assemble(facts: RunFacts) -> Report:
         distances=tuple(replace(entry, replay=facts.command) for entry in found.distances),
         sections=(*defence_card(models, measurements, quantities, compared, found.distances), *found.sections),
     )
+    refuse_disagreeing(report, facts)
+    return report
 
 
 def _register(
@@ -95,6 +98,8 @@ def _run(facts: RunFacts, departs: list[str]) -> Run:
         deviates="; ".join(departs),
         stage_seconds=dict(facts.finished.seconds),
         reused=tuple(facts.finished.reused),
+        foreign=tuple(facts.finished.foreign),
+        key_note=facts.execution.store.seal.note,
         machine=describe_machine(),
         versions=versions(),
         code={"version": secure_ai.__version__, "digest": code_digest(), "results": results_digest()},

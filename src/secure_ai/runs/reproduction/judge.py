@@ -17,18 +17,29 @@ class Tolerance:
     Attributes:
         absolute: added to both ends of our interval (shares).
         factor: at least 1; both ends are also divided and multiplied by it (losses).
-        reason: why this much: what training seeds and frameworks are known to change. Reasoned, not measured here.
+        what: the figure that moves this much between training seeds and frameworks.
+        runs: how many runs its spread was measured on; 0: reasoned, not measured.
     """
 
     absolute: float
     factor: float
-    reason: str
+    what: str
+    runs: int = 0
 
     def __str__(self) -> str:
-        """How much, for sentences."""
+        """How much, and where it is from, for sentences."""
         if self.factor > 1:
-            return f"a factor of {self.factor:g}"
-        return f"{100 * self.absolute:g} points" if self.absolute else "nothing"
+            return f"a factor of {self.factor:g}, {self._origin}"
+        return f"{100 * self.absolute:g} points, {self._origin}" if self.absolute else "nothing"
+
+    @property
+    def reason(self) -> str:
+        """What moves, and how that is known."""
+        return f"{self.what}, {self._origin}"
+
+    @property
+    def _origin(self) -> str:
+        return f"the spread of {self.runs} measured runs" if self.runs else "a fixed tolerance, not a measured spread"
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ def _figure(row: Published, judgement: Judgement) -> Figure:
         status=judgement.status,
         reason=judgement.reason,
         tolerance=row.tolerance.reason if row.tolerance else None,
+        tolerance_runs=row.tolerance.runs if row.tolerance else None,
         basis=judgement.basis,
     )
 

@@ -36,7 +36,7 @@ def judge_figure(row: Published, same: Reading, correct: Reading) -> Judgement:
     if not within(row.value, same, tolerance):
         reason = (
             f"Not reproduced: the same protocol gives {ours} here, and {published} lies outside its interval even "
-            f"widened by {tolerance}, the fixed tolerance."
+            f"widened by {tolerance}."
         )
         return Judgement(FigureStatus.NOT_SUPPORTED, reason, same, correct)
     if not within(row.value, correct, tolerance):
@@ -45,10 +45,7 @@ def judge_figure(row: Published, same: Reading, correct: Reading) -> Judgement:
             f"too far from {published}."
         )
         return Judgement(FigureStatus.WRONG, reason, same, correct)
-    reason = (
-        f"Reproduced: ours is {ours}, and {published} lies within its interval widened by {tolerance}, the fixed "
-        "tolerance."
-    )
+    reason = f"Reproduced: ours is {ours}, and {published} lies within its interval widened by {tolerance}."
     return Judgement(FigureStatus.SUPPORTED, reason, same, correct)
 
 

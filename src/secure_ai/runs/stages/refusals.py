@@ -19,6 +19,7 @@ from secure_ai.core.results import Measurement, rate
 from secure_ai.data.npz import load_npz
 from secure_ai.data.splits import random_order
 from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.files.seal import Seal
 from secure_ai.models.load.artifact import read_artifact
 from secure_ai.runs.engine.measure import Context, Settings
 from secure_ai.runs.engine.store import Store
@@ -75,7 +76,7 @@ def _weights(seed: int) -> dict[str, np.ndarray]:
 
 
 def _altered(folder: Path, seed: int) -> Iterator[Callable[[], object]]:
-    store = Store(folder / "store", ignore_event)
+    store = Store(folder / "store", ignore_event, Seal(None))
     content = safetensors_bytes(_weights(seed), {})
     digest = store.put("model", "0" * 64, {"model": content}, 0.0).outputs["model"]
     path = folder / "store" / "objects" / digest[:2] / digest
@@ -88,7 +89,7 @@ def _altered(folder: Path, seed: int) -> Iterator[Callable[[], object]]:
 
 
 def _unaltered(folder: Path) -> Iterator[Callable[[], object]]:
-    store = Store(folder / "clean", ignore_event)
+    store = Store(folder / "clean", ignore_event, Seal(None))
     for seed in range(CLEAN_FILES):
         digest = store.put("model", f"{seed:064x}", {"model": safetensors_bytes(_weights(seed), {})}, 0.0).outputs[
             "model"

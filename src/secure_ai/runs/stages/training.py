@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,8 +16,8 @@ from secure_ai.core.errors import SecureAIError
 from secure_ai.core.result import Result
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.training_record import training_metadata
-from secure_ai.files.open import MIB, read_beneath
-from secure_ai.files.write import write_bytes
+from secure_ai.files.open import MIB
+from secure_ai.files.seal import SealedFile
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.engine.jsons import json_bytes
@@ -38,23 +37,21 @@ MAX_STATE_BYTES = 256 * MIB
 
 @dataclass(frozen=True, slots=True)
 class FileCheckpoint:
-    """Training state in one file, replaced whole after every epoch; an unreadable one counts as none."""
+    """Training state in one file, replaced whole after every epoch; one that does not hold counts as none."""
 
-    path: Path
+    file: SealedFile
 
     def load(self) -> TrainingState | None:
         """The last state saved, or None."""
-        if not self.path.exists():
-            return None
+        content = self.file.read(MAX_STATE_BYTES)
         try:
-            name = self.path.name
-            return state_from_bytes(read_beneath(self.path.parent, name, max_bytes=MAX_STATE_BYTES).content, name)
+            return None if content is None else state_from_bytes(content, self.file.name)
         except SecureAIError:
             return None
 
     def save(self, state: TrainingState) -> None:
         """Keep `state` in place of the one before."""
-        write_bytes(self.path, state.to_bytes())
+        self.file.write(state.to_bytes())
 
 
 def trained(

@@ -116,6 +116,8 @@ def backdoor_scan(
         search, held_out = split_images(shuffled, SEARCH)
     if found is None:
         notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
+    elif found.note:
+        notes = (f"not reused: {found.note}",)
     scan = scan_target(target, search, held_out, found, seed)
     report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
     _write(report)

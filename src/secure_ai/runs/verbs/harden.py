@@ -19,7 +19,8 @@ from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
-from secure_ai.files.open import MIB, read_file
+from secure_ai.files.open import MIB
+from secure_ai.files.seal import SealedFile, user_seal
 from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.store import LoadedModel, model_bytes
 from secure_ai.models.networks.built_in import NETWORKS
@@ -68,22 +69,29 @@ class Hardened:
 
 @dataclass(frozen=True, slots=True)
 class _FileCheckpoint:
-    """The state after each check, beside the output; another request's, or an unreadable one, counts as none."""
+    """The state after each check, beside the output; another request's, or one that does not hold, counts as none."""
 
-    path: Path
+    file: SealedFile
     key: str
 
     def load(self) -> HardeningState | None:
         """The last state of this request, or None."""
+        content = self.file.read(MAX_STATE_BYTES)
         try:
-            state, key = hardening_state(read_file(self.path, max_bytes=MAX_STATE_BYTES).content, self.path.name)
+            state, key = (None, "") if content is None else hardening_state(content, self.file.name)
         except SecureAIError:
             return None
         return state if key == self.key else None
 
     def save(self, state: HardeningState) -> None:
         """Keep `state` in place of the one before."""
-        write_bytes(self.path, state.to_bytes(self.key))
+        self.file.write(state.to_bytes(self.key))
+
+    @property
+    def note(self) -> str:
+        """Why nothing is resumed; empty where nothing stands in the way."""
+        foreign = self.file.exists() and self.file.read(MAX_STATE_BYTES) is None
+        return self.file.seal.note or (f"{self.file.name} was not written with this user's key" if foreign else "")
 
 
 def harden(net: ModelSpec | nn.Module, data: str | Dataset, **options: Unpack[HardenOptions]) -> nn.Module:
@@ -154,7 +162,10 @@ def hardened(
     if loaded.arch in NETWORKS:
         asked = replace(asked, replicas=TRAINING_REPLICAS)  # known to draw nothing, and to have no buffers
     key = _key(asked, loaded, dataset, compute)
-    kept = _FileCheckpoint(Path(f"{out}.partial"), key) if out is not None else None
+    kept = None
+    if out is not None:
+        kept = _FileCheckpoint(SealedFile(Path(out).parent, f"{Path(out).name}.partial", "harden", user_seal()), key)
+    note = kept.note if kept is not None else ""
     begun = kept.load() if kept is not None else None
     home = device_of(network)
     network.to(compute.device)
@@ -173,6 +184,7 @@ def hardened(
         "time_budget": time_budget,
         "train_seconds": round(sum(state.checks.seconds), 3),
         "compute": compute.as_json(),
+        "not_reused": note,
     }
     return _written(loaded, state, facts, out, kept, events)
 
@@ -205,7 +217,7 @@ def _written(
         write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"]}))
         events("model_written", {"file": Path(out).name, "digest": digest})
         if kept is not None:
-            kept.path.unlink(missing_ok=True)
+            kept.file.remove()
     best = max(range(len(state.checks.robust)), key=lambda i: state.checks.robust[i])
     n = facts["data"]["n_checked"]
     return Hardened(

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK, EnvironmentFailedError, SecureAIError
 from secure_ai.core.events import EventLog, EventSink, ignore_event
 from secure_ai.core.findings import FailOn
+from secure_ai.files.seal import user_seal
 from secure_ai.files.write import lock_folder, make_folder, remove_stale
 from secure_ai.report.model import Report
 from secure_ai.report.render.verdict import gate_report
@@ -100,7 +101,7 @@ def run(
         prepared.events.pass_on(tell)
         began = time.monotonic()
         execution = Execution(
-            store=Store(folder / ".store", tell),
+            store=Store(folder / ".store", tell, user_seal()),
             data=prepared.sets.get,
             data_digest=prepared.sets.digest,
             device=chosen,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from secure_ai.blue.training.hardening_state import HardeningState, hardening_state
@@ -12,8 +11,8 @@ from secure_ai.core.compute import TRAINING_REPLICAS, configure
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.result import Result
 from secure_ai.core.seeds import generator
-from secure_ai.files.open import MIB, read_beneath
-from secure_ai.files.write import write_bytes
+from secure_ai.files.open import MIB
+from secure_ai.files.seal import SealedFile
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.tensors import state_digest
@@ -47,21 +46,21 @@ class HardenSettings(Settings):
 
 @dataclass(frozen=True, slots=True)
 class StageCheckpoint:
-    """State in the stage's partial file; an unreadable one counts as none."""
+    """State in the stage's partial file; one that does not hold counts as none."""
 
-    path: Path
+    file: SealedFile
 
     def load(self) -> HardeningState | None:
         """The last state saved, or None."""
+        content = self.file.read(MAX_STATE_BYTES)
         try:
-            content = read_beneath(self.path.parent, self.path.name, max_bytes=MAX_STATE_BYTES).content
-            return hardening_state(content, self.path.name)[0]
+            return None if content is None else hardening_state(content, self.file.name)[0]
         except SecureAIError:
             return None
 
     def save(self, state: HardeningState) -> None:
         """Keep `state` in place of the one before."""
-        write_bytes(self.path, state.to_bytes(KEY))
+        self.file.write(state.to_bytes(KEY))
 
 
 def hardened(parents: Parents, settings: HardenSettings, context: Context) -> Outputs:

@@ -17,7 +17,7 @@ from secure_ai.runs.reproduction.claims_printed import (
     share_of,
     whole_codebase,
 )
-from secure_ai.runs.reproduction.judge import Published, Tolerance
+from secure_ai.runs.reproduction.judge import Published
 from secure_ai.runs.reproduction.rules import difference, machine_time, measured, per_image_time
 from secure_ai.runs.reproduction.rules_backdoor import backdoor
 from secure_ai.runs.reproduction.rules_robustness import gain, robust
@@ -221,7 +221,7 @@ CLAIMS: tuple[Published, ...] = (
             f"{PUBLISHED}/clean", f"{PUBLISHED}/transferred",
             correct=(f"{PUBLISHED}/clean", tuple(f"{PUBLISHED}/{name}" for name in ("transferred", "fgsm", "pgd"))),
         ),
-        tolerance=Tolerance(0.019, 1.0, "a clean accuracy (0.4 points) and a transferred one (1.5 points)"),
+        tolerance=tolerances.GAP,
     ),
     _row(
         "section-6.2/clean-cost", "The defence costs 0.15 points of clean accuracy", 0.0015, "points",

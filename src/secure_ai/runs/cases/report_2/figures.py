@@ -8,7 +8,7 @@ from secure_ai.runs.cases.report_2.ids import BASELINE, DEFENDED, POISONED, REPO
 from secure_ai.runs.reproduction import tolerances
 from secure_ai.runs.reproduction.claims import even_classes
 from secure_ai.runs.reproduction.claims_printed import Printed, in_program, not_in_program, printed_twice
-from secure_ai.runs.reproduction.judge import Published, Tolerance
+from secure_ai.runs.reproduction.judge import Published
 from secure_ai.runs.reproduction.rules import difference, first_images_only, measured, per_image_time
 from secure_ai.runs.reproduction.rules_backdoor import confident_backdoor
 from secure_ai.runs.reproduction.rules_robustness import gain, robust
@@ -23,11 +23,11 @@ _row = partial(Published, REPORT)
 FIGURES: tuple[Published, ...] = (
     _row(
         "table-1/accuracy", "Baseline: accuracy 98.91 %", 0.9891, "share", measured,
-        f"{BASELINE}/clean", tolerance=tolerances.CLEAN,
+        f"{BASELINE}/clean", tolerance=tolerances.FIXED_CLEAN,
     ),
     _row(
         "table-1/loss", "Baseline: loss 0.0400", 0.0400, "loss", measured,
-        f"{BASELINE}/clean/loss", tolerance=tolerances.CLEAN_LOSS,
+        f"{BASELINE}/clean/loss", tolerance=tolerances.FIXED_CLEAN_LOSS,
     ),
     _row(
         "table-1/inference-time", "Baseline: about 5.94 ms per image", 5.94e-3, "seconds",
@@ -39,19 +39,19 @@ FIGURES: tuple[Published, ...] = (
     ),
     _row(
         "section-7/fgsm-accuracy", "Baseline under FGSM 0.3: 17.50 %", 0.1750, "share", first_images_only,
-        f"{BASELINE}/fgsm-640", f"{BASELINE}/fgsm", tolerances.FGSM_UNDEFENDED, headline=True,
+        f"{BASELINE}/fgsm-640", f"{BASELINE}/fgsm", tolerances.FIXED_FGSM_UNDEFENDED, headline=True,
     ),
     _row(
         "section-8/defended-clean-accuracy", "Defended: clean accuracy 98.96 %", 0.9896, "share", measured,
-        f"{DEFENDED}/clean", tolerance=tolerances.CLEAN,
+        f"{DEFENDED}/clean", tolerance=tolerances.FIXED_CLEAN,
     ),
     _row(
         "section-8/defended-fgsm-accuracy", "Defended: 81.56 % under FGSM 0.3", 0.8156, "share",
-        robust(DEFENDED, "fgsm-640"), tolerance=tolerances.FGSM_DEFENDED, headline=True,
+        robust(DEFENDED, "fgsm-640"), tolerance=tolerances.FIXED_FGSM_DEFENDED, headline=True,
     ),
     _row(
         "section-6/clean-accuracy", "Poisoned: clean accuracy 98.69 %", 0.9869, "share", measured,
-        f"{POISONED}/clean", tolerance=tolerances.CLEAN,
+        f"{POISONED}/clean", tolerance=tolerances.FIXED_CLEAN,
     ),
 )  # fmt: skip
 
@@ -68,11 +68,11 @@ CLAIMS: tuple[Published, ...] = (
     _row(
         "section-8/gain", "Adversarial training raises FGSM accuracy from 17.50 % to 81.56 %", 0.6406, "points",
         gain(DEFENDED, BASELINE, "fgsm-640", "fgsm-640"),
-        tolerance=Tolerance(0.21, 1.0, "an undefended accuracy under FGSM (12.5 points) and a defended one (8.5)"),
+        tolerance=tolerances.FIXED_GAIN,
     ),
     _row(
         "section-8/clean-cost", "Adversarial training maintains clean accuracy", 0.0, "points",
-        difference(f"{BASELINE}/clean", f"{DEFENDED}/clean"), tolerance=tolerances.DIFFERENCE,
+        difference(f"{BASELINE}/clean", f"{DEFENDED}/clean"), tolerance=tolerances.FIXED_DIFFERENCE,
     ),
     _row(
         "section-2.3/integrity-checks", "Counts, dimensions and label range are checked", None, "text",
