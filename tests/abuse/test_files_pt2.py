@@ -8,19 +8,26 @@ from __future__ import annotations
 import io
 import json
 import random
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from secure_ai.core.errors import FormatError, SizeLimitError
+from secure_ai.core.errors import FormatError, SandboxError, SizeLimitError
 from secure_ai.files.open import FileBytes
 from secure_ai.files.pt2 import read_pt2
 from secure_ai.files.pt2_ops import GIVE_NUMBERS, OPERATIONS
+from secure_ai.files.sandbox import sandbox_required
+from secure_ai.files.sandbox.probe import sandbox_report
+from secure_ai.models.load import exported_trial
+from secure_ai.models.load.artifact import read_artifact
 from secure_ai.models.load.exported import network_from_exported
+from secure_ai.models.load.store import load_model
 
 X = {"as_tensor": {"name": "x"}}
 MIB = 1024 * 1024
@@ -338,3 +345,88 @@ def test_random_graphs_are_refused_or_run_and_never_crash() -> None:
             ran += network is not None
     assert ran > 10
     assert time.process_time() - started < 20
+
+
+# --- the trial in a child ---------------------------------------------------------------------------------------------
+
+# A stand-in for Python itself: sets the real limits from the real command line, then does what torch must not do.
+STAND_IN = """#!{python} -IB
+import os, signal, sys, time
+from secure_ai.files.sandbox import answer_request, confine
+from secure_ai.files.sandbox.limits import limit_self
+memory, cpu, file_bytes, parent = map(int, sys.argv[-5:-1])
+limit_self(max_memory_bytes=memory, cpu_seconds=cpu, max_file_bytes=file_bytes, parent=parent)
+def absent(*_, **__):
+    raise OSError(38, "Function not implemented")
+{body}
+"""
+PYTHON = sys.executable
+Torch = Callable[[str], Path]
+THREE = "answer_request(lambda request: (3).to_bytes(8, 'little'))"
+ENDS = {
+    "crash": "os.kill(os.getpid(), signal.SIGSEGV)",
+    "hang": "time.sleep(60)",
+    "memory": "answer_request(lambda request: bytes(1 << 50))",
+    "no-answer": "answer_request(lambda request: b'')",
+    "no-class": "answer_request(lambda request: bytes(8))",
+}
+
+
+@pytest.fixture
+def torch_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Torch:
+    """`torch_that(body)`: a `.pt2` file, in whose trial the child runs `body`."""
+    monkeypatch.setattr(exported_trial, "_survived", {})
+
+    def make(body: str) -> Path:
+        script, file = tmp_path / "stand_in.py", tmp_path / "m.pt2"
+        script.write_text(STAND_IN.format(python=PYTHON, body=body), encoding="utf-8")
+        script.chmod(0o755)
+        if not file.exists():  # its bytes tell the time
+            file.write_bytes(exported().content)
+        monkeypatch.setattr(sys, "executable", str(script))
+        return file
+
+    return make
+
+
+@pytest.mark.parametrize("body", ENDS.values(), ids=ENDS.keys())
+def test_a_program_that_torch_does_not_survive_is_refused(
+    refused: Callable[..., Any], torch_that: Torch, monkeypatch: pytest.MonkeyPatch, body: str
+) -> None:
+    monkeypatch.setattr(exported_trial, "_MOST_SECONDS", 3.0)
+    file = torch_that(body)
+    refused("E_FORMAT", lambda: read_artifact(file))
+
+
+def test_a_file_is_tried_once_and_every_reading_says_how(torch_that: Torch) -> None:
+    file, told = torch_that(THREE), []
+    for _ in range(2):
+        assert read_artifact(file, events=lambda kind, data: told.append((kind, data))).classes == 3
+        torch_that(ENDS["crash"])
+    confined = [data for kind, data in told if kind == "child_confined"]
+    assert len(confined) == 2
+    assert confined[0] == confined[1]
+
+
+def test_a_trial_that_is_not_confined_is_noted_and_refusable(torch_that: Torch) -> None:
+    file = torch_that("confine.restrict_files = absent\n" + THREE)
+    assert any("landlock" in note for note in load_model(file).notes)
+    with sandbox_required(), pytest.raises(SandboxError) as caught:
+        read_artifact(file)
+    assert "landlock" in caught.value.got
+
+
+def test_memory_beyond_the_allowance_is_refused_by_the_real_child(
+    refused: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same graph, which needs 512 MiB, with less and with enough: the second is the control."""
+    file, told = tmp_path / "m.pt2", []
+    file.write_bytes(exported([repeats(64 * MIB, "y")]).content)
+    with monkeypatch.context() as less:
+        less.setattr(exported_trial, "_IMAGE_BYTES", 100 * MIB)
+        refused("E_FORMAT", lambda: read_artifact(file))
+    loaded = load_model(file, events=lambda kind, data: told.append((kind, data)))
+    assert loaded.num_classes == 3
+    assert [data["confinement"] for kind, data in told if kind == "child_confined"] == [
+        sandbox_report().confinement.as_json()
+    ]

@@ -19,6 +19,7 @@ from secure_ai.files.pt2 import ExportedProgram, read_pt2
 from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.sniff import Format, sniff
 from secure_ai.files.torch_state import read_torch_state
+from secure_ai.models.load.exported_trial import try_exported
 
 BUILT_IN = ("report1-cnn", "report2-cnn")
 MAX_MODEL_BYTES = 2 * 1024**3
@@ -45,6 +46,7 @@ class Artifact:
         sha256: hex digest of its bytes.
         arrays: weights by name; empty for `.keras` and `.pt2`, whose weights are in `keras` and `exported`.
         metadata: what a safetensors file says of itself; never trusted to name code.
+        classes: what `exported` answered in its trial run.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Artifact:
     metadata: Mapping[str, str] = field(default_factory=dict)
     keras: KerasModel | None = None
     exported: ExportedProgram | None = None
+    classes: int | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -114,7 +117,9 @@ def _parse(file: FileBytes, weights_key: str, events: EventSink) -> Artifact:
     if found in (Format.KERAS, Format.HDF5):  # the same for Keras's older format
         return Artifact(name=file.name, format=found, sha256=file.sha256, keras=read_keras(file, events=events))
     if found is Format.PT2:
-        return Artifact(name=file.name, format=found, sha256=file.sha256, exported=read_pt2(file))
+        program = read_pt2(file)
+        classes = try_exported(file, program, events)
+        return Artifact(name=file.name, format=found, sha256=file.sha256, exported=program, classes=classes)
     raise FormatError(
         "not a model file that can be loaded",
         where=file.name,

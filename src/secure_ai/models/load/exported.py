@@ -21,7 +21,7 @@ from secure_ai.models.load.exported_budget import Budget
 from secure_ai.models.tensors import array_to_tensor
 
 # What torch and Python raise where the operations of a foreign graph do not fit together.
-_MISFITS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
+MISFITS = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError, MemoryError)
 _WHOLE = 1 << 63  # numbers of a graph stay below
 _PLAIN: dict[str, Callable[..., Any]] = {
     # a last softmax is recognised by torch's own function, so that its input can serve as logits
@@ -100,13 +100,18 @@ def network_from_exported(program: ExportedProgram, *, where: str) -> tuple[nn.M
         network = ExportedNetwork(program)
         batch = program.graph.batch or 2
         answer = network.trial(Budget(batch, program.graph.batch is not None, where))
-    except _MISFITS as error:
-        got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-        raise FormatError("the graph does not run", where=where, got=got, hint=EXPORT_HINT) from None
+    except MISFITS as error:
+        raise refused_graph(error, where) from None
     if not isinstance(answer, Tensor) or answer.dim() != 2 or len(answer) != batch:
         shape = tuple(answer.shape) if isinstance(answer, Tensor) else type(answer).__name__
         raise FormatError("the program's answer is not one score a class", where=where, expected="(N, K)", got=shape)
     return network.eval(), int(answer.shape[1])
+
+
+def refused_graph(error: Exception, where: str) -> FormatError:
+    """The refusal of a graph on which torch raised `error`."""
+    got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+    return FormatError("the graph does not run", where=where, got=got, hint=EXPORT_HINT)
 
 
 def batch_note(program: ExportedProgram) -> str:

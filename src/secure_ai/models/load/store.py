@@ -18,10 +18,11 @@ from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.files.keras import KerasModel
 from secure_ai.files.pt2 import ExportedProgram
 from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.files.sandbox.confine import confinement_from
 from secure_ai.files.write import write_bytes
 from secure_ai.models.load.artifact import Arch, Artifact, read_arch, read_artifact
 from secure_ai.models.load.beside import read_known
-from secure_ai.models.load.exported import batch_note, network_from_exported
+from secure_ai.models.load.exported import ExportedNetwork, batch_note
 from secure_ai.models.load.factory import call_factory, run_factory
 from secure_ai.models.load.keras_io import network_from_keras
 from secure_ai.models.load.state import fit_state
@@ -95,11 +96,27 @@ def load_model(
         SecureAIError: what `read_artifact` refuses.
     """
     parsed = read_arch(arch) if arch is not None else None
-    artifact = read_artifact(path, weights_key=weights_key, events=events)
+    gaps: list[str] = []
+    artifact = read_artifact(path, weights_key=weights_key, events=_noting_gaps(events, gaps))
     loaded = build_model(artifact, arch=parsed, events=events)
     _refuse_other_data(loaded, classes, input_shape)
     known = read_known(Path(path), loaded.digest, artifact.metadata)
-    return replace(loaded, known=known, notes=(*loaded.notes, *known.notes))
+    return replace(loaded, known=known, notes=(*gaps, *loaded.notes, *known.notes))
+
+
+def _noting_gaps(events: EventSink, notes: list[str]) -> EventSink:
+    """`events`, and a note for the user where the child that reads the file is not confined in every way."""
+
+    def hear(kind: str, data: Mapping[str, Any]) -> None:
+        confinement = confinement_from(data["confinement"]) if kind == "child_confined" else None
+        if confinement is not None and confinement.missing:
+            missing = "; ".join(confinement.missing)
+            notes.append(
+                f"the file was read in a process that this machine cannot confine ({missing}): docs/sandbox.md"
+            )
+        events(kind, data)
+
+    return hear
 
 
 def build_model(artifact: Artifact, *, arch: Arch | None, events: EventSink = ignore_event) -> LoadedModel:
@@ -181,9 +198,9 @@ def _from_keras(artifact: Artifact, model: KerasModel, arch: Arch | None) -> Loa
 def _from_exported(artifact: Artifact, program: ExportedProgram, arch: Arch | None) -> LoadedModel:
     if arch is not None:
         raise ArchError("a .pt2 file describes its own network", where="--arch", expected="none", got=arch.text)
-    network, classes = network_from_exported(program, where=artifact.name)
     note = batch_note(program)
-    return replace(_loaded(artifact, network, "pt2", None, classes), notes=(note,) if note else ())
+    loaded = _loaded(artifact, ExportedNetwork(program).eval(), "pt2", None, artifact.classes)
+    return replace(loaded, notes=(note,) if note else ())
 
 
 def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedModel:

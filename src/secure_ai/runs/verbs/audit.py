@@ -6,7 +6,7 @@ from pathlib import Path
 
 from secure_ai.audit.code import CodeAudit
 from secure_ai.audit.code import audit_code as run_audit
-from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
+from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK, LogError
 from secure_ai.core.events import ChainState, EventSink, ignore_event, verify_log
 from secure_ai.core.findings import FailOn, Outcome, exceeds
 
@@ -23,5 +23,13 @@ def audit_code(
 
 
 def audit_log_verify(file: str | Path) -> ChainState:
-    """Check the hash chain of an event log: how many records, and the last digest. Raises LogError."""
-    return verify_log(Path(file))
+    """Check the hash chain of an event log: how many records, and the last digest.
+
+    Raises:
+        LogError: the chain is broken, or there is no record: a log cut to nothing holds no chain to check.
+        FileMissingError: there is no such log.
+    """
+    state = verify_log(Path(file))
+    if not state.records:
+        raise LogError("the log is empty", where=Path(file).name, expected="at least one record")
+    return state
