@@ -51,6 +51,35 @@ def test_a_learning_rate_that_trains_nothing_is_refused(
     assert "--learning-rate" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [
+        (["--norm", "LInf"], None),
+        (["--norm", "L2", "--access", "Scores", "--split", "VAL", "--device", "CPU", "--fail-on", "High"], None),
+        (["--norm", "l_inf"], "linf"),
+        (["--norm", "linf", "--access", "score"], "scores"),
+        (["--norm", "linf", "--fail-on", "hihg"], "high"),
+        (["--norm", "linf", "--attack", "FSGM"], "fgsm"),
+        (["--norm", "linf", "--modle", "x"], "--model"),
+        (["--norm", "x"], ""),
+    ],
+)
+def test_names_are_taken_in_any_case_and_others_get_the_nearest_of_their_list(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], words: list[str], nearest: str | None
+) -> None:
+    """What is taken goes on to the model file, which is not there; the word that is proposed is taken."""
+    request = ["attack", "none.pt", "--data", str(digit_files["test"]), "--eps", "0.1"]
+    code, _, err = call(capsys, *request, *words)
+    assert (code, "E_FILE_MISSING" in err) == (2, nearest is None)
+    if nearest:
+        assert re.findall(r"you mean (\S+?)[?.]", err.lower()) == [nearest]
+        if nearest == "--model":  # the file is named once, by the option that was meant
+            request, mended = request[:1] + request[2:], [*words[:-2], nearest, "none.pt"]
+        else:
+            mended = [*words[:-1], nearest]
+        assert "E_FILE_MISSING" in call(capsys, *request, *mended)[2]
+
+
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_needs_no_torch(name: str) -> None:
     code = (

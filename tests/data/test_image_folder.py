@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from secure_ai.core.errors import FileMissingError, FormatError, UsageError
+from secure_ai.core.errors import FileMissingError, FormatError, ShapeError, UsageError
 from secure_ai.data.folder import load_folder
 from secure_ai.data.image_file import CONVERSIONS, decode_image
+from secure_ai.data.source import load_data
 from secure_ai.files.open import FileBytes
 
 
@@ -173,3 +174,46 @@ def test_grey_images_among_colour_ones_get_three_equal_channels(tmp_path: Path) 
     assert [image.tolist() for image in data.images[0]] == [grey(0).tolist()] * 3
     assert (data.images[1] == colour.transpose(2, 0, 1)).all()
     assert data.note.startswith("2 grey images")
+
+
+def test_classes_keep_their_names(tmp_path: Path) -> None:
+    write(tmp_path / "train", ant=[png(grey(0))], bee=[png(grey(1))])
+    write(tmp_path / "test", bee=[png(grey(2)), png(grey(3))])
+    data = load_data(str(tmp_path))
+    assert (data.class_names, data.labels.tolist()) == (("ant", "bee"), [1, 1])
+    assert load_data(f"{tmp_path}:1").class_names == ("ant", "bee")
+
+
+def test_images_of_different_sizes_are_refused_with_the_option_that_works(tmp_path: Path) -> None:
+    write(tmp_path, a=[png(grey(0)), png(grey(1, 9, 6))], b=[png(grey(2, 4, 4))])
+    with pytest.raises(ShapeError) as caught:
+        load_folder(tmp_path)
+    option, size, *_ = caught.value.hint.split()
+    assert option == "--resize"
+    data = load_data(str(tmp_path), resize=int(size))
+    assert data.input_shape == (1, 4, 4)
+    assert (data.images[2, 0] == grey(2, 4, 4)).all()  # of that size already
+    assert (data.images[1, 0] == np.asarray(Image.fromarray(grey(1, 9, 6)).resize((4, 4), 2))).all()  # 2: bilinear
+    assert "4x4" in data.note
+
+
+@pytest.mark.parametrize("size", [0, -1, 100_000])
+def test_a_size_that_no_image_gets_is_refused(tmp_path: Path, size: int) -> None:
+    write(tmp_path, a=[png(grey(0))], b=[png(grey(2))])
+    with pytest.raises(UsageError):
+        load_data(str(tmp_path), resize=size)
+
+
+def test_what_was_skipped_and_resized_stands_beside_how_images_were_drawn(tmp_path: Path) -> None:
+    write(tmp_path, a=[png(grey(0)), png(grey(1))], b=[png(grey(2)), png(grey(3))])
+    (tmp_path / "a" / "notes.txt").write_text("x")
+    for text in (f"{tmp_path}:2", f"{tmp_path}~2"):
+        note = load_data(text, resize=3).note
+        assert ("1 files" in note, "3x3" in note, "2" in note) == (True, True, True)
+        assert (load_data(text).drawn, "sample" in note) == (("first" if ":2" in text else "stratified"), True)
+
+
+def test_the_validation_split_can_be_named(tmp_path: Path) -> None:
+    write(tmp_path / "train", a=[png(grey(0))])
+    write(tmp_path / "val", a=[png(grey(1))])
+    assert load_data(str(tmp_path), split="val").images[0, 0].tolist() == grey(1).tolist()

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from secure_ai.core.errors import DataKeysError, LabelError, PixelRangeError, ShapeError
+from secure_ai.core.errors import DataKeysError, LabelError, NpyError, PixelRangeError, SecureAIError, ShapeError
 from secure_ai.data.npz import dataset_from_arrays, labels_from_array, load_npz, pixels_from_array
 
 Y = np.array([0, 2, 1, 2])
@@ -144,3 +144,30 @@ def test_only_rows_with_one_class_are_told_to_take_the_largest(rows: list[list[i
     with pytest.raises(LabelError) as caught:
         labels_from_array(np.array(rows), where="y")
     assert ("argmax" in caught.value.hint) is hint
+
+
+def test_class_names_are_kept_and_count_the_classes(tmp_path: Path) -> None:
+    names = np.array(["cat", "dog", "Ä\u202e"])
+    x, y = np.full((2, 5, 5), 9, np.uint8), np.array([0, 1])
+    np.savez(tmp_path / "a.npz", x=x, y=y, class_names=names)
+    data = load_npz(tmp_path / "a.npz")
+    assert (data.class_names, data.classes) == (("cat", "dog", "Ä\\u202e"), 3)
+    np.savez(tmp_path / "big.npz", x=x, y=y, class_names=names.astype(">U7"))
+    assert load_npz(tmp_path / "big.npz").class_names == data.class_names
+
+
+@pytest.mark.parametrize(
+    "names",
+    [np.array(["one"]), np.array([["a", "b"]]), np.array([1, 2]), np.array([b"a", b"b"]), np.array(["a", None])],
+)
+def test_names_that_do_not_fit_are_refused(tmp_path: Path, names: Any) -> None:
+    np.savez(tmp_path / "a.npz", x=np.full((2, 5, 5), 9, np.uint8), y=np.array([0, 1]), class_names=names)
+    with pytest.raises(SecureAIError):
+        load_npz(tmp_path / "a.npz")
+
+
+def test_text_that_is_none_is_refused(tmp_path: Path) -> None:
+    names = np.array([0x110000, 65], dtype="<u4").view("<U1")
+    np.savez(tmp_path / "a.npz", x=np.full((2, 5, 5), 9, np.uint8), y=np.array([0, 1]), class_names=names)
+    with pytest.raises(NpyError):
+        load_npz(tmp_path / "a.npz")

@@ -200,6 +200,59 @@ def test_settings_that_are_off_may_be_unknown_and_others_may_not() -> None:
         assert caught.value.where.endswith("f.new_setting")
 
 
+FIRST = layer("InputLayer", name="i", batch_shape=[None, 4, 3, 2])
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("Reshape", {"target_shape": [5, 5]}),
+        ("Reshape", {"target_shape": [-1, -1, 2]}),
+        ("Reshape", {"target_shape": [7]}),
+        ("Reshape", {"target_shape": [0, 1, 24]}),
+        ("Reshape", {"target_shape": [True, 1, 24]}),
+        ("ZeroPadding2D", {"padding": [[-1, 0], [0, 0]]}),
+        ("ZeroPadding2D", {"padding": 1}),
+        ("ZeroPadding2D", {"padding": [[10**7, 0], [0, 0]]}),
+        ("Rescaling", {"scale": [1.0] * 3, "offset": 0}),
+        ("Rescaling", {"scale": 1e9, "offset": 0}),
+        ("Rescaling", {"scale": 1.0}),
+        ("Rescaling", {"scale": {"class_name": "__numpy__"}, "offset": 0}),
+        ("Normalization", {"axis": [1], "invert": False, "mean": 0.1, "variance": 1.0}),
+        ("Normalization", {"axis": [-1], "invert": True, "mean": 0.1, "variance": 1.0}),
+        ("Normalization", {"axis": [-1], "invert": False, "mean": 0.1, "variance": -1.0}),
+        ("Normalization", {"axis": [-1], "invert": False, "mean": 0.1, "variance": None}),
+        ("LeakyReLU", {"negative_slope": -0.1}),
+        ("ReLU", {"max_value": 0.0}),
+        ("ReLU", {"threshold": 0.5}),
+        ("Activation", {"activation": "mish"}),
+        ("Activation", {"activation": {"class_name": "LeakyReLU"}}),
+        ("Lambda", {"function": "x"}),
+    ],
+)
+def test_settings_out_of_range_are_refused(kind: str, settings: Any) -> None:
+    with pytest.raises(KerasFormatError):
+        read_keras(built([FIRST, layer(kind, name="l", **settings), layer("Flatten", name="f")]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "output"),
+    [
+        ("Reshape", {"target_shape": [-1, 2, 3]}, (4, 2, 3)),
+        ("ZeroPadding2D", {"padding": [[1, 0], [2, 3]]}, (5, 8, 2)),
+        ("Rescaling", {"scale": [1.0, 2.0], "offset": -1}, (4, 3, 2)),
+        ("Normalization", {"axis": [3], "invert": False, "mean": [0.1, 0.2], "variance": 1.0}, (4, 3, 2)),
+        ("LeakyReLU", {"alpha": 0.3}, (4, 3, 2)),
+        ("ReLU", {"max_value": 6.0, "threshold": 0.0}, (4, 3, 2)),
+        ("Activation", {"activation": "swish"}, (4, 3, 2)),
+        ("RandomRotation", {"factor": [-0.1, 0.1], "fill_mode": "reflect"}, (4, 3, 2)),
+    ],
+)
+def test_settings_in_range_are_read(kind: str, settings: Any, output: tuple[int, ...]) -> None:
+    model = read_keras(built([FIRST, layer(kind, name="l", **settings), layer("Flatten", name="f")]))
+    assert model.layers[0].output_shape == output
+
+
 def test_channels_first_is_refused_with_advice() -> None:
     first = layer("InputLayer", name="i", batch_shape=[None, 2, 2, 1])
     with pytest.raises(KerasFormatError) as caught:

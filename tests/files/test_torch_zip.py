@@ -79,6 +79,29 @@ def test_any_key_of_a_checkpoint_may_hold_the_weights(key: str, zipped: bool) ->
     assert {name: tuple(array.shape) for name, array in read.items()} == {"weight": (2, 2), "bias": (2,)}
 
 
+@pytest.mark.parametrize("zipped", [True, False], ids=["today", "before-1.6"])
+def test_what_training_keeps_beside_the_weights_is_left_out(zipped: bool) -> None:
+    """Optimisers, schedulers, the scaler of mixed precision and the random generator's state, as torch has them."""
+    network = torch.nn.Linear(3, 2)
+    adam, sgd = torch.optim.Adam(network.parameters()), torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    network(torch.ones(1, 3)).sum().backward()
+    adam.step()
+    sgd.step()
+    schedules = (
+        torch.optim.lr_scheduler.StepLR(adam, 3),
+        torch.optim.lr_scheduler.MultiStepLR(sgd, [3, 5]),
+        torch.optim.lr_scheduler.CosineAnnealingLR(sgd, 3),
+    )
+    content = {
+        "net": network.state_dict(), "epoch": 3, "best": torch.tensor(0.9), "optimisers": [adam.state_dict(),
+        sgd.state_dict()], "schedules": [one.state_dict() for one in schedules], "rng": torch.get_rng_state(),
+        "scaler": torch.amp.GradScaler("cpu").state_dict(), "history": {"loss": [0.3, 0.2], "acc": (1, None)},
+    }  # fmt: skip
+    found = read_torch_state(FileBytes("c.pt", saved(content, zipped=zipped)))
+    assert found.keys() == {"weight", "bias"}
+    np.testing.assert_array_equal(found["weight"], network.weight.detach().numpy())
+
+
 def test_of_several_state_dicts_one_must_be_named() -> None:
     file = FileBytes("m.pt", saved({"model": {"w": torch.ones(2)}, "ema": {"w": torch.zeros(2)}, "epoch": 3}))
     with pytest.raises(PickleRefusedError) as raised:

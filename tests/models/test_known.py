@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.trust import Check, CheckOutcome
+from secure_ai.core.trust import FED_WRONGLY, Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.image_digests import image_digests
 from secure_ai.data.training_record import record_path, training_metadata, training_record
@@ -21,7 +21,15 @@ from secure_ai.models.load.beside import known_in, read_known
 from secure_ai.models.load.store import load_model, make_target, save_model
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import examine
-from secure_ai.models.preflight.provenance import INPUT, SEEN, input_check, same_preparation, unseen_check
+from secure_ai.models.preflight.provenance import (
+    INPUT,
+    NAMES,
+    SEEN,
+    input_check,
+    names_check,
+    same_preparation,
+    unseen_check,
+)
 from secure_ai.models.target.known import Known, TrainingData
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
@@ -192,3 +200,25 @@ def test_the_usual_normalisations_are_shown_where_they_matter_and_nobody_knows(
     checked = with_usual_inputs(examine(halves, dataset, 0), dataset, PerturbationBudget("linf", 0.12), 0)
     (made,) = [one for one in checked.checks if one.id == INPUT]
     assert told in made.evidence
+
+
+@pytest.mark.parametrize(
+    ("data_names", "model_names", "outcome"),
+    [
+        (("cat", "dog"), ("Cat", "DOG"), "pass"),
+        (("golden_retriever", "tabby"), ("golden retriever", "tabby, tabby cat"), "pass"),
+        (("cat", "dog"), ("dog", "cat"), "fail"),
+        (("bird", "cat"), ("airplane", "bird", "cat"), "fail"),
+        (("n01440764", "n01443537"), ("tench", "goldfish"), None),
+        ((), ("cat", "dog"), None),
+        (("cat", "dog"), (), None),
+    ],
+)
+def test_a_class_that_is_another_output_by_name_fails(
+    data_names: tuple[str, ...], model_names: tuple[str, ...], outcome: str | None
+) -> None:
+    own = data(2)
+    named = Dataset(own.images, own.labels, "d", 2, class_names=data_names)
+    found = names_check(target(Known(class_names=model_names)), named)
+    assert (None if found is None else str(found.outcome)) == outcome
+    assert found is None or (found.id == NAMES and found.id in FED_WRONGLY)

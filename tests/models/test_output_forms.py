@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secure_ai.core.errors import TargetError
-from secure_ai.models.load.store import model_of_factory
+from secure_ai.core.errors import ArchError, TargetError, UsageError
+from secure_ai.models.load.store import make_target, model_of_factory, model_of_object
 from secure_ai.models.preflight.preflight import preflight
 from secure_ai.models.target.target import NetworkTarget
 
@@ -143,6 +144,29 @@ def test_preflight_asks_in_batches_of_the_size_that_was_named() -> None:
         target_of(FixedBatch())
 
 
+class ExactBatch(nn.Module):
+    """Written for batches of 8, the answer depends on each image alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = plain()
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.inner(x.reshape(8, 1, 4, 4))
+        return answer
+
+
+def test_a_network_for_one_size_of_batch_gets_black_images_behind_fewer() -> None:
+    target, fixes = target_of(ExactBatch(), batch_size=8)
+    assert any("exactly 8" in fix for fix in fixes)
+    x = images()[0][:11]
+    torch.testing.assert_close(target.logits(x), plain()(x))
+    with pytest.raises(TargetError) as caught:
+        target_of(ExactBatch())
+    assert "--batch-size" in caught.value.hint
+    assert not any("exactly" in fix for fix in target_of(plain(), batch_size=8)[1])
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("norm", ["weight_norm", "spectral_norm"])
 def test_old_reparametrisations_need_no_copy(tmp_path: Path, norm: str) -> None:
@@ -159,3 +183,39 @@ def test_old_reparametrisations_need_no_copy(tmp_path: Path, norm: str) -> None:
     loaded = model_of_factory(f"{path}:build", None)
     assert loaded.digest
     assert target_of(loaded.network)[0].logits(images()[0]).shape == (40, 3)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch is about to move quantisation elsewhere
+def test_a_quantised_module_is_refused_with_the_line_that_works() -> None:
+    """Its layers pass no gradient on; by scores it is a target like any other, and its weights have a digest."""
+    quantised = torch.ao.quantization.quantize_dynamic(plain(), {nn.Linear}, dtype=torch.qint8)
+    with pytest.raises(UsageError) as caught:
+        model_of_object(quantised, None, name="mine", arch="")
+    option, access, *_ = caught.value.hint.split()
+    assert option == "--access"
+    assert access == "scores"
+    loaded = model_of_object(quantised, access, name="mine", arch="")
+    other = torch.ao.quantization.quantize_dynamic(plain(4), {nn.Linear}, dtype=torch.qint8)
+    assert loaded.digest != model_of_object(other, access, name="mine", arch="").digest
+    x, y = images()
+    target = make_target(loaded, input_shape=(1, 4, 4), num_classes=3, access=access)
+    found = preflight(target, x, y, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.target.logits(x), plain()(x), atol=0.1, rtol=0.1)
+    assert model_of_object(plain(), None, name="mine", arch="").digest
+
+
+class NoCopy(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.lock = plain(), threading.Lock()
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.inner(x)
+        return answer
+
+
+def test_a_module_that_cannot_be_copied_is_refused_with_the_line_that_works(tmp_path: Path) -> None:
+    with pytest.raises(ArchError) as caught:
+        model_of_object(NoCopy(), None, name="mine", arch="")
+    assert "--arch FILE.py:FACTORY" in caught.value.hint
+    assert model_of_object(NoCopy(), None, name="mine", arch="", own=True).digest

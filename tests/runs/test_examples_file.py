@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import secure_ai
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import (
     DataKeysError,
@@ -19,6 +20,7 @@ from secure_ai.core.errors import (
     ShapeError,
     UsageError,
 )
+from secure_ai.core.trust import Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.attacks.saved_examples import image_key
@@ -88,3 +90,70 @@ def test_a_file_from_elsewhere_is_refused(saved: Path, digits_test: Dataset, nam
     np.savez(saved, **content)  # type: ignore[arg-type]  # names of arrays, not of options
     with pytest.raises(error):
         read_examples(str(saved), digits_test)
+
+
+def other_tools(data: Dataset) -> np.ndarray:
+    """Every image a tenth darker."""
+    examples: np.ndarray = (data.images / 255 * 0.9).astype(np.float32)
+    return examples
+
+
+@pytest.mark.parametrize("form", ["float32", "float64", "uint8", "channels last", "with index"])
+def test_examples_of_other_tools_are_taken_in_the_order_of_the_data(
+    digits_test: Dataset, tmp_path: Path, form: str
+) -> None:
+    x_adv = other_tools(digits_test)
+    arrays: Arrays = {"x_adv": x_adv}
+    if form == "float64":
+        arrays = {"x_adv": x_adv.astype(np.float64), "y": digits_test.labels}
+    elif form == "uint8":
+        arrays = {"x_adv": np.rint(x_adv * 255).astype(np.uint8)}
+    elif form == "channels last":
+        arrays = {"x_adv": x_adv.transpose(0, 2, 3, 1)}
+    elif form == "with index":
+        kept = np.array([9, 4, 5])
+        arrays = {"x_adv": x_adv[kept], "y": digits_test.labels[kept], "index": kept}
+    np.savez(tmp_path / "theirs.npz", **arrays)  # type: ignore[arg-type]  # as in keras_oracle.py
+    lookup, made_for = read_examples(str(tmp_path / "theirs.npz"), digits_test)
+    assert made_for == ""
+    assert len(lookup) == (3 if form == "with index" else 300)
+    image = images_to_float(digits_test.images[5:6])[0]
+    torch.testing.assert_close(lookup[image_key(image)], image * 0.9, atol=0.003, rtol=0)
+
+
+FOREIGN_CHANGES: dict[str, tuple[Callable[[Arrays], Arrays], type[SecureAIError]]] = {
+    "another order": (lambda a: {"x_adv": a["x_adv"][::-1]}, UsageError),
+    "fewer": (lambda a: {"x_adv": a["x_adv"][:5]}, ShapeError),
+    "index alone": (lambda a: {"x_adv": a["x_adv"][:5], "index": np.arange(5)}, DataKeysError),
+    "other labels": (lambda a: a | {"y": a["y"] + 1}, LabelError),
+    "scaled": (lambda a: {"x_adv": a["x_adv"] * 255}, PixelRangeError),
+    "normalised": (lambda a: {"x_adv": a["x_adv"] - np.float32(0.5)}, PixelRangeError),
+    "something else": (lambda a: a | {"z": a["y"]}, DataKeysError),
+}
+
+
+@pytest.mark.parametrize("change", FOREIGN_CHANGES)
+def test_examples_of_other_tools_that_do_not_fit_are_refused(digits_test: Dataset, tmp_path: Path, change: str) -> None:
+    make, error = FOREIGN_CHANGES[change]
+    arrays = make({"x_adv": other_tools(digits_test), "y": digits_test.labels})
+    np.savez(tmp_path / "theirs.npz", **arrays)  # type: ignore[arg-type]  # as in keras_oracle.py
+    with pytest.raises(error):
+        read_examples(str(tmp_path / "theirs.npz"), digits_test)
+
+
+def test_examples_of_other_tools_alone_are_never_reliable(tmp_path: Path) -> None:
+    """The network takes bright images for class 1; darker examples within the budget take one of two classes away."""
+    x = np.where(np.arange(1000)[:, None, None] % 2, 0.55, 0.3).astype(np.float32) + np.zeros((1, 4, 5), np.float32)
+    y = np.arange(1000, dtype=np.int64) % 2
+    np.savez(tmp_path / "theirs.npz", x_adv=x - np.float32(0.1))
+
+    def network(images: np.ndarray) -> np.ndarray:
+        mean = images.mean(axis=(1, 2, 3))
+        return np.stack([0.5 - mean, mean - 0.5], axis=1).astype(np.float32)
+
+    for eps, left in ((0.11, 0.5), (0.09, 1.0)):  # outside the budget they do not count
+        found = secure_ai.attack(
+            network, (x, y), norm="linf", eps=eps, attack=f"examples:{tmp_path / 'theirs.npz'}", access="scores"
+        )
+        assert found.robust_accuracy.value == left
+        assert found.trust.verdict is not Verdict.RELIABLE

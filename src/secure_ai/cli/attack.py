@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 import secure_ai
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.main import Terminated
 from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, FailOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
@@ -25,7 +26,7 @@ def attack(
     file: Annotated[str | None, Parameter(name="MODEL")] = None,
     /,
     *,
-    norm: Norm,
+    norm: Annotated[Norm, ANY_CASE],
     eps: str,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
@@ -68,6 +69,7 @@ def attack(
             attack=attack,
             split=data.split,
             n=data.n,
+            resize=data.resize,
             batch_size=batch_size,
             save_adversarial=save_adversarial,
             surrogate=model.like(surrogate, surrogate_arch),

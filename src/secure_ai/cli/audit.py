@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines, print_table
 from secure_ai.core.findings import FailOn
@@ -14,7 +16,7 @@ from secure_ai.runs.verbs import audit as verb
 def code(
     path: Path,
     *,
-    fail_on: FailOn = "high",
+    fail_on: Annotated[FailOn, ANY_CASE] = "high",
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Audit Python code with Bandit. The code is read, never run.

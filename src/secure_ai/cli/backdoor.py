@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.errors import UsageError
@@ -22,8 +23,8 @@ def plant(
     poison_count: int | None = None,
     source_label: int | None = None,
     cover_count: int = 0,
-    label_mode: Literal["dirty", "clean", "flip"] = "dirty",
-    split: Literal["train", "test"] = "train",
+    label_mode: Annotated[Literal["dirty", "clean", "flip"], ANY_CASE] = "dirty",
+    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
     n: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import secure_ai
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
@@ -19,7 +20,7 @@ def filter_data(
     trusted: str | None = None,
     fraction: float = 0.015,
     arch: str = "report1-cnn",
-    split: Literal["train", "test"] = "train",
+    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
     n: int | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
@@ -61,7 +62,7 @@ def remove(
     data: str = "mnist:train",
     trigger: str | None = None,
     target_label: int | None = None,
-    split: Literal["train", "test"] = "train",
+    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
     n: int | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import secure_ai
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
@@ -23,7 +24,7 @@ def scan(
     train_data: str | None = None,
     fleet: int | None = None,
     time_budget: str | None = None,
-    split: Literal["train", "test"] = "test",
+    split: Annotated[Literal["train", "test"], ANY_CASE] = "test",
     n: int | None = None,
     out: Path | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import secure_ai
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, stdout_is_for_json
@@ -15,9 +16,9 @@ from secure_ai.runs.recipe import defaults
 
 def certify(
     *,
-    norm: Literal["linf", "l2"],
+    norm: Annotated[Literal["linf", "l2"], ANY_CASE],
     eps: str,
-    method: Literal["ibp", "smoothing"] = "ibp",
+    method: Annotated[Literal["ibp", "smoothing"], ANY_CASE] = "ibp",
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
     attack: str = defaults.ATTACK,
@@ -56,6 +57,7 @@ def certify(
             alpha=alpha,
             split=data.split,
             n=data.n,
+            resize=data.resize,
             seed=common.seed_or_zero,
             device=compute.device,
             events=say_user_code(),

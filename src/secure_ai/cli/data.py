@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.results import SCHEMA_VERSION
@@ -34,8 +35,9 @@ def fetch(
 def show(
     data: str,
     *,
-    split: Literal["train", "test"] = "test",
+    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "test",
     n: int | None = None,
+    resize: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Show what a data set holds: images, classes, sizes, digest.
@@ -44,10 +46,12 @@ def show(
         data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
         split: train or test, where the data have both.
         n: The first N images in file order.
+        resize: Every image to N x N pixels.
     """
-    facts = verb.data_show(data, split=split, n=n, seed=common.seed_or_zero)
+    facts = verb.data_show(data, split=split, n=n, resize=resize, seed=common.seed_or_zero)
     if common.json:
         print_json(facts)
     else:
-        print_lines([f"{key}: {value}" for key, value in facts.items() if key != "schema_version" and value != ""])
+        shown = {key: value for key, value in facts.items() if key != "schema_version" and value not in ("", [])}
+        print_lines([f"{key}: {value}" for key, value in shown.items()])
     return 0

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import secure_ai
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines
@@ -27,7 +28,7 @@ def harden(
     time_budget: str | None = None,
     batch_size: int = 128,
     learning_rate: float | None = None,
-    optimizer: Literal["adam", "sgd"] = "adam",
+    optimizer: Annotated[Literal["adam", "sgd"], ANY_CASE] = "adam",
     patience: int = 0,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.core.errors import UsageError
 from secure_ai.core.findings import FailOn
 from secure_ai.runs.model_spec import ModelSpec
@@ -34,7 +35,7 @@ class ModelOptions:
     model: str | None = None
     arch: str | None = None
     weights_key: str = ""
-    access: Literal["gradients", "scores", "labels"] | None = None
+    access: Annotated[Literal["gradients", "scores", "labels"] | None, ANY_CASE] = None
     mean: str = ""
     std: str = ""
     value_range: Annotated[str, Parameter(name="--range")] = "0,1"
@@ -83,11 +84,13 @@ class DataOptions:
         data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
         split: train or test, where the data have both.
         n: The first N images in file order.
+        resize: Every image to N x N pixels; the report says so.
     """
 
     data: str | None = None
-    split: Literal["train", "test", "val"] = "test"
+    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "test"
     n: int | None = None
+    resize: int | None = None
 
     @property
     def source(self) -> str:
@@ -107,7 +110,7 @@ class FailOptions:
             robust accuracy of your network is not `reliable`.
     """
 
-    fail_on: FailOn = "never"
+    fail_on: Annotated[FailOn, ANY_CASE] = "never"
 
 
 @Parameter(name="*")
@@ -125,7 +128,7 @@ class CommonOptions:
     json: Annotated[bool, Parameter(negative="")] = False
     seed: int | None = None
     quiet: Annotated[bool, Parameter(negative="")] = False
-    precision: Literal["auto", "float32"] = "auto"
+    precision: Annotated[Literal["auto", "float32"], ANY_CASE] = "auto"
 
     @property
     def seed_or_zero(self) -> int:
@@ -146,7 +149,7 @@ class DeviceOptions:
             CPU under auto.
     """
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Annotated[Literal["auto", "cpu", "cuda"], ANY_CASE] = "auto"
 
 
 def _numbers(text: str, where: str) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from secure_ai.core.errors import printable
+from secure_ai.core.labels import class_text
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome, fed_wrongly
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # the verbs' modules import torch
     from secure_ai.runs.verbs.run import Forecast, RunResult
 
 MAX_LINE_CHARACTERS = 10_000
+MOST_NAMES = 12  # of classes in one line
 MOST_SHOWN = 150  # characters of one thing in the summary of a run: it fits on a screen
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
 
@@ -172,6 +174,9 @@ def print_attack(report: AttackReport) -> None:
     console.print(
         f"model {_plain(report.model.name)} {report.model.digest[:16]}, data {_plain(report.data.name + note)}"
     )
+    if names := report.data.class_names or report.model.known.class_names:
+        shown = ", ".join(class_text(label, names) for label in range(min(len(names), MOST_NAMES)))
+        console.print(f"classes: {_plain(shown)}{', ...' if len(names) > MOST_NAMES else ''}")
     if result.access != "gradients":
         console.print(f"[yellow]attacked by its {result.access} alone[/yellow]")
     for fix in report.fixes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, FailOptions
 from secure_ai.cli.render import print_document
 from secure_ai.report.render.verdict import gate_report
@@ -15,7 +16,7 @@ from secure_ai.runs.verbs import report as verb
 def report(
     run: Path,
     *,
-    format: Literal["html", "md", "json", "sarif"] = "md",  # the option's name
+    format: Annotated[Literal["html", "md", "json", "sarif"], ANY_CASE] = "md",  # the option's name
     out: Path | None = None,
     fail: FailOptions = FailOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen

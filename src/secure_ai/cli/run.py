@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DeviceOptions, FailOptions, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
@@ -26,8 +27,9 @@ def run(
     recipe: str | None = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: Annotated[str | None, Parameter(name=["--data", "--data-dir", "--data_dir"])] = None,
-    split: Literal["train", "test", "val"] | None = None,
+    split: Annotated[Literal["train", "test", "val"] | None, ANY_CASE] = None,
     n: int | None = None,
+    resize: int | None = None,
     norm: str | None = None,
     eps: str | None = None,
     attack: str | None = None,
@@ -56,6 +58,7 @@ def run(
         data: Images and labels to judge the model on; with --mode, the folder of the MNIST files.
         split: train or test, where the data have both.
         n: The first N images in file order.
+        resize: Every image to N x N pixels; the report says so.
         norm: Norm of the perturbation: linf (default), l2, l1 or l0.
         eps: Largest perturbation, on pixels in [0, 1]: a decimal or a fraction such as 8/255; default 0.1.
         attack: Attacks or a suite, as of `attack`; default fast.
@@ -90,7 +93,7 @@ def run(
     around = surroundings(os.environ, Path())
     recipe = recipe or (None if spec or mode else around.options.get("recipe"))
     settings: dict[str, Any] = {f"report_2.{key}": value for key, value in given.items()} | budget
-    settings |= {"data.n": n, "data.split": split}
+    settings |= {"data.n": n, "data.split": split, "data.resize": resize}
     if data is not None and spec is None:
         settings |= {"data.train": data, "data.test": data}
         data = None

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import secure_ai
+from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DeviceOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
@@ -16,7 +17,7 @@ def train(
     arch: str,
     out: Path,
     data: str = "mnist:train",
-    split: Literal["train", "test"] = "train",
+    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
     n: int | None = None,
     epochs: int = 5,
     batch_size: int = 128,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -86,7 +87,9 @@ def parse_budget(norm: str, eps: str | float, dimensions: int, *, allow_zero: bo
     """
     text, norm = str(eps), norm.lower()  # Linf, L2
     if norm not in NORMS:
-        raise BudgetError("unknown norm", where="--norm", expected=" or ".join(NORMS), got=norm)
+        near = difflib.get_close_matches(norm, NORMS, n=1)
+        hint = f"did you mean {near[0]}?" if near else ""
+        raise BudgetError("unknown norm", where="--norm", expected=" or ".join(NORMS), got=norm, hint=hint)
     value, largest = parse_eps(text), largest_budget(norm, dimensions).eps
     if not (0 < value <= largest or (allow_zero and value == 0)):
         raise BudgetError(

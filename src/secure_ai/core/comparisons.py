@@ -15,12 +15,14 @@ class Confusion:
 
     Attributes:
         counts: K rows of K counts; row = true label, column = prediction.
+        class_names: of the classes 0 to K - 1, fewer where not all are named; empty: nobody names them.
     """
 
     id: str
     model: str
     title: str = ""
     counts: tuple[tuple[int, ...], ...]
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,7 @@ class Picture:
         kind: which function of `report/render` draws it.
         arrays: names of the arrays in the stage's `arrays.npz` that it is drawn from.
         labels: texts that its kind needs, e.g. a title a row.
+        class_names: of the classes that it shows by number.
     """
 
     id: str
@@ -84,3 +85,4 @@ class Picture:
     kind: str
     arrays: tuple[str, ...]
     labels: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()

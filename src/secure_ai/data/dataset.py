@@ -25,6 +25,7 @@ from secure_ai.data.near_copies import effective_n
 Images = NDArray[Any]  # (N, C, H, W), uint8 or float32
 Labels = NDArray[np.int64]
 MAX_DATA_BYTES = 1024 * 1024 * 1024
+MAX_CLASS_NAME = 200  # characters
 MAX_CLASSES = 25_000  # ImageNet-21k has 21,843
 CHANNELS = (1, 3)
 _DRAWN = ("all", "stratified", "first")  # each says less about the whole source than the one before
@@ -56,6 +57,7 @@ class Dataset:
         note: how these images were chosen, for people, e.g. "first 640, not a random sample"; empty for a whole file.
         indices: (N,) int64, position of each image in its file; 0..N-1 by default.
         drawn: how they were chosen, for decisions; `all` also for every image of a class or of a split.
+        class_names: of the classes 0 to K - 1; empty where nobody names them.
 
     Raises:
         ShapeError, EmptyDataError, PairCountError, LabelError, PixelRangeError, NonFiniteError
@@ -68,10 +70,15 @@ class Dataset:
     note: str = ""
     indices: Labels = field(default_factory=lambda: _IN_ORDER)
     drawn: Drawn = "all"
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check every field, make the arrays read-only and the name one printable line."""
+        """Check every field, make the arrays read-only and every name one printable line."""
         object.__setattr__(self, "name", printable(self.name))
+        names = tuple(printable(name, MAX_CLASS_NAME) for name in self.class_names)
+        object.__setattr__(self, "class_names", names)
+        if names and len(names) != self.classes:
+            raise LabelError("not one name a class", where=self.name, expected=f"{self.classes} names", got=len(names))
         _check_images(self.images, self.name)
         _check_labels(self.labels, self.classes, self.name)
         if len(self.images) != len(self.labels):
@@ -126,7 +133,7 @@ class Dataset:
             raise ShapeError("an index lies outside the data", where=self.name, expected=f"0..{len(self) - 1}")
         images, labels = self.images[indices], self.labels[indices]
         drawn = max(self.drawn, drawn, key=_DRAWN.index)
-        return Dataset(images, labels, self.name, self.classes, note, self.indices[indices], drawn)
+        return Dataset(images, labels, self.name, self.classes, note, self.indices[indices], drawn, self.class_names)
 
 
 def _check_images(images: Images, name: str) -> None:

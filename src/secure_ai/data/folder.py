@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -20,6 +21,7 @@ from secure_ai.core.errors import (
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.data.dataset import MAX_CLASSES, MAX_DATA_BYTES, Dataset
 from secure_ai.data.image_file import MAX_IMAGE_BYTES, DecodedImage, decode_image
+from secure_ai.data.resize import resize_note, resized
 from secure_ai.files.open import read_beneath
 
 MAX_IMAGES = 200_000
@@ -31,7 +33,9 @@ BESIDE_NAMES = frozenset(("readme", "license", "__macosx"))
 """What lies beside images and is none: skipped and counted. Anything else must be an image."""
 
 
-def load_folder(folder: Path, *, split: str = "test", events: EventSink = ignore_event) -> Dataset:
+def load_folder(
+    folder: Path, *, split: str = "test", resize: int | None = None, events: EventSink = ignore_event
+) -> Dataset:
     """The images below `folder`: FOLDER/CLASS/IMAGE, or FOLDER/train/CLASS/IMAGE and FOLDER/test/CLASS/IMAGE.
 
     Classes are numbered in the order of their names (by code point), those of both splits together, so that a split
@@ -43,6 +47,7 @@ def load_folder(folder: Path, *, split: str = "test", events: EventSink = ignore
     Args:
         split: which sub-folder, where `folder` holds only `train`, `test` and `val` (in any case, also `valid` and
             `validation`); without meaning otherwise.
+        resize: every image to so many rows and columns (`resized`); None: all must have one size.
 
     Returns:
         images (N, C, H, W) uint8, C 1 or 3.
@@ -70,10 +75,11 @@ def load_folder(folder: Path, *, split: str = "test", events: EventSink = ignore
     else:
         every = folders
     classes, skipped = _class_files(folder)
-    images, labels, grey = _decode_all(folder, classes, every, events)
+    images, labels, grey = _decode_all(folder, classes, every, resize, events)
     notes = [f"{skipped} files beside the images skipped"] if skipped else []
     notes += [f"{grey} grey images among colour ones got three equal channels"] if grey else []
-    return Dataset(images, labels, name, len(every), "; ".join(notes))
+    notes += [resize_note(resize)] if resize else []
+    return Dataset(images, labels, name, len(every), "; ".join(notes), class_names=tuple(every))
 
 
 def _split_of(name: str) -> str:
@@ -140,12 +146,12 @@ def _class_files(folder: Path) -> tuple[dict[str, list[str]], int]:
 
 
 def _decode_all(
-    folder: Path, classes: dict[str, list[str]], every: list[str], events: EventSink
+    folder: Path, classes: dict[str, list[str]], every: list[str], resize: int | None, events: EventSink
 ) -> tuple[np.ndarray[tuple[int, ...], np.dtype[np.uint8]], np.ndarray[tuple[int, ...], np.dtype[np.int64]], int]:
     """Images, labels, and how many grey images stand among colour ones."""
     number = {name: label for label, name in enumerate(every)}
     paths = [(number[name], f"{name}/{file}") for name in classes for file in classes[name]]
-    first = _decode_one(folder, paths[0][1])
+    first = _decode_one(folder, paths[0][1], resize)
     if first.pixels.size * len(paths) > MAX_DATA_BYTES:
         raise SizeLimitError("too much data", where=folder.name, expected=f"<= {MAX_DATA_BYTES} bytes of pixels")
     images = np.empty((len(paths), *first.pixels.shape), dtype=np.uint8)
@@ -153,10 +159,11 @@ def _decode_all(
     unused: Counter[str] = Counter()
     grey = 0
     for position, (_, path) in enumerate(paths):
-        image = _decode_one(folder, path)
+        image = _decode_one(folder, path, resize)
         if image.pixels.shape[1:] != first.pixels.shape[1:]:
             expected, got = first.pixels.shape, image.pixels.shape
-            raise ShapeError("the images differ in size", where=path, expected=expected, got=got)
+            hint = f"--resize {min(expected[1:])} makes all of one size"
+            raise ShapeError("the images differ in size", where=path, expected=expected, got=got, hint=hint)
         channels = len(image.pixels)
         grey += channels == 1
         if channels > images.shape[1]:  # the first colour image
@@ -172,5 +179,6 @@ def _decode_all(
     return images, np.array([label for label, _ in paths], dtype=np.int64), grey if images.shape[1] == 3 else 0
 
 
-def _decode_one(folder: Path, path: str) -> DecodedImage:
-    return decode_image(read_beneath(folder, path, max_bytes=MAX_IMAGE_BYTES))
+def _decode_one(folder: Path, path: str, resize: int | None) -> DecodedImage:
+    image = decode_image(read_beneath(folder, path, max_bytes=MAX_IMAGE_BYTES))
+    return image if resize is None else replace(image, pixels=resized(image.pixels, resize))

@@ -26,12 +26,15 @@ KEYS = ("x", "y")
 SPLIT_KEYS = (("x_{}", "y_{}"), ("{}_images", "{}_labels"))
 """Names of images and labels where a file holds several splits: Keras's own data sets, MedMNIST."""
 SPLITS = ("train", "test", "val")
+NAMES = "class_names"
 LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=16)
 DARKEST = 1 / 255  # a whole data set below one grey level has been divided by 255 once too often
 
 
 def load_npz(path: Path, *, split: str = "test") -> Dataset:
     """The data set in the NPZ file at `path`: `x` as `pixels_from_array` takes it, `y` as `labels_from_array` does.
+
+    `class_names`, an array of text, may name the classes in their order.
 
     Args:
         split: which images, where the file holds several splits by the names of Keras or MedMNIST.
@@ -47,9 +50,10 @@ def load_npz(path: Path, *, split: str = "test") -> Dataset:
     if kind not in (Format.NPZ, Format.ZIP):
         hint = "np.savez(FILE, x=images, y=labels) writes one"
         raise FormatError("not an NPZ file", where=file.name, expected="an NPZ with x and y", got=kind, hint=hint)
-    arrays = read_npz(file, limits=LIMITS)
+    arrays = read_npz(file, limits=LIMITS, text=(NAMES,))
+    class_names = tuple(arrays.pop(NAMES).tolist()) if NAMES in arrays else ()
     if arrays.keys() == set(KEYS):
-        return dataset_from_arrays(arrays["x"], arrays["y"], name=file.name)
+        return dataset_from_arrays(arrays["x"], arrays["y"], name=file.name, class_names=class_names)
     for pair in SPLIT_KEYS:
         if arrays.keys() <= {name.format(side) for name in pair for side in SPLITS}:
             images, labels = (name.format(split) for name in pair)
@@ -59,19 +63,20 @@ def load_npz(path: Path, *, split: str = "test") -> Dataset:
                     if arrays[labels].ndim == 2 and arrays[labels].shape[1] == 1
                     else arrays[labels]
                 )
-                return dataset_from_arrays(arrays[images], y, name=f"{file.name}:{split}")
+                return dataset_from_arrays(arrays[images], y, name=f"{file.name}:{split}", class_names=class_names)
     raise DataKeysError(
         "other arrays than expected", where=file.name, expected=f"x and y, or x_{split} and y_{split}",
         got=sorted(arrays), hint="--split names another part" if any(s in n for n in arrays for s in SPLITS) else "",
     )  # fmt: skip
 
 
-def dataset_from_arrays(x: NDArray[Any], y: NDArray[Any], *, name: str) -> Dataset:
-    """A data set of plain arrays; the number of classes is the largest label + 1. Raises as `load_npz`."""
+def dataset_from_arrays(x: NDArray[Any], y: NDArray[Any], *, name: str, class_names: tuple[str, ...] = ()) -> Dataset:
+    """A data set of plain arrays; there are as many classes as names, else the largest label + 1. As `load_npz`."""
     labels = labels_from_array(y, where=f"{name}: y")
     if len(x) != len(labels):
         raise PairCountError("x and y differ in length", where=name, expected=f"{len(x)} labels", got=len(labels))
-    return Dataset(pixels_from_array(x, where=f"{name}: x"), labels, name, int(labels.max()) + 1)
+    classes = len(class_names) or int(labels.max()) + 1
+    return Dataset(pixels_from_array(x, where=f"{name}: x"), labels, name, classes, class_names=class_names)
 
 
 def pixels_from_array(x: NDArray[Any], *, where: str) -> Images:

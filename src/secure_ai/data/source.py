@@ -11,10 +11,11 @@ import numpy as np
 from secure_ai.core.errors import FileMissingError, FormatError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.data.dataset import Dataset
-from secure_ai.data.folder import list_entries, load_folder
+from secure_ai.data.folder import SPLITS, list_entries, load_folder
 from secure_ai.data.idx_folder import FILES, is_idx_folder, load_idx_folder
 from secure_ai.data.mnist import load_mnist
 from secure_ai.data.npz import load_npz
+from secure_ai.data.resize import refuse_size, with_size
 from secure_ai.data.splits import first_n, sample_n
 
 BUILT_IN = tuple(f"mnist:{split}" for split in FILES)
@@ -26,7 +27,13 @@ _PART = re.compile(r"(?P<base>.+)(?P<kind>[:~])(?P<n>[0-9]{1,12})", re.ASCII | r
 
 
 def load_data(
-    text: str, *, split: str = "test", n: int | None = None, seed: int = 0, events: EventSink = ignore_event
+    text: str,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    resize: int | None = None,
+    seed: int = 0,
+    events: EventSink = ignore_event,
 ) -> Dataset:
     """The data that `text` names.
 
@@ -38,21 +45,26 @@ def load_data(
         images (N, C, H, W) uint8, labels (N,) int64, and the name, digest and note that reports carry.
 
     Args:
-        split: "train" or "test", for folders that hold both; `mnist:...` names its own.
+        split: "train", "test" or "val", for folders and files that hold several; `mnist:...` names its own.
         n: the same as `:N`.
+        resize: every image to so many rows and columns; the note says so.
 
     Raises:
         UsageError: an unknown name or split, `n` beside another `:N` or `~N`, or more images than there are.
         FileMissingError, FormatError: no such path, or nothing this tool reads.
         And what the loaders raise.
     """
-    if split not in FILES:
-        raise UsageError("unknown split", where="--split", expected=tuple(FILES), got=split)
+    if split not in SPLITS:
+        raise UsageError("unknown split", where="--split", expected=SPLITS, got=split)
+    if resize is not None:
+        refuse_size(resize)
     base, kind, count = _parse(text, n)
-    whole = _load(base, split, events)
+    whole = _load(base, split, resize, events)
     dataset = whole
     if count is not None:
         dataset = sample_n(whole, count, seed) if kind == "~" else first_n(whole, count)
+    if resize is not None and dataset.input_shape[1:] != (resize, resize):
+        dataset = with_size(dataset, resize)
     if len(np.unique(dataset.labels)) == 1:
         events("data_warning", {"data": dataset.name, "warning": "all labels are equal"})
         note = "; ".join(part for part in (dataset.note, "all labels are equal") if part)
@@ -80,7 +92,7 @@ def _is_path(text: str) -> bool:
         return False
 
 
-def _load(base: str, split: str, events: EventSink) -> Dataset:
+def _load(base: str, split: str, resize: int | None, events: EventSink) -> Dataset:
     if base in BUILT_IN:
         return load_mnist(base.partition(":")[2], events=events)
     path = Path(base)
@@ -97,4 +109,4 @@ def _load(base: str, split: str, events: EventSink) -> Dataset:
         return load_idx_folder(folder, split=split, events=events)
     if not list_entries(folder)[0]:
         raise FormatError("neither MNIST's four files nor class folders", where=base, expected=UNDERSTOOD)
-    return load_folder(folder, split=split, events=events)
+    return load_folder(folder, split=split, resize=resize, events=events)

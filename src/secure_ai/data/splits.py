@@ -59,6 +59,11 @@ def largest_remainder(counts: NDArray[np.integer[Any]], n: int) -> Labels:
     return quotas
 
 
+def also(*notes: str) -> str:
+    """Notes as one, the empty ones left out."""
+    return "; ".join(note for note in notes if note)
+
+
 def first_n(dataset: Dataset, n: int) -> Dataset:
     """The first `n` images in file order; the note says that this is no random sample.
 
@@ -66,7 +71,7 @@ def first_n(dataset: Dataset, n: int) -> Dataset:
         UsageError: `n` outside 1..N.
     """
     _check_count(n, len(dataset), dataset.name)
-    return dataset.select(np.arange(n), f"first {n}, not a random sample", drawn="first")
+    return dataset.select(np.arange(n), also(dataset.note, f"first {n}, not a random sample"), drawn="first")
 
 
 def sample_n(dataset: Dataset, n: int, seed: int) -> Dataset:
@@ -77,7 +82,7 @@ def sample_n(dataset: Dataset, n: int, seed: int) -> Dataset:
     """
     _check_count(n, len(dataset), dataset.name)
     note = f"stratified random sample, {n} of {len(dataset)}, seed {seed}"
-    if dataset.drawn == "first":
+    if dataset.note:
         note = f"{dataset.note}; of these a {note}"
     return dataset.select(stratified_sample(dataset.labels, n, seed), note, drawn="stratified")
 

@@ -167,7 +167,8 @@ def _checked_shape(dataset: Any, file_bytes: int, path: str, where: str) -> tupl
     if filters - {_DEFLATE, _SHUFFLE}:
         raise KerasFormatError("an unsupported filter", where=where, expected="gzip or shuffle", got=sorted(filters))
     is_weight = path.startswith("layers/")
-    if dataset.dtype.kind not in "fiu" or (is_weight and dataset.dtype != np.dtype("<f4")):
+    is_count = dataset.shape == () and dataset.dtype.kind in "iu"  # what Normalization keeps beside its mean
+    if dataset.dtype.kind not in "fiu" or (is_weight and not is_count and dataset.dtype != np.dtype("<f4")):
         raise KerasFormatError("an unsupported type", where=where, expected="float32 weights", got=dataset.dtype)
     shape = dataset.shape
     if shape is None:

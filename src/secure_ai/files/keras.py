@@ -24,7 +24,7 @@ from secure_ai.files.archive import ZipLimits, read_zip
 from secure_ai.files.boundary import refuses_with
 from secure_ai.files.hdf5 import read_hdf5
 from secure_ai.files.jsons import parse_json
-from secure_ai.files.keras_layers import LAYERS, LayerPlan, Settings, Shape
+from secure_ai.files.keras_layers import IDENTITIES, LAYERS, LayerPlan, Settings, Shape
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.sniff import Format, sniff
 
@@ -38,7 +38,12 @@ _LIMITS = ZipLimits(max_members=3)
 _MEMBERS = {"metadata.json", "config.json", "model.weights.h5"}
 _LAYER_NAME = re.compile(r"[A-Za-z0-9_.\-]{1,128}")
 _VERSION = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}[\w.+\-]{0,20}")
-_ANY_SHAPE = ("Flatten", "Dropout", "Activation", "ReLU")
+_ANY_SHAPE = {"Flatten", "Dropout", "Activation", "ReLU", "LeakyReLU", "ELU", "Rescaling", *IDENTITIES}
+"""What may stand before Flatten or Reshape on images without a channel: nothing that asks which axis that is."""
+FACTORY_HINT = (
+    "with KERAS_BACKEND=torch set and no --model, --arch net.py:trained works for a file of your own; net.py: "
+    "import keras; trained = lambda: keras.saving.load_model('FILE.keras')"
+)
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -67,13 +72,14 @@ class KerasModel:
     """A Sequential network.
 
     Attributes:
-        input_shape: height, width, channels. A file that takes (height, width) images gets 1 channel.
+        input_shape: height, width, channels; or values of a flat input. A file that takes (height, width) images gets
+            1 channel.
         layers: in order, without the InputLayer.
         keras_version: as the file says.
         notes: what a reader of the results should know, e.g. that all weights of a layer are 0.
     """
 
-    input_shape: tuple[int, int, int]
+    input_shape: Shape
     layers: tuple[KerasLayer, ...]
     keras_version: str
     notes: tuple[str, ...] = ()
@@ -145,8 +151,7 @@ def _layers(config: dict[str, Any], where: str) -> list[tuple[str, dict[str, Any
     """Class and settings of every layer of a Sequential."""
     if config.get("class_name") != "Sequential" or config.get("module") not in ("keras", "keras.models"):
         got = f"{config.get('module')}.{config.get('class_name')}"
-        hint = "only Sequential networks are read, functional and subclassed ones are not"
-        raise KerasFormatError("not a Sequential", where=where, expected="keras.Sequential", got=got, hint=hint)
+        raise KerasFormatError("not a Sequential", where=where, expected="keras.Sequential", got=got, hint=FACTORY_HINT)
     inner = _dict(config.get("config"), f"{where} config")
     layers = inner.get("layers")
     if not isinstance(layers, list) or not 2 <= len(layers) <= MAX_LAYERS:
@@ -161,14 +166,12 @@ def _class(layer: dict[str, Any], where: str) -> tuple[str, dict[str, Any]]:
     if not known or layer.get("registered_name") not in (None, kind):
         expected = "keras.layers: InputLayer, " + ", ".join(LAYERS)
         raise KerasFormatError(
-            "a layer outside the closed list", where=where, expected=expected, got=f"{module}.{kind}"
+            "a layer outside the closed list", where=where, expected=expected, got=f"{module}.{kind}", hint=FACTORY_HINT
         )
     return str(kind), _dict(layer.get("config"), f"{where} config")
 
 
-def _plan(
-    layers: list[tuple[str, dict[str, Any]]], where: str
-) -> tuple[tuple[int, int, int], list[tuple[str, str, LayerPlan]]]:
+def _plan(layers: list[tuple[str, dict[str, Any]]], where: str) -> tuple[Shape, list[tuple[str, str, LayerPlan]]]:
     """Input shape, then class, name and shapes of every further layer; the budgets are checked here."""
     names = [_name(config, where) for _, config in layers]
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
@@ -208,18 +211,19 @@ def _name(config: dict[str, Any], where: str) -> str:
     return name
 
 
-def _input_shape(config: dict[str, Any], following: list[str], where: str) -> tuple[int, int, int]:
+def _input_shape(config: dict[str, Any], following: list[str], where: str) -> Shape:
     """`batch_shape` of Keras 3, `batch_input_shape` of Keras 2."""
     shape = config.get("batch_shape", config.get("batch_input_shape"))
     sizes = shape[1:] if isinstance(shape, list) and shape[:1] == [None] else []
-    if len(sizes) == 2 and "Flatten" in following:
-        before = following[: following.index("Flatten")]
-        sizes = [*sizes, 1] if set(before) <= set(_ANY_SHAPE) else []
-    if len(sizes) != 3 or any(type(size) is not int or not 1 <= size <= 65_536 for size in sizes):
-        raise KerasFormatError("the input", where=where, expected="null, height, width, channels", got=shape)
+    if len(sizes) == 2:
+        ends = [place for place, kind in enumerate(following) if kind in ("Flatten", "Reshape")]
+        sizes = [*sizes, 1] if ends and set(following[: ends[0]]) <= _ANY_SHAPE else []
+    if len(sizes) not in (1, 3) or any(type(size) is not int or not 1 <= size <= 65_536 for size in sizes):
+        expected = "null, height, width, channels, or null and one number"
+        raise KerasFormatError("the input", where=where, expected=expected, got=shape)
     if config.get("sparse") or config.get("ragged") or config.get("dtype", "float32") != "float32":
         raise KerasFormatError("the input", where=where, expected="dense float32", got=config.get("dtype"))
-    return sizes[0], sizes[1], sizes[2]
+    return tuple(sizes)
 
 
 def _weight_paths(planned: list[tuple[str, str, LayerPlan]]) -> list[list[tuple[str, Shape]]]:

@@ -15,7 +15,16 @@ from typing import Any
 from secure_ai.core.errors import KerasFormatError
 
 MAX_SIZE = 1_000_000
-ACTIVATIONS = ("linear", "relu", "softmax")
+LARGEST = 1e6  # of a scale, an offset, a mean, a slope
+ALIASES = {"swish": "silu"}
+ACTIVATIONS = (
+    "linear", "relu", "softmax", "sigmoid", "tanh", "gelu", "silu", "elu", "leaky_relu", "softplus", "relu6",
+)  # fmt: skip
+IDENTITIES = (
+    "GaussianNoise", "GaussianDropout", "AlphaDropout", "SpatialDropout2D", "ActivityRegularization", "Identity",
+    "RandomFlip", "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
+)  # fmt: skip
+"""Layers that answer what they are given, but in training; they have no weights."""
 Shape = tuple[int, ...]
 
 _PASSED_OVER = {"name", "trainable", "dtype", "seed", "noise_shape", "momentum", "synchronized", "renorm_momentum"}
@@ -28,7 +37,10 @@ _FIXED: Mapping[str, Mapping[str, tuple[Any, ...]]] = {
     "AveragePooling2D": _CHANNELS_LAST,
     "GlobalAveragePooling2D": {**_CHANNELS_LAST, "keepdims": (False,)},
     "Flatten": _CHANNELS_LAST,
-    "ReLU": {"max_value": (None,), "negative_slope": (0, 0.0), "threshold": (0, 0.0)},
+    "GlobalMaxPooling2D": {**_CHANNELS_LAST, "keepdims": (False,)},
+    "ZeroPadding2D": _CHANNELS_LAST,
+    "Normalization": {"invert": (False,)},
+    "ReLU": {"threshold": (0, 0.0)},
     "Softmax": {"axis": (-1, [-1])},
 }
 
@@ -112,6 +124,62 @@ class Settings:
             raise self.refuse(name, "a number from 0 to 1")
         return float(value)
 
+    def number(self, name: str, low: float, high: float, default: float | None = None) -> float:
+        """A number in [low, high]; `default` where the setting is missing or null."""
+        self._seen.add(name)
+        value = self._config.get(name)
+        value = default if value is None else value
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.refuse(name, f"a number from {low:g} to {high:g}")
+        return float(value)
+
+    def numbers(self, name: str, channels: int, low: float = -LARGEST) -> tuple[float, ...]:
+        """One number, or one a channel, each in [low, LARGEST]."""
+        value = self._get(name, "a number")
+        values = value if isinstance(value, list) else [value]
+        if len(values) not in (1, channels):
+            raise self.refuse(name, f"1 or {channels} numbers")
+        if any(type(part) not in (int, float) or not low <= part <= LARGEST for part in values):
+            raise self.refuse(name, f"numbers from {low:g} to {LARGEST:g}")
+        return tuple(map(float, values))
+
+    def has(self, name: str) -> bool:
+        """Whether the setting is there and not null."""
+        return self._config.get(name) is not None
+
+    def activation(self) -> str:
+        """One of ACTIVATIONS, under the name that Keras 3 writes."""
+        value = self._config.get("activation")
+        if isinstance(value, str) and value in ALIASES:
+            self._seen.add("activation")
+            return ALIASES[value]
+        return self.text("activation", ACTIVATIONS)
+
+    def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and below, columns left and right."""
+        value = self._get("padding", "((top, bottom), (left, right))")
+        pairs = value if isinstance(value, list) and len(value) == 2 else []
+        flat = [part for pair in pairs if isinstance(pair, list) and len(pair) == 2 for part in pair]
+        if len(flat) != 4 or any(type(part) is not int or not 0 <= part <= MAX_SIZE for part in flat):
+            raise self.refuse("padding", f"((top, bottom), (left, right)), each from 0 to {MAX_SIZE}")
+        return (flat[0], flat[1]), (flat[2], flat[3])
+
+    def target(self, size: int) -> Shape:
+        """What `target_shape` makes of `size` values: one -1 stands for what is left."""
+        value = self._get("target_shape", "whole numbers")
+        parts = value if isinstance(value, list) else []
+        if len(parts) not in (1, 3) or any(type(part) is not int or not (part == -1 or part > 0) for part in parts):
+            raise self.refuse("target_shape", "a vector or height, width, channels")
+        known = math.prod(part for part in parts if part != -1)
+        result = tuple(size // known if part == -1 else part for part in parts)
+        if parts.count(-1) > 1 or math.prod(result) != size:
+            raise self.refuse("target_shape", f"{size} values")
+        return result
+
+    def pass_over_all(self) -> None:
+        """No setting changes what the layer answers."""
+        self._seen |= self._config.keys()
+
     def last_axis(self, name: str, shape: Shape) -> None:
         """The channel axis must be the last one; Keras 2 writes it as a list."""
         self._one_of(name, (-1, [-1], len(shape), [len(shape)]))
@@ -161,7 +229,7 @@ def _conv(settings: Settings, shape: Shape) -> LayerPlan:
         "kernel_size": kernel,
         "strides": strides,
         "padding": padding,
-        "activation": settings.text("activation", ACTIVATIONS),
+        "activation": settings.activation(),
         "use_bias": use_bias,
     }
     weights: tuple[Shape, ...] = ((*kernel, channels, filters), (filters,))
@@ -195,7 +263,7 @@ def _dense(settings: Settings, shape: Shape) -> LayerPlan:
         hint = "put Flatten or GlobalAveragePooling2D before it"
         raise KerasFormatError("Dense on an image", where=settings.where, expected="a vector", got=shape, hint=hint)
     units, use_bias = settings.size("units"), settings.flag("use_bias")
-    config = {"units": units, "activation": settings.text("activation", ACTIVATIONS), "use_bias": use_bias}
+    config = {"units": units, "activation": settings.activation(), "use_bias": use_bias}
     weights: tuple[Shape, ...] = ((*shape, units), (units,))
     return LayerPlan(config, (units,), weights if use_bias else weights[:1], shape[0])
 
@@ -212,11 +280,59 @@ def _batch_norm(settings: Settings, shape: Shape) -> LayerPlan:
 
 
 def _activation(settings: Settings, shape: Shape) -> LayerPlan:
-    return LayerPlan({"activation": settings.text("activation", ACTIVATIONS)}, shape)
+    return LayerPlan({"activation": settings.activation()}, shape)
 
 
 def _same_shape(settings: Settings, shape: Shape) -> LayerPlan:
     return LayerPlan({}, shape)
+
+
+def _identity(settings: Settings, shape: Shape) -> LayerPlan:
+    settings.pass_over_all()
+    return LayerPlan({}, shape)
+
+
+def _relu(settings: Settings, shape: Shape) -> LayerPlan:
+    config = {"negative_slope": settings.number("negative_slope", 0, LARGEST, 0.0)}
+    if settings.has("max_value"):
+        config["max_value"] = settings.number("max_value", 1e-6, LARGEST)
+    settings.number("threshold", 0, 0, 0.0)
+    plain = config == {"negative_slope": 0.0}
+    return LayerPlan({} if plain else config, shape)
+
+
+def _leaky_relu(settings: Settings, shape: Shape) -> LayerPlan:
+    name = "alpha" if settings.has("alpha") else "negative_slope"  # Keras 2, Keras 3
+    return LayerPlan({"negative_slope": settings.number(name, 0, LARGEST)}, shape)
+
+
+def _elu(settings: Settings, shape: Shape) -> LayerPlan:
+    return LayerPlan({"alpha": settings.number("alpha", 0, LARGEST, 1.0)}, shape)
+
+
+def _rescaling(settings: Settings, shape: Shape) -> LayerPlan:
+    config = {name: settings.numbers(name, shape[-1]) for name in ("scale", "offset")}
+    return LayerPlan(config, shape)
+
+
+def _normalization(settings: Settings, shape: Shape) -> LayerPlan:
+    """Mean and variance of the last axis stand in the settings, or as weights with the number of images seen."""
+    settings.last_axis("axis", shape)
+    channels = shape[-1]
+    if settings.has("mean") or settings.has("variance"):
+        mean, variance = settings.numbers("mean", channels), settings.numbers("variance", channels, low=0.0)
+        return LayerPlan({"mean": mean, "variance": variance}, shape)
+    return LayerPlan({}, shape, ((channels,), (channels,), ()))
+
+
+def _reshape(settings: Settings, shape: Shape) -> LayerPlan:
+    return LayerPlan({}, settings.target(math.prod(shape)))
+
+
+def _zero_padding(settings: Settings, shape: Shape) -> LayerPlan:
+    height, width, channels = _image(shape, settings)
+    rows, columns = settings.padding()
+    return LayerPlan({"padding": (rows, columns)}, (height + sum(rows), width + sum(columns), channels))
 
 
 # Class in config.json -> its name in the weights file, and its rule.
@@ -230,6 +346,14 @@ LAYERS: Mapping[str, tuple[str, Callable[[Settings, Shape], LayerPlan]]] = {
     "Dense": ("dense", _dense),
     "BatchNormalization": ("batch_normalization", _batch_norm),
     "Activation": ("activation", _activation),
-    "ReLU": ("re_lu", _same_shape),
+    "ReLU": ("re_lu", _relu),
     "Softmax": ("softmax", _same_shape),
+    "LeakyReLU": ("leaky_re_lu", _leaky_relu),
+    "ELU": ("elu", _elu),
+    "Rescaling": ("rescaling", _rescaling),
+    "Normalization": ("normalization", _normalization),
+    "Reshape": ("reshape", _reshape),
+    "ZeroPadding2D": ("zero_padding2d", _zero_padding),
+    "GlobalMaxPooling2D": ("global_max_pooling2d", _global_pool),
+    **{name: (name, _identity) for name in IDENTITIES},
 }

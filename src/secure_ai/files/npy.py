@@ -34,6 +34,7 @@ _MAX_HEADER_BYTES = 10_000
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4, (3, 0): 4}
 _TYPES = {"b1": 1, "u1": 1, "u2": 2, "u4": 4, "u8": 8, "i1": 1, "i2": 2, "i4": 4, "i8": 8, "f2": 2, "f4": 4, "f8": 8}
 _FIELD = re.compile(r"'(descr|fortran_order|shape)': *('[<>|=]?[A-Za-z]\d{0,4}'|True|False|\([\d, ]*\)),? *")
+_TEXT = re.compile(r"U[1-9]\d{0,2}")
 _OBJECT = re.compile(r"'[<>|=]?O\d{0,2}'")
 _MEMBER = re.compile(r"[A-Za-z0-9_.\-]{1,128}\.npy")
 
@@ -82,8 +83,28 @@ def read_npy(content: bytes, *, where: str, limits: NpyLimits) -> Array:
     return array
 
 
-def read_npy_header(content: bytes, *, where: str, limits: NpyLimits) -> NpyHeader:
-    """The header, after every check; raises what `read_npy` raises."""
+def read_text(content: bytes, *, where: str, limits: NpyLimits) -> Array:
+    """A list of text of an NPY file, one dimension (N,). Raises as `read_npy`, and NpyError for what is no text."""
+    header = read_npy_header(content, where=where, limits=limits, text=True)
+    if len(header.shape) != 1:
+        raise NpyError("not a list of text", where=where, expected="one dimension", got=header.shape)
+    width = _width(header.kind)
+    try:
+        words = [
+            content[start : start + width].decode("utf-32-be" if header.big_endian else "utf-32-le").rstrip("\0")
+            for start in range(header.start, len(content), width)
+        ]
+    except UnicodeDecodeError:
+        raise NpyError("a character that there is not", where=where, expected="text") from None
+    return np.array(words)
+
+
+def read_npy_header(content: bytes, *, where: str, limits: NpyLimits, text: bool = False) -> NpyHeader:
+    """The header, after every check; raises what `read_npy` raises.
+
+    Args:
+        text: the array must hold text, instead of numbers.
+    """
     if content[:6] != _MAGIC or len(content) < 10:
         raise NpyError("not an NPY file", where=where, expected="\\x93NUMPY at byte 0", got=content[:8].hex(" "))
     width = _LENGTH_BYTES.get((content[6], content[7]))
@@ -94,7 +115,7 @@ def read_npy_header(content: bytes, *, where: str, limits: NpyLimits) -> NpyHead
     if length > _MAX_HEADER_BYTES or start + length > len(content):
         raise NpyError("the header is too long or cut", where=where, expected=f"<= {_MAX_HEADER_BYTES}", got=length)
     fields = _fields(content[start : start + length], where)
-    kind, big_endian = _type(fields["descr"].strip("'"), where)
+    kind, big_endian = _type(fields["descr"].strip("'"), where, text)
     shape = _shape(fields["shape"], where, limits)
     header = NpyHeader(kind, big_endian, fields["fortran_order"] == "True", shape, start + length)
     _compare_with_bytes(header, len(content), where, limits)
@@ -130,10 +151,19 @@ def _object_error(where: str) -> NpyObjectError:
     )
 
 
-def _type(descr: str, where: str) -> tuple[str, bool]:
+def _width(kind: str) -> int:
+    """Bytes of one value; a character of text has four."""
+    return 4 * int(kind[1:]) if kind.startswith("U") else _TYPES[kind]
+
+
+def _type(descr: str, where: str, text: bool) -> tuple[str, bool]:
     order, kind = (descr[0], descr[1:]) if descr[:1] in tuple("<>|=") else ("=", descr)
     if kind.startswith("O"):
         raise _object_error(where)
+    if text:
+        if not _TEXT.fullmatch(kind):
+            raise NpyError("not text", where=where, expected="np.array([...]) of names", got=descr)
+        return kind, order == ">"
     if kind not in _TYPES or (order == "|" and _TYPES[kind] > 1):
         raise NpyError("an unsupported element type", where=where, expected=" ".join(_TYPES), got=descr)
     return kind, order == ">"
@@ -150,7 +180,7 @@ def _shape(text: str, where: str, limits: NpyLimits) -> tuple[int, ...]:
 
 
 def _compare_with_bytes(header: NpyHeader, content_bytes: int, where: str, limits: NpyLimits) -> None:
-    expected = math.prod(header.shape) * _TYPES[header.kind]
+    expected = math.prod(header.shape) * _width(header.kind)
     if expected == 0:
         raise EmptyDataError("the array has no elements", where=where, got=f"shape {header.shape}")
     if expected > limits.max_array_bytes:
@@ -164,11 +194,14 @@ def _compare_with_bytes(header: NpyHeader, content_bytes: int, where: str, limit
 
 
 @refuses_with(NpyError)
-def read_npz(file: FileBytes, *, limits: NpyLimits, names: Collection[str] | None = None) -> dict[str, Array]:
+def read_npz(
+    file: FileBytes, *, limits: NpyLimits, names: Collection[str] | None = None, text: Collection[str] = ()
+) -> dict[str, Array]:
     """The arrays of an NPZ archive by name (without `.npy`).
 
     Args:
         names: where given, exactly these must be there.
+        text: arrays that must be lists of text, see `read_text`.
 
     Raises:
         ZipError: the archive is malformed, ambiguous or a bomb.
@@ -182,7 +215,9 @@ def read_npz(file: FileBytes, *, limits: NpyLimits, names: Collection[str] | Non
     found = {name.removesuffix(".npy") for name in members}
     if names is not None and found != set(names):
         raise DataKeysError("other arrays than expected", where=file.name, expected=sorted(names), got=sorted(found))
-    return {
-        name.removesuffix(".npy"): read_npy(content, where=f"{file.name}: {name}", limits=limits)
-        for name, content in members.items()
-    }
+    arrays: dict[str, Array] = {}
+    for member, content in members.items():
+        name = member.removesuffix(".npy")
+        reader = read_text if name in text else read_npy
+        arrays[name] = reader(content, where=f"{file.name}: {member}", limits=limits)
+    return arrays

@@ -30,10 +30,11 @@ STORAGES = {
     "torch.BoolStorage": "|b1",
 }
 _ORDERED_DICT = "collections.OrderedDict"
+_COUNTER = "collections.Counter"  # the milestones of a learning rate, in a checkpoint
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _OLD_TENSOR = "torch._utils._rebuild_tensor"  # before torch 0.4
 _PARAMETER = "torch._utils._rebuild_parameter"
-_CALLABLE = {_ORDERED_DICT, _TENSOR, _OLD_TENSOR, _PARAMETER}
+_CALLABLE = {_ORDERED_DICT, _COUNTER, _TENSOR, _OLD_TENSOR, _PARAMETER}
 _NAMES = _CALLABLE | STORAGES.keys()
 _MAX_DIMENSIONS = 16
 MAX_KEY_DIGITS = 20  # of a storage: torch before 1.6 wrote its address, 64 bits
@@ -256,6 +257,8 @@ class Machine:
         match function.name, arguments:
             case (name, ()) if name == _ORDERED_DICT:
                 self._stack.append(DictValue())
+            case (name, (DictValue() as counts,)) if name == _COUNTER:
+                self._stack.append(counts)
             case (
                 name,
                 (Storage() as storage, int(offset), tuple(shape), tuple(stride), bool(), DictValue(entries=hooks)),

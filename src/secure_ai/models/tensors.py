@@ -62,11 +62,23 @@ def state_digest(state: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(state.items()):
-        values = tensor.detach().cpu().contiguous()
+        plain = tensor.dequantize() if tensor.is_quantized else tensor
+        values = plain.detach().cpu().contiguous()
         # repr quotes the name, so that no name can imitate the end of another
         digest.update(f"{name!r} {values.dtype} {tuple(values.shape)}\n".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def tensors_of_state(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of a state dict by name; those of packed weights, which quantised layers keep in tuples, too."""
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            found[name] = value
+        elif isinstance(value, tuple | list):
+            found |= tensors_of_state({f"{name}.{place}": inner for place, inner in enumerate(value)})
+    return found
 
 
 def to_contiguous(network: nn.Module) -> nn.Module:

@@ -142,6 +142,8 @@ def _confusion(value: Any) -> Iterator[Breach]:
     size = len(value.counts)
     if size < 2 or any(len(row) != size for row in value.counts):
         yield "counts", "at least 2 rows, and as many columns", f"{size} rows"
+    if len(value.class_names) > size:
+        yield "class_names", f"at most {size} names", str(len(value.class_names))
 
 
 def _transfer(value: Any) -> Iterator[Breach]:

@@ -95,13 +95,14 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """One data set; `digest`: SHA-256 hex over images and labels."""
+    """One data set; `digest`: SHA-256 hex over images and labels; `class_names`: of its labels in their order."""
 
     id: str
     name: str = ""
     digest: str
     n: int
     note: str = ""
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from secure_ai.core.comparisons import Comparison, Distance
 from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.labels import class_text
 from secure_ai.core.results import Choice, MeasuredChoice, MeasuredQuantity, Measurement, Quantity
 from secure_ai.core.sections import MAX_ROWS, Cell, Column, Ref, Section
 from secure_ai.core.trust import CheckOutcome
@@ -15,6 +16,7 @@ from secure_ai.report.render.text import TRUST_BADGES, Trusted, budget_text, sec
 from secure_ai.threats.model import Threat, ThreatStatus
 
 TRANSFER_METRIC = "transfer_accuracy"
+MOST_NAMES = 20  # of classes in one cell
 HOLDS = ("yes", "no", "no support", "not measured", "not judged")
 SEVERITIES = tuple(severity.value for severity in Severity)
 STATUSES = tuple(status.value for status in ThreatStatus)
@@ -281,7 +283,7 @@ def class_sections(report: Report) -> tuple[Section, ...]:
             f"classes/{number}",
             f"Precision and recall by class: {entry.title or entry.id}" + (f" ({entry.model})" if entry.title else ""),
             ("class", "precision", "recall"),
-            ((str(row.label), row.precision, row.recall) for row in per_class(entry.counts)),
+            ((class_text(row.label, entry.class_names), row.precision, row.recall) for row in per_class(entry.counts)),
         )
         for number, entry in enumerate(report.confusions)
     )
@@ -304,5 +306,8 @@ def model_section(report: Report) -> Section:
 
 def data_section(report: Report) -> Section:
     """The data sets and their digests."""
-    rows = ((d.id, d.name or None, f"{d.n:,}", d.note or None, d.digest) for d in report.data)
-    return _section("data", "Data", ("data", "name", "images", "note", "SHA-256"), rows)
+    rows = (
+        (d.id, d.name or None, f"{d.n:,}", ", ".join(d.class_names[:MOST_NAMES]) or None, d.note or None, d.digest)
+        for d in report.data
+    )
+    return _section("data", "Data", ("data", "name", "images", "classes", "note", "SHA-256"), rows)

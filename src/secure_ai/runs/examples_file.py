@@ -15,6 +15,7 @@ from torch import Tensor
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import DataKeysError, LabelError, NonFiniteError, PixelRangeError, ShapeError, UsageError
 from secure_ai.data.dataset import MAX_DATA_BYTES, Dataset
+from secure_ai.data.npz import pixels_from_array
 from secure_ai.files.npy import NpyLimits, read_npz
 from secure_ai.files.open import read_file
 from secure_ai.files.write import write_bytes
@@ -24,6 +25,8 @@ from secure_ai.red.evasion.suite.borrowed import Examples
 
 LIMITS = NpyLimits(max_array_bytes=MAX_DATA_BYTES, max_dimensions=4, max_members=16)
 NEEDED = frozenset({"x_adv", "y", "index", "model_digest", "data_digest"})
+FOREIGN = frozenset({"x_adv", "y", "index"})
+NEAR_THEIR_OWN = 0.9  # fraction of the examples of another tool
 DIGEST_BYTES = 32
 NO_DIGEST = bytes(DIGEST_BYTES).hex()  # of a callable: no weights to tell it by
 
@@ -93,15 +96,19 @@ def refuse_replacing(path: Path) -> None:
 def read_examples(path: str, dataset: Dataset) -> Examples:
     """The examples of a file by their clean image, and the digest (hex) of the network they were made for.
 
-    That digest is empty where it is not known.
+    That digest is empty where it is not known. Besides what `save_examples` writes, an `x_adv` of another tool is
+    taken, with `y` and `index` or without them: pixels as of a data set, one example an image of the data, in their
+    order.
 
     Raises:
-        DataKeysError, ShapeError, LabelError, PixelRangeError, NonFiniteError: not what `save_examples` writes.
+        DataKeysError, ShapeError, LabelError, PixelRangeError, NonFiniteError: neither.
         UsageError: they were made from other data.
         SecureAIError: the file cannot be read.
     """
     file = read_file(path, max_bytes=MAX_DATA_BYTES)
     arrays = read_npz(file, limits=LIMITS)
+    if {"x_adv"} <= arrays.keys() <= FOREIGN:
+        return _foreign(arrays, dataset, file.name), ""
     if missing := sorted(NEEDED - arrays.keys()):
         raise DataKeysError("not a file of saved examples", where=file.name, expected=missing[0], got=sorted(arrays))
     digests = {name: _digest(arrays[name], f"{file.name}: {name}") for name in ("model_digest", "data_digest")}
@@ -114,13 +121,41 @@ def read_examples(path: str, dataset: Dataset) -> Examples:
             hint="name the data that was attacked, with the same seed",
         )
     rows = _rows(arrays, dataset, file.name)
-    clean = images_to_float(dataset.images[rows])
-    examples = torch.from_numpy(np.array(arrays["x_adv"]))
-    lookup: dict[bytes, Tensor] = {}
-    for image, example in zip(clean, examples, strict=True):
-        lookup.setdefault(image_key(image), example)
     made_for = digests["model_digest"]
+    lookup = _lookup(images_to_float(dataset.images[rows]), torch.from_numpy(np.array(arrays["x_adv"])))
     return lookup, "" if made_for == NO_DIGEST else made_for
+
+
+def _lookup(clean: Tensor, examples: Tensor) -> dict[bytes, Tensor]:
+    found: dict[bytes, Tensor] = {}
+    for image, example in zip(clean, examples, strict=True):
+        found.setdefault(image_key(image), example)
+    return found
+
+
+def _foreign(arrays: Mapping[str, np.ndarray], dataset: Dataset, name: str) -> dict[bytes, Tensor]:
+    """The examples of another tool, which says nothing of where they come from: they must be near their own images.
+
+    Raises:
+        UsageError: less than 90 % are nearer to their own image than to the one after it.
+    """
+    x_adv = pixels_from_array(arrays["x_adv"], where=f"{name}: x_adv")
+    index = arrays.get("index", np.asarray(dataset.indices))
+    if "index" not in arrays and len(x_adv) != len(dataset):
+        hint = "index=... names the position of each image in its file"
+        raise ShapeError("not one example an image", where=f"{name}: x_adv", expected=len(dataset), got=len(x_adv),
+                         hint=hint)  # fmt: skip
+    examples = images_to_float(x_adv)
+    y = arrays.get("y", np.asarray(dataset.labels) if "index" not in arrays else None)
+    if y is None:
+        raise DataKeysError("index without labels", where=name, expected="x_adv, y and index", got=sorted(arrays))
+    rows = _rows({"x_adv": examples.numpy(), "y": y, "index": index}, dataset, name)
+    clean = images_to_float(dataset.images[rows])
+    own, other = ((examples - images).flatten(1).norm(dim=1) for images in (clean, clean.roll(-1, dims=0)))
+    if len(rows) > 1 and float((own <= other).float().mean()) < NEAR_THEIR_OWN:
+        raise UsageError("the examples are of other images, or in another order", where=f"{name}: x_adv",
+                         expected="the data that was attacked, in its order")  # fmt: skip
+    return _lookup(clean, examples)
 
 
 def _digest(array: np.ndarray, where: str) -> str:

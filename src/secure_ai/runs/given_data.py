@@ -15,6 +15,7 @@ from secure_ai.core.errors import EmptyDataError, FormatError, ShapeError, SizeL
 from secure_ai.core.events import EventSink
 from secure_ai.data.dataset import MAX_DATA_BYTES, Dataset
 from secure_ai.data.npz import dataset_from_arrays
+from secure_ai.data.resize import refuse_size, with_size
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import first_n
 
@@ -25,13 +26,16 @@ Data: TypeAlias = str | Path | tuple[Any, Any] | Dataset | torch_data.Dataset[An
 """A text of `--data`; `(x, y)`, tensors or arrays; a `torch.utils.data.Dataset` or `DataLoader`."""
 
 
-def dataset_of(data: Data, *, split: str, n: int | None, seed: int, events: EventSink) -> Dataset:
+def dataset_of(
+    data: Data, *, split: str, n: int | None, resize: int | None = None, seed: int, events: EventSink
+) -> Dataset:
     """`data` as a data set: images (N, C, H, W), uint8 or float32 in [0, 1], and labels (N,).
 
     Args:
         data: a text of `--data`; `(x, y)`; or what gives one `(image, label)` or one batch of them after another, each
             time in the same order: it is read twice, and compared by digest.
         n: the first n images.
+        resize: every image to so many rows and columns; the note says so.
 
     Raises:
         EmptyDataError: nothing in it.
@@ -41,15 +45,19 @@ def dataset_of(data: Data, *, split: str, n: int | None, seed: int, events: Even
         And what `load_data` and `dataset_from_arrays` raise.
     """
     if isinstance(data, str | Path):
-        return load_data(str(data), split=split, n=n, seed=seed, events=events)
+        return load_data(str(data), split=split, n=n, resize=resize, seed=seed, events=events)
     if isinstance(data, Dataset):
-        return data if n is None else first_n(data, n)
-    if isinstance(data, tuple):
+        dataset = data
+    elif isinstance(data, tuple):
         x, y = _pair(data)
         dataset = dataset_from_arrays(_array(x), _labels(y), name=NAME)
     else:
         dataset = _collected(data, n)
-    return dataset if n is None else first_n(dataset, n)
+    dataset = dataset if n is None else first_n(dataset, n)
+    if resize is None:
+        return dataset
+    refuse_size(resize)
+    return with_size(dataset, resize)
 
 
 def _collected(source: Any, n: int | None) -> Dataset:

@@ -20,6 +20,7 @@ from secure_ai.files.safetensors import read_safetensors
 from secure_ai.files.sniff import Format, sniff
 from secure_ai.files.torch_state import read_torch_state
 from secure_ai.models.load.exported_trial import try_exported
+from secure_ai.models.load.hugging_face import ModelFolder, read_model_folder
 
 BUILT_IN = ("report1-cnn", "report2-cnn")
 MAX_MODEL_BYTES = 2 * 1024**3
@@ -47,6 +48,7 @@ class Artifact:
         arrays: weights by name; empty for `.keras` and `.pt2`, whose weights are in `keras` and `exported`.
         metadata: what a safetensors file says of itself; never trusted to name code.
         classes: what `exported` answered in its trial run.
+        folder: what else was taken, where the model is a folder of Hugging Face's.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Artifact:
     keras: KerasModel | None = None
     exported: ExportedProgram | None = None
     classes: int | None = None
+    folder: ModelFolder | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True, kw_only=True)
@@ -83,7 +86,7 @@ class Arch:
 
 
 def read_artifact(path: str | os.PathLike[str], *, weights_key: str = "", events: EventSink = ignore_event) -> Artifact:
-    """Read a model file once and take its weights out, its format told by its content.
+    """Read a model file, or a folder of Hugging Face's, once and take the weights out, the format told by content.
 
     Args:
         weights_key: which entry of a torch checkpoint holds the weights, where several could.
@@ -94,8 +97,10 @@ def read_artifact(path: str | os.PathLike[str], *, weights_key: str = "", events
         SecureAIError: whatever the format's strict reader refuses, NaN and infinity among the weights included.
     """
     try:
-        file = read_file(path, max_bytes=MAX_MODEL_BYTES)
-        artifact = _parse(file, weights_key, events)
+        if Path(path).is_dir():
+            artifact = _of_folder(read_model_folder(path, max_bytes=MAX_MODEL_BYTES), weights_key)
+        else:
+            artifact = _parse(read_file(path, max_bytes=MAX_MODEL_BYTES), weights_key, events)
     except SecureAIError as error:
         events("model_refused", {"name": os.path.basename(os.fspath(path)), "code": error.code})
         raise
@@ -103,15 +108,28 @@ def read_artifact(path: str | os.PathLike[str], *, weights_key: str = "", events
     return artifact
 
 
+def _of_folder(folder: ModelFolder, weights_key: str) -> Artifact:
+    _refuse_key(weights_key)
+    return Artifact(
+        name=folder.name, format=Format.SAFETENSORS, sha256=folder.sha256, arrays=folder.arrays,
+        metadata=folder.metadata, folder=folder,
+    )  # fmt: skip
+
+
+def _refuse_key(weights_key: str) -> None:
+    if weights_key:
+        raise FormatError("this file has one set of weights", where="--weights-key", expected="none", got=weights_key)
+
+
 def _parse(file: FileBytes, weights_key: str, events: EventSink) -> Artifact:
     found = sniff(file.content)
+    if found not in (Format.TORCH_ZIP, Format.PICKLE):
+        _refuse_key(weights_key)
     if found is Format.SAFETENSORS:
         content = read_safetensors(file)
         return Artifact(
             name=file.name, format=found, sha256=file.sha256, arrays=content.tensors, metadata=content.metadata
         )
-    if weights_key and found not in (Format.TORCH_ZIP, Format.PICKLE):
-        raise FormatError("this file has one set of weights", where="--weights-key", expected="none", got=weights_key)
     if found in (Format.TORCH_ZIP, Format.PICKLE):  # a bare pickle is refused there, with the right advice
         return Artifact(name=file.name, format=found, sha256=file.sha256, arrays=read_torch_state(file, weights_key))
     if found in (Format.KERAS, Format.HDF5):  # the same for Keras's older format
@@ -125,7 +143,9 @@ def _parse(file: FileBytes, weights_key: str, events: EventSink) -> Artifact:
         where=file.name,
         expected="safetensors, a torch state dict (torch.save), .keras or .pt2 (torch.export.save)",
         got=found.value,
-        hint=CONVERSIONS.get(found, ""),
+        hint=CONVERSIONS.get(
+            found, "--arch net.py:scorer without --model attacks whatever answers scores, see docs/models.md"
+        ),
     )
 
 

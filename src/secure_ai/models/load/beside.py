@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from secure_ai.core.errors import SecureAIError
 from secure_ai.data.image_digests import DIGEST_BYTES
 from secure_ai.data.training_record import FORMAT, record_path
 from secure_ai.files.jsons import parse_json
+from secure_ai.files.keras import KerasModel
+from secure_ai.files.keras_layers import IDENTITIES
 from secure_ai.files.open import MIB, read_file
+from secure_ai.models.load.hugging_face import PROCESSOR, ModelFolder
 from secure_ai.models.target.known import Known, TrainingData
 from secure_ai.models.target.transform import InputTransform
 
 MAX_RECORD_BYTES = 64 * MIB
 MAX_CONFIG_BYTES = 1 * MIB
+LIKE_BYTES = (0.5 / 255, 2.5 / 255)  # scales for pixels from 0 to 255: 1/255, 1/127.5
 CONFIGS = ("preprocessor_config.json", "config.json")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _SHORT = re.compile(f"[0-9a-f]{{{2 * DIGEST_BYTES}}}")
@@ -47,6 +52,25 @@ def read_known(path: Path, model_digest: str, metadata: Mapping[str, str]) -> Kn
             notes.append(f"{record_path(path).name} is of other weights, or no training record: not used")
         training = read or training
     return Known(found, said_by if found else "", training, tuple(notes))
+
+
+def known_of_folder(folder: ModelFolder) -> Known:
+    """What a folder of Hugging Face's says: pixels are prepared so unless the user says otherwise."""
+    own = known_in(folder.metadata)
+    known, said = replace(own, notes=folder.notes, class_names=folder.class_names), folder.preparation
+    if said is None:
+        return known
+    found = InputTransform(high=said.high, mean=said.mean, std=said.std)
+    return replace(known, input=found, input_from=PROCESSOR, tell=True)
+
+
+def known_of_keras(model: KerasModel) -> Known:
+    """A network that begins by dividing by about 255 was trained on pixels from 0 to 255."""
+    first = next((layer for layer in model.layers if layer.kind not in IDENTITIES), model.layers[0])
+    scales = first.config["scale"] if first.kind == "Rescaling" else ()
+    if not scales or not all(LIKE_BYTES[0] <= scale <= LIKE_BYTES[1] for scale in scales):
+        return Known()
+    return Known(InputTransform(high=255.0), f"layer {first.name} of the file", tell=True)
 
 
 def known_in(metadata: Mapping[str, str]) -> Known:

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from secure_ai.core.errors import ArchError, ChildFailedError, KerasFormatError
 from secure_ai.files.keras import KerasLayer, KerasModel
+from secure_ai.files.keras_layers import IDENTITIES
 from secure_ai.files.open import MIB, FileBytes
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
 from secure_ai.files.sandbox import run_child
-from secure_ai.models.load.keras_modules import activation_of, modules_of
+from secure_ai.models.load.keras_modules import HwcFlatten, TwoScores, activation_of, modules_of
 from secure_ai.models.load.state import fit_state
 from secure_ai.models.networks.built_in import network_entry
 from secure_ai.models.networks.keras_stacks import STACKS, Array, built_in_of, weights_from_keras, weights_to_keras
@@ -23,11 +24,12 @@ CHILD_SECONDS = 120.0  # importing Keras alone took 3 to 9 s
 CHILD_MEMORY_BYTES = 16 * 1024 * MIB  # address space, not memory: a CUDA build of torch maps several GiB
 MAX_KERAS_FILE_BYTES = 64 * MIB
 
+UNSEEN = frozenset({*IDENTITIES, "Dropout"})  # what passes these stays as it is
 _WITH_KERNEL = frozenset({"Dense", "Conv2D"})
 
 
 class KerasNetwork(nn.Module):
-    """A Keras Sequential model on (N, C, H, W), without its last softmax.
+    """A Keras Sequential model on (N, C, H, W), without its last softmax or sigmoid.
 
     Args:
         body: everything before the last layer with a kernel; its output is `features`.
@@ -53,7 +55,9 @@ class KerasNetwork(nn.Module):
 
 
 def network_from_keras(model: KerasModel) -> nn.Module:
-    """A native network with the model's weights, in evaluation mode; a last softmax is left out.
+    """A native network with the model's weights, in evaluation mode; a last softmax or sigmoid is left out.
+
+    Both grow with the scores, so that every image keeps its class. One number an image is the score of class 1.
 
     A model with exactly the layers of a built-in network becomes that network, so that its state and digest are those
     of every other format.
@@ -73,7 +77,7 @@ def network_from_keras(model: KerasModel) -> nn.Module:
 
 def sequential_from_keras(model: KerasModel) -> KerasNetwork:
     """The model layer by layer, whatever its layers are. Raises as `network_from_keras` does."""
-    body: list[nn.Module] = []
+    body: list[nn.Module] = [HwcFlatten()] if len(model.input_shape) == 1 else []
     head: list[nn.Module] = []
     shape: tuple[int, ...] = model.input_shape
     for layer, activation in zip(model.layers, _activations(model.layers), strict=True):
@@ -81,16 +85,19 @@ def sequential_from_keras(model: KerasModel) -> KerasNetwork:
             body, head = body + head, []
         head += modules_of(layer, shape, activation)
         shape = layer.output_shape
-    if len(shape) != 1 or shape[0] < 2:
-        raise KerasFormatError("the output is not one score a class", where=".keras", expected="(K,), K > 1", got=shape)
+    if len(shape) != 1 or (shape == (1,) and "softmax" in map(activation_of, model.layers[-1:])):
+        raise KerasFormatError("the output is not one score a class", where=".keras", expected="(K,)", got=shape)
+    if shape == (1,):
+        return KerasNetwork(body, [*head, TwoScores()], 2)
     return KerasNetwork(body, head, shape[0])
 
 
 def _activations(layers: tuple[KerasLayer, ...]) -> list[str]:
-    """What each layer ends with; a softmax that ends the network is dropped."""
+    """What each layer ends with; a softmax or sigmoid that ends the network is dropped."""
     names = [activation_of(layer) for layer in layers]
-    if names[-1] == "softmax":
-        names[-1] = "linear"
+    last = max((place for place, layer in enumerate(layers) if layer.kind not in UNSEEN), default=0)
+    if names[last] in ("softmax", "sigmoid"):
+        names[last] = "linear"
     return names
 
 

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.core.errors import KerasFormatError
 from secure_ai.files.keras import KerasLayer
+from secure_ai.files.keras_layers import IDENTITIES
 from secure_ai.models.networks.keras_stacks import Array
 from secure_ai.models.networks.layers import new_layer
 from secure_ai.models.tensors import array_to_tensor
 
 Shape = tuple[int, ...]
 Pads = tuple[tuple[int, int], tuple[int, int]]
+KERAS_EPSILON = 1e-7  # least standard deviation
 KERAS_MOMENTUM = 0.99  # torch's momentum is the other share
 
 
@@ -38,6 +42,65 @@ class SpatialMean(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """x: (N, C, H, W) -> (N, C)."""
         return x.mean((2, 3))
+
+
+class SpatialMax(nn.Module):
+    """Largest value over height and width."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) -> (N, C)."""
+        return x.amax((2, 3))
+
+
+class HwcReshape(nn.Module):
+    """Reshape in Keras's order of memory, between vectors and images.
+
+    Args:
+        shape: (F,) or (H, W, C).
+    """
+
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) or (N, F)."""
+        flat = x.permute(0, 2, 3, 1).flatten(1) if x.dim() == 4 else x
+        return flat.unflatten(1, self.shape).permute(0, 3, 1, 2) if len(self.shape) == 3 else flat
+
+
+class Rescaled(nn.Module):
+    """Values times a scale plus an offset, the same for all or by channel."""
+
+    def __init__(self, scale: Tensor, offset: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale)
+        self.register_buffer("offset", offset)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) or (N, F)."""
+        return x * self.get_buffer("scale") + self.get_buffer("offset")
+
+
+class Normalized(nn.Module):
+    """Values less a mean over a standard deviation, the same for all or by channel."""
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, C, H, W) or (N, F)."""
+        return (x - self.get_buffer("mean")) / self.get_buffer("std")
+
+
+class TwoScores(nn.Module):
+    """One score an image as two: 0 for class 0, the score for class 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (N, 1) -> (N, 2)."""
+        return torch.cat([torch.zeros_like(x), x], dim=1)
 
 
 class CountedAverage(nn.Module):
@@ -145,6 +208,34 @@ def _batch_norm(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
     return [_filled(norm, **dict(zip(names, layer.weights, strict=True)))]
 
 
+def _by_channel(values: Any, shape: Shape) -> Tensor:
+    """One value, or one a channel, as it is broadcast on (N, C, H, W) or (N, F)."""
+    tensor = torch.from_numpy(np.array(values, dtype=np.float32)).reshape(1, -1)
+    return tensor[:, :, None, None] if len(shape) == 3 else tensor
+
+
+def _rescaling(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
+    return [Rescaled(_by_channel(layer.config["scale"], shape), _by_channel(layer.config["offset"], shape))]
+
+
+def _normalization(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
+    given = (layer.config["mean"], layer.config["variance"]) if layer.config else layer.weights[:2]
+    mean, variance = (_by_channel(values, shape) for values in given)
+    return [Normalized(mean, variance.sqrt().clamp_min(KERAS_EPSILON))]
+
+
+def _relu(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
+    if not layer.config:
+        return []  # its activation is relu
+    slope, most = layer.config["negative_slope"], layer.config.get("max_value")
+    first: nn.Module = nn.LeakyReLU(slope) if slope else nn.ReLU()
+    return [first] if most is None else [first, nn.Hardtanh(-torch.finfo(torch.float32).max, most)]
+
+
+def _zero_padding(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
+    return [nn.ZeroPad2d(_torch_pads(layer.config["padding"]))]
+
+
 def _nothing(layer: KerasLayer, shape: Shape) -> list[nn.Module]:
     return []
 
@@ -159,20 +250,38 @@ _MODULES: dict[str, Callable[[KerasLayer, Shape], list[nn.Module]]] = {
     "Dense": _dense,
     "BatchNormalization": _batch_norm,
     "Activation": _nothing,
-    "ReLU": _nothing,
+    "ReLU": _relu,
     "Softmax": _nothing,
+    "LeakyReLU": lambda layer, shape: [nn.LeakyReLU(layer.config["negative_slope"])],
+    "ELU": lambda layer, shape: [nn.ELU(layer.config["alpha"])],
+    "Rescaling": _rescaling,
+    "Normalization": _normalization,
+    "Reshape": lambda layer, shape: [HwcReshape(layer.output_shape)],
+    "ZeroPadding2D": _zero_padding,
+    "GlobalMaxPooling2D": lambda layer, shape: [SpatialMax()],
+    **dict.fromkeys(IDENTITIES, _nothing),
 }
 
 _ACTIVATIONS: dict[str, Callable[[], list[nn.Module]]] = {
     "linear": list,
     "relu": lambda: [nn.ReLU()],
     "softmax": lambda: [nn.Softmax(dim=1)],  # Keras's last axis, the channels
+    "sigmoid": lambda: [nn.Sigmoid()],
+    "tanh": lambda: [nn.Tanh()],
+    "gelu": lambda: [nn.GELU()],
+    "silu": lambda: [nn.SiLU()],
+    "elu": lambda: [nn.ELU()],
+    "leaky_relu": lambda: [nn.LeakyReLU(0.2)],
+    "softplus": lambda: [nn.Softplus()],
+    "relu6": lambda: [nn.ReLU6()],
 }
 
 
 def activation_of(layer: KerasLayer) -> str:
-    """What the layer ends with: linear, relu or softmax."""
-    return {"ReLU": "relu", "Softmax": "softmax"}.get(layer.kind) or str(layer.config.get("activation", "linear"))
+    """What the layer ends with: one of `keras_layers.ACTIVATIONS`."""
+    if layer.kind == "ReLU":
+        return "linear" if layer.config else "relu"
+    return "softmax" if layer.kind == "Softmax" else str(layer.config.get("activation", "linear"))
 
 
 def modules_of(layer: KerasLayer, input_shape: Shape, activation: str) -> list[nn.Module]:

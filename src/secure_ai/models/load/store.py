@@ -21,7 +21,7 @@ from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.sandbox.confine import confinement_from
 from secure_ai.files.write import write_bytes
 from secure_ai.models.load.artifact import Arch, Artifact, read_arch, read_artifact
-from secure_ai.models.load.beside import read_known
+from secure_ai.models.load.beside import known_of_folder, known_of_keras, read_known
 from secure_ai.models.load.exported import ExportedNetwork, batch_note
 from secure_ai.models.load.factory import call_factory, run_factory
 from secure_ai.models.load.keras_io import network_from_keras
@@ -33,7 +33,7 @@ from secure_ai.models.target.known import Known
 from secure_ai.models.target.scorer import Scorer
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
-from secure_ai.models.tensors import array_to_tensor, state_digest, to_channels_last
+from secure_ai.models.tensors import array_to_tensor, state_digest, tensors_of_state, to_channels_last
 
 Shape = tuple[int, int, int]
 
@@ -54,6 +54,7 @@ class LoadedModel:
         num_classes: K where it is known.
         notes: what the user should know of how it is called, one sentence each.
         known: what its file and the small files beside it say of how it was made.
+        code: what stands in its folder that a loader which trusts it would run; nothing of it was run.
     """
 
     network: nn.Module
@@ -67,6 +68,7 @@ class LoadedModel:
     num_classes: int | None = None
     notes: tuple[str, ...] = ()
     known: Known = field(default_factory=Known)
+    code: tuple[str, ...] = ()
 
 
 def load_model(
@@ -81,7 +83,7 @@ def load_model(
     """Read, check and rebuild a model.
 
     Args:
-        path: safetensors, torch state dict, `.keras` or `.pt2`, detected by content.
+        path: safetensors, torch state dict, `.keras` or `.pt2`, told by content; or a folder of Hugging Face's.
         arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras` and `.pt2`, nor for a
             safetensors file that names a built-in network.
         classes: K of the data; a network known to have fewer classes is refused.
@@ -100,8 +102,12 @@ def load_model(
     artifact = read_artifact(path, weights_key=weights_key, events=_noting_gaps(events, gaps))
     loaded = build_model(artifact, arch=parsed, events=events)
     _refuse_other_data(loaded, classes, input_shape)
-    known = read_known(Path(path), loaded.digest, artifact.metadata)
-    return replace(loaded, known=known, notes=(*gaps, *loaded.notes, *known.notes))
+    folder = artifact.folder
+    known = known_of_folder(folder) if folder else read_known(Path(path), loaded.digest, artifact.metadata)
+    if known.input is None and loaded.known.input is not None:
+        known = replace(known, input=loaded.known.input, input_from=loaded.known.input_from, tell=loaded.known.tell)
+    code = folder.code if folder else ()
+    return replace(loaded, known=known, notes=(*gaps, *loaded.notes, *known.notes), code=code)
 
 
 def _noting_gaps(events: EventSink, notes: list[str]) -> EventSink:
@@ -168,9 +174,14 @@ def model_of_object(made: Any, access: Access | None, *, name: str, arch: str, o
             network = (made if own else copy.deepcopy(made)).eval()
             digest = _digest_of(network)
         except Exception as error:  # a user's network may raise anything
-            got = f"{type(error).__name__}: {error}"
-            raise ArchError("the network cannot be prepared", where=name, expected="one to copy", got=got,
+            got, expected = f"{type(error).__name__}: {error}", "eval() and state_dict() that work"
+            if own:
+                raise ArchError("the network cannot be prepared", where=name, expected=expected, got=got) from error
+            raise ArchError("the network cannot be prepared", where=name, expected=f"{expected}, and a copy", got=got,
                             hint="let a factory make it: --arch FILE.py:FACTORY needs no copy") from error  # fmt: skip
+        if access in (None, "gradients") and _is_quantised(network):
+            raise UsageError("a quantised network offers no gradients", where=name, expected="a float network",
+                             got="quantised weights", hint="--access scores attacks it by queries")  # fmt: skip
         kind = "network"
     elif callable(made):
         if access == "gradients":
@@ -190,9 +201,11 @@ def _from_keras(artifact: Artifact, model: KerasModel, arch: Arch | None) -> Loa
     if arch is not None and arch.text != built_in:
         raise ArchError("a .keras file describes its own network", where="--arch", expected="none", got=arch.text)
     network = network_from_keras(model)
-    height, width, channels = model.input_shape
+    shape = (model.input_shape[2], *model.input_shape[:2]) if len(model.input_shape) == 3 else None
     classes = model.layers[-1].output_shape[0]
-    return _loaded(artifact, network, built_in or "keras", (channels, height, width), classes)
+    notes = ("one number an image: it is taken as the score of class 1",) if classes == 1 else ()
+    loaded = _loaded(artifact, network, built_in or "keras", shape, max(2, classes))
+    return replace(loaded, notes=(*model.notes, *notes), known=known_of_keras(model))
 
 
 def _from_exported(artifact: Artifact, program: ExportedProgram, arch: Arch | None) -> LoadedModel:
@@ -220,8 +233,13 @@ def _from_arrays(artifact: Artifact, arch: Arch, events: EventSink) -> LoadedMod
 
 def _digest_of(network: nn.Module) -> str:
     """`state_digest`; empty without any weights, which name no network."""
-    state = network.state_dict()
+    state = tensors_of_state(network.state_dict())
     return state_digest(state) if state else ""
+
+
+def _is_quantised(network: nn.Module) -> bool:
+    """Layers that compute in whole numbers pass no gradient on: an attack by gradient would be blind."""
+    return any(tensor.is_quantized for tensor in tensors_of_state(network.state_dict()).values())
 
 
 def _loaded(
@@ -302,7 +320,8 @@ def make_target(
     Args:
         input_shape: (C, H, W) of the data.
         num_classes: K of the data; a network known to have more classes keeps its own K.
-        mean, std: subtracted and divided by, per channel (one value, or C), after the range; empty: neither.
+        mean, std: subtracted and divided by, per channel (one value, or C), after the range; empty: neither. With
+            none of the three given, pixels are prepared as the model's folder says, if it does.
         value_range: what 0 and 1 become, e.g. (0, 255) or (-1, 1).
         batch_size: most samples in one pass.
         access: what attacks may use; None: gradients of a network, scores of another callable.
@@ -313,12 +332,18 @@ def make_target(
         UsageError: mean, std or range is unusable.
     """
     _refuse_other_data(loaded, num_classes, input_shape)
+    said = bool(mean or std) or tuple(value_range) != (0.0, 1.0)
+    known = loaded.known
+    if known.tell and known.input is not None and not said:
+        mean, std, value_range = known.input.mean, known.input.std, (known.input.low, known.input.high)
     for what, values, usable in (("mean", mean, math.isfinite), ("std", std, lambda v: math.isfinite(v) and v > 0)):
         _refuse_values(what, values, input_shape[0], usable)
     if not all(map(math.isfinite, value_range)) or value_range[0] == value_range[1]:
         raise UsageError("an unusable range", where="--range", expected="two different numbers", got=value_range)
     transform = InputTransform(low=value_range[0], high=value_range[1], mean=tuple(mean), std=tuple(std))
-    said = bool(mean or std) or tuple(value_range) != (0.0, 1.0)
+    if said:
+        by = "the command line" + (f", which wins over {known.input_from}," if known.tell else "")
+        known = replace(known, input=transform, input_from=by)
     access = access or ("scores" if isinstance(loaded.network, Scorer) else "gradients")
     return NetworkTarget(
         to_channels_last(loaded.network if device is None else loaded.network.to(device)).eval(),
@@ -329,7 +354,7 @@ def make_target(
         transform=transform,
         batch_size=batch_size,
         access=access,
-        known=replace(loaded.known, input=transform, input_from="the command line") if said else loaded.known,
+        known=known,
     )
 
 

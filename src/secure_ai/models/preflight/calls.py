@@ -66,7 +66,8 @@ def guarded(target: NetworkTarget, call: Callable[[NetworkTarget], Result]) -> R
             where=target.name,
             expected=f"an answer to images (N, {', '.join(map(str, target.input_shape))})",
             got=f"{type(error).__name__}: {error}",
-            hint="is --arch the right factory, and does forward(x) take (N, C, H, W)?",
+            hint="is --arch the right factory, and does forward(x) take (N, C, H, W)? If only so many at once: "
+            "--batch-size N",
         ) from error
 
 

@@ -25,10 +25,15 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.models.preflight.calls import SAME, Preflight, Samples, difference, guarded, rebuilt, scores
 from secure_ai.models.preflight.outputs import tidied
 from secure_ai.models.preflight.preprocessing import judge_preprocessing, other_layout_is_right
-from secure_ai.models.preflight.provenance import input_check, unseen_check
+from secure_ai.models.preflight.provenance import input_check, names_check, unseen_check
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.watch import Watch, random_states
-from secure_ai.models.target.wrappers import contiguous_input, logits_from_probabilities, recovers_exact_logits
+from secure_ai.models.target.wrappers import (
+    contiguous_input,
+    filled_input,
+    logits_from_probabilities,
+    recovers_exact_logits,
+)
 from secure_ai.models.tensors import images_to_float, labels_to_tensor, to_contiguous
 
 MAX_SAMPLES = 64
@@ -52,9 +57,10 @@ def examine(target: NetworkTarget, dataset: Dataset, seed: int) -> Preflight:
     labels = labels_to_tensor(dataset.labels[spread])
     found = preflight(target, images, labels, generator=seeds.generator(seed, "preflight"))
     fed = input_check(found.target)
-    unknown = (fed.evidence,) if fed.outcome is CheckOutcome.NOT_RUN else ()  # the user should know on the first screen
-    checks = (*found.checks, fed, unseen_check(found.target, dataset))
-    return replace(found, checks=checks, fixes=(*found.fixes, *unknown))
+    told = fed.outcome is CheckOutcome.NOT_RUN or found.target.known.tell  # to be known on the first screen
+    named = names_check(found.target, dataset)
+    checks = (*((named,) if named else ()), *found.checks, fed, unseen_check(found.target, dataset))  # surest first
+    return replace(found, checks=checks, fixes=(*found.fixes, *((fed.evidence,) if told else ())))
 
 
 def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
@@ -123,6 +129,10 @@ def _layout(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
             lambda: rebuilt(target, network=contiguous_input(target.network)),
         ),
         ("it gets (N, H, W, C)", lambda: rebuilt(target, transform=nhwc)),
+        (
+            f"it gets exactly {target.batch_size} images, black ones behind fewer",
+            lambda: rebuilt(target, network=filled_input(target.network, target.batch_size)),
+        ),
     )
     first: TargetError | None = None
     for fix, make in layouts:
@@ -130,6 +140,8 @@ def _layout(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
         try:
             candidate, tidy = tidied(candidate, _raw, x, y)
             classes = _num_classes(target, guarded(candidate, lambda t: _raw(t, x)), x, y)
+            if 1 < target.batch_size <= len(x):  # as named: will one less do, too?
+                guarded(candidate, lambda t: _raw(t, x[: t.batch_size - 1]))
         except TargetError as error:
             first = first or error
             continue

@@ -14,7 +14,8 @@ MOST_SEEN = 0.01  # share of the test images that may stand in the training data
 SAME_NUMBER = 5e-3  # 0.1307 and 0.13066 are the same mean
 NOT_VERIFIED = "not verified"
 
-INPUT, SEEN = "input-normalisation", "not-trained-on"
+INPUT, SEEN, NAMES = "input-normalisation", "not-trained-on", "class-names"
+MOST_PAIRS = 5  # of names that a failed check lists
 
 
 def input_check(target: NetworkTarget) -> Check:
@@ -29,6 +30,37 @@ def input_check(target: NetworkTarget) -> Check:
                      (("mean", known.input.mean), ("std", known.input.std)) if values)  # fmt: skip
     hint = f": say {flags}" if flags else ""
     return check(INPUT, False, f"fed {spoken(fed)}; {known.input_from} says {spoken(known.input)}{hint}")
+
+
+def names_check(target: NetworkTarget, dataset: Dataset) -> Check | None:
+    """Fails where a class of the data is another output's by name; None where the names cannot be compared.
+
+    Case, spaces and punctuation do not count; of `tabby, tabby cat` either name will do.
+    """
+    outputs: dict[str, int] = {}
+    for output, name in enumerate(target.known.class_names):
+        for word in _spellings(name):
+            outputs.setdefault(word, output)
+    found = [
+        (label, name, next(outputs[word] for word in _spellings(name) if word in outputs))
+        for label, name in enumerate(dataset.class_names)
+        if _spellings(name) & outputs.keys()
+    ]
+    if not found:
+        return None
+    apart = [f"{name} is class {label} of the data and output {output}" for label, name, output in found
+             if label != output]  # fmt: skip
+    told = f"{len(found)} of {dataset.classes} classes are outputs by name"
+    if not apart:
+        return check(NAMES, True, told)
+    shown = "; ".join(apart[:MOST_PAIRS])
+    return check(NAMES, False, f"{told}, {len(apart)} of them others ({shown}): renumber the labels")
+
+
+def _spellings(name: str) -> set[str]:
+    """A name and its parts between commas, in small letters and digits alone."""
+    parts = (name, *name.split(","))
+    return {word for part in parts if (word := "".join(c for c in part.casefold() if c.isalnum()))}
 
 
 def unseen_check(target: NetworkTarget, dataset: Dataset) -> Check:

@@ -38,8 +38,13 @@ class Evaluation:
     @property
     def confusion(self) -> list[list[int]]:
         """(K, K) counts, row = true label, column = prediction."""
-        cells = np.bincount(self.labels * self.num_classes + self.predictions, minlength=self.num_classes**2)
-        return [[int(count) for count in row] for row in cells.reshape(self.num_classes, self.num_classes)]
+        return counted(self.labels, self.predictions, self.num_classes)
+
+
+def counted(labels: np.ndarray, predictions: np.ndarray, classes: int) -> list[list[int]]:
+    """(K, K) counts of (N,) labels and predictions, row = true label, column = prediction."""
+    cells = np.bincount(labels * classes + predictions, minlength=classes**2)
+    return [[int(count) for count in row] for row in cells.reshape(classes, classes)]
 
 
 def evaluate(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> Evaluation:

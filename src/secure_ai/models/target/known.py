@@ -31,9 +31,13 @@ class Known:
         input_from: who says so.
         training: None: nobody says.
         notes: what could not be read, one sentence each.
+        class_names: of the outputs, in their order; empty: nobody says.
+        tell: the pixels are prepared as a folder says, or the user overruled one: to be read on the first screen.
     """
 
     input: InputTransform | None = None
     input_from: str = ""
     training: TrainingData | None = None
     notes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    tell: bool = False

@@ -85,6 +85,29 @@ class _Rearranged(Wrapped):
         return self._change(x)
 
 
+class _Filled(Wrapped):
+    def __init__(self, network: nn.Module, size: int) -> None:
+        super().__init__(network)
+        self._size = size
+
+    def prepare(self, x: Tensor) -> Tensor:
+        return torch.cat([x, x.new_zeros((self._size - len(x), *x.shape[1:]))])
+
+    def forward(self, x: Tensor) -> Any:
+        output = self.network(self.prepare(x))
+        return output[: len(x)] if isinstance(output, Tensor) and output.dim() else output
+
+    @property
+    def features(self) -> Callable[[Tensor], Tensor] | None:
+        inner = getattr(self.network, "features", None)
+        return (lambda x: inner(self.prepare(x))[: len(x)]) if callable(inner) else None
+
+
+def filled_input(network: nn.Module, size: int) -> nn.Module:
+    """A network that is always given `size` images, black ones behind those that it is asked about (`size` at most)."""
+    return _Filled(network, size)
+
+
 @dataclass(frozen=True, slots=True)
 class OutputForm:
     """What a network answers, where that is not a float32 tensor (N, K).

@@ -21,6 +21,7 @@ TITLES = {
     "SAI-EV-001": "Robust accuracy is below the bar at this budget",
     "SAI-EV-002": "A robust accuracy is overstated: stronger attacks leave less",
     "SAI-BD-001": "The model has a working backdoor",
+    "SAI-LD-001": "The model's folder holds code",
     "SAI-PF-001": "The model may be fed otherwise than it was trained",
 }
 BANDIT_HELP = "https://bandit.readthedocs.io/en/latest/"

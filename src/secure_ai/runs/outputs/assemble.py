@@ -55,7 +55,14 @@ def assemble(facts: RunFacts) -> Report:
         run=_run(facts, departs),
         models=models,
         data=tuple(
-            Data(id=role, name=dataset.name, digest=dataset.digest, n=len(dataset), note=dataset.note)
+            Data(
+                id=role,
+                name=dataset.name,
+                digest=dataset.digest,
+                n=len(dataset),
+                note=dataset.note,
+                class_names=dataset.class_names,
+            )
             for role, dataset in facts.data.items()
         ),
         measurements=measurements,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from importlib import resources
 
 import numpy as np
 
 from secure_ai.core.comparisons import Transfer
+from secure_ai.core.labels import class_text
 from secure_ai.core.results import Measurement, rate
 from secure_ai.core.sections import EXAMPLE_FIELDS, Picture
 from secure_ai.report.render import png
@@ -24,6 +25,7 @@ from secure_ai.runs.outputs.facts import RunFacts
 MATRIX_NAMES = {"transfer/matrix": "transfer_matrix", "assess/transfer": "transfer_matrix_subject"}
 
 FRONTIER = "defence_frontier"
+MOST_CAPTION = 14  # characters of a class's name under a picture
 
 Draw = Callable[[], bytes]
 Arrays = Mapping[str, np.ndarray]
@@ -122,7 +124,7 @@ def _examples(picture: Picture, arrays: Arrays) -> bytes:
     for number, title in enumerate(picture.labels):
         own = {name: arrays[f"{picture.id}-{number}-{name}"] for name in EXAMPLE_FIELDS}
         rows += grid_rows(own["clean"], own["x_adv"], title)
-        captions += [_captions(own, "clean"), [], _captions(own, "adv")]
+        captions += [_captions(own, which, picture.class_names) for which in ("clean", "", "adv")]
     return png.image_grid_png(rows, picture.title, captions)
 
 
@@ -133,7 +135,14 @@ def grid_rows(clean: np.ndarray, x_adv: np.ndarray, name: str) -> list[tuple[str
     return [(f"{name}: clean", clean), (f"perturbation, up to {largest:.3g}", delta), ("adversarial", x_adv)]
 
 
-def _captions(own: Arrays, which: str) -> list[str]:
-    """Predicted class and confidence under each image."""
+def _captions(own: Arrays, which: str, names: Sequence[str]) -> list[str]:
+    """Predicted class and confidence under each image; none under a perturbation."""
+    if not which:
+        return []
     pairs = zip(own[f"{which}_label"].tolist(), own[f"{which}_confidence"].tolist(), strict=True)
-    return [f"{label} ({100 * confidence:.0f} %)" for label, confidence in pairs]
+    return [f"{_short(class_text(label, names))} ({100 * confidence:.0f} %)" for label, confidence in pairs]
+
+
+def _short(text: str) -> str:
+    """As much of a class's name as fits under a picture."""
+    return text if len(text) <= MOST_CAPTION else f"{text[: MOST_CAPTION - 1]}…"

@@ -62,9 +62,12 @@ class DataSets:
         if role not in self.loaded:
             section, seed = self.recipe.data, self.recipe.seed
             if role == "train":
-                dataset = load_data(section.train, split="train", seed=seed, events=self.events)
+                dataset = load_data(section.train, split="train", resize=section.resize, seed=seed, events=self.events)
             else:
-                dataset = load_data(section.test, split=section.split, n=section.n, seed=seed, events=self.events)
+                dataset = load_data(
+                    section.test, split=section.split, n=section.n, resize=section.resize, seed=seed,
+                    events=self.events,
+                )  # fmt: skip
             self.loaded[role] = dataset
         return self.loaded[role]
 

@@ -38,6 +38,7 @@ class DataSection(Section):
     test: str = "mnist:test"
     split: Literal["train", "test", "val"] = "test"
     n: int | None = Field(None, ge=1)
+    resize: int | None = Field(None, ge=1, le=1024)
 
 
 class SuiteSection(Section):

@@ -34,7 +34,7 @@ def clean(subject: Subject, settings: Settings, context: Context) -> Result:
             quantity_entry(subject.id, "inference/seconds", "inference_seconds", seconds, "seconds", n=len(test)),
             quantity_entry(subject.id, "inference/images", "inference_images", len(test), "images"),
         ),
-        confusions=(confusion_entry(subject.id, CONDITION, "clean test images", found.confusion),),
+        confusions=(confusion_entry(subject.id, CONDITION, "clean test images", found.confusion, test.class_names),),
         per_sample=(per_sample(accuracy, found.predictions == found.labels),),
     )
 

@@ -56,10 +56,12 @@ def quantity_entry(model: str, name: str, metric: str, value: float, unit: str, 
     return MeasuredQuantity(id=f"{model}/{name}", model=model, metric=metric, value=value, unit=unit, n=n, stage="")
 
 
-def confusion_entry(model: str, name: str, title: str, counts: np.ndarray | list[list[int]]) -> Confusion:
+def confusion_entry(
+    model: str, name: str, title: str, counts: np.ndarray | list[list[int]], class_names: tuple[str, ...] = ()
+) -> Confusion:
     """The counts `MODEL/NAME/confusion`, (K, K), row = true label."""
     rows = tuple(tuple(int(count) for count in row) for row in counts)
-    return Confusion(id=f"{model}/{name}/confusion", model=model, title=title, counts=rows)
+    return Confusion(id=f"{model}/{name}/confusion", model=model, title=title, counts=rows, class_names=class_names)
 
 
 def per_sample(measurement: Measurement, correct: np.ndarray) -> PerSample:

@@ -49,14 +49,17 @@ def gallery_row(title: str, target: NetworkTarget, dataset: Dataset, chosen: np.
     return Row(title, dict(zip(EXAMPLE_FIELDS, values, strict=True)))
 
 
-def gallery(identifier: str, title: str, rows: Sequence[Row]) -> tuple[tuple[Picture, ...], dict[str, np.ndarray]]:
+def gallery(
+    identifier: str, title: str, rows: Sequence[Row], class_names: tuple[str, ...] = ()
+) -> tuple[tuple[Picture, ...], dict[str, np.ndarray]]:
     """The picture of `rows`, and its arrays by name, `ID-ROW-FIELD`; none where there is no row."""
     if not rows:
         return (), {}
     arrays = {
         f"{identifier}-{number}-{name}": value for number, row in enumerate(rows) for name, value in row.arrays.items()
     }
-    picture = Picture(identifier, title, "examples", tuple(arrays), tuple(row.title for row in rows))
+    titles = tuple(row.title for row in rows)
+    picture = Picture(identifier, title, "examples", tuple(arrays), titles, class_names)
     return (picture,), arrays
 
 

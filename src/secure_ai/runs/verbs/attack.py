@@ -33,7 +33,7 @@ from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, 
 from secure_ai.report.render.notebook import attack_html
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
 from secure_ai.runs.given_data import Data, dataset_of
-from secure_ai.runs.judgements import judge_measurements
+from secure_ai.runs.judgements import judge_code, judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, surrogate_for, target_for
@@ -119,7 +119,7 @@ class AttackReport:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the robust accuracy says, as findings."""
+        """What the robust accuracy says, and that code lies beside the weights, as findings."""
         names = ", ".join(plan.name for plan in self.result.plans)
         measurement = Measurement(
             id=f"{SUBJECT}/attacked",
@@ -137,7 +137,7 @@ class AttackReport:
             id=SUBJECT, role=SUBJECT, digest=loaded.digest, format=loaded.format, arch=loaded.arch, title=loaded.name,
             preflight=checks,
         )  # fmt: skip
-        return judge_measurements([measurement], [entry])
+        return (*judge_measurements([measurement], [entry]), *judge_code(loaded.code, SUBJECT, loaded.name))
 
     @property
     def complete(self) -> bool:
@@ -176,7 +176,13 @@ class AttackReport:
                 "user_code": self.model.user_code,
                 "access": self.result.access,
             },
-            "data": {"name": self.data.name, "digest": self.data.digest, "n": len(self.data), "note": self.data.note},
+            "data": {
+                "name": self.data.name,
+                "digest": self.data.digest,
+                "n": len(self.data),
+                "note": self.data.note,
+                "class_names": list(self.data.class_names or self.model.known.class_names),
+            },
             "seed": self.seed,
             **self.result.as_json(),
             "complete": self.complete,
@@ -213,6 +219,7 @@ def attack(
     value_range: tuple[float, float] = (0.0, 1.0),
     split: Literal["train", "test", "val"] = "test",
     n: int | None = None,
+    resize: int | None = None,
     batch_size: int = 256,
     keep_examples: bool = True,
     save_adversarial: str | Path | None = None,
@@ -241,6 +248,7 @@ def attack(
         mean, std: per channel, of the normalisation that the model expects; empty: none.
         value_range: what pixels 0 and 1 are scaled to before that.
         n: the first n images.
+        resize: every image to so many rows and columns; the report says so.
         batch_size: most images in one pass; it does not change results.
         keep_examples: for `report.examples`; 4 bytes a pixel.
         save_adversarial: an `.npz` file for the examples, written before the checks of the verdict.
@@ -256,7 +264,7 @@ def attack(
     if save_adversarial is not None:
         _check_examples_file(save_adversarial)
     spec = spec_of(model, arch=arch, access=access, mean=tuple(mean), std=tuple(std), value_range=value_range)
-    dataset = dataset_of(data, split=split, n=n, seed=seed, events=events)
+    dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     channels, height, width = dataset.input_shape
     budget = parse_budget(norm, eps, channels * height * width)
     suite = parse_suite(attack, budget.norm, spec.access or "gradients", len(dataset), dataset.classes)
@@ -269,8 +277,8 @@ def attack(
     if (target.access, target.num_classes) != (suite.access, suite.classes):  # only the loaded network tells
         suite = parse_suite(attack, budget.norm, target.access, len(dataset), target.num_classes)
     other = surrogate_for(surrogate, dataset, seed, batch_size, events, compute.device) if surrogate else None
-    options = {"data": data, "split": split, "n": n, "norm": norm, "eps": eps, "attack": attack, "seed": seed}
-    options |= {"device": compute.device.type, "precision": precision}
+    options = {"data": data, "split": split, "n": n, "resize": resize, "norm": norm, "eps": eps, "attack": attack}
+    options |= {"seed": seed, "device": compute.device.type, "precision": precision}
     named = not is_object(model) and isinstance(data, str | Path)
     command = _command(spec, surrogate, options) if named else ""
 

@@ -17,12 +17,12 @@ from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.core.trust import Trust, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
-from secure_ai.data.source import load_data
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.red.evasion.contract import ignore_progress
 from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.red.evasion.trust.judged import judge_network
+from secure_ai.runs.given_data import dataset_of
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.stages.certificates import (
@@ -93,6 +93,7 @@ def certify(
     alpha: float = 0.001,
     split: str = "test",
     n: int | None = None,
+    resize: int | None = None,
     seed: int = 0,
     device: Device = "auto",
     events: EventSink = ignore_event,
@@ -114,7 +115,7 @@ def certify(
     for name, value, least, most in (("--samples", samples, 100, 10**7), ("--alpha", alpha, 1e-9, 0.5)):
         if not least <= value <= most:
             raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
-    dataset = data if isinstance(data, Dataset) else load_data(data, split=split, n=n, seed=seed, events=events)
+    dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     checked_budget(method, budget)
     smoothing = Smoothing(sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps, count=samples, alpha=alpha)

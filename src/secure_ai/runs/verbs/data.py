@@ -22,10 +22,16 @@ def data_fetch(name: str = "mnist", *, folder: str | Path | None = None, events:
 
 
 def data_show(
-    data: str, *, split: str = "test", n: int | None = None, seed: int = 0, events: EventSink = ignore_event
+    data: str,
+    *,
+    split: str = "test",
+    n: int | None = None,
+    resize: int | None = None,
+    seed: int = 0,
+    events: EventSink = ignore_event,
 ) -> dict[str, Any]:
     """What a data source holds: shape, dtype, range, classes with their counts, digest, and how it was selected."""
-    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    dataset = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     counts = np.bincount(dataset.labels, minlength=dataset.classes)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -37,6 +43,7 @@ def data_show(
         "lowest": float(dataset.images.min()),
         "highest": float(dataset.images.max()),
         "classes": dataset.classes,
+        "class_names": list(dataset.class_names),
         "per_class": [int(count) for count in counts],
         "note": dataset.note,
     }

@@ -174,7 +174,9 @@ def _plans(record: Replay) -> tuple[AttackPlan, ...]:
 def _dataset(folder: RunFolder, record: Replay, data: str | None, events: EventSink) -> Dataset:
     """The images that were attacked: the run's data, or the sample that its stage drew."""
     section, seed = folder.recipe.data, folder.recipe.seed
-    whole = load_data(data or section.test, split=section.split, n=section.n, seed=seed, events=events)
+    whole = load_data(
+        data or section.test, split=section.split, n=section.n, resize=section.resize, seed=seed, events=events
+    )
     dataset = whole if whole.digest == record.data_digest else sample(whole, record.n, seed)
     if dataset.digest != record.data_digest:
         raise DigestMismatchError(

@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.budget import PerturbationBudget, parse_budget
+from secure_ai.core.comparisons import Confusion
 from secure_ai.core.events import EventSink
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Result
 from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.answers import answers_digest
+from secure_ai.models.target.evaluate import counted
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.suite.result import SuiteResult
@@ -25,13 +27,13 @@ from secure_ai.runs.engine.measure import Context, Joint, Network, Role
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.rows import Given
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.engine.subjects import model_of
+from secure_ai.runs.engine.subjects import code_findings, model_of
 from secure_ai.runs.model_spec import SUBJECT, SURROGATE, ModelSpec
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
 from secure_ai.runs.stages.distance import DistanceSettings, distance_passes, median_distance
-from secure_ai.runs.stages.entries import per_sample, rate_entry
+from secure_ai.runs.stages.entries import confusion_entry, per_sample, rate_entry
 from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over_classes
 from secure_ai.runs.stages.robust import (
     AttackSettings,
@@ -45,6 +47,7 @@ from secure_ai.runs.stages.robust import (
 from secure_ai.runs.stages.transfer import TransferSettings, matrix_row
 from secure_ai.runs.user_model import load_subject, target_for
 
+MOST_CLASSES = 100  # of a confusion matrix
 FINGERPRINT_IMAGES = 64
 PICTURE = "adversarial_examples_subject"
 PICTURE_TITLE = "Adversarial examples for the network; prediction and confidence below"
@@ -166,9 +169,10 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
     names = ", ".join(plan.name for plan in found.result.plans)
     attacked = robust_entry(subject, "attacked", found, f"worst case over {names}", data)
     models = tuple(model_of(one, one.checked(data)) for one in subjects.values())
-    findings = tuple(_preflight_findings(checked.checks))
+    findings = (*_preflight_findings(checked.checks), *code_findings(subject))
     kept_whole(found, Result(measurements=(clean, attacked), models=models, findings=findings), context)
-    pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data))
+    names = data.class_names or checked.target.known.class_names
+    pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data), names)
     if arrays:
         context.keep(ARRAYS_NAME, npz_bytes(arrays))
     return Result(
@@ -176,6 +180,7 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
         models=models,
         findings=findings,
         pictures=pictures,
+        confusions=_confusions(found.result, np.asarray(data.labels), names),
         per_sample=(per_sample(clean, found.result.clean_correct), per_sample(attacked, found.robust)),
         replays=(replay_of(attacked, found.result, data),),
     )
@@ -190,6 +195,21 @@ def curve_of_subject(subjects: Subjects, settings: CurveSettings, context: Conte
 def distance_of_subject(subjects: Subjects, settings: DistanceSettings, context: Context) -> Result:
     """The median distance to the nearest adversarial example found."""
     return median_distance(subjects[SUBJECT], settings, context)
+
+
+def _confusions(result: SuiteResult, labels: np.ndarray, names: tuple[str, ...]) -> tuple[Confusion, ...]:
+    """What the images were taken for, clean and in the worst case; none where there are very many classes."""
+    size = result.num_classes
+    kept = result.evaluated
+    if size > MOST_CLASSES or not kept.any():
+        return ()
+    true, attacked = labels[kept], result.predictions[kept]
+    clean = np.where(result.clean_correct[kept], true, attacked)  # what is misclassified unchanged is not attacked
+    titles = (("clean", "clean images", clean), ("attacked", "worst case of the suite", attacked))
+    return tuple(
+        confusion_entry(SUBJECT, name, title, counted(true, predicted, size), names[:size])
+        for name, title, predicted in titles
+    )
 
 
 def _gallery_rows(result: SuiteResult, target: NetworkTarget, data: Dataset) -> list[Row]:
