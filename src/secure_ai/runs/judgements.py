@@ -10,12 +10,11 @@ from secure_ai.core.result import SUBJECT, Model
 from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import BACKDOOR_MIN, MAJORITY, ROBUST_BAR
 from secure_ai.core.trust import CheckOutcome, Verdict, fed_wrongly
-from secure_ai.threats.taxonomy import EVASION, FALSE_CLAIM, LOADING, WORKING_BACKDOOR
+from secure_ai.threats.taxonomy import EVASION, FALSE_CLAIM, WORKING_BACKDOOR
 
 PLANTED_ROLES = frozenset({"baseline", "defended", "poisoned"})  # networks that the tool trains to show something
 
 
-MOST_CODE = 20  # entries that a finding lists
 ROBUST_RULE = f"the whole interval of the robust accuracy lies below {100 * ROBUST_BAR:.0f} %"
 
 
@@ -39,31 +38,6 @@ def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Mod
         found = (None if misfed else _evasion(name, shown, rows), _overstated(name, rows), _backdoor(name, rows, twin))
         findings += [replace(finding, planted=planted) for finding in found if finding is not None]
     return tuple(findings)
-
-
-def judge_code(code: Sequence[str], model: str, shown: str) -> tuple[Finding, ...]:
-    """The finding that a model's folder holds code; nothing of it was run.
-
-    Args:
-        code: files, and the entries `auto_map` that make a loader run them.
-        model: id in the report.
-        shown: the folder's name.
-    """
-    if not code:
-        return ()
-    followed = any(entry.startswith("auto_map") for entry in code)
-    return (
-        Finding(
-            id="SAI-LD-001",
-            severity=Severity.MEDIUM if followed else Severity.LOW,
-            severity_rule="medium where auto_map names code to run, low where code lies beside the weights",
-            message=f"{shown} holds code beside its weights: {', '.join(code[:MOST_CODE])}; none of it was run",
-            location=model,
-            evidence={"code": list(code[:MOST_CODE]), "entries": len(code)},
-            taxonomy=LOADING,
-            remediation="load the weights into a network of your own; never set trust_remote_code for this folder",
-        ),
-    )
 
 
 def _robust(rows: Sequence[Measurement]) -> list[Measurement]:

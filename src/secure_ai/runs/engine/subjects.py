@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from secure_ai.core.errors import ConfigError, DigestMismatchError
-from secure_ai.core.findings import Finding
 from secure_ai.core.result import Model
 from secure_ai.data.dataset import Dataset
 from secure_ai.files.open import read_file
@@ -22,7 +21,6 @@ from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.engine.measure import Context, Network
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.judgements import judge_code
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject, target_for
 
@@ -156,11 +154,4 @@ def model_of(subject: Subject, checked: Preflight) -> Model:
         access=checked.target.access,
         preflight=checked.checks,
         fixes=(*loaded.notes, *checked.fixes),
-    )
-
-
-def code_findings(subject: Subject) -> tuple[Finding, ...]:
-    """What stands beside the weights of a network that the user gave and would run elsewhere."""
-    return (
-        judge_code(subject.loaded.code, subject.id, subject.network.title) if isinstance(subject, GivenSubject) else ()
     )

@@ -33,9 +33,10 @@ from secure_ai.red.evasion.trust.judged import Borrowed, Judged, SavedExamples, 
 from secure_ai.report.render.notebook import attack_html
 from secure_ai.runs.examples_file import Origin, read_examples, refuse_replacing, save_examples
 from secure_ai.runs.given_data import Data, dataset_of
-from secure_ai.runs.judgements import judge_code, judge_measurements
+from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.recipe import defaults
+from secure_ai.runs.stages.folder_code import judge_code
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, surrogate_for, target_for
 
 MAX_BATCH_SIZE = 10_000

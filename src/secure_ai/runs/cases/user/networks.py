@@ -27,13 +27,14 @@ from secure_ai.runs.engine.measure import Context, Joint, Network, Role
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.rows import Given
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.engine.subjects import code_findings, model_of
+from secure_ai.runs.engine.subjects import model_of
 from secure_ai.runs.model_spec import SUBJECT, SURROGATE, ModelSpec
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.curve import CurveSettings, curve_passes, security_curve
 from secure_ai.runs.stages.distance import DistanceSettings, distance_passes, median_distance
 from secure_ai.runs.stages.entries import confusion_entry, per_sample, rate_entry
+from secure_ai.runs.stages.folder_code import code_findings
 from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over_classes
 from secure_ai.runs.stages.robust import (
     AttackSettings,
@@ -171,8 +172,8 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
     models = tuple(model_of(one, one.checked(data)) for one in subjects.values())
     findings = (*_preflight_findings(checked.checks), *code_findings(subject))
     kept_whole(found, Result(measurements=(clean, attacked), models=models, findings=findings), context)
-    names = data.class_names or checked.target.known.class_names
-    pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data), names)
+    classes = data.class_names or checked.target.known.class_names
+    pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data), classes)
     if arrays:
         context.keep(ARRAYS_NAME, npz_bytes(arrays))
     return Result(
@@ -180,7 +181,7 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
         models=models,
         findings=findings,
         pictures=pictures,
-        confusions=_confusions(found.result, np.asarray(data.labels), names),
+        confusions=_confusions(found.result, np.asarray(data.labels), classes),
         per_sample=(per_sample(clean, found.result.clean_correct), per_sample(attacked, found.robust)),
         replays=(replay_of(attacked, found.result, data),),
     )
