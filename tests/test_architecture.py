@@ -44,7 +44,6 @@ ALLOWED = {
     },
     "unsafe_loads": {"models/load/factory.py": "running the user's file is what --arch asks for"},
     "global_randomness": {
-        "models/preflight/preflight.py": "seeds what a user's network draws, inside fork_rng",
         "models/target/watch.py": "puts the global states back that a user's network may have moved",
         "red/evasion/attacks/art_adapter.py": "ART draws from global generators: seeded for it, then put back",
     },

@@ -6,13 +6,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 
-from secure_ai.cli.main import COMMANDS, run_command
+from secure_ai.cli.main import COMMANDS, build_app, run_command
 from secure_ai.models.load.store import load_model
 from secure_ai.red.evasion.suite.catalogue import names
 
@@ -393,3 +393,10 @@ def test_running_out_of_memory_is_the_environment_s_failure(
     monkeypatch.setattr("secure_ai.cli.main.build_app", exhausted)
     assert run_command(["report", "somewhere", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "E_ENVIRONMENT"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_every_command(shell: Literal["bash", "zsh", "fish"]) -> None:
+    text = build_app().generate_completion(shell=shell)
+    assert [name for name in COMMANDS if name.split()[-1] not in text] == []
+    assert "--device" in text

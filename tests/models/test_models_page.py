@@ -153,7 +153,9 @@ def test_each_kind_of_file_gets_what_the_table_says(tmp_path: Path, kind: str, r
 
 @pytest.mark.parametrize(("kind", "name"), NAMED.items())
 def test_a_format_that_is_known_and_not_read_is_refused_by_its_name(tmp_path: Path, kind: str, name: str) -> None:
-    (tmp_path / "mine").write_bytes(FILES[kind]())
+    content = FILES[kind]()
+    assert isinstance(content, bytes)
+    (tmp_path / "mine").write_bytes(content)
     with pytest.raises(FormatError) as refused:
         read_artifact(tmp_path / "mine")
     assert refused.value.got == name

@@ -51,7 +51,7 @@ def test_what_no_run_measured_is_no_headline_and_counted_apart(report: dict[str,
         changed = [row | {"basis": basis} if row is wrong else row | {"basis": "measured"} for row in rows]
         line = verdict_line(typed({**report, "reproduction": changed}))
         found = re.search(
-            r"(\d+) of (\d+) headline.* all (\d+) published.* (\d+) do not(?:; of (\d+) more.* (\d+))?\.", line
+            r"(\d+) of (\d+) main.* all (\d+) published.* (\d+) do not(?:; of (\d+) more.* (\d+))?\.", line
         )
         assert found is not None
         return tuple(int(number) for number in found.groups(default="0"))

@@ -135,7 +135,7 @@ def _reproduction(report: Report) -> VerdictLine:
         return VerdictLine("HEADLINES HOLD", f"all {len(headlines)} main claims of the reports hold. {share}.", tone)
     named = "; ".join(_contradiction(row) for row in wrong[:NAMED])
     more = f"; {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    counted = f"{len(wrong)} of the reports' {len(headlines)} main claims are wrong when measured correctly"
+    counted = f"{len(wrong)} of {len(headlines)} main claims of the reports are wrong when measured correctly"
     return VerdictLine("DOES NOT HOLD", f"{counted}: {named}{more}. {share}.", "bad")
 
 
