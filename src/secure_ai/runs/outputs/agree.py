@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from secure_ai.core.errors import FormatError
 from secure_ai.core.trust import judge
-from secure_ai.red.evasion.trust.judge import BREAKING
+from secure_ai.red.evasion.trust.required import BREAKING
 from secure_ai.report.consistency import refuse_inconsistent
 from secure_ai.report.model import Report
 from secure_ai.runs.outputs.facts import RunFacts

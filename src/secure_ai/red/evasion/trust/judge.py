@@ -17,9 +17,8 @@ from secure_ai.red.evasion.suite.borrowed import DIGEST_CHARACTERS
 from secure_ai.red.evasion.suite.result import ExamplesScore, SuiteResult
 from secure_ai.red.evasion.trust.effort import strength_check
 from secure_ai.red.evasion.trust.health import GradientHealth
-from secure_ai.red.evasion.trust.required import required_check
+from secure_ai.red.evasion.trust.required import BREAKING, required_check
 
-BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
 MOST_UNMOVED = 0.10  # share of attempts that came back as they went; zoo A: honest 0, blind from 0.4
 
 

@@ -25,8 +25,9 @@ from secure_ai.red.evasion.suite.harness import run_suite
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.data_checks import data_checks
 from secure_ai.red.evasion.trust.health import gradient_health
-from secure_ai.red.evasion.trust.judge import BREAKING, judge_suite
+from secure_ai.red.evasion.trust.judge import judge_suite
 from secure_ai.red.evasion.trust.probes.diagnose import OF_SURVIVORS, PROBES, diagnose, diagnose_survivors
+from secure_ai.red.evasion.trust.required import BREAKING
 from secure_ai.red.evasion.trust.usual_inputs import with_usual_inputs
 
 SIGNIFICANT = 0.05

@@ -1,4 +1,4 @@
-"""Which checks a `reliable` robust accuracy may lack, by norm; of all others the outcome must be known."""
+"""Which checks break a robust accuracy, and which a `reliable` one may lack, by norm; all others must be known."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.trust import Check, CheckOutcome, check
 
 ID = "required-checks"
+BREAKING = frozenset({"made-for-another-network"})  # the number is of something else, not merely weak
 
 ANYWHERE = frozenset(
     {
