@@ -7,6 +7,7 @@ from secure_ai.blue.backdoors.detectors import detect
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded
 from secure_ai.blue.training.certified_training import interval_initialise
+from secure_ai.blue.training.hardening import timed_steps
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Adversary, Batch, BatchLoss, Method, half_replaced, natural
 from secure_ai.blue.training.schedules import Schedule, constant, triangular
@@ -17,7 +18,7 @@ from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog, ignore_event
 from secure_ai.core.machine import BF16_UNITS, cpu_flags, describe_machine
 from secure_ai.core.results import rate
-from secure_ai.core.seeds import generator
+from secure_ai.core.seeds import derive_seed, generator
 from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.core.trust import CheckOutcome, Trust, Verdict
 from secure_ai.core.versions import versions
@@ -63,6 +64,8 @@ from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe.plan import plan
 from secure_ai.runs.recipe.recipe import load_recipe
 from secure_ai.runs.stages.adversaries import fgsm_random_start, pgd_on_the_fly
+from secure_ai.runs.stages.certificates import CertifyMethod
 from secure_ai.runs.stages.examples import attack_every_image
-from secure_ai.runs.stages.hardening_methods import METHODS
+from secure_ai.runs.stages.hardening import Hardening, checks, held_out, planned
+from secure_ai.runs.stages.hardening_methods import BEYOND, METHODS, RAMP
 from secure_ai.runs.verbs.run import run

@@ -1,11 +1,13 @@
 """Defences: training by each method, then the strongest attack on test images that neither training nor choices saw.
 
-    scripts/bench defences [--rows pgd,trades,ibp] [--seeds 0] [--time-budget 600] [--attack fast] [--n 1000]
-    scripts/bench defences --rows transforms --network FILE [--n 200]
+    scripts/bench defences [--rows pgd,trades,ibp-0.3] [--seeds 0] [--measure fast~1000,autoattack~1000] [--device cuda]
+    scripts/bench defences --rows transform-bits,colour,art [--n 1000]
+    scripts/bench defences --rows pgd --speed          steps a second on two threads of this machine's processor
+    scripts/bench defences --merge WORK                rows that other processes left in WORK/rows
 
-The figures of the issue need `--seeds 0,1,2`, `fast` with `--n 10000` and `autoattack` with `--n 1000`: hours. The
-default is one seed and 1,000 images. Every network is kept under `--work`; one that is there is not trained again.
-Choices (weights, methods' constants) were made on the last 6,000 training images; the test images are read here only.
+The figures of docs/results.md have three seeds, `fast~10000` and `autoattack~1000`. Every network and every row is kept
+under `--work`: a network that is there is not trained again. Choices (weights, methods' constants) were made on the
+last 6,000 training images; the test images are read here only.
 """
 
 from __future__ import annotations
@@ -17,185 +19,200 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
-from _package import (
-    RANDOM,
-    TRANSFORMS,
-    Dataset,
-    Guarded,
-    ModelSpec,
-    NetworkTarget,
-    Norm,
-    PerturbationBudget,
-    load_data,
-    parse_attacks,
-    run_suite,
-    secure_ai,
-    trained_network,
-)
-from _record import rows_with, save
+from _defence_networks import small_cnn, strided
+from _defence_others import art_row, colour_row, transform_row
+from _defence_speed import speed
+from _package import TRANSFORMS, CertifyMethod, ModelSpec, Norm, derive_seed, secure_ai, write_json
+from _record import machine, rows_with, save
 
-ARCH = "report1-cnn"
-TRANSFORM_EPS = 0.2
+BUILT_IN = "report1-cnn"
+OWN: dict[str, Callable[[], torch.nn.Module]] = {"small_cnn": small_cnn, "strided": strided}
+TEST_IMAGES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """A row that trains: method and norm, eps of the training and of the attack, and how it is measured."""
+class Row:
+    """A network to train, and how it is measured.
+
+    Attributes:
+        eps: of the attack and of the certificate; training goes a little beyond.
+        epochs: passes over 54,000 images; with the speed of this machine they give the minutes of two cores.
+        arch: the built-in network of report 1, or a name of `OWN`.
+        certify: method of the certificate; empty: attacked only.
+    """
 
     method: str
     norm: Norm
     eps: float
+    epochs: int
+    arch: str = BUILT_IN
     options: tuple[tuple[str, Any], ...] = ()
-    certify: Literal["", "ibp", "smoothing"] = ""
+    certify: CertifyMethod | Literal[""] = ""
 
 
-ROWS: dict[str, Trained] = {
-    "pgd": Trained("pgd", "linf", 0.3),
-    "trades": Trained("trades", "linf", 0.3),
-    "mart": Trained("mart", "linf", 0.3),
-    "pgd-awp": Trained("pgd", "linf", 0.3, (("awp", 0.005),)),
-    "fast": Trained("fast", "linf", 0.3),
-    "ibp-0.1": Trained("ibp", "linf", 0.1, certify="ibp"),
-    "ibp-0.3": Trained("ibp", "linf", 0.3, certify="ibp"),
-    "smoothing": Trained("gaussian", "l2", 1.5, certify="smoothing"),
+ROWS: dict[str, Row] = {
+    "pgd": Row("pgd", "linf", 0.3, 13),
+    "trades": Row("trades", "linf", 0.3, 20),
+    "mart": Row("mart", "linf", 0.3, 20),
+    "pgd-awp": Row("pgd", "linf", 0.3, 13, options=(("awp", 0.005),)),
+    "fast": Row("fast", "linf", 0.3, 14),
+    "larger": Row("pgd", "linf", 0.3, 17, arch="small_cnn"),
+    "ibp-0.1": Row("ibp", "linf", 0.1, 60, certify="ibp"),
+    "ibp-0.3": Row("ibp", "linf", 0.3, 60, certify="ibp"),
+    "crown-ibp-0.3": Row("crown-ibp", "linf", 0.3, 40, certify="crown-ibp"),
+    "smoothing": Row("gaussian", "l2", 1.5, 40, arch="strided", certify="smoothing"),
 }
+OTHERS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    **{f"transform-{name}": partial(transform_row, name) for name in TRANSFORMS}, "colour": colour_row, "art": art_row,
+}  # fmt: skip
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", default="pgd", help=", ".join([*ROWS, "transforms", "colour"]))
-    parser.add_argument("--seeds", default="0", help="of training; the issue asks for 0,1,2")
-    parser.add_argument("--time-budget", type=float, help="seconds of training; default: the method's own epochs")
-    parser.add_argument("--attack", default="fast")
-    parser.add_argument("--n", type=int, default=1000, help="a stratified random sample of test images")
+    parser.add_argument("--rows", default="pgd", help=", ".join([*ROWS, *OTHERS]))
+    parser.add_argument("--seeds", default="0", help="of training")
+    parser.add_argument("--epochs", type=int, help="default: the row's own; for a try")
+    parser.add_argument("--train", default="mnist:train", help="for a try")
+    parser.add_argument("--time-budget", type=float, help="seconds of training at most; fewer steps are written down")
+    parser.add_argument("--measure", default="fast~1000", help="ATTACK~N,...: of a stratified random N test images")
+    parser.add_argument("--n", type=int, default=1000, help="test images of the rows that are not trained here")
     parser.add_argument("--samples", type=int, default=10_000, help="smoothing: noisy samples an image (issue: 100000)")
-    parser.add_argument("--network", type=Path, help="transforms: a safetensors file; default: of report 1's network")
+    parser.add_argument("--network", type=Path, help="of transforms: a file of report 1's network")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "secure-ai-defences")
+    parser.add_argument("--speed", action="store_true", help="only the speed of training on two threads")
+    parser.add_argument("--merge", type=Path, help="only put the rows of this folder into results/defences.json")
+    parser.add_argument("--commit", default="", help="with --merge: of the code that measured, where it is another")
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
 
-def trained_row(row: Trained, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Train, or take from `--work`, and measure."""
-    out = options.work / f"{row.method}-{row.eps:g}-seed{seed}.safetensors"
+def named(options: argparse.Namespace, row: Row, file: Path) -> ModelSpec:
+    """The trained file as a user names it."""
+    arch = row.arch if row.arch == BUILT_IN else f"{Path(__file__).with_name('_defence_networks.py')}:{row.arch}"
+    return ModelSpec(model=str(file), arch=arch)
+
+
+def trained(name: str, row: Row, seed: int, options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """Train, or take from `--work`: the file and what its training said."""
+    out = options.work / f"{name}-seed{seed}.safetensors"
     facts = out.with_suffix(".json")
     if not facts.exists():
         made = secure_ai.hardened(
-            ModelSpec(arch=ARCH), "mnist:train", norm=row.norm, eps=row.eps, method=row.method, out=out, seed=seed,
-            time_budget=options.time_budget, progress=_progress(f"{out.stem} training"), **dict(row.options),
+            _fresh(row, seed), options.train, norm=row.norm, eps=row.eps, method=row.method, out=out, seed=seed,
+            epochs=options.epochs or row.epochs, time_budget=options.time_budget, device=options.device,
+            precision="float32", progress=progress(f"{out.stem} training"), **dict(row.options),
         )  # fmt: skip
-        facts.write_text(json.dumps(made.as_json()), encoding="utf-8")
-    said = json.loads(facts.read_text(encoding="utf-8"))
-    kept = ("method", "steps", "epochs", "time_budget", "train_seconds", "compute", "held_out", "chosen_step")
-    return {"seed": seed, **{name: said[name] for name in kept}, **measured(row, out, options)}
+        weights = sum(parameter.numel() for parameter in made.network.parameters())
+        facts.write_text(json.dumps(made.as_json() | {"parameters": weights}), encoding="utf-8")
+    return out, json.loads(facts.read_text(encoding="utf-8"))
 
 
-def measured(row: Trained, file: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Attacked, or certified beside attacked, on `--n` test images."""
-    data, began = f"mnist:test~{options.n}", time.perf_counter()
-    spec = ModelSpec(model=str(file), arch=ARCH)
+def _fresh(row: Row, seed: int) -> ModelSpec | torch.nn.Module:
+    if row.arch == BUILT_IN:
+        return ModelSpec(arch=BUILT_IN)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive_seed(seed, row.arch))
+        return OWN[row.arch]()
+
+
+def trained_row(name: str, seed: int, options: argparse.Namespace) -> None:
+    """Train and measure; the row is written again after each measurement, so that a stopped process leaves those."""
+    row = ROWS[name]
+    file, said = trained(name, row, seed, options)
+    kept = ("steps", "epochs", "train_seconds", "compute", "held_out", "chosen_step", "parameters", "time_budget")
+    found: dict[str, Any] = {"method": row.method, "arch": row.arch, "norm": row.norm, "eps": row.eps, "seed": seed}
+    found |= {key: said[key] for key in kept} | {"row_epochs": row.epochs, "options": dict(row.options)}
+    found |= {"rolled_back": said["checks"]["rolled_back"], "machine": machine(), "measured": {}}
+    keep_row(options, f"{name}-seed{seed}", found)
+    for asked in options.measure.split(","):
+        attack, _, n = asked.partition("~")
+        data = "mnist:test" if int(n) >= TEST_IMAGES else f"mnist:test~{n}"
+        began = time.perf_counter()
+        found["measured"][asked] = measured(row, named(options, row, file), data, attack, options) | {
+            "data": data, "measure_seconds": round(time.perf_counter() - began, 1)
+        }  # fmt: skip
+        keep_row(options, f"{name}-seed{seed}", found)
+
+
+def measured(row: Row, spec: ModelSpec, data: str, attack: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Attacked, or certified beside attacked."""
     names: tuple[str, ...] = ("clean_accuracy", "robust_accuracy", "trust")
+    shown = progress(f"{Path(str(spec.model)).stem} {attack} on {data}")
     if row.certify:
         found = secure_ai.certify(
-            spec, data, norm=row.norm, eps=row.eps, method=row.certify, attack=options.attack,
-            samples=options.samples, progress=_progress(f"{file.stem} certified"),
+            spec, data, norm=row.norm, eps=row.eps, method=row.certify, attack=attack, samples=options.samples,
+            device=options.device, progress=shown,
         ).as_json()  # fmt: skip
-        names = ("clean_accuracy", "certified_accuracy", "attacked_accuracy", "contradictions", "trust")
+        names = ("method", "clean_accuracy", "certified_accuracy", "attacked_accuracy", "contradictions", "trust")
+        names += ("samples", "sigma", "largest_radius") if row.certify == "smoothing" else ()
     else:
         found = secure_ai.attack(
-            spec, data, norm=row.norm, eps=str(row.eps), attack=options.attack, precision="float32",
-            progress=_progress(f"{file.stem} attacked"),
+            spec, data, norm=row.norm, eps=str(row.eps), attack=attack, precision="float32", device=options.device,
+            keep_examples=False, progress=shown,
         ).as_json()  # fmt: skip
-    return {name: found[name] for name in names} | {
-        "budget": found["budget"], "attack": options.attack, "data": data,
-        "measure_seconds": round(time.perf_counter() - began, 1),
-    }  # fmt: skip
+    trust = {"verdict": found["trust"]["verdict"], "checks": _not_passed(found["trust"]["checks"])}
+    return {name: found[name] for name in names} | {"trust": trust}
 
 
-def transforms_rows(options: argparse.Namespace) -> dict[str, Any]:
-    """Each input transformation around one network: PGD through it as it is, and as an attacker does it."""
-    file = options.network or options.work / "natural.safetensors"
-    if not file.exists():
-        secure_ai.train(ARCH, "mnist:train~20000", out=file, epochs=3)
-    network = trained_network(file.read_bytes(), ARCH)
-    data = load_data(f"mnist:test~{options.n}")
-    budget = PerturbationBudget("linf", TRANSFORM_EPS)
-
-    def robust(guarded: torch.nn.Module, attack: str) -> dict[str, Any]:
-        """One attack by itself: enough to show that nothing is left, never enough to claim that something is."""
-        target = NetworkTarget(
-            guarded.eval(), name="guarded", digest="", input_shape=data.input_shape, num_classes=data.classes
-        )
-        plans = parse_attacks(attack, "linf", "gradients")
-        result = run_suite(target, data.images, data.labels, budget=budget, attacks=plans, seed=0)
-        return {"clean": result.clean_accuracy.as_json(), "robust": result.robust_accuracy.as_json(), "attack": attack}
-
-    found = {}
-    for name in TRANSFORMS:
-        adaptive = "pgd:steps=40:eot_samples=10" if name in RANDOM else "pgd:steps=40"
-        found[f"transform-{name}"] = {
-            "data": f"{data.name}, {data.note}",
-            "budget": budget.as_json(),
-            "naive": robust(Guarded(network, name, straight_through=False), "pgd:steps=40"),
-            "adaptive": robust(Guarded(network, name, straight_through=True), adaptive),
-        }
-        print(name, found[f"transform-{name}"], file=sys.stderr)
-    return found
+def _not_passed(checks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [check for check in checks if check["outcome"] != "pass"]
 
 
-def colours(n: int, seed: int) -> Dataset:
-    """Synthetic colour images, (n, 3, 16, 16) in 4 classes: a fixed pattern of squares a class, noisy."""
-    patterns = np.random.default_rng(7).random((4, 3, 4, 4)).repeat(4, axis=2).repeat(4, axis=3)
-    draws = np.random.default_rng(seed)
-    labels = np.arange(n, dtype=np.int64) % 4
-    images = np.clip(patterns[labels] + draws.normal(0, 0.1, (n, 3, 16, 16)), 0, 1)
-    return Dataset(np.rint(255 * images).astype(np.uint8), labels, f"colours-{seed}", 4)
+def keep_row(options: argparse.Namespace, name: str, found: dict[str, Any]) -> None:
+    """Write one row under `--work`, whole or not at all."""
+    (options.work / "rows").mkdir(parents=True, exist_ok=True)
+    write_json(options.work / "rows" / f"{name}.json", found)
 
 
-def colour_row(options: argparse.Namespace) -> dict[str, Any]:
-    """A 3-channel network with batch normalisation, end to end: harden, certify, attack."""
-    torch.manual_seed(0)
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(3, 16, 3, stride=2), torch.nn.BatchNorm2d(16), torch.nn.ReLU(), torch.nn.Flatten(),
-        torch.nn.Linear(16 * 7 * 7, 4),
-    )  # fmt: skip
-    made = secure_ai.harden(network, colours(2000, 1), norm="linf", eps=0.05, method="ibp", epochs=20)
-    found = secure_ai.certify(made, colours(options.n, 2), norm="linf", eps=0.05, attack=options.attack).as_json()
-    names = ("clean_accuracy", "certified_accuracy", "attacked_accuracy", "contradictions", "trust", "budget")
-    return {"colour": {name: found[name] for name in names} | {"attack": options.attack}}
+def merge(work: Path) -> dict[str, Any]:
+    """The rows of a folder by name."""
+    return {file.stem: json.loads(file.read_text(encoding="utf-8")) for file in sorted((work / "rows").glob("*.json"))}
 
 
-def _progress(text: str) -> Callable[[int, int], None]:
-    began = time.perf_counter()
+def progress(text: str) -> Callable[[int, int], None]:
+    """Says every 10 seconds, and at the end, how far something is."""
+    began = last = time.perf_counter()
 
     def show(done: int, total: int) -> None:
-        if done == total or done % 50 == 0:
-            print(f"\r{text}: {done} of {total}, {time.perf_counter() - began:.0f} s", end="", file=sys.stderr)
+        nonlocal last
+        now = time.perf_counter()
+        if done == total or now - last > 10:
+            last = now
+            print(f"{text}: {done} of {total}, {now - began:.0f} s", file=sys.stderr, flush=True)
 
     return show
+
+
+def run(options: argparse.Namespace) -> None:
+    """Every row that was asked for."""
+    for name in options.rows.split(","):
+        if name in OTHERS:
+            for key, found in OTHERS[name](options).items():
+                keep_row(options, key, found | {"machine": machine()})
+        elif options.speed:
+            keep_row(options, f"speed-{name}", speed(_fresh(ROWS[name], 0), ROWS[name]) | {"machine": machine()})
+        else:
+            for seed in map(int, options.seeds.split(",")):
+                trained_row(name, seed, options)
 
 
 def main() -> None:
     options = parse()
     options.work.mkdir(parents=True, exist_ok=True)
-    fresh: dict[str, Any] = {}
-    for name in options.rows.split(","):
-        if name == "transforms":
-            fresh |= transforms_rows(options)
-        elif name == "colour":
-            fresh |= colour_row(options)
-        else:
-            for seed in map(int, options.seeds.split(",")):
-                fresh[f"{name}-seed{seed}"] = trained_row(ROWS[name], seed, options)
-        print(json.dumps(fresh, indent=1))
-        if options.save:
-            command = "scripts/bench defences " + " ".join(sys.argv[1:])
-            save("defences", command.strip(), {"rows": rows_with("defences", fresh)})
+    if options.merge is None:
+        run(options)
+    measured_by = {"commit": options.commit} if options.commit else {}
+    fresh = {name: found | measured_by for name, found in merge(options.merge or options.work).items()}
+    print(json.dumps({name: found.get("measured", found) for name, found in fresh.items()}, indent=1))
+    if options.save:
+        command = "scripts/bench defences " + " ".join(sys.argv[1:])
+        save("defences", command.strip(), {"rows": rows_with("defences", fresh)})
 
 
 if __name__ == "__main__":

@@ -96,5 +96,17 @@ def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:
         assert made.networks[f"defences/{name}"].against == "report-1/baseline"
     assert "defences/certified/certified" in ids
     assert len([network for network in made.networks.values() if network.role in ("baseline", "defended")]) >= 8
+    assert not made.known
     alone = planned(load_recipe("full", ['parts=["defences"]']))
     assert {network.against for network in alone.networks.values()} == {""}
+
+
+def test_standard_shows_the_defences_that_an_earlier_run_of_full_left() -> None:
+    """The same stages as those of `full`, settings and all, so that the store knows them; none of them is run."""
+    made, full = planned(load_recipe("standard")), planned(load_recipe("full"))
+    of_full = {stage.id: stage for stage in full.stages if stage.id.startswith("defences/")}
+    assert {stage.id: (stage.settings, stage.needs, stage.data) for stage in made.known} == {
+        name: (stage.settings, stage.needs, stage.data) for name, stage in of_full.items()
+    }
+    assert not {stage.id for stage in made.stages} & set(of_full)
+    assert not planned(load_recipe("quick")).known

@@ -59,6 +59,7 @@ def test_every_method_trains_a_colour_network_with_batch_normalisation(method: s
     made = secure_ai.hardened(ModelSpec(arch=arch), colours(), method=method, out=out, **(QUICK | {"norm": norm}))
     assert made.as_json()["method"] == method
     assert made.facts["data"]["n_train"] + made.facts["data"]["n_held_out"] == 160
+    assert not made.facts["cut_by_time"]
     again = load_model(out, arch=arch)
     assert again.digest == made.digest
     assert not (tmp_path / "out.safetensors.partial").exists()
@@ -96,6 +97,15 @@ def test_a_killed_hardening_ends_with_the_same_weights(arch: str, tmp_path: Path
     assert again.digest == whole.digest
 
 
+def test_an_attack_of_the_catalogue_trains_by_its_name() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    by_default, by_name = (
+        secure_ai.hardened(network, colours(), adversary=adversary, **QUICK) for adversary in ("", "apgd-ce:steps=2")
+    )
+    assert by_name.facts["settings"]["adversary"] == "apgd-ce:steps=2"
+    assert by_name.digest != by_default.digest
+
+
 def test_another_request_does_not_resume(arch: str, tmp_path: Path) -> None:
     def kill(done: int, total: int) -> None:
         if done == 6:
@@ -117,6 +127,7 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
     made = secure_ai.hardened(network, colours(), **(QUICK | {"epochs": None}), time_budget=100)
     assert made.facts["time_budget"] == 100
     assert made.facts["steps"] == 7
+    assert made.facts["cut_by_time"]
     assert made.checks.step == [4, 7]
 
 

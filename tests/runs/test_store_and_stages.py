@@ -16,7 +16,7 @@ from secure_ai.core.errors import DigestMismatchError, FileKindError, UsageError
 from secure_ai.core.events import canonical_json, ignore_event
 from secure_ai.files.seal import Seal
 from secure_ai.runs.engine import execute as engine
-from secure_ai.runs.engine.execute import Execution, Finished, execute, stage_key
+from secure_ai.runs.engine.execute import Execution, Finished, execute, recall, stage_key
 from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
 from secure_ai.runs.engine.store import Store, key_of
 
@@ -62,6 +62,20 @@ def run(folder: Path, stages: list[Stage], **more: Any) -> Finished:
     progress = Finished()
     execute(stages, context(folder, **more), progress)
     return progress
+
+
+def test_what_an_earlier_run_left_is_recalled_and_nothing_runs(tmp_path: Path) -> None:
+    """b is known with the a of that run only; c, which never ran, and d, which needs it, stay unknown."""
+    count = Counting()
+    a, b = count.stage("a"), count.stage("b", ("a",))
+    run(tmp_path, [a, b])
+    known = [a, b, count.stage("c"), count.stage("d", ("c",))]
+    found = Finished()
+    recall(known, context(tmp_path), found)
+    assert (list(found.records), found.reused, count.ran) == (["a", "b"], ["a", "b"], ["a", "b"])
+    other = Finished()
+    recall([count.stage("a", settings={"x": 2}), b], context(tmp_path), other)
+    assert other.records == {}
 
 
 def test_what_was_put_is_found_again(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ def certify(
     *,
     norm: Annotated[Literal["linf", "l2"], ANY_CASE],
     eps: str,
-    method: Annotated[Literal["ibp", "smoothing"], ANY_CASE] = "ibp",
+    method: Annotated[Literal["ibp", "crown-ibp", "smoothing"], ANY_CASE] = "ibp",
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
     attack: str = defaults.ATTACK,
@@ -31,11 +31,12 @@ def certify(
     """Prove how many predictions no attack can change, and attack the same images.
 
     Args:
-        norm: linf for ibp, l2 for smoothing.
+        norm: linf for ibp and crown-ibp, l2 for smoothing.
         eps: Radius of the certificate, on pixels in [0, 1].
         method: ibp (interval bounds; sequential networks of convolution, linear, ReLU, pooling, flatten and batch
-            normalisation) or smoothing (randomised smoothing; any network).
-        attack: For ibp: as of `attack`.
+            normalisation), crown-ibp (the same networks; never proves less, takes longer) or smoothing (randomised
+            smoothing; any network).
+        attack: For ibp and crown-ibp: as of `attack`.
         sigma: For smoothing: standard deviation of the noise; default: a third of eps.
         samples: For smoothing: noisy samples per image.
         alpha: For smoothing: chance that a certificate is wrong, per image.

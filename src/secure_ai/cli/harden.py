@@ -42,7 +42,7 @@ def harden(
         norm: linf, l2 or l1.
         eps: Largest change that the network should withstand, on pixels in [0, 1].
         out: The safetensors file to write.
-        method: pgd, trades, mart, fast (one step, guarded), gaussian (for smoothing) or ibp (certified).
+        method: pgd, trades, mart, fast (one step, guarded), gaussian (for smoothing), ibp or crown-ibp (certified).
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
         n: The first N images in file order.
         adversary: Attack to train against, e.g. cw:steps=10 or apgd-ce:steps=10; default: PGD, every step taken.
@@ -91,6 +91,8 @@ def harden(
         f"weights of step {result.facts['chosen_step']}",
         f"held-out training images that chose the weights: clean {result.clean}, robust {result.robust}",
     ]
+    if result.facts["cut_by_time"]:
+        lines.append(f"no more steps fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
     lines += [f"single-step training collapsed at step {s}: rolled back, several steps from there"
               for s in result.checks.rolled_back]  # fmt: skip
     lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]

@@ -7,7 +7,8 @@ of the box can give. The last layer is merged with the difference of two logits,
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +22,24 @@ SLACK = 1e-6  # outward, relative to the largest bound of a layer: more than flo
 Box = tuple[Tensor, Tensor]
 
 
-def propagate(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tensor | None = None) -> Box:
-    """The box after `layers`.
+class Passed(NamedTuple):
+    """One layer that a box went through.
+
+    Attributes:
+        before, after: the box.
+        affine: scale and shift of batch normalisation.
+        wider: by how much `after` was widened, (N,); None: not at all.
+    """
+
+    layer: nn.Module
+    before: Box
+    after: Box
+    affine: Box | None
+    wider: Tensor | None
+
+
+def trace(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tensor | None = None) -> Iterator[Passed]:
+    """The box on its way through `layers`.
 
     Args:
         box: lower and upper, (N, ...) each.
@@ -31,8 +48,10 @@ def propagate(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: 
             theirs (and its running averages move once).
     """
     for layer in layers:
+        before, affine, wider = box, None, None
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
-            box = _normalised(box, *_normalisation(layer, clean))
+            affine = _normalisation(layer, clean)
+            box = _normalised(box, *affine)
         elif isinstance(layer, nn.Conv2d | nn.Linear):
             box = _linear(layer, box)
         elif isinstance(layer, Feed):  # each value alone, rising or falling
@@ -42,9 +61,16 @@ def propagate(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: 
             box = layer(box[0]), layer(box[1])
         clean = None if clean is None else layer(clean)
         if slack:
-            largest = torch.maximum(box[0].abs(), box[1].abs()).flatten(1).amax(dim=1).clamp_min(1.0)
-            wider = slack * largest.view(-1, *(1,) * (box[0].dim() - 1))
-            box = box[0] - wider, box[1] + wider
+            wider = slack * torch.maximum(box[0].abs(), box[1].abs()).flatten(1).amax(dim=1).clamp_min(1.0)
+            shaped = wider.view(-1, *(1,) * (box[0].dim() - 1))
+            box = box[0] - shaped, box[1] + shaped
+        yield Passed(layer, before, box, affine, wider)
+
+
+def propagate(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tensor | None = None) -> Box:
+    """The box after `layers`; arguments as of `trace`."""
+    for passed in trace(layers, box, slack, clean):
+        box = passed.after
     return box
 
 
@@ -97,8 +123,12 @@ def margins(
     last = layers[-1]
     if not isinstance(last, nn.Linear):
         raise TypeError("the last layer must be linear")
-    lower, upper = propagate(layers[:-1], box, slack, clean)
-    centre, radius = (lower + upper) / 2, (upper - lower) / 2
+    return margins_after(last, propagate(layers[:-1], box, slack, clean), y, slack)
+
+
+def margins_after(last: nn.Linear, box: Box, y: Tensor, slack: float) -> Tensor:
+    """`margins` from the box before the last layer."""
+    centre, radius = (box[0] + box[1]) / 2, (box[1] - box[0]) / 2
     logits = functional.linear(centre, last.weight, last.bias)
     pairs = (last.weight[:, None] - last.weight[None]).abs()  # (K, K, F)
     spread = torch.einsum("nkf,nf->nk", pairs[y], radius)
@@ -107,13 +137,25 @@ def margins(
     return bound.scatter(1, y[:, None], 0.0)
 
 
+Margins = Callable[[Sequence[nn.Module], Box, Tensor, float], Tensor]
+
+
 @torch.no_grad()
-def certified(network: nn.Module, lower: Tensor, upper: Tensor, y: Tensor, batch_size: int = 250) -> Tensor:
+def certified(
+    network: nn.Module,
+    lower: Tensor,
+    upper: Tensor,
+    y: Tensor,
+    *,
+    bound: Margins = margins,
+    batch_size: int = 250,
+) -> Tensor:
     """Whether every input between `lower` and `upper` is classified as `y`, (N,) bool: proven, in float64.
 
     Args:
         network: in evaluation mode; see `layers_of`.
         lower, upper: (N, C, H, W), as the network is fed.
+        bound: lower bounds of the differences of logits, as `margins`.
 
     Raises:
         ArchError: a layer that bounds do not know.
@@ -123,6 +165,6 @@ def certified(network: nn.Module, lower: Tensor, upper: Tensor, y: Tensor, batch
     found = []
     for low, high, label in parts:
         box, there = (low.to(device).double(), high.to(device).double()), label.to(device)
-        others = margins(layers, box, there, SLACK).scatter(1, there[:, None], torch.inf)
+        others = bound(layers, box, there, SLACK).scatter(1, there[:, None], torch.inf)
         found.append(others.amin(dim=1) > 0)
     return torch.cat(found)

@@ -1,4 +1,4 @@
-"""Certified training: the loss of the worst logits that interval bounds allow."""
+"""Certified training: the loss of the worst logits that bounds allow, by intervals or by CROWN-IBP."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from secure_ai.blue.certify.crown import crown_margins
 from secure_ai.blue.certify.interval import margins
 from secure_ai.blue.certify.layers import layers_of
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method
 from secure_ai.blue.training.schedules import Schedule
 
 
-def interval_bounds(eps: Schedule, natural_weight: Schedule) -> Method:
+def interval_bounds(eps: Schedule, natural_weight: Schedule, crown_weight: Schedule | None = None) -> Method:
     """The loss kappa CE(x) + (1 - kappa) CE(worst logits of the linf ball) (IBP, 1810.12715, eq. 12).
 
     `correct` counts the clean predictions.
@@ -22,13 +23,19 @@ def interval_bounds(eps: Schedule, natural_weight: Schedule) -> Method:
     Args:
         eps: of the box, cut to [0, 1]; it has to grow slowly from 0.
         natural_weight: kappa.
+        crown_weight: of the bounds of CROWN-IBP in the worst logits, beta of 1906.06316, eq. 9; None: 0.
     """
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
         here, kappa = eps(batch.step, batch.steps), natural_weight(batch.step, batch.steps)
+        beta = crown_weight(batch.step, batch.steps) if crown_weight else 0.0
         layers = layers_of(network)
         box = (batch.x - here).clamp(0, 1), (batch.x + here).clamp(0, 1)
-        worst = -margins(layers, box, batch.y, clean=batch.x)
+        if beta:
+            by_intervals, by_crown = crown_margins(layers, box, batch.y, clean=batch.x)
+            worst = -((1 - beta) * by_intervals + beta * by_crown)
+        else:
+            worst = -margins(layers, box, batch.y, clean=batch.x)
         with torch.no_grad() if kappa == 0 else torch.enable_grad():
             logits = network(batch.x).float()
         loss = kappa * functional.cross_entropy(logits, batch.y)

@@ -306,6 +306,24 @@ def affordable_steps(network: nn.Module, dataset: Dataset, method: Method, plan:
     Raises:
         UsageError: not even one pass over the data fits.
     """
+    done, spent, total = timed_steps(network, dataset, method, plan, MAX_SPEED_FRACTION * seconds)
+    steps, epoch = int((seconds - total) * done / spent), len(dataset) // plan.batch_size
+    if steps < min(epoch, plan.steps):
+        raise UsageError(
+            "no time for one pass over the data", where="--time-budget", got=f"{seconds:g} s",
+            expected=f"at least {math.ceil(epoch * spent / done + total)} s", hint="fewer images, or a cheaper method",
+        )  # fmt: skip
+    return min(steps, plan.steps)
+
+
+def timed_steps(
+    network: nn.Module, dataset: Dataset, method: Method, plan: HardeningPlan, limit: float
+) -> tuple[int, float, float]:
+    """Up to 50 steps on a copy, spread over the schedule, within about `limit` seconds.
+
+    Returns:
+        How many, the seconds they took, and the seconds in all, with a first step that is not counted: it prepares.
+    """
     _refuse(network, dataset, plan)
     run, _ = _begin(copy.deepcopy(network), plan, None)
     replicas = Replicas(run.network, allowed_replicas(run.network, plan.replicas))
@@ -313,17 +331,13 @@ def affordable_steps(network: nn.Module, dataset: Dataset, method: Method, plan:
     began, done = time.perf_counter(), 0
     device = device_of(network)
     with replicas.working(), kept_random_state(device), exact_kernels(device):
-        for number in range(SPEED_STEPS):
-            step = int(number * GOLDEN % 1 * plan.steps)  # spread evenly from the first: schedules change a step's cost
+        for number in range(-1, SPEED_STEPS):
+            step = int(number * GOLDEN % 1 * plan.steps)  # evenly from the first: schedules change a step's cost
             _step(run, replicas, method, _batches(images, labels, plan, step, replicas), plan)
+            if number < 0:
+                warm = time.perf_counter()
             done = number + 1
-            if done >= LEAST_SPEED_STEPS and time.perf_counter() - began > MAX_SPEED_FRACTION * seconds:
+            if done >= LEAST_SPEED_STEPS and time.perf_counter() - began > limit:
                 break
-    spent = time.perf_counter() - began
-    steps, epoch = int((seconds - spent) * done / spent), len(dataset) // plan.batch_size
-    if steps < min(epoch, plan.steps):
-        raise UsageError(
-            "no time for one pass over the data", where="--time-budget", got=f"{seconds:g} s",
-            expected=f"at least {math.ceil(epoch * spent / done + spent)} s", hint="fewer images, or a cheaper method",
-        )  # fmt: skip
-    return min(steps, plan.steps)
+    now = time.perf_counter()
+    return done, now - warm, now - began

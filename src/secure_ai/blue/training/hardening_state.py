@@ -57,7 +57,7 @@ class HardeningState:
     def to_bytes(self, key: str) -> bytes:
         """A safetensors file; `key` names the request that it belongs to."""
         arrays = {
-            f"{group}.{name}": value.detach().numpy()
+            f"{group}.{name}": value.detach().cpu().numpy()
             for group, tensors in self.tensors.items()
             for name, value in tensors.items()
         }

@@ -51,6 +51,8 @@ class Case:
         gallery: id and title of the picture of its adversarial examples.
         stories: weaknesses of its published code, to be shown again.
         files: the run's result and the case's settings -> files by name.
+        shown_beside: parts of a recipe that has them all, but not this case, whose report shows what an earlier run
+            of the same folder found for this case's networks.
     """
 
     id: Part
@@ -66,3 +68,4 @@ class Case:
     charts: tuple[Chart, ...] = ()
     stories: tuple[Story, ...] = ()
     files: Callable[[Result, Recipe], Mapping[str, bytes]] = _no_files
+    shown_beside: frozenset[Part] = frozenset()

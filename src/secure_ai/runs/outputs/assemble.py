@@ -157,6 +157,7 @@ def _not_tested(facts: RunFacts, departs: list[str]) -> tuple[str, ...]:
     missing = [f"{stage.id}: {_why_missing(stage.id, facts)}" for stage in facts.plan.stages if stage.id not in done]
     deviation = [f"the reports' own protocols: {text}" for text in departs]
     suites = {"suite", "assess"} & set(facts.recipe.parts)
-    held = () if "defences" in facts.recipe.parts or "report-1" not in facts.recipe.parts else (NO_DEFENCES,)
+    shown = "defences" in facts.recipe.parts or any(stage.id in done for stage in facts.plan.known)
+    held = () if shown or "report-1" not in facts.recipe.parts else (NO_DEFENCES,)
     other = (*ALWAYS_NOT_TESTED, *(() if suites else (NO_SUITE,)), *held)
     return (*missing, *deviation, *facts.result.not_tested, *other)

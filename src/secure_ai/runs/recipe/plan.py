@@ -27,11 +27,13 @@ class Plan:
     Attributes:
         networks: by id, in the order made.
         answers: id of a stage -> ids of the register's rows that it gives evidence for.
+        known: stages of networks that are shown where an earlier run left their results in the store; never run.
     """
 
     networks: Mapping[str, Network]
     stages: Sequence[Stage]
     answers: Mapping[str, tuple[str, ...]]
+    known: Sequence[Stage] = ()
 
 
 def plan(
@@ -62,13 +64,27 @@ def plan(
         joints += user.joints(recipe, test().input_shape)
     if "audit" in recipe.parts:
         joints += audit_rows(code_digest(), tuple(story for case in CASES for story in case.stories))
-    by_id = {network.id: network for network in networks}
+    known = [
+        network
+        for case in CASES
+        if case.id not in recipe.parts and case.shown_beside and case.shown_beside <= set(recipe.parts)
+        for network in case.networks(recipe)
+    ]
+    by_id = {network.id: network for network in (*networks, *known)}
     planner = Planner(
         networks=by_id, seed=recipe.seed, sizes=sizes, precision=precision, given=user.given(models, test, events)
     )
+    stages = planner.stages(joints)
+    beside = {network.id for network in known}
+    beside |= {f"{network.id}/{row.id}" for network in known for row in network.measures}
     answers = {f"{network.id}/{row.id}": row.answers for network in networks for row in network.measures}
     answers |= {joint.id: joint.answers for joint in joints}
-    return Plan(by_id, planner.stages(joints), {stage: rows for stage, rows in answers.items() if rows})
+    return Plan(
+        by_id,
+        [stage for stage in stages if stage.id not in beside],
+        {stage: rows for stage, rows in answers.items() if rows},
+        [stage for stage in stages if stage.id in beside],
+    )
 
 
 def _transfer_matrix(recipe: Recipe, networks: Sequence[Network]) -> list[Joint[Any]]:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secure_ai.blue.certify.interval import certified as certified_by_bounds
 from secure_ai.blue.certify.smoothing import Smoothed, Smoothing, certify, votes
 from secure_ai.core.budget import Norm, PerturbationBudget
+from secure_ai.core.compute import exact_kernels
 from secure_ai.core.errors import UsageError
 from secure_ai.core.result import Result
 from secure_ai.core.results import rate
@@ -25,13 +25,14 @@ from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.adversaries import pgd_examples, still
 from secure_ai.runs.stages.entries import per_sample, rate_entry
+from secure_ai.runs.stages.hardening_methods import BOUNDS
 from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.user_model import fed
 
-CertifyMethod = Literal["ibp", "smoothing"]
+CertifyMethod = Literal["ibp", "crown-ibp", "smoothing"]
 SIGMA_OF_EPS = 1 / 3  # as `harden --method gaussian` trains
 ATTACK_SAMPLES, ATTACK_STEPS = 32, 20
-NORMS: dict[CertifyMethod, Norm] = {"ibp": "linf", "smoothing": "l2"}
+NORMS: dict[str, Norm] = {"ibp": "linf", "crown-ibp": "linf", "smoothing": "l2"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,16 +53,17 @@ def checked_budget(method: str, budget: PerturbationBudget) -> None:
     """Refuse a method that does not exist, or a norm that it cannot certify. Raises UsageError."""
     if method not in NORMS:
         raise UsageError("unknown method", where="--method", expected=" or ".join(NORMS), got=method)
-    norm = NORMS["ibp" if method == "ibp" else "smoothing"]
-    if budget.norm != norm:
-        raise UsageError(f"{method} certifies another norm", where="--norm", expected=norm, got=budget.norm)
+    if budget.norm != NORMS[method]:
+        raise UsageError(f"{method} certifies another norm", where="--norm", expected=NORMS[method], got=budget.norm)
 
 
-def bounds(target: NetworkTarget, data: Dataset, budget: PerturbationBudget) -> Certificate:
-    """By interval bounds: every input of the linf ball within [0, 1]. Raises ArchError for an unknown layer."""
-    x, y = images_to_float(data.images).double(), labels_to_tensor(data.labels)
+def bounds(
+    target: NetworkTarget, data: Dataset, budget: PerturbationBudget, method: CertifyMethod = "ibp"
+) -> Certificate:
+    """By a method of `BOUNDS`: every input of the linf ball within [0, 1]. Raises ArchError for an unknown layer."""
+    x, y = images_to_float(data.images).double().to(target.device), labels_to_tensor(data.labels).to(target.device)
     clean = evaluate(target, data.images, data.labels)
-    proven = certified_by_bounds(fed(target), (x - budget.eps).clamp(0, 1), (x + budget.eps).clamp(0, 1), y)
+    proven = BOUNDS[method](fed(target), (x - budget.eps).clamp(0, 1), (x + budget.eps).clamp(0, 1), y)
     return Certificate(clean.predictions == clean.labels, proven.cpu().numpy(), np.empty(0))
 
 
@@ -80,14 +82,14 @@ def smoothed(
             expected=f"at most {smoothing.largest_radius:.3g} (sigma {smoothing.sigma:g}, {smoothing.count} samples)",
             hint="more samples, or a larger sigma",
         )  # fmt: skip
-    x, y, network = images_to_float(data.images), labels_to_tensor(data.labels), fed(target).eval()
+    x, network = images_to_float(data.images).to(target.device), fed(target).eval()
     classes, radius = target.num_classes, np.zeros(len(data))
     named = np.full(len(data), -1)
-    with still(network):
+    with still(network), exact_kernels(target.device):
         for i in range(len(data)):
             named[i], radius[i] = certify(network, x[i], classes, smoothing, seed, int(data.indices[i]))
             progress(i + 1, len(data))
-    right = named == y.numpy()
+    right = named == data.labels
     return Certificate(right, right & (radius >= budget.eps), np.where(right, radius, 0.0))
 
 
@@ -95,15 +97,15 @@ def withstood_smoothed(
     target: NetworkTarget, data: Dataset, budget: PerturbationBudget, smoothing: Smoothing, seed: int
 ) -> np.ndarray:
     """(N,) bool: the smoothed classifier still names the true class after PGD on its mean probabilities (EOT)."""
-    x, y, network = images_to_float(data.images), labels_to_tensor(data.labels), fed(target).eval()
+    x, y = images_to_float(data.images).to(target.device), labels_to_tensor(data.labels).to(target.device)
+    network = fed(target).eval()
     attacked = Smoothed(network, smoothing, ATTACK_SAMPLES, data.input_shape)
     found = np.zeros(len(data), dtype=bool)
     draws = generator(seed, "attack-smoothed")
-    with still(attacked):
+    with still(attacked), exact_kernels(target.device):
         for start in range(0, len(data), 16):
             part = slice(start, start + 16)
-            here, label = x[part].to(target.device), y[part].to(target.device)
-            x_adv = pgd_examples(attacked, here, label, budget=budget, steps=ATTACK_STEPS, generator=draws)
+            x_adv = pgd_examples(attacked, x[part], y[part], budget=budget, steps=ATTACK_STEPS, generator=draws)
             for offset, example in enumerate(x_adv):
                 i = start + offset
                 found[i] = _voted(network, example, target.num_classes, smoothing, seed, i) == int(y[i])

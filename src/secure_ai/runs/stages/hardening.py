@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secure_ai.blue.certify.interval import certified
 from secure_ai.blue.certify.layers import layers_of
 from secure_ai.blue.training.certified_training import interval_initialise
 from secure_ai.blue.training.hardening import Check, Checked, HardeningPlan, OptimizerPlan, affordable_steps, harden
@@ -27,7 +26,7 @@ from secure_ai.models.target.target import as_target
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.attacks.pgd import fgsm
 from secure_ai.runs.stages.adversaries import pgd_examples, still
-from secure_ai.runs.stages.hardening_methods import METHODS, RAMP, SIGMA, HardeningMethod, Wanted
+from secure_ai.runs.stages.hardening_methods import BOUNDS, METHODS, RAMP, SIGMA, HardeningMethod, Wanted
 
 HELD_OUT, MOST_HELD_OUT = 0.1, 6000
 CHECKED, CHECK_STEPS = 1000, 20
@@ -126,9 +125,9 @@ def checks(held: Dataset, asked: Hardening) -> Check:
                 noise = normal(x.shape, generator(asked.seed, "check-noise"), device)
                 noisy = _right(network, x + sigma * noise, y)
                 return Checked(_fraction(clean), 0.0, _fraction(noisy))
-            if asked.row.chosen_by == "bounds":
+            if asked.row.chosen_by in BOUNDS:
                 box = (x - budget.eps).clamp(0, 1), (x + budget.eps).clamp(0, 1)
-                return Checked(_fraction(clean), 0.0, _fraction(certified(network, *box, y)))
+                return Checked(_fraction(clean), 0.0, _fraction(BOUNDS[asked.row.chosen_by](network, *box, y)))
             return Checked(*_attacked(network, x, y, clean, budget, steps, asked.seed))
 
     return check
@@ -167,7 +166,7 @@ def harden_network(
     steps_known: int | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[HardeningState, HardeningPlan, dict[str, object]]:
-    """Train `network` (pixels in [0, 1] in, logits out) in place on `dataset`, a tenth of it held out.
+    """Train `network` (pixels in [0, 1] in, logits out) in place on `dataset`, where it is, a tenth held out.
 
     Args:
         steps_known: of a training to be resumed.
@@ -180,12 +179,12 @@ def harden_network(
     """
     row, wanted = asked.row, asked.wanted(dataset)
     training, held = held_out(dataset, asked.seed)
-    if row.chosen_by == "bounds":
+    if row.chosen_by in BOUNDS:
         layers_of(network)  # refuses a layer that it does not know
     if row.from_scratch:
         interval_initialise(network, generator(asked.seed, "interval-initialise"))
     method, fallback = row.make(wanted), row.fallback(wanted) if row.fallback else None
-    plan = _plan(asked, row, len(training))
+    plan = planned(asked, row, len(training))
     if steps_known is not None:
         plan = _with_steps(plan, steps_known)
     elif asked.time_budget is not None:
@@ -202,7 +201,8 @@ def harden_network(
     return state, plan, divided
 
 
-def _plan(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
+def planned(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
+    """How `n` images are trained on."""
     per_epoch = max(1, n // asked.batch_size)
     epochs = asked.epochs or (MOST_EPOCHS if asked.time_budget is not None else row.epochs)
     peak = row.rate if asked.rate is None else asked.rate
@@ -216,7 +216,7 @@ def _plan(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
         average=0.0,
         average_from=RAMP,
         clip=CLIP,
-        dtype=torch.float32 if row.chosen_by == "bounds" else asked.dtype,
+        dtype=torch.float32 if row.chosen_by in BOUNDS else asked.dtype,
         replicas=asked.replicas,
         patience=asked.patience,
     )

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
+from torch import Tensor, nn
+
+from secure_ai.blue.certify.crown import BATCH as CROWN_BATCH
+from secure_ai.blue.certify.crown import margins as crown_bounds
+from secure_ai.blue.certify.interval import certified
 from secure_ai.blue.training.certified_training import interval_bounds
 from secure_ai.blue.training.methods import Adversary, Method
 from secure_ai.blue.training.objectives import Objective, against, gaussian, mart, on_examples, trades, weight_perturbed
@@ -55,8 +61,8 @@ class HardeningMethod:
         fallback: for single-step training: what the guard switches to.
         source: paper, section.
         norms: that it can be asked for.
-        chosen_by: what decides which weights are kept: accuracy under `attack`, certified by `bounds`, or under
-            `noise`.
+        chosen_by: what decides which weights are kept: accuracy under `attack` or under `noise`, or certified by a
+            key of `BOUNDS`.
         epochs, rate: where the user names none; rate is the peak.
         options: of `adversary` and `awp`, those it takes.
         from_scratch: whether it starts from fresh weights of its own kind.
@@ -65,7 +71,7 @@ class HardeningMethod:
     make: Callable[[Wanted], Method]
     source: str
     norms: tuple[Norm, ...]
-    chosen_by: Literal["attack", "bounds", "noise"] = "attack"
+    chosen_by: Literal["attack", "ibp", "crown-ibp", "noise"] = "attack"
     fallback: Callable[[Wanted], Method] | None = None
     epochs: int = 14
     rate: float = 3e-3
@@ -110,9 +116,25 @@ def gaussian_training(wanted: Wanted) -> Method:
 
 def ibp_training(wanted: Wanted) -> Method:
     """Interval bounds, certified by `secure-ai certify --method ibp`."""
-    return interval_bounds(ramp(min(wanted.eps + BOX_BEYOND, 1.0), BOX_RAMP), ramp(NATURAL_WEIGHT, BOX_RAMP, start=1.0))
+    return interval_bounds(_box(wanted), ramp(NATURAL_WEIGHT, BOX_RAMP, start=1.0))
 
 
+def crown_ibp_training(wanted: Wanted) -> Method:
+    """CROWN-IBP: its bounds while the box grows, less and less of them, interval bounds from there on."""
+    return interval_bounds(
+        _box(wanted), ramp(NATURAL_WEIGHT, BOX_RAMP, start=1.0), crown_weight=ramp(0.0, BOX_RAMP, start=1.0)
+    )
+
+
+def _box(wanted: Wanted) -> Schedule:
+    return ramp(min(wanted.eps + BOX_BEYOND, 1.0), BOX_RAMP)
+
+
+BOUNDS: dict[str, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]] = {
+    "ibp": certified,
+    "crown-ibp": partial(certified, bound=crown_bounds, batch_size=CROWN_BATCH),
+}
+"""(network, lower, upper, y) -> (N,) bool, proven; the method of `certify` by the same name."""
 GRADIENT_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 METHODS: dict[str, HardeningMethod] = {
@@ -138,6 +160,10 @@ METHODS: dict[str, HardeningMethod] = {
     ),
     "ibp": HardeningMethod(
         make=ibp_training, source="Gowal et al., 1810.12715; initialised as Shi et al., 2103.17268", norms=("linf",),
-        chosen_by="bounds", epochs=60, rate=1e-3, from_scratch=True,
+        chosen_by="ibp", epochs=60, rate=1e-3, from_scratch=True,
+    ),
+    "crown-ibp": HardeningMethod(
+        make=crown_ibp_training, source="Zhang et al., 1906.06316; initialised as Shi et al., 2103.17268",
+        norms=("linf",), chosen_by="crown-ibp", epochs=60, rate=1e-3, from_scratch=True,
     ),
 }  # fmt: skip

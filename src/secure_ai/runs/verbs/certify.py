@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from torch import nn
@@ -28,14 +28,17 @@ from secure_ai.runs.recipe import defaults
 from secure_ai.runs.stages.certificates import (
     SIGMA_OF_EPS,
     Certificate,
+    CertifyMethod,
     bounds,
     checked_budget,
     smoothed,
     withstood_smoothed,
 )
+from secure_ai.runs.stages.hardening_methods import BOUNDS
 from secure_ai.runs.stages.robust import whole
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
+SMOOTHING_BATCH = {"cpu": 1000, "cuda": 20_000}
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 
@@ -86,7 +89,7 @@ def certify(
     *,
     norm: str,
     eps: str | float,
-    method: Literal["ibp", "smoothing"] = "ibp",
+    method: CertifyMethod = "ibp",
     attack: str = defaults.ATTACK,
     sigma: float | None = None,
     samples: int = 10_000,
@@ -102,9 +105,11 @@ def certify(
     """Certified accuracy beside attacked accuracy on the same images.
 
     Args:
-        norm: linf for `ibp`, l2 for `smoothing`.
-        method: interval bounds, for sequential networks of known layers; or randomised smoothing, for any network.
-        attack: of `ibp`: the list as of `attack`. The smoothed classifier is attacked by PGD on its mean probabilities.
+        norm: linf for `ibp` and `crown-ibp`, l2 for `smoothing`.
+        method: interval bounds, or CROWN-IBP's, which are never looser and cost more, for sequential networks of known
+            layers; or randomised smoothing, for any network.
+        attack: of bounds: the list as of `attack`. The smoothed classifier is attacked by PGD on its mean
+            probabilities.
         sigma: of smoothing's noise; None: a third of eps.
         samples, alpha: of smoothing, per image.
         device: auto (a GPU where there is one), cpu or cuda.
@@ -118,16 +123,19 @@ def certify(
     dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     checked_budget(method, budget)
-    smoothing = Smoothing(sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps, count=samples, alpha=alpha)
+    compute = configure("float32", device)
+    smoothing = Smoothing(
+        sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps, count=samples, alpha=alpha,
+        batch=SMOOTHING_BATCH[compute.device.type],
+    )  # fmt: skip
     if not 0 < smoothing.sigma <= 10:
         raise UsageError("out of range", where="--sigma", expected="above 0, at most 10", got=smoothing.sigma)
-    compute = configure("float32", device)
     spec = spec_of(model)
     loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
     target = target_for(loaded, dataset, spec, device=compute.device)
     checked = examine(target, dataset, seed)
-    if method == "ibp":
-        found = bounds(checked.target, dataset, budget)
+    if method in BOUNDS:
+        found = bounds(checked.target, dataset, budget, method)
         plans = parse_suite(attack, budget.norm, checked.target.access, len(dataset), checked.target.num_classes).plans
         judged = whole(judge_network(checked.target, dataset, budget, plans, seed, checked=checked, progress=progress))
         return _report(loaded, dataset, budget, method, found, judged.robust, judged.trust, {"attack": attack})

@@ -26,7 +26,7 @@ from secure_ai.models.load.store import LoadedModel, model_bytes
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.stages.hardening import Hardening, harden_network
+from secure_ai.runs.stages.hardening import Hardening, harden_network, planned
 from secure_ai.runs.user_model import trainable
 from secure_ai.runs.verbs.harden_options import HardenOptions
 
@@ -42,9 +42,11 @@ class Hardened:
         network: in evaluation mode, with the weights of the best check.
         out: the file written; empty: none.
         digest: of its weights.
-        robust: held-out training images classified correctly under the check's attack (`certified` for `ibp`, under
-            noise for `gaussian`), at the best check. It chose the weights, so it flatters: `secure-ai attack` measures.
-        facts: settings, steps, seconds, and how the data were divided.
+        robust: held-out training images classified correctly under the check's attack (certified for `ibp` and
+            `crown-ibp`, under noise for `gaussian`), at the best check. It chose the weights, so it flatters:
+            `secure-ai attack` measures.
+        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget did not allow all
+            the epochs that were asked for, or that the method has by itself up to 1,000.
     """
 
     network: nn.Module
@@ -128,7 +130,7 @@ def hardened(
         model: a file and its architecture, a built-in name (fresh weights), or a network, which is copied.
         data: in the forms of `--data`, or a data set; of a folder with both splits only `train` is read.
         norm, eps: the largest change that the network should withstand.
-        method: pgd, trades, mart, fast, gaussian or ibp.
+        method: pgd, trades, mart, fast, gaussian, ibp or crown-ibp.
         out: the safetensors file to write. Until it is whole, the state to resume from lies beside it.
         adversary: an attack of the catalogue to train against, e.g. `cw:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
@@ -181,7 +183,16 @@ def hardened(
         "seed": seed,
         "steps": plan.steps,
         "epochs": round(plan.steps * batch_size / int(str(divided["n_train"])), 2),
+        "settings": {
+            "adversary": adversary,
+            "awp": awp,
+            "batch_size": batch_size,
+            "optimizer": optimizer,
+            "patience": patience,
+            "learning_rate": asked.row.rate if learning_rate is None else learning_rate,
+        },
         "time_budget": time_budget,
+        "cut_by_time": plan.steps < planned(asked, asked.row, int(str(divided["n_train"]))).steps,
         "train_seconds": round(sum(state.checks.seconds), 3),
         "compute": compute.as_json(),
         "not_reused": note,

@@ -17,7 +17,7 @@ from secure_ai.files.write import lock_folder, make_folder, remove_stale
 from secure_ai.report.model import Report
 from secure_ai.report.render.verdict import gate_report
 from secure_ai.runs.cases.table import CASES
-from secure_ai.runs.engine.execute import Execution, Finished, execute, forecast_seconds, limit_factor
+from secure_ai.runs.engine.execute import Execution, Finished, execute, forecast_seconds, limit_factor, recall
 from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 from secure_ai.runs.engine.store import Store
 from secure_ai.runs.model_spec import ModelSpec
@@ -117,6 +117,7 @@ def run(
         watcher(Notice("plan", "", done=len(stages), total=forecast_seconds(stages), titles=titles))
         try:
             execute(stages, execution, outputs.finished, outputs.write_early)
+            recall(prepared.plan.known, execution, outputs.finished)
         except (KeyboardInterrupt, SecureAIError) as error:
             tell("run_stopped", {"reason": type(error).__name__})
             outputs.write_what_there_is()

@@ -19,4 +19,5 @@ CASE = Case(
     networks=_networks,
     eps=lambda recipe: recipe.defences.eps,
     gallery=("adversarial_examples_defences", "Adversarial examples for the defences; prediction and confidence below"),
+    shown_beside=frozenset({"report-1", "suite"}),
 )

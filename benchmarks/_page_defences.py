@@ -1,0 +1,116 @@
+"""The page of defences: what each training and each certificate kept, beside what was asked for."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from _pages import Result, cell_text, source, table
+
+Row = Mapping[str, Any]
+CLEAN, ROBUST, CERTIFIED = "clean_accuracy", "robust_accuracy", "certified_accuracy"
+AUTOATTACK = "autoattack~1000"
+
+AIMS: tuple[tuple[str, str, str, str, float], ...] = (
+    ("pgd", "AutoAttack, mean of the seeds", ROBUST, AUTOATTACK, 90.0),
+    ("pgd", "AutoAttack, the worst seed", ROBUST, AUTOATTACK, 89.3),
+    ("pgd", "clean, mean of the seeds", CLEAN, AUTOATTACK, 98.5),
+    ("larger", "AutoAttack", ROBUST, AUTOATTACK, 91.5),
+    ("ibp-0.1", "certified at 0.1", CERTIFIED, AUTOATTACK, 96.0),
+    ("ibp-0.3", "certified at 0.3", CERTIFIED, AUTOATTACK, 88.0),
+    ("ibp-0.3", "clean", CLEAN, AUTOATTACK, 97.5),
+    ("smoothing", "certified at L2 radius 1.5", CERTIFIED, "fast~500", 65.0),
+)
+"""Row, what, which rate, of which measurement, and the percentage that was asked for before anything was measured."""
+
+
+def defences(result: Result) -> list[str]:
+    """Everything that was measured; what was asked for and not measured says so."""
+    rows: Mapping[str, Row] = result["rows"]
+    trained = {name: row for name, row in rows.items() if "measured" in row}
+    return [
+        "# Defences",
+        "",
+        "Every network was trained on the first 54,000 training images of MNIST; the last 6,000 chose its weights, and "
+        "no test image decided anything. In percent, with 95 % intervals over the images. *Certified* is a lower bound "
+        "of what any attack leaves, *attacked* an upper bound. A figure whose verdict is not `reliable` is no claim.",
+        "",
+        *source(result),
+        "## Asked for",
+        "",
+        *table(("row", "what", "asked", "found", "reached"), [_aim(trained, *aim) for aim in AIMS]),
+        "## Trained networks",
+        "",
+        *table(
+            ("row", "parameters", "trained for", "on", "images", "attack", "clean", "attacked", "certified", "verdict"),
+            [line for name, row in trained.items() for line in _lines(name, row)],
+        ),
+        *_minutes(rows),
+        *_transforms(rows),
+    ]
+
+
+def _seeds(rows: Mapping[str, Row], name: str) -> Iterable[Row]:
+    return (row for key, row in rows.items() if key.rpartition("-seed")[0] == name)
+
+
+def _aim(rows: Mapping[str, Row], name: str, what: str, rate: str, measurement: str, asked: float) -> tuple[str, ...]:
+    measured = [row["measured"] for row in _seeds(rows, name)]
+    found = [100 * one[measurement][rate]["value"] for one in measured if measurement in one]
+    if not found:
+        return name, what, f">= {asked:g}", "not measured", "not measured"
+    value = min(found) if "worst" in what else statistics.fmean(found)
+    seeds = "1 seed" if len(found) == 1 else f"{len(found)} seeds, {min(found):.1f} to {max(found):.1f}"
+    return name, what, f">= {asked:g}", f"{value:.1f} ({seeds})", "yes" if value >= asked else "NO"
+
+
+def _lines(name: str, row: Row) -> Iterable[tuple[object, ...]]:
+    compute = row["compute"]
+    spent = f"{row['epochs']:g} epochs, {row['train_seconds']:,.0f} s"
+    where = compute["device"] if compute["device"] != "cpu" else f"{compute['threads']} threads of a CPU"
+    for asked, found in row["measured"].items():
+        attack, _, n = asked.partition("~")
+        attacked = found.get(ROBUST) or found.get("attacked_accuracy")
+        certified = found.get(CERTIFIED)
+        yield (
+            name, cell_text(row.get("parameters")), spent, where, n, attack, _percent(found[CLEAN]), _percent(attacked),
+            _percent(certified) if certified else "-", found["trust"]["verdict"],
+        )  # fmt: skip
+
+
+def _percent(rate: Mapping[str, Any] | None) -> str:
+    if rate is None:
+        return "-"
+    return f"{100 * rate['value']:.1f} [{100 * rate['ci_low']:.1f}, {100 * rate['ci_high']:.1f}]"
+
+
+def _minutes(rows: Mapping[str, Row]) -> list[str]:
+    speeds = {name.removeprefix("speed-"): row for name, row in rows.items() if name.startswith("speed-")}
+    if not speeds:
+        return []
+    cells = [
+        (name, row["steps_a_second"], row["epochs"], row["minutes"], row["machine"]) for name, row in speeds.items()
+    ]
+    columns = ("row", "steps a second", "epochs", "minutes, checks counted", "machine")
+    return [
+        "## Minutes on two threads",
+        "",
+        "From processor seconds of 50 steps all over the schedule (`--speed`), so that other work on the machine does "
+        "not count.",
+        "",
+        *table(columns, cells),
+    ]
+
+
+def _transforms(rows: Mapping[str, Row]) -> list[str]:
+    shown = {name: row for name, row in rows.items() if name.startswith("transform-")}
+    if not shown:
+        return []
+    cells = [
+        (name.removeprefix("transform-"), row["data"], _percent(row["naive"]["clean"]),
+         *(_percent(row[way]["robust"]) for way in ("naive", "adaptive")), row["adaptive"]["attack"])
+        for name, row in shown.items()
+    ]  # fmt: skip
+    columns = ("transformation", "data", "clean", "naive PGD", "adaptive PGD", "adaptive attack")
+    return ["## Input transformations", "", *table(columns, cells)]

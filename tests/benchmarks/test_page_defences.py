@@ -1,0 +1,70 @@
+"""The page of defences from rows made up here: means, misses, and what was not measured."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[ModuleType]:
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    yield importlib.import_module("_page_defences")
+    sys.path.remove(str(ROOT / "benchmarks"))
+    for name in ("_page_defences", "_pages"):
+        sys.modules.pop(name, None)
+
+
+def rate(value: float) -> dict[str, Any]:
+    return {"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "n": 1000, "successes": 1000 * value}
+
+
+def trained(clean: float, robust: float) -> dict[str, Any]:
+    found = {"clean_accuracy": rate(clean), "robust_accuracy": rate(robust), "trust": {"verdict": "reliable"}}
+    return {
+        "epochs": 13.0, "train_seconds": 600.0, "parameters": 225034, "compute": {"threads": 2, "device": "cpu"},
+        "measured": {"autoattack~1000": found},
+    }  # fmt: skip
+
+
+def cells(page: ModuleType, rows: dict[str, Any], title: str) -> list[list[str]]:
+    """The table under `title`, without its head."""
+    result = {"rows": rows, "command": "c", "commit": "d", "machine": {"processor": "p", "cores": 2, "bf16_units": []},
+              "versions": {"torch": "2"}}  # fmt: skip
+    lines = page.defences(result)
+    after = lines[lines.index(title) + 1 :]
+    first = next(number for number, line in enumerate(after) if line.startswith("| "))
+    block = after[first : after.index("", first)]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in block[2:]]
+
+
+def test_the_mean_the_worst_and_what_is_missing(page: ModuleType) -> None:
+    rows = {"pgd-seed0": trained(0.99, 0.92), "pgd-seed1": trained(0.98, 0.89), "pgd-awp-seed0": trained(0.5, 0.1)}
+    asked = {(row[0], row[1]): row[4] for row in cells(page, rows, "## Asked for")}
+    assert asked["pgd", "AutoAttack, mean of the seeds"] == "yes"  # 90.5
+    assert asked["pgd", "AutoAttack, the worst seed"] == "NO"  # 89.0
+    assert asked["pgd", "clean, mean of the seeds"] == "yes"  # 98.5
+    assert {asked[row] for row in asked if row[0] != "pgd"} == {"not measured"}
+    assert len(asked) == len(page.AIMS)
+
+
+def test_every_measurement_has_its_line(page: ModuleType) -> None:
+    rows = {"pgd-seed0": trained(0.99, 0.92), "speed-pgd": {"steps_a_second": 10.0, "epochs": 13, "minutes": 10.0,
+            "machine": "m"}}  # fmt: skip
+    ((name, parameters, _, where, n, attack, clean, attacked, certified, verdict),) = cells(
+        page, rows, "## Trained networks"
+    )
+    assert (name, parameters, n, attack, verdict, certified) == (
+        "pgd-seed0", "225034", "1000", "autoattack", "reliable", "-",
+    )  # fmt: skip
+    assert (clean.split()[0], attacked.split()[0]) == ("99.0", "92.0")
+    assert where.startswith("2 ")
+    assert cells(page, rows, "## Minutes on two threads")[0][:4] == ["pgd", "10.0", "13", "10.0"]
