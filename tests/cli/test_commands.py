@@ -124,6 +124,21 @@ def test_every_command_is_documented_in_help(capsys: pytest.CaptureFixture[str])
         (["attack", "a.pt", "--model", "b.pt", "--norm", "linf", "--eps", "0.1", "--data", "DATA"], 2, "E_USAGE"),
         (["attack", "nowhere.pt", "--norm", "linf", "--eps", "0.1"], 2, "E_USAGE"),
         (["run", "--model", "nowhere.pt"], 2, "E_USAGE"),
+        (["run", "nowhere.pt", "--data", "DATA"], 2, "E_FILE_MISSING"),
+        (["run", "nowhere.pt"], 2, "E_USAGE"),
+        (["run", "a.pt", "--model", "b.pt", "--data", "DATA"], 2, "E_USAGE"),
+        (["run", "quick"], 2, "E_USAGE"),
+        (["certify", "nowhere.pt", "--norm", "linf", "--eps", "0.1", "--data", "DATA"], 2, "E_FILE_MISSING"),
+        (["certify", "nowhere.pt", "--norm", "linf", "--eps", "0.1"], 2, "E_USAGE"),
+        (["backdoor", "scan", "nowhere.pt"], 2, "E_FILE_MISSING"),
+        (["backdoor", "remove", "nowhere.pt", "--out", "x.safetensors"], 2, "E_USAGE"),
+        (["harden", "nowhere.pt", "--norm", "linf", "--eps", "0.1", "--out", "x.safetensors"], 2, "E_USAGE"),
+        (
+            ["harden", "nowhere.pt", "--data", "DATA", "--norm", "linf", "--eps", "0.1", "--out", "x.safetensors"],
+            2,
+            "E_FILE_MISSING",
+        ),
+        (["harden", "--arch", "n.py:f", "--norm", "linf", "--eps", "0.1", "--out", "x.safetensors"], 2, "E_USAGE"),
         (["audit", "log", "verify", "nowhere.jsonl"], 2, "E_FILE_MISSING"),
         (["audit", "log", "verify", "DATA"], 4, "E_LOG"),
         (["report", "nowhere"], 2, "E_FILE_MISSING"),
@@ -207,6 +222,7 @@ def test_attack_answers_the_contract(
         assert set(content[name]) == {"value", "ci_low", "ci_high", "n", "successes", "n_effective"}
     assert content["attacks"][-1]["robust_accuracy"] == content["robust_accuracy"]
     assert content["trust"]["verdict"] == "doubtful"
+    assert 0 <= content["probe_seconds"] < 60
     assert {check["outcome"] for check in content["trust"]["checks"]} <= {"pass", "fail", "not_run"}
     with np.load(saved) as arrays:
         assert arrays["x_adv"].shape == (300, 1, 28, 28)
@@ -226,6 +242,22 @@ def test_a_doubtful_number_is_never_printed_without_the_word(
     first = out.splitlines()[0]
     assert "robust accuracy" in first
     assert "doubtful" in first
+
+
+def test_a_model_that_is_fed_wrongly_owns_the_first_line_and_ends_in_3(
+    capsys: pytest.CaptureFixture[str], model: Path, digit_files: dict[str, Path]
+) -> None:
+    words = ["attack", str(model), "--data", str(digit_files["test"]), "--norm", "linf", "--eps", "2/255"]
+    words += ["--attack", "fgsm", "--range", "1,0"]
+    code, out, _ = call(capsys, *words)
+    lines = out.splitlines()
+    assert (code, lines[0].split(":")[0]) == (3, "CHECK THE INPUT")
+    assert "--range 0,1" in lines[0]
+    assert lines[-1].startswith("exit 3: ")
+    assert "train adversarially" not in out
+    code, content = call_json(capsys, *words)
+    assert code == 3
+    assert {finding["id"] for finding in content["findings"]} == {"SAI-PF-001"}
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import re
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
+import secure_ai
 from secure_ai.report.model import Report, parse_report
-from secure_ai.report.render.sarif import relative_uri, render_sarif
+from secure_ai.report.render.sarif import TITLES, relative_uri, render_sarif
 
 
 def typed(content: dict[str, Any]) -> Report:
@@ -54,6 +56,13 @@ def test_what_code_scanning_refuses_is_not_there(log: dict[str, Any]) -> None:
         assert not re.search(r"\d+\.\d+ %|n = ", rule["shortDescription"]["text"])
 
 
+def test_every_kind_of_finding_of_ours_has_a_title() -> None:
+    source = Path(secure_ai.__file__).parent
+    known = {name for file in source.rglob("*.py") for name in re.findall(r'"(SAI-[A-Z]+-\d+)"', file.read_text())}
+    assert {"SAI-EV-001", "SAI-CODE-001"} <= known
+    assert known == set(TITLES)
+
+
 def test_severity_is_monotone(log: dict[str, Any]) -> None:
     order = ["info", "low", "medium", "high", "critical"]
     results = sorted(run_of(log)["results"], key=lambda r: order.index(r["properties"]["severity"]))
@@ -70,6 +79,14 @@ def test_locations_are_relative_files_with_lines(log: dict[str, Any]) -> None:
     assert places["SAI-EV-002"]["artifactLocation"]["uri"] == "report.json"
     logical = next(r for r in run_of(log)["results"] if r["ruleId"] == "SAI-EV-002")["locations"][0]["logicalLocations"]
     assert logical[0]["fullyQualifiedName"] == "report-1/defended-p"
+
+
+def test_a_users_model_is_named_as_the_user_knows_it(report: dict[str, Any]) -> None:
+    finding = next(f for f in report["findings"] if f["id"] == "SAI-EV-002")
+    model = next(m for m in report["models"] if m["id"] == finding["location"])
+    model["title"] = "mine.pt"
+    logical = run_of(render_sarif(typed(report)))["results"][0]["locations"][0]["logicalLocations"]
+    assert (logical[0]["name"], logical[0]["fullyQualifiedName"]) == ("mine.pt", finding["location"])
 
 
 def test_a_model_with_a_file_is_located_there(report: dict[str, Any]) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from secure_ai.core.findings import FailOn
+from secure_ai.core.results import BORROWED
 from secure_ai.core.trust import check, judge, sample_size_check
 from secure_ai.report.model import Report, parse_report
-from secure_ai.report.render.verdict import gate_report, verdict, verdict_line, why_exit
+from secure_ai.report.render.verdict import exit_reason, gate_report, verdict, verdict_line, why_exit
 
 
 def typed(content: dict[str, Any]) -> Report:
@@ -122,16 +124,55 @@ def test_no_findings_is_never_said_beside_a_bad_verdict(sample: ModuleType, shar
 def test_a_model_that_is_fed_wrongly_owns_the_first_line_and_the_exit_code(sample: ModuleType) -> None:
     report = sample.subject_report(0.11)
     assert gate_report(typed(report), "never") == 0
-    failed = {"id": "input-range", "outcome": "fail", "evidence": "770 of 1000 right as given, 990 with --mean 0.5"}
-    report["models"][0]["preflight"] = [failed]
+    failed = {"id": "input-range", "outcome": "fail", "evidence": "77 % as given, 99 % with --mean 0.5"}
+    follows = {"id": "clean-accuracy", "outcome": "fail", "evidence": "chance"}
+    report["models"][0] |= {"preflight": [failed, follows], "title": "mine.pt"}
     found = verdict(typed(report))
     assert (found.word, found.tone) == ("CHECK THE INPUT", "unclear")
-    assert "--mean 0.5" in found.sentence
+    assert found.sentence.startswith("mine.pt: 77 % as given, 99 % with --mean 0.5. ")  # the cause, not what follows
     assert gate_report(typed(report), "never") == 3
     why = why_exit(typed(report), "never", 3)
     assert ("exit 3:" in why, " fed " in why) == (True, True)
     report["run"]["complete"] = False
     assert verdict(typed(report)).word == "CHECK THE INPUT"
+
+
+def test_a_network_at_chance_has_no_other_cause_to_name(sample: ModuleType) -> None:
+    report = sample.subject_report(0.11)
+    report["models"][0]["preflight"] = [{"id": "clean-accuracy", "outcome": "fail", "evidence": "11 % clean"}]
+    assert "11 % clean" in verdict(typed(report)).sentence
+
+
+def test_examples_made_for_another_network_do_not_call_it_weak(sample: ModuleType) -> None:
+    """The headline, as the finding, judges what was made for the model itself."""
+    borrowed = judge([check(BORROWED, False, "of another")], breaking=frozenset({BORROWED}))
+    assert verdict(typed(sample.subject_report(0.11, trust=borrowed))).word == "NOT SHOWN"
+    own = judge([check(BORROWED, True, "its own")], breaking=frozenset({BORROWED}))
+    assert verdict(typed(sample.subject_report(0.11, trust=own))).word == "NOT ROBUST"
+
+
+def test_the_bar_is_stated_and_what_keeps_a_number_from_being_a_claim(sample: ModuleType) -> None:
+    doubtful = judge([check(name, False, "") for name in "abcde"], breaking=frozenset())
+    assert "80 %" in verdict(typed(sample.subject_report(0.11))).sentence
+    assert "a, b, c and 2 more" in verdict(typed(sample.subject_report(0.97, trust=doubtful))).sentence
+
+
+@pytest.mark.parametrize(
+    ("code", "fail_on", "misfed", "complete", "told"),
+    [
+        (0, "never", False, True, "exit 0"),
+        (0, "high", False, True, "no finding is high"),
+        (1, "high", False, True, "--fail-on high"),
+        (3, "never", True, False, "fed otherwise"),
+        (3, "never", False, False, "not everything"),
+        (3, "high", False, True, "takes only"),
+    ],
+)
+def test_every_exit_code_has_its_reason(code: int, fail_on: FailOn, misfed: bool, complete: bool, told: str) -> None:
+    reason = exit_reason(code, fail_on, misfed=misfed, complete=complete)
+    assert reason.startswith(f"exit {code}: ")
+    assert told in reason
+    assert len(reason) <= 80
 
 
 def test_a_run_that_measured_nothing_says_so(report: dict[str, Any]) -> None:

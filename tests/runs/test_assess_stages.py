@@ -13,10 +13,11 @@ import secure_ai
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.events import ignore_event
 from secure_ai.core.results import Measurement
-from secure_ai.core.trust import CheckOutcome, Verdict
+from secure_ai.core.trust import Check, CheckOutcome, Verdict, check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.red.evasion.trust import judged
 from secure_ai.runs.cases.user.given import judge_files
 from secure_ai.runs.cases.user.networks import attack_subject, curve_of_subject
 from secure_ai.runs.engine.execute import decides_results
@@ -203,6 +204,28 @@ def test_a_point_of_the_curve_is_asked_what_the_same_number_alone_is_asked(
         found = outcomes(point)
         assert found.pop("monotone-in-eps") is CheckOutcome.PASS
         assert found == alone
+
+
+def test_probes_are_made_once_for_all_points_of_a_curve(
+    measured: Callable[..., dict[str, Measurement]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def stand_in(name: str) -> Callable[..., tuple[Check, ...]]:
+        def asked(*given: object, **options: object) -> tuple[Check, ...]:
+            made.append(name)
+            return (check(name, True, "asked"),)
+
+        return asked
+
+    monkeypatch.setattr(judged, "SETTLED_BY", frozenset())
+    for name in ("diagnose", "diagnose_survivors"):
+        monkeypatch.setattr(judged, name, stand_in(name))
+    points = measured("honest", curve_with("apgd-ce:steps=2", (0.5, 0.8, 1.0)))
+    assert made.count("diagnose") == 1
+    assert made.count("diagnose_survivors") == len(points) == 3
+    for point in points.values():
+        assert outcomes(point)["diagnose"] is CheckOutcome.PASS
 
 
 def test_outputs_that_drift_are_held_against_every_number(

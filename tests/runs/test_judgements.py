@@ -139,4 +139,17 @@ def test_a_model_that_is_fed_wrongly_is_not_called_weak() -> None:
     owner = replace(model("subject", "subject"), title="mine.pt")
     (finding,) = judge_measurements([weak], [owner])
     assert finding.message.startswith("mine.pt ")
-    assert judge_measurements([weak], [replace(owner, preflight=(wrong,))]) == ()
+    overstated = defended(98.0, 5.0)
+    assert "SAI-EV-002" in ids(*overstated)
+    both = [weak, *(replace(m, model="subject") for m in overstated)]
+    (told,) = judge_measurements(both, [replace(owner, preflight=(wrong,))])
+    assert (told.id, told.severity, told.evidence) == ("SAI-PF-001", Severity.MEDIUM, {"check": "input-range"})
+    assert "--mean" in told.remediation
+
+
+def test_what_preflight_found_of_the_users_model_is_a_finding() -> None:
+    checks = (check("logits", False, "answers with probabilities"), check("eval-mode", True, "every module obeys"))
+    (finding,) = judge_measurements([], [replace(model("subject", "subject"), preflight=checks)])
+    assert (finding.id, finding.severity, finding.planted) == ("SAI-PF-001", Severity.LOW, False)
+    assert "--mean" not in finding.remediation
+    assert judge_measurements([], [replace(model("net", "baseline"), preflight=checks)]) == ()

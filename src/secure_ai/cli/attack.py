@@ -6,12 +6,10 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.main import Terminated
-from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, FailOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, FailOptions, ModelFile, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_attack, print_json, stdout_is_for_json
 from secure_ai.core.budget import Norm
@@ -19,11 +17,12 @@ from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_INTERRUPTED, EXIT_OK, 
 from secure_ai.core.findings import gate
 from secure_ai.core.trust import fed_wrongly
 from secure_ai.files.sandbox import sandbox_required
+from secure_ai.report.render.verdict import exit_reason
 from secure_ai.runs.recipe import defaults
 
 
 def attack(
-    file: Annotated[str | None, Parameter(name="MODEL")] = None,
+    file: ModelFile = None,
     /,
     *,
     norm: Annotated[Norm, ANY_CASE],
@@ -59,7 +58,7 @@ def attack(
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),
-        watch_steps(common.quiet or common.json, "attacking") as progress,
+        watch_steps(common.quiet or common.json, "preflight") as progress,
     ):
         report = secure_ai.attack(
             model.spec(),
@@ -94,7 +93,6 @@ def attack(
     code = gate(report.findings, fail.fail_on, [report.trust])
     wrong = bool(fed_wrongly(report.judged.checked.checks))
     code = EXIT_INCONCLUSIVE if wrong and code == EXIT_OK else code
-    if code == EXIT_INCONCLUSIVE and not common.json:
-        why = "the model is fed otherwise than it was trained" if wrong else "the robust accuracy is not reliable"
-        print(f"exit {code}: {why}")
+    if code != EXIT_OK and not common.json:
+        print(exit_reason(code, fail.fail_on, misfed=wrong, complete=report.complete))
     return code

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, named_data
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.files.sandbox import sandbox_required
@@ -56,10 +56,12 @@ def filter_data(
 
 
 def remove(
+    file: ModelFile = None,
+    /,
     *,
     out: Path,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
-    data: str = "mnist:train",
+    data: str | None = None,
     trigger: str | None = None,
     target_label: int | None = None,
     split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
@@ -70,6 +72,7 @@ def remove(
     """Repair a model: several removers, the best by clean accuracy and a second scan; what it did, before and after.
 
     Args:
+        file: Model file, as --model.
         out: The safetensors file to write.
         data: Clean images: at most 3,000 repair, others measure.
         trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
@@ -77,13 +80,14 @@ def remove(
         split: train or test, where the data have both.
         n: The first N images in file order.
     """
+    model = model.named(file)
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),
         watch_steps(common.quiet or common.json, "removers") as progress,
     ):
         done = secure_ai.backdoor_remove(
-            model.spec(), data, out=out, trigger=trigger, target_label=target_label, split=split, n=n,
+            model.spec(), named_data(data), out=out, trigger=trigger, target_label=target_label, split=split, n=n,
             seed=common.seed_or_zero, device=compute.device, precision=common.precision,
             events=say_user_code(), progress=progress,
         )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 def scan(
+    file: ModelFile = None,
+    /,
     *,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: str | None = None,
@@ -33,6 +35,7 @@ def scan(
     """Scan a model for a backdoor; the verdict comes with a p-value and a false-alarm rate.
 
     Args:
+        file: Model file, as --model.
         data: Clean images like those the model was trained on. Without them the verdict is at most suspicious.
         train_data: What the control networks are trained on; default: half of --data.
         fleet: Control networks to train. Default: the committed ones for a built-in network on MNIST, else 40.
@@ -41,6 +44,7 @@ def scan(
         n: The first N images in file order.
         out: Folder for scan.json and the picture of the reconstructed trigger.
     """
+    model = model.named(file)
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),

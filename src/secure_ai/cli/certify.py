@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, ModelOptions
+from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, ModelFile, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, stdout_is_for_json
 from secure_ai.core.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
@@ -15,6 +15,8 @@ from secure_ai.runs.recipe import defaults
 
 
 def certify(
+    file: ModelFile = None,
+    /,
     *,
     norm: Annotated[Literal["linf", "l2"], ANY_CASE],
     eps: str,
@@ -31,6 +33,7 @@ def certify(
     """Prove how many predictions no attack can change, and attack the same images.
 
     Args:
+        file: Model file, as --model.
         norm: linf for ibp and crown-ibp, l2 for smoothing.
         eps: Radius of the certificate, on pixels in [0, 1].
         method: ibp (interval bounds; sequential networks of convolution, linear, ReLU, pooling, flatten and batch
@@ -41,6 +44,7 @@ def certify(
         samples: For smoothing: noisy samples per image.
         alpha: For smoothing: chance that a certificate is wrong, per image.
     """
+    model = model.named(file)
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),

@@ -7,20 +7,22 @@ from typing import Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, parse_duration, training_source
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.files.sandbox import sandbox_required
 
 
 def harden(
+    file: ModelFile = None,
+    /,
     *,
     norm: str,
     eps: str,
     out: Path,
     method: str = "pgd",
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
-    data: str = "mnist:train",
+    data: str | None = None,
     n: int | None = None,
     adversary: str = "",
     awp: float = 0.0,
@@ -39,11 +41,13 @@ def harden(
     training goes on with the same command from its last check, and ends with the same weights.
 
     Args:
+        file: Model file, as --model.
         norm: linf, l2 or l1.
         eps: Largest change that the network should withstand, on pixels in [0, 1].
         out: The safetensors file to write.
         method: pgd, trades, mart, fast (one step, guarded), gaussian (for smoothing), ibp or crown-ibp (certified).
-        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images. A built-in network without a file
+            has mnist:train where nothing is named.
         n: The first N images in file order.
         adversary: Attack to train against, e.g. cw:steps=10 or apgd-ce:steps=10; default: PGD, every step taken.
         awp: Relative size of adversarial weight perturbation, e.g. 0.005; 0: none.
@@ -54,13 +58,14 @@ def harden(
         optimizer: adam (triangular rate) or sgd (momentum 0.9, cosine).
         patience: Stop after so many checks without a better robust accuracy.
     """
+    model = model.named(file)
     with (
         sandbox_required(model.require_sandbox),
         watch_steps(common.quiet or common.json, f"hardening with {method}") as progress,
     ):
         result = secure_ai.hardened(
             model.spec(),
-            data,
+            training_source(model, data),
             norm=norm,
             eps=eps,
             method=method,
@@ -96,6 +101,9 @@ def harden(
     lines += [f"single-step training collapsed at step {s}: rolled back, several steps from there"
               for s in result.checks.rolled_back]  # fmt: skip
     lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]
-    lines.append(f"measure it on images that it has not seen: secure-ai attack --model {result.out}")
+    lines.append(
+        "measure it on images that it has not seen: "
+        f"secure-ai attack {result.out} --data TEST --norm {norm} --eps {eps}"
+    )
     print_lines(lines)
     return 0

@@ -12,6 +12,8 @@ from secure_ai.core.errors import UsageError
 from secure_ai.core.findings import FailOn
 from secure_ai.runs.model_spec import ModelSpec
 
+ModelFile = Annotated[str | None, Parameter(name="MODEL")]
+"""The model file as a command's first word."""
 DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images, mnist:test~1000"
 
 
@@ -95,9 +97,20 @@ class DataOptions:
     @property
     def source(self) -> str:
         """What to load. Raises UsageError where nothing was named: no data set is the user's unless they say so."""
-        if self.data is None:
-            raise UsageError("no data named", where="--data", expected=DATA_FORMS)
-        return self.data
+        return named_data(self.data)
+
+
+def named_data(data: str | None) -> str:
+    """`data`. Raises UsageError where nothing was named."""
+    if data is None:
+        raise UsageError("no data named", where="--data", expected=DATA_FORMS)
+    return data
+
+
+def training_source(model: ModelOptions, data: str | None) -> str:
+    """What to train on; MNIST only for a built-in network that is trained from nothing. Raises UsageError."""
+    built_in = model.model is None and not any(mark in (model.arch or "") for mark in ".:")
+    return "mnist:train" if data is None and built_in else named_data(data)
 
 
 @Parameter(name="*")

@@ -12,7 +12,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskProgressColumn, TextColumn
+from rich.table import Column
+from rich.text import Text
 
 from secure_ai.cli.process import releaser
 from secure_ai.core.errors import printable
@@ -22,6 +24,7 @@ from secure_ai.core.results import CURVE, Measurement
 from secure_ai.runs.engine.stage import Notice, Watcher, watch_nothing
 
 HEARTBEAT_SECONDS = 30.0
+LONG_SECONDS = 100  # from there on in minutes
 MOST_RATES = 4  # that the line of a stage names
 NAMES = {
     "fgsm": "FGSM",
@@ -83,10 +86,10 @@ class Steps:
         self._release()
 
     def phase(self, what: str) -> None:
-        """What it does now; how long that takes is not known."""
-        self._text, self._part = what, ""
+        """What it does now."""
+        self._text = what
         if self._bar is not None and self._task is not None:
-            self._bar.reset(self._task, total=None, description=what)
+            self._bar.update(self._task, description=what)
 
     def now(self) -> str:
         """For a line in a log."""
@@ -110,7 +113,7 @@ def heartbeat(now: Callable[[], str], seconds: float = HEARTBEAT_SECONDS) -> Ite
 
     def beat() -> None:
         while not over.wait(seconds):
-            print(f"  {now()} ({time.monotonic() - began:.0f} s so far)", file=sys.stderr, flush=True)
+            print(f"  {now()} ({_span(time.monotonic() - began)} so far)", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
@@ -123,20 +126,36 @@ def heartbeat(now: Callable[[], str], seconds: float = HEARTBEAT_SECONDS) -> Ite
 
 def _bar() -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
+        TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=16),
         TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
+        TimeColumn(table_column=Column(no_wrap=True)),
         console=Console(stderr=True),
         transient=True,
     )
 
 
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < LONG_SECONDS else f"{seconds / 60:.0f} min"
+
+
+class TimeColumn(ProgressColumn):
+    """Time taken, and time left where it is known; each says which it is."""
+
+    def render(self, task: Task) -> Text:
+        """E.g. `12 s, about 40 s left`."""
+        left = task.time_remaining
+        taken = _span(task.elapsed or 0)
+        return Text(taken if left is None or task.finished else f"{taken}, about {_span(left)} left")
+
+
 def _how(notice: Notice) -> str:
     """How a stage ended."""
     return "left out" if notice.skipped else "reused" if notice.reused else f"{notice.done:.1f} s"
+
+
+def _stopped(notice: Notice) -> str:
+    return f"the report of what was finished: {printable(notice.text)}"
 
 
 def found_text(result: Result | None, titles: Mapping[str, str]) -> str:
@@ -189,8 +208,10 @@ class _Live:
         elif notice.kind == "progress":
             self._bar.update(self._stage, completed=notice.done, total=notice.total)
             self._bar.update(self._run, completed=self._done + self._cost * notice.done / notice.total)
+        elif notice.kind == "stopped":
+            self._bar.console.print(_stopped(notice), highlight=False, markup=False)
         elif notice.kind == "phase":
-            self._bar.reset(self._stage, total=None, description=f"{notice.stage}: {notice.text}")
+            self._bar.update(self._stage, description=f"{notice.stage}: {notice.text}")
         elif notice.kind == "page":
             if not self._page:
                 self._bar.console.print(escape(f"  {page_text(notice)}"), highlight=False)
@@ -208,35 +229,38 @@ class _Plain:
     def __init__(self) -> None:
         self._count, self._stages = 0, 0
         self._left, self._forecast, self._took = 0.0, 0.0, 0.0
-        self._now, self._titles = "preparing", dict[str, str]()
+        self._now, self._part, self._titles = "preparing", "", dict[str, str]()
         self._page = ""
 
     def now(self) -> str:
         """What is done now."""
-        return self._now
+        return self._now + self._part
 
     def __call__(self, notice: Notice) -> None:
         if notice.kind in ("start", "phase"):
-            self._now = notice.stage + (f": {notice.text}" if notice.text else "")
+            self._now, self._part = notice.stage + (f": {notice.text}" if notice.text else ""), ""
         elif notice.kind == "progress":
-            self._now = f"{notice.stage}, {100 * notice.done / max(1, notice.total):.0f} %"
+            self._part = f", {100 * notice.done / max(1, notice.total):.0f} %"
         elif notice.kind == "plan":
             self._titles = dict(notice.titles)
             self._stages, self._left = int(notice.done), notice.total
             print(
-                f"{self._stages} stages, about {notice.total:.0f} s if nothing is reused", file=sys.stderr, flush=True
+                f"{self._stages} stages, about {_span(notice.total)} if nothing is reused", file=sys.stderr, flush=True
             )
+        elif notice.kind == "stopped":
+            print(_stopped(notice), file=sys.stderr, flush=True)
         elif notice.kind == "page":
             if not self._page:
                 print(page_text(notice), file=sys.stderr, flush=True)
             self._page = notice.text
         elif notice.kind == "end":
+            self._now, self._part = f"after {notice.stage}", ""
             self._count += 1
             self._left -= notice.total
             if not notice.reused and not notice.skipped:
                 self._forecast += notice.total
                 self._took += notice.done
-            left = self._left * (self._took + PRIOR_SECONDS) / (self._forecast + PRIOR_SECONDS)
-            line = f"[{self._count}/{self._stages}] {notice.stage}: {_how(notice)}; about {left:.0f} s left"
+            left = max(0.0, self._left) * (self._took + PRIOR_SECONDS) / (self._forecast + PRIOR_SECONDS)
+            line = f"[{self._count}/{self._stages}] {notice.stage}: {_how(notice)}; about {_span(left)} left"
             found = found_text(notice.result, self._titles)
             print(line + (f"\n    {found}" if found else ""), file=sys.stderr, flush=True)

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from secure_ai.core.errors import printable
 from secure_ai.core.labels import class_text
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
-from secure_ai.core.trust import Check, CheckOutcome, fed_wrongly
+from secure_ai.core.trust import Check, CheckOutcome, input_warning, not_passed
 from secure_ai.report.model import Report, report_bytes
 from secure_ai.report.render.text import Words, cell, column_title, not_reused, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
@@ -31,7 +32,9 @@ if TYPE_CHECKING:  # the verbs' modules import torch
 
 MAX_LINE_CHARACTERS = 10_000
 MOST_NAMES = 12  # of classes in one line
-MOST_SHOWN = 150  # characters of one thing in the summary of a run: it fits on a screen
+SUMMARY_LINES = 15  # of the end of a run at 80 columns; preflight gets what the others leave
+SUMMARY_WIDTH = 80
+VERDICT_LINES, WORST_LINES, UNTESTED_LINES, LAST_LINES = 5, 2, 2, 2
 STYLES = {"reliable": "green", "doubtful": "yellow", "broken": "red"}
 
 
@@ -114,25 +117,29 @@ def print_run(result: RunResult, *, as_json: bool, verbose: bool, why: str) -> N
     console = _console()
     if verbose:
         print_sections(report)
-    console.print(f"[bold]{_plain(verdict_line(report))}[/bold]")
-    for model in report.models:
-        if model.user_code:
-            console.print(f"[yellow]the code of {_plain(model.arch)} ran in this process[/yellow]")
-        for fix in model.fixes:
-            console.print(f"[yellow]preflight: {_plain(fix)}[/yellow]")
-    for item in worst_things(report):
-        console.print(f"  {_plain(item.mark)}: {_plain(item.what[:MOST_SHOWN])}")
+    verdict = _cut(verdict_line(report), VERDICT_LINES)
+    worst = [_cut(f"- {item.mark}: {item.what}", WORST_LINES) for item in worst_things(report)]
     untested = [str(row[0]) for row in not_tested_section(report).rows]
-    if untested:
-        shown = "; ".join(text[:MOST_SHOWN] for text in untested[:2])
-        more = f"; {len(untested) - 2} more in the report" if len(untested) > 2 else ""
-        console.print(f"not tested: {_plain(shown + more)}")
+    count = f" ({len(untested)}, all in the report)" if len(untested) > 1 else ""
+    missing = _cut(f"not tested{count}: {'; '.join(untested)}", UNTESTED_LINES) if untested else []
     kept_out = not_reused(report.run)
-    if kept_out:
-        console.print(f"[yellow]not reused: {_plain(kept_out)}[/yellow]")
+    again = _cut(f"not reused: {kept_out}", 1) if kept_out else []
+    left = SUMMARY_LINES - LAST_LINES - sum(map(len, (verdict, *worst, missing, again)))
+    fixes = "; ".join(fix for model in report.models for fix in model.fixes)
+    console.print(f"[bold]{escape(' '.join(verdict))}[/bold]")
+    if fixes and left > 0:
+        console.print(f"[yellow]{escape(' '.join(_cut(f'preflight: {fixes}', left)))}[/yellow]")
+    for lines in (*worst, missing, again):
+        if lines:
+            console.print(escape(" ".join(lines)))
     reused = f", {len(result.reused)} stages reused" if result.reused else ""
     console.print(f"report: {_plain(str(result.folder / 'report.html'))} ({report.run.seconds:.1f} s{reused})")
     console.print(_plain(why))
+
+
+def _cut(text: str, lines: int) -> list[str]:
+    """`text` as at most so many printable lines of the narrowest usual terminal."""
+    return textwrap.wrap(cell(text), SUMMARY_WIDTH, max_lines=lines, placeholder=" ...")
 
 
 def print_forecast(forecast: Forecast, *, as_json: bool) -> None:
@@ -161,8 +168,8 @@ def print_attack(report: AttackReport) -> None:
     result, trust = report.result, report.trust
     style = STYLES[trust.verdict.value]
     console = _console()
-    for made in fed_wrongly(report.judged.checked.checks)[:1]:
-        console.print(f"[bold]CHECK THE INPUT: {_plain(made.evidence)}. Correct this and run again.[/bold]")
+    if warning := input_warning(report.judged.checked.checks):
+        console.print(f"[bold]CHECK THE INPUT: {_plain(warning)}[/bold]")
     console.print(
         f"[bold]robust accuracy {_plain(str(result.robust_accuracy))} under {_plain(str(report.budget))}: "
         f"[{style}]{trust.verdict.value}[/{style}][/bold]"
@@ -189,27 +196,31 @@ def print_attack(report: AttackReport) -> None:
         )
     console.print(f"clean accuracy  {_plain(str(result.clean_accuracy))}")
     console.print(f"attack success  {_plain(str(result.attack_success_rate))}")
+    queried = any(row.queries for row in result.rows)
     rows = [
         (
             row.plan.short_text,
             f"{row.seconds:.1f} s",
             str(row.forward_passes),
             str(row.backward_passes),
-            f"{row.queries.mean:.0f} / {row.queries.max}" if row.queries else "",
+            *((f"{row.queries.mean:.0f} / {row.queries.max}" if row.queries else "",) if queried else ()),
             str(result.so_far(row)),
         )
         for row in result.rows
     ]
-    columns = ("attack", "time", "forward", "backward", "queries mean / max", "robust accuracy so far")
+    queries = ("queries mean / max",) if queried else ()
+    columns = ("attack", "time", "forward", "backward", *queries, "robust accuracy so far")
     print_table("attacks, in the order run", columns, rows)
     print_checks(trust.checks)
+    console.print(
+        f"attacks took {sum(row.seconds for row in result.rows):.1f} s, the checks after them "
+        f"{report.judged.probe_seconds:.1f} s"
+    )
 
 
 def print_checks(checks: Sequence[Check]) -> None:
     """What speaks against a number first, then what could not be told, then the names of what passed."""
-    order = (CheckOutcome.FAIL, CheckOutcome.NOT_RUN)
-    shown = [check for outcome in order for check in checks if check.outcome is outcome]
-    rows = [(check.id, check.outcome.value, check.evidence) for check in shown]
+    rows = [(", ".join(ids), outcome.value, evidence) for (outcome, evidence), ids in not_passed(checks).items()]
     if rows:
         print_table("why that verdict", ("check", "outcome", "evidence"), rows)
     passed = [check.id for check in checks if check.outcome is CheckOutcome.PASS]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, FailOptions, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, FailOptions, ModelFile, ModelOptions, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
 from secure_ai.core.errors import UsageError
@@ -19,10 +19,13 @@ from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.recipe.config import Change, parse_change, surroundings
 from secure_ai.runs.recipe.origins import Origin
+from secure_ai.runs.recipe.recipe import recipe_names
 from secure_ai.runs.verbs import run as verb
 
 
 def run(
+    file: ModelFile = None,
+    /,
     *,
     recipe: str | None = None,
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
@@ -54,6 +57,7 @@ def run(
     """Attack and judge a model and write the report; without a model, reproduce the two published reports on MNIST.
 
     Args:
+        file: Model file, as --model.
         recipe: quick, standard, deep, report-1, report-2, assess, or a TOML file.
         data: Images and labels to judge the model on; with --mode, the folder of the MNIST files.
         split: train or test, where the data have both.
@@ -75,6 +79,9 @@ def run(
         fresh: Do everything again; reuse no stage of an earlier run.
         verbose: Print all tables too; report.html has them in any case.
     """
+    if file in recipe_names():
+        raise UsageError("a recipe is no model", where="MODEL", expected="a file", got=file, hint=f"--recipe {file}")
+    model = model.named(file)
     flags = {
         "epochs": epochs,
         "batch_size": batch_size,

@@ -9,9 +9,10 @@ from typing import Any, Literal, NamedTuple
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import EmptyDenominatorError
 from secure_ai.core.statistics import wilson
-from secure_ai.core.trust import Trust
+from secure_ai.core.trust import CheckOutcome, Trust
 
 SCHEMA_VERSION = 1
+BORROWED = "made-for-another-network"  # the check that fails where examples were made for another model
 CURVE = "curve"  # the condition of a security curve's points, whose budgets are not the one asked for
 
 Drawn = Literal["all", "first", "stratified"]
@@ -158,6 +159,13 @@ class Measurement:
     trigger: str = ""
     made_for: str = ""
     drawn: Drawn = "all"
+
+    @property
+    def of_other_examples(self) -> bool:
+        """Whether its examples were made for another model, as it says itself or its trust's check does."""
+        checks = self.trust.checks if self.trust else ()
+        failed = any(made.id == BORROWED and made.outcome is CheckOutcome.FAIL for made in checks)
+        return failed or self.made_for not in ("", self.model)
 
     def as_json(self) -> dict[str, Any]:
         """The entry of `measurements`; `budget` and `trust` are null where they do not apply."""

@@ -83,6 +83,28 @@ def fed_wrongly(checks: Iterable[Check]) -> tuple[Check, ...]:
     return tuple(made for made in checks if made.id in FED_WRONGLY and made.outcome is CheckOutcome.FAIL)
 
 
+def wrong_inputs(checks: Iterable[Check]) -> tuple[Check, ...]:
+    """Of `fed_wrongly` the causes: a low clean accuracy follows from any of the others."""
+    wrong = fed_wrongly(checks)
+    return tuple(made for made in wrong if made.id != "clean-accuracy") or wrong
+
+
+def input_warning(checks: Iterable[Check]) -> str:
+    """What the first line of every format says of a model that is fed otherwise than it was trained; else empty."""
+    causes = wrong_inputs(checks)
+    return f"{'; '.join(made.evidence for made in causes)}. Correct this and run again." if causes else ""
+
+
+def not_passed(checks: Sequence[Check]) -> dict[tuple[CheckOutcome, str], list[str]]:
+    """Ids of what did not pass, failed checks first, by outcome and evidence: what is the same is said once."""
+    found: dict[tuple[CheckOutcome, str], list[str]] = {}
+    for outcome in (CheckOutcome.FAIL, CheckOutcome.NOT_RUN):
+        for made in checks:
+            if made.outcome is outcome:
+                found.setdefault((outcome, made.evidence), []).append(made.id)
+    return found
+
+
 def check(identifier: str, ok: bool | None, evidence: str) -> Check:
     """A check from a yes, a no, or None for one that could not run."""
     outcome = CheckOutcome.NOT_RUN if ok is None else CheckOutcome.PASS if ok else CheckOutcome.FAIL

@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from secure_ai.core.comparisons import Comparison, Distance
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.labels import class_text
+from secure_ai.core.result import SUBJECT
 from secure_ai.core.results import Choice, MeasuredChoice, MeasuredQuantity, Measurement, Quantity
 from secure_ai.core.sections import MAX_ROWS, Cell, Column, Ref, Section
-from secure_ai.core.trust import CheckOutcome
+from secure_ai.core.trust import CheckOutcome, not_passed
 from secure_ai.report.model import Figure, OurValue, Report
 from secure_ai.report.render.confusion import per_class
 from secure_ai.report.render.text import TRUST_BADGES, Trusted, budget_text, seconds_text, trust_badge
 from secure_ai.threats.model import Threat, ThreatStatus
 
+SURROGATE = "surrogate"
 TRANSFER_METRIC = "transfer_accuracy"
 MOST_NAMES = 20  # of classes in one cell
 HOLDS = ("yes", "no", "no support", "not measured", "not judged")
@@ -197,15 +199,22 @@ def _median(entry: Distance) -> Quantity:
     return Quantity(entry.median, "", entry.ci_low, entry.ci_high, entry.n, entry.infinite or "infinite")
 
 
+def users_names(report: Report) -> dict[str, str]:
+    """The user's own networks by id, as the user knows them."""
+    return {model.id: model.title for model in report.models if model.role in (SUBJECT, SURROGATE) and model.title}
+
+
 def transfer_sections(report: Report) -> tuple[Section, ...]:
     """One table a transfer matrix: a row for the network the examples were made for, a column a network scored."""
+    names = users_names(report)
     return tuple(
         _section(
             f"transfers/{number}",
-            f"Accuracy on examples made for another network ({entry.attack}, {budget_text(entry.budget)}); "
-            "no robust accuracy: that needs examples made for the network itself",
-            ("made for", *(f"scored on {name}" for name in entry.networks)),
-            ((source, *row) for source, row in zip(entry.networks, entry.rates, strict=True)),
+            "Accuracy on examples made for another network",
+            ("made for", *(f"scored on {names.get(name, name)}" for name in entry.networks)),
+            ((names.get(source, source), *row) for source, row in zip(entry.networks, entry.rates, strict=True)),
+            intro=f"{entry.attack}, {budget_text(entry.budget)}. A robust accuracy needs examples made for the network "
+            "itself.",
             note=TRANSFER_NOTE,
         )
         for number, entry in enumerate(report.transfers)
@@ -219,11 +228,12 @@ def sorted_findings(report: Report) -> list[Finding]:
 
 def finding_section(report: Report) -> Section:
     """Findings, worst first."""
+    names = users_names(report)
     rows = (
         (
             Choice(f.severity.value, SEVERITIES),
             Ref("finding", f.id),
-            f.location,
+            names.get(f.location, f.location),
             f.message,
             "by the tool" if f.planted else None,
         )
@@ -268,10 +278,9 @@ def check_section(report: Report) -> Section:
         *report.measurements, *report.quantities, *report.choices, *report.distances,
     )  # fmt: skip
     rows = (
-        (Ref("measurement", entry.id), made.id, Choice(made.outcome.value, OUTCOMES), made.evidence)
+        (Ref("measurement", entry.id), ", ".join(ids), Choice(outcome.value, OUTCOMES), evidence)
         for entry in entries
-        for made in (entry.trust.checks if entry.trust else ())
-        if made.outcome is not CheckOutcome.PASS
+        for (outcome, evidence), ids in not_passed(entry.trust.checks if entry.trust else ()).items()
     )
     return _section("checks", "Checks that failed or could not run", ("number", "check", "outcome", "evidence"), rows)
 

@@ -9,17 +9,21 @@ from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import SUBJECT, Model
 from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import BACKDOOR_MIN, MAJORITY, ROBUST_BAR
-from secure_ai.core.trust import CheckOutcome, Verdict, fed_wrongly
+from secure_ai.core.trust import FED_WRONGLY, Check, CheckOutcome, Verdict, fed_wrongly, wrong_inputs
 from secure_ai.threats.taxonomy import EVASION, FALSE_CLAIM, WORKING_BACKDOOR
 
 PLANTED_ROLES = frozenset({"baseline", "defended", "poisoned"})  # networks that the tool trains to show something
 
 
+MISFED_RULE = "the model is evidently fed otherwise than it was trained: no figure under attack can be used"
+PREFLIGHT_RULE = "a preflight check failed: figures may not mean what they seem to"
+FEED_IT = "feed the model as it was trained (--mean, --std, --range; order of channels and labels), then run again"
+READ_ABOUT_IT = "docs/trust.md says what the check asks; correct it in the model, then run again"
 ROBUST_RULE = f"the whole interval of the robust accuracy lies below {100 * ROBUST_BAR:.0f} %"
 
 
 def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Model]) -> tuple[Finding, ...]:
-    """Findings over `measurements` at the budget asked for.
+    """Findings over `measurements` at the budget asked for, and of the user's network those of its preflight.
 
     Args:
         models: entries of the report; a finding about one that the tool trained itself is marked planted. A model that
@@ -35,9 +39,29 @@ def judge_measurements(measurements: Sequence[Measurement], models: Sequence[Mod
         twin = [m for m in asked if model is not None and model.against and m.model == model.against]
         misfed = model is not None and fed_wrongly(model.preflight)
         shown = model.title if model is not None and model.role == SUBJECT and model.title else name
-        found = (None if misfed else _evasion(name, shown, rows), _overstated(name, rows), _backdoor(name, rows, twin))
+        evasion = () if misfed else (_evasion(name, shown, rows), _overstated(name, rows))
+        found = (*evasion, _backdoor(name, rows, twin))
         findings += [replace(finding, planted=planted) for finding in found if finding is not None]
+    findings += [finding for model in models if model.role == SUBJECT for finding in _preflight(model.preflight)]
     return tuple(findings)
+
+
+def _preflight(checks: Sequence[Check]) -> tuple[Finding, ...]:
+    """One finding a failed check of the user's network; graver where it is fed otherwise than it was trained."""
+    causes = wrong_inputs(checks)
+    return tuple(
+        Finding(
+            id="SAI-PF-001",
+            severity=Severity.MEDIUM if made.id in FED_WRONGLY else Severity.LOW,
+            severity_rule=MISFED_RULE if made.id in FED_WRONGLY else PREFLIGHT_RULE,
+            message=f"preflight {made.id}: {made.evidence}",
+            location=SUBJECT,
+            evidence={"check": made.id},
+            remediation=FEED_IT if made.id in FED_WRONGLY else READ_ABOUT_IT,
+        )
+        for made in checks
+        if made.outcome is CheckOutcome.FAIL and (made.id not in FED_WRONGLY or made in causes)
+    )
 
 
 def _robust(rows: Sequence[Measurement]) -> list[Measurement]:
@@ -45,7 +69,7 @@ def _robust(rows: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _evasion(model: str, shown: str, rows: Sequence[Measurement]) -> Finding | None:
-    own = [m for m in _robust(rows) if not _made_elsewhere(m)]
+    own = [m for m in _robust(rows) if not m.of_other_examples]
     if not own:
         return None
     worst = min(own, key=lambda m: m.value.bounds.value)
@@ -66,13 +90,6 @@ def _evasion(model: str, shown: str, rows: Sequence[Measurement]) -> Finding | N
         remediation="train adversarially with many-step examples made on the network itself, then measure again",
         reproduce=worst.replay,
     )
-
-
-def _made_elsewhere(m: Measurement) -> bool:
-    """Whether the examples were made for another model; of a suite that only borrows examples its check says so."""
-    checks = m.trust.checks if m.trust else ()
-    failed = any(c.id == "made-for-another-network" and c.outcome is CheckOutcome.FAIL for c in checks)
-    return failed or m.made_for not in ("", m.model)
 
 
 def _overstated(model: str, rows: Sequence[Measurement]) -> Finding | None:

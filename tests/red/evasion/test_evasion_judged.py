@@ -106,12 +106,19 @@ def test_a_suite_that_no_probe_could_help_is_spared_them(
     settled = frozenset({"suite-strength"}) if weak else frozenset({"complete"})
     monkeypatch.setattr(module, "SETTLED_BY", settled)
     phases: list[str] = []
-    found = judge_network(target, data, BUDGET, PGD, 0, phase=phases.append)
+    told: list[float] = []
+    found = judge_network(
+        target, data, BUDGET, PGD, 0, phase=phases.append, progress=lambda done, total: told.append(done / total)
+    )
     of_probes = [made for made in found.trust.checks if made.id in PROBES]
     assert [made.id for made in of_probes] == list(PROBES)
     assert all((made.outcome is CheckOutcome.NOT_RUN and "already doubtful" in made.evidence) is weak
                for made in of_probes if made.id != "binarisation")  # fmt: skip
-    assert bool(phases) is not weak
+    assert phases == [module.ATTACKING] + ([] if weak else [module.PROBING])
+    assert told == sorted(told)
+    assert told[-1] == 1
+    assert (sum(share >= module.ATTACKS_PARTS / module.PARTS for share in told) > 3) is not weak  # a step a probe
+    assert found.probe_seconds > 0
 
 
 def test_probes_for_a_curve_are_those_of_the_number_alone(data: Dataset, judged: Judged) -> None:

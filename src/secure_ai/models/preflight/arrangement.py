@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from secure_ai.core.trust import Check, check
-from secure_ai.models.preflight.calls import MIN_SAMPLES, Samples, clearly_better, rebuilt, right_if_taken
+from secure_ai.models.preflight.calls import MIN_SAMPLES, Samples, clearly_better, compared, rebuilt, right_if_taken
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.wrappers import rearranged_input
 
@@ -48,11 +48,11 @@ def label_order_check(predictions: Tensor, labels: Tensor, num_classes: int, cha
     hits, others = given == wanted, renumbered[given] == wanted
     moved = [int(output) for output in np.flatnonzero(renumbered.numpy() != np.arange(num_classes))]
     moved = [output for output in moved if bool((given == output).any())]
-    told = f"{int(hits.sum())} of {len(wanted)} right as numbered, {int(others.sum())} with the best other numbering"
+    told = compared(hits, others, "with the classes renumbered")
     if not clearly_better(others, hits, 1, chance):
         return check(identifier, True, told)
     pairs = ", ".join(f"output {output} is label {int(renumbered[output])}" for output in moved[:10])
-    return check(identifier, False, f"{told}: the classes are numbered otherwise ({pairs}); renumber the labels")
+    return check(identifier, False, f"{told}: {pairs}")
 
 
 def _best_assignment(outputs: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
@@ -95,6 +95,6 @@ def orientation_check(target: NetworkTarget, few: Samples, many: Samples, hits: 
             identifier, True, f"{as_given} of {len(few[1])} right as given, at most {turned} turned or mirrored"
         )
     others = right_if_taken(best, many)
-    told = f"{int(hits.sum())} of {n} right as given, {int(others.sum())} {name}"
+    told = compared(hits, others, f"with the images {name}")
     better = clearly_better(others, hits, len(tried), chance)
-    return check(identifier, not better, f"{told}: turn the images so" if better else told)
+    return check(identifier, not better, told)

@@ -100,6 +100,13 @@ def right_if_taken(target: NetworkTarget, samples: Samples) -> Tensor:
         return samples[1] < 0
 
 
+def compared(hits: Tensor, others: Tensor, way: str) -> str:
+    """Both clean accuracies in words: as given, and `way`, e.g. `with --range 1,0`; (N,) bool each."""
+    given, other, n = int(hits.sum()), int(others.sum()), len(hits)
+    told = f"clean accuracy is {100 * given / n:.0f} % as given, {100 * other / n:.0f} % {way}"
+    return f"{told} ({given} and {other} of {n} images)"
+
+
 def chance_of(target: NetworkTarget, y: Tensor) -> float:
     """Accuracy of always answering the commonest label of (N,) `y`, at least 1 / K: that is no skill."""
     return max(1 / target.num_classes, int(torch.bincount(y).max()) / len(y))

@@ -15,6 +15,7 @@ from secure_ai.models.preflight.calls import (
     Samples,
     chance_of,
     clearly_better,
+    compared,
     rebuilt,
     right,
     right_if_taken,
@@ -51,7 +52,8 @@ def judge_preprocessing(target: NetworkTarget, few: Samples, many: Samples) -> P
     predictions, chance = scores(target, many[0]).argmax(dim=1), chance_of(target, many[1])
     hits = predictions == many[1]
     above = wilson(int(hits.sum()), n)[0] > chance
-    accuracy = f"{int(hits.sum())} of {n} right; chance, or always the commonest label, is {chance:.0%}"
+    share = 100 * int(hits.sum()) / n
+    accuracy = f"clean accuracy is {share:.0f} % ({int(hits.sum())} of {n} images), by chance {100 * chance:.0f} %"
     hint = "" if above else ": untrained, one answer for all, labels in another order, or other preprocessing"
     return Preflight(
         target,
@@ -70,8 +72,7 @@ def _range_check(target: NetworkTarget, few: Samples, many: Samples, hits: Tenso
     flag, best = max(tried, key=lambda pair: int(right_if_taken(pair[1], few).sum()))
     others = right_if_taken(best, many)
     better = clearly_better(others, hits, len(tried), chance)
-    told = f"{int(hits.sum())} of {len(hits)} right as given, {int(others.sum())} with {flag}"
-    return check("input-range", not better, f"{told}: add these options" if better else told)
+    return check("input-range", not better, compared(hits, others, f"with {flag}"))
 
 
 def other_layout_is_right(target: NetworkTarget, few: Samples, many: Samples) -> tuple[NetworkTarget, str] | None:

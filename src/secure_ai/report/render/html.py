@@ -14,13 +14,22 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from secure_ai.core.result import SUBJECT
+from secure_ai.core.trust import fed_wrongly
 from secure_ai.report.model import Report
 from secure_ai.report.render import headline
 from secure_ai.report.render.html_sections import draw_all
 from secure_ai.report.render.text import cell, work_text
 from secure_ai.report.render.verdict import verdict
 from secure_ai.report.render.worst import worst_things
-from secure_ai.report.sections import folded_sections, holds, main_sections, not_tested_section, sorted_findings
+from secure_ai.report.sections import (
+    folded_sections,
+    holds,
+    main_sections,
+    not_tested_section,
+    sorted_findings,
+    users_names,
+)
 from secure_ai.threats.taxonomy import NAMES
 
 if TYPE_CHECKING:
@@ -69,6 +78,8 @@ def render_html(report: Report, images: Mapping[str, bytes]) -> str:
         not_tested=[row[0] for row in not_tested_section(report).rows],
         groups=groups,
         compared=compared,
+        users_names=users_names(report),
+        misfed=any(fed_wrongly(model.preflight) for model in report.models if model.role == SUBJECT),
         backdoors=headline.backdoor_group(report),
         pictures=_pictures(images),
         sections=draw_all(report, [s for s in main_sections(report) if s.id not in BESPOKE]),

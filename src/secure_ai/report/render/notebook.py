@@ -14,15 +14,23 @@ Row = Sequence[object]
 
 
 def attack_html(
-    *, clean: Rate, robust: Rate, budget: PerturbationBudget, trust: Trust, attacks: Sequence[tuple[str, Rate]]
+    *,
+    clean: Rate,
+    robust: Rate,
+    budget: PerturbationBudget,
+    trust: Trust,
+    attacks: Sequence[tuple[str, Rate]],
+    warning: str = "",
 ) -> str:
     """A fragment of HTML: both accuracies with the verdict, the worst case after every attack, and what failed.
 
     Args:
         attacks: text and robust accuracy so far, in the order run.
+        warning: that the model is fed otherwise than it was trained; it goes first.
     """
     failed = [(one.id, one.evidence) for one in trust.checks if one.outcome is not CheckOutcome.PASS]
-    parts = [
+    parts = [f"<p><b>CHECK THE INPUT: {_text(warning)}</b></p>"] if warning else []
+    parts += [
         f"<p><b>Robust accuracy {_text(robust)} under {_text(budget)}: {_text(trust.verdict.value)}</b><br>",
         f"clean accuracy {_text(clean)}</p>",
         _table(("attack", "robust accuracy so far"), attacks),

@@ -27,6 +27,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 LINES = ("-", "--", "-.", ":", "-", "--")
 INK, MUTED, GRID = "#1a1d21", "#5c6670", "#e3e7eb"
 DPI = 144
+MOST_TICKS = 8  # labels of a curve's points beside each other
 TITLE_INCHES = 0.13  # of one bold character of a title
 LEAST_COLUMNS = 4  # of a grid of images: room for its title
 STYLE: dict[str, Any] = {
@@ -214,7 +215,13 @@ def _bar(axes: Axes, place: int, rate: Rate, written_rate: Written) -> None:
     annotation.set(weight="bold", linespacing=1.3)
 
 
-def curve_png(curves: Mapping[str, Sequence[tuple[float, Rate]]], title: str, xlabel: str, ylabel: str) -> bytes:
+def curve_png(
+    curves: Mapping[str, Sequence[tuple[float, Rate]]],
+    title: str,
+    xlabel: str,
+    ylabel: str,
+    ticks: Mapping[float, str] | None = None,
+) -> bytes:
     """Rates over a grid, e.g. robust accuracy over eps, each with its 95 % band.
 
     Args:
@@ -222,6 +229,7 @@ def curve_png(curves: Mapping[str, Sequence[tuple[float, Rate]]], title: str, xl
         title: what is shown.
         xlabel: quantity and unit of x.
         ylabel: what the rates are.
+        ticks: x to how it is written, e.g. 8/255; of many some are shown. None: round numbers.
     """
     with _figure(6.4, 4.0) as figure:
         axes = figure.add_subplot()
@@ -239,6 +247,9 @@ def curve_png(curves: Mapping[str, Sequence[tuple[float, Rate]]], title: str, xl
                 linewidth=2, label=_plain(name),
             )  # fmt: skip
         axes.set(xlabel=_plain(xlabel), ylabel=_plain(ylabel), ylim=(-0.02, 1.02))
+        if ticks:
+            shown = list(ticks.items())[:: 1 + len(ticks) // MOST_TICKS]
+            axes.set_xticks([x for x, _ in shown], [_plain(text) for _, text in shown])
         _percent_axis(axes)
         axes.grid(color=GRID)
         axes.set_axisbelow(True)
@@ -255,7 +266,7 @@ def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> b
         rows: name, clean accuracy, robust accuracy, seconds of training.
         title: what is shown.
     """
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
 
     with _figure(8.4, 4.6) as figure:
         axes = figure.add_subplot()
@@ -273,13 +284,17 @@ def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> b
                 x.value, y.value, s=area, color=colour, marker=MARKERS[index % 6], zorder=3,
                 label=f"{index + 1} {_plain(name)}, {seconds:,.0f} s",
             )  # fmt: skip
-            axes.annotate(str(index + 1), (x.value, y.value), (7, 5), "data", "offset points", weight="bold")
+            axes.annotate(str(index + 1), (x.value, y.value), (7, 5), "data", "offset points", weight="bold", zorder=4)
         axes.set(xlabel="clean accuracy", ylabel="robust accuracy", ylim=(-0.03, 1.03))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=" %"))
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1, symbol=" %"))
         _percent_axis(axes)
         axes.grid(color=GRID)
         axes.set_axisbelow(True)
-        axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
+        legend = axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
+        for handle in legend.legend_handles:
+            if handle is not None:
+                handle.set(sizes=[40])  # the size of its place says nothing there
         _title(axes, title)
         return _png(figure)
 

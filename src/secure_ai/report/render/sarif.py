@@ -21,9 +21,14 @@ TITLES = {
     "SAI-EV-001": "Robust accuracy is below the bar at this budget",
     "SAI-EV-002": "A robust accuracy is overstated: stronger attacks leave less",
     "SAI-BD-001": "The model has a working backdoor",
+    "SAI-BD-002": "A scan finds what looks like a backdoor",
+    "SAI-CACHE-001": "A cache file runs code when it is loaded",
+    "SAI-CODE-001": "Code that could not be audited",
+    "SAI-CODE-002": "No Python code to audit",
     "SAI-LD-001": "The model's folder holds code",
     "SAI-PF-001": "The model may be fed otherwise than it was trained",
 }
+CODE = "BANDIT-"
 BANDIT_HELP = "https://bandit.readthedocs.io/en/latest/"
 ATLAS_HELP = "https://atlas.mitre.org/techniques/"
 CWE_HELP = "https://cwe.mitre.org/data/definitions/"
@@ -54,6 +59,7 @@ def render_sarif(report: Report) -> dict[str, Any]:
     findings, tool = report.findings, report.tool
     identifiers = list(dict.fromkeys(finding.id for finding in findings))
     files = {model.id: model.file or EVIDENCE_FILE for model in report.models}
+    titles = {model.id: model.title for model in report.models if model.title}
     run = {
         "tool": {
             "driver": {
@@ -66,7 +72,7 @@ def render_sarif(report: Report) -> dict[str, Any]:
         "automationDetails": {"id": f"{tool.name}/{cell(report.run.recipe)}/"},
         "invocations": [{"executionSuccessful": report.run.complete}],
         "columnKind": "unicodeCodePoints",
-        "results": _results(findings, identifiers, files),
+        "results": _results(findings, identifiers, files, titles),
     }
     return {"$schema": SCHEMA_URI, "version": "2.1.0", "runs": [run]}
 
@@ -90,12 +96,14 @@ def _rule(identifier: str, findings: Sequence[Finding]) -> dict[str, Any]:
 
 def _rule_title(identifier: str) -> str:
     """A title that no number of a run changes."""
-    return TITLES.get(identifier, f"Finding {cell(identifier)}")
+    return TITLES.get(identifier) or f"Rule {cell(identifier.removeprefix(CODE))}" + (
+        " of Bandit" if identifier.startswith(CODE) else ""
+    )
 
 
 def _help_uri(identifier: str, tags: Sequence[str]) -> str:
     """A page about the kind of finding."""
-    if identifier.startswith("BANDIT-"):
+    if identifier.startswith(CODE):
         return BANDIT_HELP
     technique = next((tag for tag in tags if re.fullmatch(r"AML\.T[0-9.]+", tag)), None)
     weakness = next((tag for tag in tags if re.fullmatch(r"CWE-[0-9]+", tag)), None)
@@ -104,24 +112,27 @@ def _help_uri(identifier: str, tags: Sequence[str]) -> str:
     return f"{CWE_HELP}{weakness.removeprefix('CWE-')}.html" if weakness else OTHER_HELP
 
 
-def _results(findings: Sequence[Finding], identifiers: Sequence[str], files: Mapping[str, str]) -> list[dict[str, Any]]:
+def _results(
+    findings: Sequence[Finding], identifiers: Sequence[str], files: Mapping[str, str], titles: Mapping[str, str]
+) -> list[dict[str, Any]]:
     seen: dict[tuple[str, str], int] = {}
     results = []
     for finding in findings:
         key = (finding.id, finding.location)
         seen[key] = seen.get(key, 0) + 1
-        results.append(_result(finding, identifiers.index(key[0]), files, seen[key]))
+        place = _location(finding.location, files, titles)
+        results.append(_result(finding, identifiers.index(key[0]), place, seen[key]))
     return results
 
 
-def _result(finding: Finding, rule: int, files: Mapping[str, str], ordinal: int) -> dict[str, Any]:
+def _result(finding: Finding, rule: int, place: Mapping[str, Any], ordinal: int) -> dict[str, Any]:
     severity = finding.severity
     result: dict[str, Any] = {
         "ruleId": finding.id,
         "ruleIndex": rule,
         "level": LEVELS[severity],
         "message": {"text": cell(finding.message) or finding.id},
-        "locations": [_location(finding.location, files)],
+        "locations": [place],
         "partialFingerprints": {"secureAiFinding/v1": _fingerprint(finding, ordinal)},
         "properties": {
             "security-severity": SECURITY_SEVERITY[severity],
@@ -142,7 +153,7 @@ def _fingerprint(finding: Finding, ordinal: int) -> str:
     return hashlib.sha256(f"{finding.id}\0{location}\0{ordinal}".encode()).hexdigest()[:32]
 
 
-def _location(text: str, files: Mapping[str, str]) -> dict[str, Any]:
+def _location(text: str, files: Mapping[str, str], titles: Mapping[str, str]) -> dict[str, Any]:
     """The file (with its line), else the model's file, else report.json with the name as logical location."""
     match = _LINE.match(text)
     path, line = (match["file"], int(match["line"])) if match else (text, 1)
@@ -150,7 +161,9 @@ def _location(text: str, files: Mapping[str, str]) -> dict[str, Any]:
     physical = {"artifactLocation": {"uri": relative_uri(named)}, "region": {"startLine": line}}
     location: dict[str, Any] = {"physicalLocation": physical}
     if named != path:
-        location["logicalLocations"] = [{"fullyQualifiedName": cell(text) or "run", "kind": "module"}]
+        identity = cell(text) or "run"
+        name = cell(titles.get(text, identity))
+        location["logicalLocations"] = [{"name": name, "fullyQualifiedName": identity, "kind": "module"}]
     return location
 
 

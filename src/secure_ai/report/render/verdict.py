@@ -8,11 +8,11 @@ from typing import Literal
 
 from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.core.findings import FailOn, Finding, gate
-from secure_ai.core.result import SUBJECT, Model
+from secure_ai.core.result import SUBJECT
 from secure_ai.core.results import Measurement, at_the_budget
 from secure_ai.core.thresholds import ROBUST_BAR
+from secure_ai.core.trust import CheckOutcome, fed_wrongly, input_warning
 from secure_ai.core.trust import Verdict as TrustVerdict
-from secure_ai.core.trust import fed_wrongly
 from secure_ai.report.model import Figure, Report
 from secure_ai.report.render.text import budget_text, cell, measurement, plural
 
@@ -22,6 +22,8 @@ CLEAN = "clean_accuracy"
 CODE_FINDING = "BANDIT-"
 CHECK_INPUT = "CHECK THE INPUT"
 NAMED = 2  # contradicted headlines that the line names
+REASONS = 3  # failed checks that the line names
+BAR = f"the bar is {100 * ROBUST_BAR:.0f} %"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +86,28 @@ def gate_report(report: Report, fail_on: FailOn) -> int:
 
 def why_exit(report: Report, fail_on: FailOn, code: int) -> str:
     """The last line of a run: why it ends with this exit code."""
+    misfed = any(fed_wrongly(model.preflight) for model in report.models if model.role == SUBJECT)
+    return exit_reason(code, fail_on, misfed=misfed, complete=report.run.complete)
+
+
+def exit_reason(code: int, fail_on: FailOn, *, misfed: bool, complete: bool) -> str:
+    """Why a command ends with this exit code."""
     if code == EXIT_FINDINGS:
         return f"exit 1: a finding is {fail_on} or worse (--fail-on {fail_on})"
     if code != EXIT_INCONCLUSIVE:
         return "exit 0: done" + ("" if fail_on == "never" else f", no finding is {fail_on} or worse")
-    if _misfed(report):
-        return "exit 3: the model is fed otherwise than it was trained, so that no figure can be used"
-    if not report.run.complete:
+    if misfed:
+        return "exit 3: the model is fed otherwise than it was trained: no figure can be used"
+    if not complete:
         return "exit 3: not everything that was asked for was measured"
-    return f"exit 3: the robust accuracy is not reliable, and --fail-on {fail_on} takes no other"
-
-
-def _misfed(report: Report) -> Model | None:
-    """The user's network where preflight says that it is fed wrongly."""
-    return next((m for m in report.models if m.role == SUBJECT and fed_wrongly(m.preflight)), None)
+    return f"exit 3: --fail-on {fail_on} takes only a robust accuracy that is reliable"
 
 
 def _subject(report: Report) -> VerdictLine:
     model = next(model for model in report.models if model.role == SUBJECT)
     name = cell(model.title or model.id)
-    if wrong := fed_wrongly(model.preflight):
-        evidence = cell("; ".join(made.evidence for made in wrong))
-        return VerdictLine(CHECK_INPUT, f"{name}: {evidence}. Correct this and run again.", "unclear")
+    if warning := input_warning(model.preflight):
+        return VerdictLine(CHECK_INPUT, f"{name}: {cell(warning)}", "unclear")
     lowest = lowest_robust(of_subject(report))
     if lowest is None or lowest.value.ci_low is None or lowest.value.ci_high is None:
         return VerdictLine("NOT TESTED", f"no robust accuracy of {name} was measured.", "unclear")
@@ -113,14 +115,21 @@ def _subject(report: Report) -> VerdictLine:
     clean = next(
         (f"{measurement(m).main} correct on clean images, " for m in of_subject(report) if m.metric == CLEAN), ""
     )
-    sentence = f"{name}: {clean}{text} under attack ({budget_text(lowest.budget) or 'no budget'})."
-    if lowest.value.ci_high < ROBUST_BAR:
+    sentence = f"{name}: {clean}{text} under attack ({budget_text(lowest.budget) or 'no budget'}); {BAR}."
+    if lowest.value.ci_high < ROBUST_BAR and not lowest.of_other_examples:
         return VerdictLine("NOT ROBUST", sentence, "bad")
     if lowest.trust is None or lowest.trust.verdict is not TrustVerdict.RELIABLE or text.word:
-        return VerdictLine("NOT SHOWN", sentence, "unclear")
+        return VerdictLine("NOT SHOWN", f"{sentence}{_why_not(lowest)}", "unclear")
     if lowest.value.ci_low < ROBUST_BAR:
         return VerdictLine("UNDECIDED", sentence, "unclear")
     return VerdictLine("ROBUST AT THIS BUDGET", sentence, "good")
+
+
+def _why_not(lowest: Measurement) -> str:
+    """The checks that keep a number from being a claim."""
+    failed = [c.id for c in (lowest.trust.checks if lowest.trust else ()) if c.outcome is CheckOutcome.FAIL]
+    more = f" and {len(failed) - REASONS} more" if len(failed) > REASONS else ""
+    return f" No claim yet: {', '.join(failed[:REASONS])}{more} failed." if failed else ""
 
 
 def _reproduction(report: Report) -> VerdictLine:

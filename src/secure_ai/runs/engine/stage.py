@@ -72,12 +72,12 @@ class Notice:
     Attributes:
         done: plan: number of stages; progress: part of `total`; end: seconds it took when it ran.
         total: plan, start and end: forecast seconds; progress: the whole.
-        text: phase: what the stage does now; page: where the report of what is known so far was written.
+        text: phase: what the stage does now; page, stopped: where the report of what is known so far was written.
         result: end: what it found; None where it trained.
         titles: plan: of the networks, by id.
     """
 
-    kind: Literal["plan", "start", "progress", "phase", "end", "page"]
+    kind: Literal["plan", "start", "progress", "phase", "end", "page", "stopped"]
     stage: str
     done: float = 0.0
     total: float = 0.0

@@ -45,9 +45,11 @@ def pictures(facts: RunFacts) -> dict[str, bytes]:
             shown = _shown(chart, facts)
             if shown is not None:
                 drawn[chart.name] = _kept(facts.execution.store, chart.name, *shown)
+    own = {one.id: one.title for one in facts.plan.networks.values() if one.role in ("subject", "surrogate")}
     for entry in facts.result.transfers:
         name = MATRIX_NAMES.get(entry.id, entry.id.replace("/", "_"))
-        drawn[name] = _kept(facts.execution.store, name, repr(entry).encode(), partial(_matrix, entry))
+        content = repr((entry, own)).encode()
+        drawn[name] = _kept(facts.execution.store, name, content, partial(_matrix, entry, own))
     for stage, result in facts.results.items():
         for picture in result.pictures:
             arrays = facts.arrays(stage)
@@ -102,10 +104,12 @@ def _history(chart: Chart, quantity: str, content: bytes) -> bytes:
     return png.history_png(curves, chart.title, quantity)
 
 
-def _matrix(entry: Transfer) -> bytes:
+def _matrix(entry: Transfer, titles: Mapping[str, str]) -> bytes:
+    """Networks of the user's own by their titles."""
     budget = f"{entry.budget}, " if entry.budget else ""
     note = f"{entry.attack}, {budget}n = {entry.n:,}; outlined: a network's own examples"
-    return png.transfer_png(entry.rates, list(entry.networks), "Accuracy by network and origin of examples", note)
+    names = [titles.get(name) or name for name in entry.networks]
+    return png.transfer_png(entry.rates, names, "Accuracy by network and origin of examples", note)
 
 
 def _drawn(picture: Picture, arrays: Arrays) -> bytes:
@@ -115,7 +119,8 @@ def _drawn(picture: Picture, arrays: Arrays) -> bytes:
 def _curve(picture: Picture, arrays: Arrays) -> bytes:
     columns = [arrays[name] for name in picture.arrays]  # eps, successes, n
     points = [(float(eps), rate(int(successes), int(n))) for eps, successes, n in zip(*columns, strict=True)]
-    return png.curve_png({"worst case of the suite": points}, picture.title, "eps", "accuracy")
+    ticks = dict(zip((eps for eps, _ in points), picture.labels, strict=True)) if picture.labels else None
+    return png.curve_png({"worst case of the suite": points}, picture.title, "eps", "accuracy", ticks)
 
 
 def _examples(picture: Picture, arrays: Arrays) -> bytes:

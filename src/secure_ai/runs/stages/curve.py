@@ -12,10 +12,11 @@ from secure_ai.core.budget import PerturbationBudget, largest_budget, written_li
 from secure_ai.core.result import Result
 from secure_ai.core.results import CURVE, Measurement, Rate
 from secure_ai.core.sections import Picture
+from secure_ai.core.trust import Check
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.parse import parse_attacks
-from secure_ai.red.evasion.trust.judged import probe_network
+from secure_ai.red.evasion.trust.judged import after_attacks, probe_network
 from secure_ai.runs.engine.measure import Context, Passes
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.subject import Subject
@@ -23,7 +24,6 @@ from secure_ai.runs.stages.entries import per_sample
 from secure_ai.runs.stages.robust import (
     AttackSettings,
     judged,
-    kept_whole,
     replay_of,
     robust_entry,
     sample,
@@ -52,48 +52,51 @@ def security_curve(
     data = sample(context.data("test"), settings.n, context.seed)
     checked = subject.checked(data)
     target, plans = checked.target, parse_attacks(settings.attack, settings.norm, checked.target.access)
-    probes = functools.cache(lambda: probe_network(checked, data, settings.budget, plans, context.seed))
+    grid = curve_grid(settings.budget, settings.factors, target.dimensions)
+    points: list[tuple[float, Rate]] = []
+    texts = [written_like(eps, settings.eps_text) if eps else "0" for eps in grid]
+
+    def progress(done: int, total: int) -> None:
+        context.progress(len(points) * total + done, len(grid) * total)
+
+    @functools.cache
+    def probes() -> tuple[Check, ...]:
+        return probe_network(checked, data, settings.budget, plans, context.seed, after_attacks(progress))
+
     robust = np.ones(len(data), dtype=bool)
     entries: list[Measurement] = []
     replays, correct = [], []
-    points: list[tuple[float, Rate]] = []
-    grid = curve_grid(settings.budget, settings.factors, target.dimensions)
-    for number, eps in enumerate(grid):
+    for eps in grid:
         if eps == 0:
             clean = evaluate(target, data.images, data.labels)
             robust = clean.predictions == clean.labels
             points.append((eps, clean.accuracy))
             continue
         here = settings.model_copy(update={"eps": eps, "eps_text": written_like(eps, settings.eps_text)})
-        found = judged(
-            subject, data, here, replace(context, progress=_silent), probes=probes, surrogate=surrogate, standing=robust
-        )
+        here_text = here.budget.eps_text
+        told = replace(context, progress=progress, phase=lambda what, at=here_text: context.phase(f"{what}, eps {at}"))
+        found = judged(subject, data, here, told, probes=probes, surrogate=surrogate, standing=robust)
         if found.result.interruption is not None:  # the points before it are whole
-            kept_whole(found, Result(measurements=tuple(entries)), context)
+            if entries:
+                context.stopped(Result(measurements=tuple(entries)))
+            raise found.result.interruption
         robust = found.robust
-        protocol = (
-            f"worst case over {settings.attack} at eps {here.budget.eps_text} and at every smaller eps of the grid"
-        )
+        protocol = f"worst case over {settings.attack} at eps {here_text} and at every smaller eps of the grid"
         entry = robust_entry(subject, f"curve/{eps:g}", found, protocol, data, CURVE)
         entries.append(entry)
         replays.append(replay_of(entry, found.result, data))
         correct.append(per_sample(entry, robust))
         points.append((eps, found.robust_accuracy))
-        context.progress(number + 1, len(grid))
     return Result(
         measurements=tuple(entries),
         replays=tuple(replays),
         per_sample=tuple(correct),
-        pictures=(_picture(points, context),),
+        pictures=(_picture(points, texts, context),),
     )
 
 
-def _silent(done: int, total: int) -> None:
-    pass
-
-
-def _picture(points: Sequence[tuple[float, Rate]], context: Context) -> Picture:
-    """The curve, its points kept as arrays."""
+def _picture(points: Sequence[tuple[float, Rate]], texts: Sequence[str], context: Context) -> Picture:
+    """The curve, its points kept as arrays, and how each eps is written."""
     columns = {
         "eps": [eps for eps, _ in points],
         "successes": [value.successes for _, value in points],
@@ -101,7 +104,7 @@ def _picture(points: Sequence[tuple[float, Rate]], context: Context) -> Picture:
     }
     arrays = {f"{PICTURE}-{name}": np.array(values, dtype=np.float64) for name, values in columns.items()}
     context.keep(ARRAYS_NAME, npz_bytes(arrays))
-    return Picture(PICTURE, "Accuracy of the network as the budget grows", "curve", tuple(arrays))
+    return Picture(PICTURE, "Accuracy of the network as the budget grows", "curve", tuple(arrays), tuple(texts))
 
 
 def curve_grid(budget: PerturbationBudget, factors: Sequence[float], dimensions: int) -> list[float]:

@@ -43,6 +43,7 @@ class TransferSettings(Settings):
     id: str
     norm: Norm
     eps: float
+    eps_text: str = ""
     n: int
     steps: int
     first_n: int | None = None
@@ -59,7 +60,7 @@ def transfer_matrix(subjects: Mapping[str, Subject], settings: TransferSettings,
     targets = {name: subject.checked(data).target for name, subject in subjects.items()}
     if reason := _lacking(targets):
         return Result(not_tested=(reason,))
-    budget, labels = PerturbationBudget(settings.norm, settings.eps), np.asarray(data.labels)
+    budget, labels = PerturbationBudget(settings.norm, settings.eps, settings.eps_text), np.asarray(data.labels)
     correct = {name: evaluate(target, data.images, labels).predictions == labels for name, target in targets.items()}
     chosen = spread_over_classes(labels, np.logical_and.reduce(list(correct.values())))
     rates, entries, rows = [], [], {}

@@ -18,7 +18,7 @@ from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.findings import Finding
 from secure_ai.core.result import Model
 from secure_ai.core.results import SCHEMA_VERSION, Measurement, Rate
-from secure_ai.core.trust import Trust
+from secure_ai.core.trust import Trust, input_warning
 from secure_ai.data.dataset import Dataset
 from secure_ai.files.write import refuse_unwritable, write_json
 from secure_ai.models.load.store import LoadedModel
@@ -90,6 +90,7 @@ class AttackReport:
             robust=self.robust_accuracy,
             budget=self.budget,
             trust=self.trust,
+            warning=input_warning(self.judged.checked.checks),
             attacks=[(row.plan.short_text, row.robust_accuracy) for row in self.result.rows],
         )
 
@@ -120,7 +121,7 @@ class AttackReport:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What the robust accuracy says, and that code lies beside the weights, as findings."""
+        """The robust accuracy, what preflight found, and code that lies beside the weights, as findings."""
         names = ", ".join(plan.name for plan in self.result.plans)
         measurement = Measurement(
             id=f"{SUBJECT}/attacked",
@@ -188,6 +189,7 @@ class AttackReport:
             **self.result.as_json(),
             "complete": self.complete,
             "trust": self.trust.as_json(),
+            "probe_seconds": round(self.judged.probe_seconds, 3),
             "preflight": [check.as_json() for check in self.judged.checked.checks],
             "fixes": list(self.fixes),
             "findings": [finding.as_json() for finding in self.findings],
@@ -254,6 +256,7 @@ def attack(
         keep_examples: for `report.examples`; 4 bytes a pixel.
         save_adversarial: an `.npz` file for the examples, written before the checks of the verdict.
         surrogate: the model that the attack `transfer` makes its examples on.
+        progress: told how much of the whole is done, attacks and checks; `phase` names the part.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:

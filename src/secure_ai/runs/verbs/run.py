@@ -120,7 +120,8 @@ def run(
             recall(prepared.plan.known, execution, outputs.finished)
         except (KeyboardInterrupt, SecureAIError) as error:
             tell("run_stopped", {"reason": type(error).__name__})
-            outputs.write_what_there_is()
+            if outputs.write_what_there_is():
+                watcher(Notice("stopped", "", text=str(folder / "report.html")))
             raise
         complete = not outputs.finished.skipped
         report = outputs.write(complete)
@@ -165,12 +166,14 @@ class _Outputs:
             self._next_page = now + took / PAGE_SHARE
             self._execution.watcher(Notice("page", "", text=str(self._folder / "report.html")))
 
-    def write_what_there_is(self) -> None:
+    def write_what_there_is(self) -> bool:
         """Every file after a stop. What stopped the run may stop this too, a full disk or a lost file."""
         try:
             self.write(complete=False)
         except SecureAIError as error:  # the first error is the one to show
             self._execution.events("report_failed", {"reason": error.code})
+            return False
+        return True
 
 
 def forecast(

@@ -7,6 +7,7 @@ planted defences call these and have no list of checks of their own.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +34,8 @@ from secure_ai.red.evasion.trust.usual_inputs import with_usual_inputs
 SIGNIFICANT = 0.05
 SETTLED_BY = frozenset({"one-step-only", "suite-strength", "made-for-another-network"})
 """Checks of the suite itself: where one fails the number is no claim, whatever the probes would find."""
-PROBING = "checking the number"
+ATTACKING, PROBING = "attacking", "checking the number"
+ATTACKS_PARTS, PARTS = 7, 10  # of the progress; how long the probes take does not depend on the number of images
 INTERRUPTED = "interrupted before every check of this verdict was made"
 
 
@@ -69,6 +71,7 @@ class Judged:
         checked: preflight, and the target that was attacked.
         probes: the checks that hold for the network at any budget nearby; empty where none were made.
         robust: (N,) bool: who counts as right: the suite's own, less who was broken at a smaller eps of a curve.
+        probe_seconds: that the checks after the suite took.
     """
 
     result: SuiteResult
@@ -76,6 +79,7 @@ class Judged:
     checked: Preflight
     probes: tuple[Check, ...]
     robust: np.ndarray
+    probe_seconds: float = 0.0
 
     @property
     def robust_accuracy(self) -> Rate:
@@ -121,8 +125,9 @@ def judge_network(
         borrowed: the surrogate of `transfer` and the files of `examples`.
         standing: (N,) bool, who was right at every smaller eps of a curve. Who was not counts as broken here, and
             `monotone-in-eps` is asked.
-        keep_examples, progress, stop: as of `run_suite`.
-        phase: told when the suite is done and its number is checked.
+        keep_examples, stop: as of `run_suite`.
+        progress: of the suite and then of the probes, as one whole.
+        phase: told when the suite begins, and when its number is checked.
         attacked: is given the suite's result before it is judged, so that hours of work outlive an error in a check.
 
     Raises:
@@ -132,6 +137,7 @@ def judge_network(
     if not probes:
         checked = with_usual_inputs(checked, data, budget, seed)
     plans = _bound(attacks, borrowed)
+    phase(ATTACKING)
     result = run_suite(
         checked.target,
         data.images,
@@ -140,7 +146,7 @@ def judge_network(
         attacks=plans,
         seed=seed,
         keep_examples=keep_examples,
-        progress=progress,
+        progress=lambda done, total: progress(ATTACKS_PARTS * done, PARTS * total),
         stop=stop,
     )
     result = replace(result, n_effective=data.n_effective)
@@ -153,9 +159,12 @@ def judge_network(
         phase(PROBING)
         if given := probes() if probes else ():
             return (*given, *_survivor_probes(checked, data, budget, seed, robust))
-        return _probes(checked, data, budget, plans, seed, robust)
+        return _probes(checked, data, budget, plans, seed, robust, after_attacks(progress))
 
-    return _verdict(checked, data, result, robust, law, ask)
+    found = _verdict(checked, data, result, robust, law, ask)
+    if found.result.interruption is None:
+        progress(PARTS, PARTS)
+    return found
 
 
 def judge_single(
@@ -197,11 +206,25 @@ def judge_clean(checked: Preflight, data: Dataset) -> Trust:
     )
 
 
+def after_attacks(progress: Progress) -> Progress:
+    """Progress of the probes, as what `judge_network` has left of its own."""
+
+    def told(done: int, total: int) -> None:
+        progress(ATTACKS_PARTS * total + (PARTS - ATTACKS_PARTS) * done, PARTS * total)
+
+    return told
+
+
 def probe_network(
-    checked: Preflight, data: Dataset, budget: PerturbationBudget, attacks: Sequence[AttackPlan], seed: int
+    checked: Preflight,
+    data: Dataset,
+    budget: PerturbationBudget,
+    attacks: Sequence[AttackPlan],
+    seed: int,
+    progress: Progress = ignore_progress,
 ) -> tuple[Check, ...]:
     """The probes that need no suite's result, made once for all points of a curve; none without gradients."""
-    return _probes(checked, data, budget, attacks, seed, None)
+    return _probes(checked, data, budget, attacks, seed, None, progress)
 
 
 def monotone_check(before: np.ndarray, now: np.ndarray) -> Check:
@@ -232,6 +255,7 @@ def _verdict(
     made = [*checked.checks, *data_checks(data), *first]
     asked: tuple[Check, ...] = ()
     gradients = None
+    began = time.perf_counter()
     if result.complete:
         try:
             made.append(same_answers(checked))
@@ -243,7 +267,8 @@ def _verdict(
             made.append(check("checks-finished", False, INTERRUPTED))
             result = replace(result, interruption=interruption)
     trust = judge_suite(result, gradients=gradients, more=made)
-    return Judged(result, trust, checked, tuple(one for one in asked if one.id not in OF_SURVIVORS), robust)
+    lasting = tuple(one for one in asked if one.id not in OF_SURVIVORS)
+    return Judged(result, trust, checked, lasting, robust, time.perf_counter() - began)
 
 
 def _spared(trust: Trust) -> tuple[Check, ...]:
@@ -260,10 +285,13 @@ def _probes(
     attacks: Sequence[AttackPlan],
     seed: int,
     robust: np.ndarray | None,
+    progress: Progress,
 ) -> tuple[Check, ...]:
     if checked.target.access != "gradients":
         return ()
-    return diagnose(checked.target, data.images, data.labels, budget, seed, attacks=attacks, robust=robust)
+    return diagnose(
+        checked.target, data.images, data.labels, budget, seed, attacks=attacks, robust=robust, progress=progress
+    )
 
 
 def _survivor_probes(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -12,9 +12,7 @@ import numpy as np
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.comparisons import Confusion
 from secure_ai.core.events import EventSink
-from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Result
-from secure_ai.core.trust import Check, CheckOutcome
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.answers import answers_digest
 from secure_ai.models.target.evaluate import counted
@@ -138,8 +136,9 @@ def joints(recipe: Recipe, dimensions: tuple[int, int, int]) -> tuple[Joint[Any]
     if own.surrogate is None:
         return rows
     matrix = TransferSettings(
-        id="assess/transfer", norm=budget.norm, eps=budget.eps, n=own.n, steps=recipe.transfer.steps
-    )
+        id="assess/transfer", norm=budget.norm, eps=budget.eps, eps_text=budget.eps_text, n=own.n,
+        steps=recipe.transfer.steps,
+    )  # fmt: skip
     return (*rows, matrix_row(matrix, concerned))
 
 
@@ -167,10 +166,11 @@ def attack_subject(subjects: Subjects, settings: AttackSettings, context: Contex
         data=data,
         trust=judge_clean(checked, data),
     )
-    names = ", ".join(plan.name for plan in found.result.plans)
-    attacked = robust_entry(subject, "attacked", found, f"worst case over {names}", data)
-    models = tuple(model_of(one, one.checked(data)) for one in subjects.values())
-    findings = (*_preflight_findings(checked.checks), *code_findings(subject))
+    attacks = ", ".join(plan.name for plan in found.result.plans)
+    attacked = robust_entry(subject, "attacked", found, f"worst case over {attacks}", data)
+    surrogates = (one for name, one in subjects.items() if name != SUBJECT)
+    models = (model_of(subject, found.checked), *(model_of(one, one.checked(data)) for one in surrogates))
+    findings = code_findings(subject)
     kept_whole(found, Result(measurements=(clean, attacked), models=models, findings=findings), context)
     classes = data.class_names or checked.target.known.class_names
     pictures, arrays = gallery(PICTURE, PICTURE_TITLE, _gallery_rows(found.result, checked.target, data), classes)
@@ -224,19 +224,3 @@ def _gallery_rows(result: SuiteResult, target: NetworkTarget, data: Dataset) -> 
         if result.x_adv is not None and len(chosen):
             rows.append(gallery_row(title, target, data, chosen, result.x_adv[chosen]))
     return rows
-
-
-def _preflight_findings(checks: Sequence[Check]) -> list[Finding]:
-    return [
-        Finding(
-            id="SAI-PF-001",
-            severity=Severity.LOW,
-            severity_rule="a preflight check failed: figures may not mean what they seem to",
-            message=f"preflight {check.id}: {check.evidence}",
-            location=SUBJECT,
-            evidence={"check": check.id},
-            remediation="feed the network as it was trained: --mean, --std, --range",
-        )
-        for check in checks
-        if check.outcome is CheckOutcome.FAIL
-    ]

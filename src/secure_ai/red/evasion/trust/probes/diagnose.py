@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.trust import Check
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.red.evasion.contract import AttackPlan
+from secure_ai.red.evasion.contract import AttackPlan, Progress, ignore_progress
 from secure_ai.red.evasion.trust.probes import distilled, longer, plain_pgd
 from secure_ai.red.evasion.trust.probes.along import along_the_attack
 from secure_ai.red.evasion.trust.probes.binarisation import binarisation
@@ -25,6 +25,7 @@ from secure_ai.red.evasion.trust.probes.surface import gradient_matches_change, 
 from secure_ai.red.evasion.trust.probes.unbounded import unbounded_attack
 
 Images = np.ndarray | Tensor
+Ask = Callable[[], Sequence[Check]]
 
 OF_SURVIVORS = frozenset({plain_pgd.ID, longer.ID, distilled.ID})
 """Ids of the checks of `diagnose_survivors`, which hold for one suite's result only."""
@@ -47,6 +48,7 @@ def diagnose(
     *,
     attacks: Sequence[AttackPlan] = (),
     robust: np.ndarray | None = None,
+    progress: Progress = ignore_progress,
 ) -> tuple[Check, ...]:
     """The checks that need probes of their own, for `judge_suite(more=...)`.
 
@@ -60,23 +62,27 @@ def diagnose(
         attacks: the suite whose number is judged: whether it averages over randomness, how many steps it takes, and
             what the binarisation test puts to work.
         robust: (N,) bool, what that suite counts as robust; None: `diagnose_survivors` is left out.
+        progress: told before each probe how many are done, of how many.
 
     Raises:
         TargetError: the network raises an error, answers NaN or infinity, or changes its own weights.
     """
     with target.attacked(), torch.random.fork_rng(devices=[]):
         probe = drawn(target, x, y, budget, seed)
-        return (
-            random_without_eot(probe, attacks),
-            optimises_inside(probe),
-            step_function(probe),
-            jumps_nearby(probe),
-            gradient_matches_change(probe),
-            *along_the_attack(probe, attacks),
-            unbounded_attack(probe),
-            *one_step(probe),
-            *(() if robust is None else _of_survivors(probe, x, y, robust)),
-            binarisation(probe, attacks),
+        return _asked(
+            (
+                lambda: (random_without_eot(probe, attacks),),
+                lambda: (optimises_inside(probe),),
+                lambda: (step_function(probe),),
+                lambda: (jumps_nearby(probe),),
+                lambda: (gradient_matches_change(probe),),
+                lambda: along_the_attack(probe, attacks),
+                lambda: (unbounded_attack(probe),),
+                lambda: one_step(probe),
+                *(() if robust is None else _of_survivors(probe, x, y, robust)),
+                lambda: (binarisation(probe, attacks),),
+            ),
+            progress,
         )
 
 
@@ -88,12 +94,20 @@ def diagnose_survivors(
     At most 29,000 forward and 25,000 backward passes. Arguments and errors as there.
     """
     with target.attacked(), torch.random.fork_rng(devices=[]):
-        return _of_survivors(drawn(target, x, y, budget, seed), x, y, robust)
+        return _asked(_of_survivors(drawn(target, x, y, budget, seed), x, y, robust), ignore_progress)
 
 
-def _of_survivors(probe: Probe, x: Images, y: Images, robust: np.ndarray) -> tuple[Check, ...]:
+def _of_survivors(probe: Probe, x: Images, y: Images, robust: np.ndarray) -> tuple[Ask, ...]:
     return (
-        pgd_falls_short(probe, x, y, robust),
-        longer_attack(probe, x, y, robust),
-        distilled_transfer(probe, x, y, robust),
+        lambda: (pgd_falls_short(probe, x, y, robust),),
+        lambda: (longer_attack(probe, x, y, robust),),
+        lambda: (distilled_transfer(probe, x, y, robust),),
     )
+
+
+def _asked(probes: Sequence[Ask], progress: Progress) -> tuple[Check, ...]:
+    found: list[Check] = []
+    for done, ask in enumerate(probes):
+        progress(done, len(probes))
+        found += ask()
+    return tuple(found)
