@@ -74,7 +74,7 @@ def security_curve(
             continue
         here = settings.model_copy(update={"eps": eps, "eps_text": written_like(eps, settings.eps_text)})
         here_text = here.budget.eps_text
-        told = replace(context, progress=progress, phase=lambda what, at=here_text: context.phase(f"{what}, eps {at}"))
+        told = replace(context, progress=progress, phase=functools.partial(_phase_at, context, here_text))
         found = judged(subject, data, here, told, probes=probes, surrogate=surrogate, standing=robust)
         if found.result.interruption is not None:  # the points before it are whole
             if entries:
@@ -118,3 +118,7 @@ def curve_passes(settings: CurveSettings, n: int, holds: float) -> Passes:
     """A suite a point."""
     one, points = suite_passes(settings, n, holds), sum(factor > 0 for factor in settings.factors)
     return Passes(points * one.forward, points * one.backward)
+
+
+def _phase_at(context: Context, eps_text: str, what: str) -> None:
+    context.phase(f"{what}, eps {eps_text}")
