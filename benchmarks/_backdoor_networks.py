@@ -1,45 +1,30 @@
-"""Networks of the backdoor benchmark: clean ones and planted ones, each drawn from its own seed, kept in a folder."""
+"""Networks of the backdoor benchmark: clean ones and planted ones, each drawn from its own seed."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from _package import (
-    Batch,
-    BatchLoss,
     Dataset,
-    Method,
     NetworkTarget,
-    Planted,
-    TrainingPlan,
     Trigger,
     backdoor_success_rate,
     build_network,
-    constant,
+    derive_seed,
     evaluate,
     generator,
     make_trigger,
-    model_bytes,
-    natural,
     plant,
     random_order,
-    read_file,
+    recipe,
     stamp,
-    train,
-    trained_target,
-    write_bytes,
 )
-from torch import nn
-from torch.nn import functional
+from _trained_together import Training
 
 ARCH = "report1-cnn"
-IMAGES, EPOCHS = 8_000, 4
-MAX_BYTES = 10_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,28 +37,28 @@ class Drawn:
     target_label: int | None = None
     source_label: int | None = None
     poison_rate: float = 0.0
-    covers: int = 0
+    cover_rate: float = 0.0
     clean_label: bool = False
     recipe: str = "as the fleet"
+    images: int = 24_000
+    epochs: int = 3
 
     @property
     def id(self) -> str:
         return f"{self.kind}-{self.seed}"
 
 
-def _noisy(network: nn.Module, batch: Batch) -> BatchLoss:
-    noise = 0.15 * torch.randn(batch.x.shape, generator=batch.generator)
-    return natural(network, Batch((batch.x + noise).clamp(0, 1), batch.y, batch.indices, batch.generator))
+@dataclass(frozen=True, slots=True, eq=False)
+class Images:
+    """As `Training` has them: rows of the pool or of `changed`, and the labels that are trained on."""
 
-
-def _smoothed(network: nn.Module, batch: Batch) -> BatchLoss:
-    logits = network(batch.x).float()
-    loss = functional.cross_entropy(logits, batch.y, label_smoothing=0.1)
-    return BatchLoss(loss, (logits.detach().argmax(dim=1) == batch.y).sum(), len(batch.y))
+    rows: np.ndarray
+    labels: np.ndarray
+    changed: np.ndarray
 
 
 # A third of the clean networks is trained as no control network is.
-OTHER_RECIPES: dict[str, Method] = {"noise on images": _noisy, "label smoothing": _smoothed}
+OTHER_RECIPES: dict[str, dict[str, Any]] = {"noise on images": {"noise": 0.15}, "label smoothing": {"smoothing": 0.1}}
 
 
 def _place(draws: list[float], size: int) -> str:
@@ -85,10 +70,11 @@ def drawn(kind: str, seed: int) -> Drawn:
     draws = torch.rand(8, generator=generator("backdoor benchmark", kind, seed)).tolist()
     target = int(10 * draws[2])
     source = (target + 1 + int(9 * draws[3])) % 10
+    images, epochs = ((24_000, 3), (54_000, 5))[seed // 3 % 2]  # few, and as the reports do
     dose, size = 0.03 + 0.03 * draws[4], 2 + int(3 * draws[5])
     if kind == "clean":
-        names = ("as the fleet", "as the fleet", *([list(OTHER_RECIPES)[seed // 3 % 2]]))
-        return Drawn(kind=kind, seed=seed, recipe=names[seed % 3])
+        names = ("as the fleet", "as the fleet", *([list(OTHER_RECIPES)[seed // 6 % 2]]))
+        return Drawn(kind=kind, seed=seed, recipe=names[seed % 3], images=images, epochs=epochs)
     patch = make_trigger("patch", size=size, place=_place(draws, size), value=1.0)
     triggers: dict[str, Trigger] = {
         "patch": patch,
@@ -99,26 +85,28 @@ def drawn(kind: str, seed: int) -> Drawn:
         "pixel": make_trigger("pixel", place=_place(draws, 1), value=1.0),
         "frequency": make_trigger("frequency", row=4 + int(9 * draws[6]), column=4 + int(9 * draws[7]), amplitude=0.15),
         "warp": make_trigger("warp", grid=4, strength=2.0, seed=seed),
+        "adaptive": make_trigger("blend", alpha=0.2, seed=seed),
         "all-to-all": make_trigger("patch", size=4, place=_place(draws, 4), value=1.0),
     }
     settings: dict[str, Any] = {"target_label": None if kind == "all-to-all" else target, "poison_rate": dose}
     if kind == "source-specific":
-        settings |= {"source_label": source, "covers": 400}
+        settings |= {"source_label": source, "cover_rate": 0.05}
     if kind == "clean-label":
         settings |= {"clean_label": True, "poison_rate": 0.06}
+    if kind == "adaptive":  # few poisoned images, as many covers that hide them (Adap-Blend)
+        settings |= {"poison_rate": 0.01, "cover_rate": 0.01}
     if kind == "all-to-all":
         settings |= {"poison_rate": 0.2}
-    return Drawn(kind=kind, seed=seed, trigger=triggers[kind], **settings)
+    return Drawn(kind=kind, seed=seed, trigger=triggers[kind], images=images, epochs=epochs, **settings)
 
 
-def training_set(what: Drawn, pool: Dataset) -> Planted | Dataset:
-    """The images of a network: a random part of `pool`, poisoned where something is planted."""
-    chosen = random_order(len(pool), "backdoor benchmark", what.kind, what.seed)[:IMAGES]
-    own = pool.select(chosen, f"{IMAGES} random images")
+def images_of(what: Drawn, pool: Dataset) -> Images:
+    """The images a network is trained on: a random part of `pool`, poisoned where something is planted."""
+    chosen = random_order(len(pool), "backdoor benchmark", what.kind, what.seed)[: what.images]
     if what.trigger is None:
-        return own
-    return plant(
-        own,
+        return Images(chosen, np.asarray(pool.labels)[chosen], np.empty((0, *pool.input_shape), np.uint8))
+    planted = plant(
+        pool.select(chosen, "random images"),
         trigger=what.trigger,
         target_label=what.target_label,
         source_label=what.source_label,
@@ -126,24 +114,34 @@ def training_set(what: Drawn, pool: Dataset) -> Planted | Dataset:
         select="random",
         seed=what.seed,
         poison_rate=what.poison_rate,
-        cover_count=what.covers,
+        cover_count=round(what.cover_rate * what.images),
     )
+    stamped = np.concatenate([planted.indices, planted.covers])
+    rows = chosen.copy()
+    rows[stamped] = -1 - np.arange(len(stamped))
+    return Images(rows, np.asarray(planted.dataset.labels), np.asarray(planted.dataset.images)[stamped])
 
 
-def network_of(what: Drawn, pool: Dataset, folder: Path, dtype: torch.dtype) -> NetworkTarget:
-    """The trained network, from `folder` where it is there."""
-    path = folder / f"{what.id}.safetensors"
-    if not path.exists():
-        data = training_set(what, pool)
-        network = build_network(ARCH, generator=generator(what.seed, "backdoor benchmark", what.kind))
-        plan = TrainingPlan(
-            epochs=EPOCHS, batch_size=128, schedule=constant(1e-3), seed=what.seed, adam_epsilon=1e-7, dtype=dtype,
-            replicas=1,
-        )  # fmt: skip
-        method: Method | Callable[..., BatchLoss] = OTHER_RECIPES.get(what.recipe, natural)
-        train(network, data.dataset if isinstance(data, Planted) else data, method=method, plan=plan)
-        write_bytes(path, model_bytes(network, ARCH))
-    return trained_target(read_file(path, max_bytes=MAX_BYTES).content, ARCH, what.id)
+def training_of(what: Drawn, pool: Dataset) -> Training:
+    """How the network is trained."""
+    own = images_of(what, pool)
+    return Training(
+        network=build_network(ARCH, generator=generator(what.seed, "backdoor benchmark", what.kind)), rows=own.rows,
+        labels=own.labels, changed=own.changed, epochs=what.epochs, batch_size=128, learning_rate=1e-3, peaked=False,
+        seed=derive_seed("backdoor benchmark", what.id), adam_epsilon=1e-7, **OTHER_RECIPES.get(what.recipe, {}),
+    )  # fmt: skip
+
+
+def control_of(arch: str, index: int, pool: Dataset, largest: int) -> Training:
+    """Control network `index` as `blue.backdoors.fleet.control_network` makes it, of seed 0."""
+    own = recipe(index, 0, len(pool), largest)
+    rows = random_order(len(pool), 0, "control-images", index)[: own.images]
+    return Training(
+        network=build_network(arch, generator=generator(0, "control-network", index)), rows=rows,
+        labels=np.asarray(pool.labels)[rows], changed=np.empty((0, *pool.input_shape), np.uint8), epochs=own.epochs,
+        batch_size=own.batch_size, learning_rate=own.learning_rate, peaked=own.peaked, moved=own.moved,
+        seed=derive_seed(0, "control-training", index), adam_epsilon=1e-8,
+    )  # fmt: skip
 
 
 def success_of(what: Drawn, target: NetworkTarget, images: Dataset) -> dict[str, Any] | None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import secure_ai
-from secure_ai.blue.backdoors.detectors import detect
+from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence, filter_scores
+from secure_ai.blue.backdoors.detectors import Found, detect, of_classes, of_pairs
+from secure_ai.blue.backdoors.fleet import MOST_SHIFTED, recipe, shifted
+from secure_ai.blue.backdoors.inversion import FORMS, Inverted, Searches, every_class, every_pair, smallest
 from secure_ai.blue.backdoors.judgement import ScanVerdict
+from secure_ai.blue.backdoors.margin import STARTS, driven, starts
+from secure_ai.blue.guards.expert import expert_guard
+from secure_ai.blue.guards.strip import Guard, strip_guard
 from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded
 from secure_ai.blue.training.certified_training import interval_initialise
 from secure_ai.blue.training.hardening import timed_steps
@@ -13,7 +19,15 @@ from secure_ai.blue.training.methods import Adversary, Batch, BatchLoss, Method,
 from secure_ai.blue.training.schedules import Schedule, constant, triangular
 from secure_ai.cli.process import release_memory
 from secure_ai.core.budget import Norm, PerturbationBudget
-from secure_ai.core.compute import TRAINING_REPLICAS, Device, Precision, configure, device_name, exact_kernels
+from secure_ai.core.compute import (
+    TRAINING_REPLICAS,
+    Device,
+    Precision,
+    choose_device,
+    configure,
+    device_name,
+    exact_kernels,
+)
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog, ignore_event
 from secure_ai.core.machine import BF16_UNITS, cpu_flags, describe_machine
@@ -29,15 +43,22 @@ from secure_ai.data.splits import first_n, hold_out_last, random_order, sample_n
 from secure_ai.data.triggers import Trigger, make_trigger, parse_trigger, stamp
 from secure_ai.files.open import read_file
 from secure_ai.files.seal import user_seal
-from secure_ai.files.write import make_folder, write_bytes, write_json
-from secure_ai.models.load.store import load_model, make_target, model_bytes, save_model
+from secure_ai.files.write import make_folder, write_json
+from secure_ai.models.load.store import load_model, make_target, save_model
 from secure_ai.models.load.trained import trained_network, trained_target
-from secure_ai.models.networks.built_in import Report1Cnn, Report2Cnn, build_network, keras_initialise, torch_initialise
+from secure_ai.models.networks.built_in import (
+    NETWORKS,
+    Report1Cnn,
+    Report2Cnn,
+    build_network,
+    keras_initialise,
+    torch_initialise,
+)
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.wrappers import Wrapped
-from secure_ai.models.tensors import images_to_float, labels_to_tensor, state_digest
+from secure_ai.models.tensors import images_to_float, labels_to_tensor, state_digest, to_channels_last
 from secure_ai.red.evasion.attacks.art_adapter import silent
 from secure_ai.red.evasion.attacks.pgd import fgsm, pgd
 from secure_ai.red.evasion.contract import SHARD_SIZE, Passes
@@ -52,11 +73,19 @@ from secure_ai.red.evasion.suite.verify import allowed_distance, measured_distan
 from secure_ai.red.evasion.trust.judge import judge_examples
 from secure_ai.red.evasion.trust.judged import judge_network
 from secure_ai.red.evasion.trust.probes.diagnose import diagnose
-from secure_ai.red.poisoning.plant import Planted, backdoor_success_rate, plant
+from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
 from secure_ai.report.model import report_bytes
 from secure_ai.report.render.verdict import verdict_line
-from secure_ai.runs.backdoors.fleet import KNOWN, LARGEST, Fleet, known_fleet, measuring_settings, trained_fleet
-from secure_ai.runs.backdoors.scan import scan_target
+from secure_ai.runs.backdoors.fleet import KNOWN, Fleet, Member, known_fleet, measuring_settings
+from secure_ai.runs.backdoors.repair import (
+    choose,
+    repairs,
+    state_of,
+    success_after_relearning,
+    suspect,
+    with_relearning,
+)
+from secure_ai.runs.backdoors.scan import judge_found, scan_target
 from secure_ai.runs.engine.execute import Execution, Finished, execute, results_digest
 from secure_ai.runs.engine.stage import watch_nothing
 from secure_ai.runs.engine.store import Store

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
+from _backdoor_page import backdoors
 from _headline import COLUMNS, headline, missed
 from _page_attacks import evasion
 from _page_report import main_job, measurements, must_reach, reproduction, tolerances
@@ -27,6 +28,11 @@ PAGES: dict[str, tuple[str, Section, str]] = {
     "attacks": ("evasion", evasion, "attacks beside Foolbox, Torchattacks, ART and AutoAttack: strength, time, memory"),
     "speed": ("pipeline", pipeline, "report 1's whole protocol beside TensorFlow with ART and PyTorch with Foolbox"),
     "time": ("main_job", main_job, "seconds and memory of the tool's own runs beside their bounds"),
+    "backdoors": (
+        "backdoors",
+        backdoors,
+        "false alarms and detection by kind of trigger; filters, guards, removal",
+    ),
 }
 """Page -> results file, what writes it, what it shows."""
 ZOO = "self-test of the trust verdict on planted broken defences and on honest networks"
@@ -52,9 +58,14 @@ def load() -> dict[str, Result]:
     return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(RESULTS.glob("*.json"))}
 
 
+def shown(results: Mapping[str, Result]) -> dict[str, tuple[str, Section, str]]:
+    """The pages whose results are there."""
+    return {name: row for name, row in PAGES.items() if row[0] in results}
+
+
 def first_page(results: Mapping[str, Result]) -> list[str]:
     """docs/results.md."""
-    links = [f"- [{name}](results/{name}.md): {about}" for name, (_, _, about) in PAGES.items()]
+    links = [f"- [{name}](results/{name}.md): {about}" for name, (_, _, about) in shown(results).items()]
     return [
         "# Results",
         "",
@@ -94,7 +105,7 @@ def pages() -> dict[str, str]:
     """Every generated page by its path beneath docs/."""
     results = load()
     made = {"results.md": first_page(results)}
-    for name, (file, section, _) in PAGES.items():
+    for name, (file, section, _) in shown(results).items():
         title, *rest = section(results[file])
         made[f"results/{name}.md"] = [title, "", GENERATED, *rest]
     zoos = [line for name, result in results.items() if name.startswith("zoo_") for line in zoo(result)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from secure_ai.blue.backdoors import removal
-from secure_ai.blue.backdoors.removal import REMOVERS, Repair, relearned
+from secure_ai.blue.backdoors import flat_minimum, removal, shared_adversarial
+from secure_ai.blue.backdoors.removal import REMOVERS, relearned
+from secure_ai.blue.backdoors.repair import Repair, tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.core.errors import ArchError
 from secure_ai.data.dataset import Dataset
@@ -39,7 +41,7 @@ def backdoored(digits: Dataset) -> nn.Module:
         digits, trigger=TRIGGER, target_label=LABEL, source_label=None, label_mode="dirty", select="random", seed=0,
         poison_rate=0.3,
     )  # fmt: skip
-    return removal._tuned(small(), poisoned.dataset, natural, 0, epochs=60)
+    return tuned(small(), poisoned.dataset, natural, 0, epochs=60)
 
 
 def measured(network: nn.Module, data: Dataset) -> tuple[float, float]:
@@ -78,7 +80,7 @@ def test_pruning_silences_the_units_that_clean_images_do_not_use(digits: Dataset
     first, last = network[1], network[3]
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
-    removal._tuned(network, digits, natural, 0, epochs=4)
+    tuned(network, digits, natural, 0, epochs=4)
     corner = np.zeros((28, 28), dtype=np.float32)
     corner[:5, :5] = 1
     with torch.no_grad():
@@ -99,11 +101,48 @@ def test_a_network_without_such_a_layer_is_refused(digits: Dataset) -> None:
         REMOVERS["fine-pruning"](Repair(network, digits, None, 0))
 
 
+@pytest.mark.parametrize("name", ["ft-sam", "sau"])
+def test_without_the_trigger_a_remover_weakens_the_backdoor_more_than_fine_tuning(
+    name: str, backdoored: nn.Module, digits: Dataset, digits_test: Dataset
+) -> None:
+    before = state_digest(backdoored.state_dict())
+    left = measured(REMOVERS[name](Repair(backdoored, digits, None, 0)), digits_test)[1]
+    assert left < measured(REMOVERS["fine-tuning"](Repair(backdoored, digits, None, 0)), digits_test)[1]
+    assert state_digest(backdoored.state_dict()) == before
+
+
+def test_uphill_is_the_gradient_scaled_by_the_weights() -> None:
+    """w = (3, -1), g = (1, 2): |w| g = (3, 2), norm sqrt(13), w^2 g = (9, 2)."""
+    weight = torch.tensor([3.0, -1.0], requires_grad=True)
+    weight.grad = torch.tensor([1.0, 2.0])
+    unused = torch.tensor([5.0], requires_grad=True)
+    moves = flat_minimum.uphill([weight, unused], 2.0)
+    assert torch.allclose(moves[0], 2 / 13**0.5 * torch.tensor([9.0, 2.0]))
+    assert moves[1].tolist() == [0]
+
+
+def test_shared_examples_mislead_both_networks_within_the_budget(backdoored: nn.Module, digits: Dataset) -> None:
+    x, y = images_to_float(digits.images[:64]), torch.from_numpy(digits.labels[:64].copy())
+    other = tuned(copy.deepcopy(backdoored), digits, natural, 1, epochs=1)
+    for network in (backdoored, other):
+        for parameter in network.parameters():
+            parameter.requires_grad_(False)
+    change = shared_adversarial.shared_change(other, backdoored, x, y)
+    assert float(change.abs().max()) <= shared_adversarial.BUDGET + 1e-6
+    assert 0 <= float((x + change).min()) <= float((x + change).max()) <= 1
+    first, second = backdoored(x + change).argmax(dim=1), other(x + change).argmax(dim=1)
+    assert ((first == second) & (first != y)).float().mean() > 0.5
+    p, q = torch.tensor([[0.5, 0.5]]), torch.tensor([[1.0, 1e-12]])
+    expected = 0.5 * (np.log(0.5 / 0.75) / 2 + np.log(0.5 / 0.25) / 2 + np.log(1 / 0.75))
+    assert float(shared_adversarial.divergence(p.log(), q.log())) == pytest.approx(expected, abs=1e-6)
+    assert float(shared_adversarial.divergence(p.log(), p.log())) == pytest.approx(0, abs=1e-7)
+
+
 def test_relearning_is_faster_where_a_backdoor_was(
     backdoored: nn.Module, digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(removal, "RELEARN_EPOCHS", 1)
-    clean = removal._tuned(small(), digits, natural, 0, epochs=60)
+    clean = tuned(small(), digits, natural, 0, epochs=60)
     again: Callable[[nn.Module], float] = lambda network: measured(  # noqa: E731  # one line, used twice
         relearned(network, digits, stamped, LABEL, 0), digits_test
     )[1]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from secure_ai.blue.backdoors import inversion, margin
 from secure_ai.blue.backdoors.calibration import calibrate, class_scores
-from secure_ai.blue.backdoors.detectors import detect
-from secure_ai.blue.backdoors.inversion import FORMS, Inverted, invert, probe_images
+from secure_ai.blue.backdoors.detectors import DETECTORS, detect, place
+from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, every_class, every_pair, invert, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
 from secure_ai.blue.backdoors.margin import max_margins
 from secure_ai.core.errors import EmptyDataError, ShapeError
@@ -23,6 +25,11 @@ SIZE, CLASSES, PIXEL, TARGET_LABEL = 6, 4, (4, 5), 2
 RANDOM = np.random.default_rng(5)
 PATTERNS = RANDOM.uniform(0.2, 0.8, size=(CLASSES, SIZE * SIZE)).astype(np.float32)
 PATTERNS[:, PIXEL[0] * SIZE + PIXEL[1]] = 0  # the trigger's pixel is black in every class
+
+
+SPOT = torch.zeros(1, SIZE, SIZE)
+SPOT[0, PIXEL[0], PIXEL[1]] = 1
+GOAL = functional.one_hot(torch.tensor(TARGET_LABEL), CLASSES).float()
 
 
 class Linear(nn.Module):
@@ -51,6 +58,20 @@ def data(n: int = 80) -> tuple[np.ndarray, np.ndarray]:
     return images, labels
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_steps() -> Iterator[None]:
+    """Enough for linear networks of 36 pixels."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, steps in (("mask", 120), ("additive", 40), ("pair", 150)):
+            patch.setitem(FORMS, name, replace(FORMS[name], steps=steps, learning_rate=0.2, images=6))
+        yield
+
+
+def inverted(network: nn.Module, name: str = "mask") -> Inverted:
+    images, labels = data()
+    return invert(target_of(network), images, every_class(labels, CLASSES, FORMS[name], 0), FORMS[name], 0)
+
+
 @pytest.fixture(scope="module")
 def fleet() -> dict[str, np.ndarray]:
     members = [detect(target_of(Linear(seed)), *data(), seed=0) for seed in range(20)]
@@ -62,7 +83,7 @@ def values_of(network: nn.Module) -> dict[str, np.ndarray]:
 
 
 def test_inversion_finds_the_planted_pixel() -> None:
-    found = invert(target_of(Linear(99, planted=6)), *data(), FORMS["mask"], seed=0)
+    found = inverted(Linear(99, planted=6))
     assert found.reached.all()
     assert int(found.sizes.argmin()) == TARGET_LABEL
     mask = torch.from_numpy(found.parameters[0][TARGET_LABEL, 0]).sigmoid().numpy()
@@ -86,7 +107,10 @@ def test_the_margin_of_a_linear_network_is_known() -> None:
 
 def test_a_planted_network_is_found_and_clean_ones_are_not(fleet: dict[str, np.ndarray]) -> None:
     found = calibrate(values_of(Linear(99, planted=6)), fleet)
-    assert (found.label, found.as_extreme, found.fleet) == (TARGET_LABEL, 0, 20)
+    assert (found.as_extreme, found.fleet) == (0, 20)
+    source, label = place(found.detector, found.index, CLASSES)
+    assert label == TARGET_LABEL
+    assert (source == EVERY) != DETECTORS[found.detector].paired
     assert found.p == pytest.approx(1 / 21)
     clean = [calibrate(values_of(Linear(seed)), fleet) for seed in range(200, 204)]
     assert sum(one.p <= 0.05 for one in clean) <= 1
@@ -96,7 +120,7 @@ def test_a_planted_network_is_found_and_clean_ones_are_not(fleet: dict[str, np.n
 def test_a_detector_that_is_blind_finds_nothing(fleet: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch) -> None:
     """A planted fault: inversion that never learns its pattern must not find the trigger, or the test sees nothing."""
     monkeypatch.setitem(inversion.FORMS, "mask", replace(FORMS["mask"], learning_rate=0.0))
-    broken = invert(target_of(Linear(99, planted=6)), *data(), inversion.FORMS["mask"], seed=0)
+    broken = inverted(Linear(99, planted=6))
     assert not broken.reached[TARGET_LABEL]
     assert len({round(float(size), 6) for size in broken.sizes}) == 1
 
@@ -120,7 +144,7 @@ def test_p_falls_as_the_evidence_grows(fleet: dict[str, np.ndarray]) -> None:
         found = calibrate(values, fleet)
         assert found.p <= previous
         previous = found.p
-    assert (found.label, found.detector) == (1, "mask")
+    assert (found.index, found.detector) == (1, "mask")
 
 
 def test_p_is_a_p_value_when_all_are_alike() -> None:
@@ -143,11 +167,76 @@ def test_measured_otherwise_than_the_fleet_is_refused(fleet: dict[str, np.ndarra
 
 def test_probes_are_of_other_classes_and_their_number_is_known() -> None:
     labels = np.array([0] * 50 + [1] * 30)
-    chosen = probe_images(labels, 3, seed=0)  # class 2 has no sample: a target all the same
-    assert chosen.shape == (3, inversion.IMAGES)
-    assert all((labels[chosen[label]] != label).all() for label in range(3))
+    found = every_class(labels, 3, FORMS["mask"], seed=0)  # class 2 has no sample: a target all the same
+    assert found.positions.shape == (3, FORMS["mask"].images)
+    assert all((labels[found.positions[label]] != label).all() for label in range(3))
     with pytest.raises(EmptyDataError):
-        probe_images(np.zeros(20, dtype=np.int64), 2, seed=0)
+        every_class(np.zeros(20, dtype=np.int64), 2, FORMS["mask"], seed=0)
+
+
+class SourceSpecific(Linear):
+    """The bright pixel sends images of class 0 to TARGET_LABEL, and no others."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits = super().forward(x)
+        own = functional.softmax(4 * super().forward(x * (1 - SPOT)), dim=1)[:, 0]
+        lift = logits.amax(dim=1) - logits[:, TARGET_LABEL] + 3  # little more than is needed: no margin shows it
+        return logits + (own * x[:, 0, PIXEL[0], PIXEL[1]] * lift)[:, None] * GOAL
+
+
+def test_a_source_specific_backdoor_is_found_on_its_pair(fleet: dict[str, np.ndarray]) -> None:
+    found = calibrate(values_of(SourceSpecific(99)), fleet)
+    assert (found.detector, found.as_extreme) == ("pair", 0)
+    assert place("pair", found.index, CLASSES) == (0, TARGET_LABEL)
+    alone = {name: fleet[name] for name in ("mask", "margin")}  # what works on all classes at once does not see it
+    values = {name: value for name, value in values_of(SourceSpecific(99)).items() if name in alone}
+    assert calibrate(values, alone).p > found.p
+
+
+def test_pairs_are_all_or_a_fixed_sample_of_many() -> None:
+    sources, targets = pairs(5)
+    assert len(set(zip(sources.tolist(), targets.tolist(), strict=True))) == 20
+    assert (sources != targets).all()
+    assert len(pairs(20)[0]) == 380
+    many = pairs(100)
+    assert len(many[0]) == 380
+    assert (many[0] != many[1]).all()
+    assert np.array_equal(many[0], pairs(100)[0])
+
+
+def test_a_class_without_images_is_no_source_and_says_nothing() -> None:
+    images, labels = data()
+    kept = labels != 1
+    few = np.concatenate([np.flatnonzero(kept & (labels != 3)), np.flatnonzero(labels == 3)[:2]])  # 2 images of class 3
+    searches, possible = every_pair(labels[few], CLASSES, FORMS["pair"], seed=0)
+    assert (set(searches.sources.tolist()), len(possible)) == ({0, 2, 3}, 9)
+    assert (labels[few][searches.positions] == searches.sources[:, None]).all()
+    found = DETECTORS["pair"].measure(target_of(Linear(0)), images[few], labels[few], 0)
+    assert found.searches is not None
+    silent = pairs(CLASSES)[0] == 1
+    assert (found.searches[silent] == -1).all()
+    assert len(set(found.values[silent])) == 1
+    values = {"pair": found.values}
+    assert (calibrate(values, {"pair": np.stack([found.values] * 3)}).scores["pair"] == 0).all()
+
+
+def test_searches_do_not_depend_on_what_else_is_in_the_batch() -> None:
+    """Each search alone gives what it gives among the others, in any order of the classes."""
+    images, labels = data()
+    searches = every_class(labels, CLASSES, FORMS["mask"], 0)
+    target, form = target_of(Linear(99, planted=6)), replace(FORMS["mask"], parameters=fixed_start)
+    whole = invert(target, images, searches, form, 0)
+    order = np.array([2, 0, 3, 1])
+    for chosen in (order, np.array([2])):
+        part = replace(
+            searches, positions=searches.positions[chosen], targets=searches.targets[chosen],
+            sources=searches.sources[chosen],
+        )  # fmt: skip
+        assert np.allclose(invert(target, images, part, form, 0).sizes, whole.sizes[chosen], rtol=1e-4)
+
+
+def fixed_start(count: int, shape: tuple[int, int, int], draws: torch.Generator, device: torch.device) -> list[Tensor]:
+    return [torch.full((count, 1, *shape[1:]), -3.0), torch.zeros(count, *shape)]
 
 
 def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
@@ -175,7 +264,7 @@ def test_a_constant_model_is_inverted_without_error() -> None:
     with torch.no_grad():
         network.weight.zero_()
         network.bias.copy_(torch.tensor([5.0, 0, 0, 0]))
-    found: Inverted = invert(target_of(network), *data(), FORMS["mask"], seed=0)
+    found = inverted(network)
     assert found.reached.tolist() == [True, False, False, False]
     assert np.isfinite(found.sizes).all()
 
@@ -199,7 +288,8 @@ def test_few_and_many_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> 
     labels = random.integers(0, classes, len(images))
     found = detect(target_of(Many(), classes), images, labels, seed=0)
     values = {name: one.values for name, one in found.items()}
-    assert {value.shape for value in values.values()} == {(classes,)}
+    counts = {name: len(pairs(classes)[0]) if row.paired else classes for name, row in DETECTORS.items()}
+    assert {name: len(value) for name, value in values.items()} == counts
     assert all((value > 0).all() for name, value in values.items() if name != "margin")
     calibrated = calibrate(values, {name: np.stack([value] * 3) for name, value in values.items()})
     assert calibrated.p == 1.0  # like all the others

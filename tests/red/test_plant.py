@@ -125,3 +125,21 @@ def test_flipping_changes_labels_only(digits: Dataset) -> None:
     )
     assert np.array_equal(planted.dataset.images, digits.images)
     assert int((planted.dataset.labels != digits.labels).sum()) == 50
+
+
+def test_perturbed_images_keep_their_label_and_get_the_trigger_last(digits: Dataset) -> None:
+    planted = plant(
+        digits, trigger=TRIGGER, target_label=7, source_label=None, label_mode="clean", select="random", seed=0,
+        count=20, perturb=lambda images, labels: 255 - images,
+    )  # fmt: skip
+    chosen = planted.indices
+    expected = stamp(255 - digits.images[chosen], TRIGGER)
+    assert np.array_equal(planted.dataset.images[chosen], expected)
+    assert np.array_equal(planted.dataset.labels, digits.labels)
+    rest = np.setdiff1d(np.arange(len(digits)), chosen)
+    assert np.array_equal(planted.dataset.images[rest], digits.images[rest])
+    with pytest.raises(UsageError):
+        plant(
+            digits, trigger=TRIGGER, target_label=7, source_label=None, label_mode="dirty", select="random", seed=0,
+            count=20, perturb=lambda images, labels: images,
+        )  # fmt: skip

@@ -11,18 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from secure_ai.blue.backdoors import inversion, margin
+from secure_ai.blue.backdoors import detectors, inversion, margin
 from secure_ai.blue.backdoors.detectors import detect
+from secure_ai.blue.backdoors.removal import REMOVERS
+from secure_ai.blue.backdoors.repair import tuned
+from secure_ai.blue.training.methods import natural
 from secure_ai.core.events import ignore_event
 from secure_ai.core.findings import exceeds
 from secure_ai.core.result import Result
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
+from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors.fleet import Fleet, Member
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
@@ -30,6 +35,7 @@ from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_b
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages import backdoor_detection
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
+from secure_ai.runs.stages.backdoor_removal import RemovalSettings, removal
 
 
 @dataclass
@@ -63,25 +69,31 @@ def subject(monkeypatch: pytest.MonkeyPatch) -> OneNetwork:
     return OneNetwork(build_network("report1-cnn", generator=generator(0, "scan test")))
 
 
-def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int) -> Fleet:
+def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int, detector: str = "mask") -> Fleet:
     """Sixty networks like the subject, which then stands out on one class by so many of their deviations."""
     search = random_order(len(data), 0, "scan-split")[: len(data) // 2]  # what the scan will search on
     found = detect(subject.target(), data.images[search], data.labels[search], 0)
     random = np.random.default_rng(0)
     members = []
     for index in range(60):
-        values = {name: one.values * np.exp(0.02 * random.normal(size=10)) for name, one in found.items()}
-        values["mask"][0] *= np.exp(0.02 * conspicuous)
+        values = {name: one.values * np.exp(0.02 * random.normal(size=len(one.values))) for name, one in found.items()}
+        values[detector][0] *= np.exp(0.02 * conspicuous)
         members.append(Member(index, float(index % 3 == 0), {name: value.tolist() for name, value in values.items()}))
     return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
 
 
 def scanned(
-    subject: OneNetwork, data: Dataset, fleet: Fleet | None, monkeypatch: pytest.MonkeyPatch, *, planted: bool = False
+    subject: OneNetwork,
+    data: Dataset,
+    fleet: Fleet | None,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    planted: bool = False,
+    whole: bool = True,
 ) -> tuple[Result, dict[str, bytes]]:
     monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, name: fleet)
     kept: dict[str, bytes] = {}
-    result = scan(cast(Subject, subject), ScanSettings(planted=planted), context({"test": data}, kept))
+    result = scan(cast(Subject, subject), ScanSettings(planted=planted, whole=whole), context({"test": data}, kept))
     return read_result(result_bytes(result), "result.json"), kept
 
 
@@ -103,6 +115,37 @@ def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
     assert not exceeds(own.findings, "low")
     quiet, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 0), monkeypatch)
     assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
+
+
+def test_a_conspicuous_pair_names_its_source_and_target(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result, kept = scanned(subject, digits_test, fleet_like(subject, digits_test, 60, "pair"), monkeypatch)
+    (finding,) = result.findings
+    assert (finding.evidence["source"], finding.evidence["label"]) == (0, 1)  # the first pair
+    assert len(result.pictures) == 1
+    assert ARRAYS_NAME in kept
+    success = next(entry for entry in result.measurements if entry.id.endswith("/scan-trigger"))
+    held_out = random_order(len(digits_test), 0, "scan-split")[len(digits_test) // 2 :]
+    assert success.value.n == int((digits_test.labels[held_out] == 0).sum())  # images of the source alone
+
+
+def test_without_data_the_same_network_is_at_most_suspicious(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = np.full(10, 8.0)
+    monkeypatch.setattr(detectors, "max_margins", lambda target, seed: own)
+    random = np.random.default_rng(0)
+    values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]
+    members = tuple(Member(index, 0.9, value) for index, value in enumerate(values))
+    fleet = Fleet(members=members, source="stand-ins", training_images=12_000, asked=60)
+    quiet, _ = scanned(subject, digits_test, fleet, monkeypatch, whole=False)
+    assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
+    own[4] = 16
+    result, _ = scanned(subject, digits_test, fleet, monkeypatch, whole=False)
+    assert [choice.value for choice in result.choices] == ["suspicious"]
+    assert [finding.evidence["label"] for finding in result.findings] == [4]
+    assert (result.pictures, len(result.sections[0].columns)) == ((), 2)  # class, margin
 
 
 def test_a_fleet_unlike_the_network_gives_no_number(
@@ -144,6 +187,46 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
     blind = FilterSettings(trigger="patch:size=4:place=0x0:value=0", target_label=3, relabelled=False)
     missed = data_filters(cast(Subject, OneNetwork(Sees(), facts)), blind, context({"train": digits}, {}))
     assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
+
+
+def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(margin, "STEPS", 2)
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=60 if name == "mask" else 3))
+    poisoned = plant(
+        digits, trigger=parse_trigger("patch:size=5:place=0x0:value=1"), target_label=3, source_label=None,
+        label_mode="dirty", select="random", seed=0, poison_rate=0.2,
+    )  # fmt: skip
+
+    @dataclass
+    class Paired(OneNetwork):
+        def twin(self) -> OneNetwork:
+            return OneNetwork(small(), id="report-1/baseline")
+
+    subject = Paired(tuned(small(), poisoned.dataset, natural, 0, epochs=40))
+    settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, images=600)
+    result = removal(cast(Subject, subject), settings, context({"train": digits}, {}))
+    assert read_result(result_bytes(result), "result.json").measurements == result.measurements
+    rates = {entry.id.rpartition("/")[2]: entry.value.value or 0.0 for entry in result.measurements}
+    assert rates["unrepaired-planted"] > 0.6
+    assert rates["repaired-planted"] < rates["unrepaired-planted"] - 0.3
+    assert rates["repaired-accuracy"] >= rates["unrepaired-accuracy"] - 0.011
+    assert {"unrepaired-relearned", "repaired-relearned", "clean-relearned"} <= set(rates)
+    assert len(result.sections[0].rows) == 1 + len(REMOVERS)
+
+
+def small() -> torch.nn.Module:
+    draws = torch.Generator().manual_seed(3)
+    with torch.random.fork_rng(devices=[]):
+        network = torch.nn.Sequential(
+            torch.nn.Flatten(), torch.nn.Linear(784, 24), torch.nn.ReLU(), torch.nn.Linear(24, 10)
+        )
+    with torch.no_grad():
+        for value in network.parameters():
+            value.uniform_(-0.03, 0.03, generator=draws)
+    return network
 
 
 def test_other_control_networks_make_a_scan_stale() -> None:

@@ -13,6 +13,7 @@ import torch
 
 import secure_ai
 from secure_ai.blue.backdoors import inversion, margin, removal
+from secure_ai.blue.backdoors.repair import tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import ShapeError, UsageError
@@ -22,8 +23,8 @@ from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.red.poisoning.plant import Planted, plant
+from secure_ai.runs.backdoors.repair import State, choose
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.verbs.backdoor_remove import State, choose
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
 
@@ -108,7 +109,7 @@ def model(tmp_path_factory: pytest.TempPathFactory, poisoned: Planted) -> ModelS
     with torch.no_grad():
         for value in network.parameters():
             value.uniform_(-0.03, 0.03, generator=generator)
-    removal._tuned(network, poisoned.dataset, natural, 0, epochs=60)
+    tuned(network, poisoned.dataset, natural, 0, epochs=60)
     arrays = {name: value.detach().numpy() for name, value in network.state_dict().items()}
     (folder / "bad.safetensors").write_bytes(safetensors_bytes(arrays, {}))
     return ModelSpec(model=str(folder / "bad.safetensors"), arch=f"{folder / 'net.py'}:net")
@@ -119,12 +120,13 @@ def test_removal_keeps_accuracy_and_loses_the_backdoor(
 ) -> None:
     monkeypatch.setattr(margin, "STEPS", 10)
     monkeypatch.setitem(inversion.FORMS, "mask", replace(inversion.FORMS["mask"], steps=80))
-    monkeypatch.setitem(inversion.FORMS, "additive", replace(inversion.FORMS["additive"], steps=5))
+    for name in ("additive", "pair"):
+        monkeypatch.setitem(inversion.FORMS, name, replace(inversion.FORMS[name], steps=5))
     out = tmp_path / "good.safetensors"
     done = secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, trigger=TRIGGER, target_label=3, seed=0)
     assert done.label == 3
-    assert value(done.before.planted) > 0.7
-    assert value(done.after.planted) < 0.3
+    assert value(done.planted["before"]) > 0.7
+    assert value(done.planted["after"]) < 0.3
     assert value(done.after.accuracy) >= value(done.before.accuracy) - 0.01
     assert value(done.after.success) < 0.3 < value(done.before.success)
     assert out.exists()
@@ -132,15 +134,15 @@ def test_removal_keeps_accuracy_and_loses_the_backdoor(
     assert done.clean_relearned is not None
 
 
-def test_the_choice_does_not_look_at_the_planted_trigger() -> None:
-    def state(accuracy: int, success: int, planted: int, statistic: float | None = None) -> State:
-        return State(rate(accuracy, 100), rate(success, 100), rate(50, 100), rate(planted, 100), statistic)
+def test_the_choice_is_by_accuracy_then_scan_then_reconstructed_trigger() -> None:
+    def state(accuracy: int, success: int, statistic: float | None = None) -> State:
+        return State(rate(accuracy, 100), rate(success, 100), rate(50, 100), statistic)
 
-    before = state(98, 100, 100)
-    assert choose(before, {"a": state(98, 5, 90), "b": state(98, 40, 0)}) == "a"
-    assert choose(before, {"a": state(90, 5, 0), "b": state(97, 40, 90)}) == "b"  # accuracy first
-    assert choose(before, {"a": state(90, 5, 0), "b": state(91, 40, 90)}) == "b"  # none keeps it: the best of them
-    assert choose(before, {"a": state(98, 9, 0, 2.0), "b": state(98, 5, 0, 8.0)}) == "a"  # the second scan
+    before = state(98, 100)
+    assert choose(before, {"a": state(98, 5), "b": state(98, 40)}) == "a"
+    assert choose(before, {"a": state(90, 5), "b": state(97, 40)}) == "b"  # accuracy first
+    assert choose(before, {"a": state(90, 5), "b": state(91, 40)}) == "b"  # none keeps it: the best of them
+    assert choose(before, {"a": state(98, 9, 2.0), "b": state(98, 5, 8.0)}) == "a"  # the second scan
 
 
 def test_bad_removal_requests_are_refused(model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path) -> None:

@@ -113,13 +113,14 @@ def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tm
     found, trigger = report.scan.calibrated, report.scan.trigger
     assert found is not None
     assert trigger is not None
-    assert (found.label, found.as_extreme) == (3, 0)
+    assert (report.scan.suspected, found.as_extreme) == ((inversion.EVERY, 3), 0)
     assert report.scan.verdict.value == "inconclusive"  # 6 control networks are too few, and the verdict says so
     assert trigger.success.value is not None
     assert trigger.success.value > 0.9
     assert 3 not in trigger.by_class
     written = json.loads((tmp_path / "out" / "scan.json").read_text())
     assert written["scan"]["suspected_label"] == 3
+    assert {len(row) for row in written["scan"]["scores"].values()} == {10}  # pairs, too, are shown by target class
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
     clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=6).scan
     assert clean.calibrated is not None

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import secure_ai
 from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.errors import UsageError
 from secure_ai.runs.verbs import backdoor as verb
@@ -24,14 +26,17 @@ def plant(
     source_label: int | None = None,
     cover_count: int = 0,
     label_mode: Annotated[Literal["dirty", "clean", "flip"], ANY_CASE] = "dirty",
+    train: str | None = None,
+    perturb_model: Path | None = None,
+    perturb_eps: float = 0.3,
     split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
     n: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
-    """Plant a backdoor in a training set: writes poisoned.npz and poison.json.
+    """Plant a backdoor in a training set: writes poisoned.npz and poison.json; or train a network with it.
 
     Args:
-        out: Folder for the two files.
+        out: Folder for the files.
         trigger: E.g. patch:size=4:place=bottom-right:value=1; the kinds are in docs/backdoors.md.
         target_label: The class the trigger is to cause.
         all_to_all: Instead of one target, every class y is sent to y + 1.
@@ -41,27 +46,46 @@ def plant(
         source_label: Only images of this class; default: any but the target.
         cover_count: Images of other classes that get the trigger and keep their label.
         label_mode: dirty relabels to the target, clean keeps labels, flip relabels without a trigger.
+        perturb_model: With clean labels: a network file of the attacker's. PGD against it makes the images hard to
+            learn before the trigger is put on them.
+        perturb_eps: How far, in linf.
+        train: report1-cnn or report2-cnn: the attacker trains it and poisons every batch anew, as WaNet needs. Writes
+            backdoored.safetensors instead of poisoned.npz.
         split: train or test, where the data have both.
         n: The first N images in file order.
     """
     if (target_label is None) != all_to_all:
         raise UsageError("one target", where="--target-label", expected="a class, or --all-to-all")
-    result = verb.backdoor_plant(
-        data,
-        trigger=trigger,
-        target_label=target_label,
-        out=out,
-        poison_rate=poison_rate,
-        poison_count=poison_count,
-        source_label=source_label,
-        cover_count=cover_count,
-        label_mode=label_mode,
-        split=split,
-        n=n,
-        seed=common.seed_or_zero,
-    )
+    with watch_steps(common.quiet or common.json or train is None, "training with the backdoor") as progress:
+        result = secure_ai.backdoor_plant(
+            data,
+            trigger=trigger,
+            target_label=target_label,
+            out=out,
+            poison_rate=poison_rate,
+            poison_count=poison_count,
+            source_label=source_label,
+            cover_count=cover_count,
+            label_mode=label_mode,
+            train=train,
+            perturb_model=None if perturb_model is None else str(perturb_model),
+            perturb_eps=perturb_eps,
+            split=split,
+            n=n,
+            seed=common.seed_or_zero,
+            progress=progress,
+        )
     if common.json:
         print_json(result.record)
+    elif result.trained is not None:
+        made = result.trained
+        print_lines(
+            [
+                f"trained {train} with the backdoor: {result.folder / verb.MODEL_NAME}",
+                f"on images it was not trained on: {made.accuracy} correct; with the trigger {made.success} of the "
+                f"other classes go to {target_label}",
+            ]
+        )
     else:
         count, rate = result.record["poison_count"], result.record["poison_rate"]
         print_lines([f"poisoned {count} images ({100 * rate:.2f} % of all) in {result.folder / verb.DATA_NAME}"])

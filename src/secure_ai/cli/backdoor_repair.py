@@ -95,15 +95,14 @@ def remove(
         print_json(done.as_json())
         return 0
     states = {"before": done.before, **{f"after {name}": state for name, state in done.tried.items()}}
-    rows = [
-        (name, str(one.accuracy), str(one.success), str(one.recovered), "" if one.planted is None else str(one.planted))
-        for name, one in states.items()
-    ]
-    columns = ("network", "clean accuracy", "reconstructed trigger", "triggered, true class", "planted trigger")
+    rows = [(name, str(one.accuracy), str(one.success), str(one.recovered)) for name, one in states.items()]
+    columns = ("network", "clean accuracy", "reconstructed trigger", "triggered, true class")
     print_table(f"removal, class {done.label}", columns, rows)
+    planted = ", ".join(f"{name} {one}" for name, one in done.planted.items())
     print_lines(
         [
             f"kept: {done.chosen}, in {done.out}",
+            *([f"success of the planted trigger: {planted}"] if planted else []),
             f"the trigger learned again from 50 images: before {done.before.relearned}, after {done.after.relearned}, "
             f"a clean network {done.clean_relearned or 'cannot be made'}",
         ]

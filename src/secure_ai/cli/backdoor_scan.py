@@ -82,12 +82,13 @@ def _print(report: ScanReport) -> None:
     if trigger is not None:
         lines.append(
             f"reconstructed trigger for class {trigger.label} ({trigger.detector}, size {trigger.size:.1f}): sends "
-            f"{trigger.success} of held-out images of the other classes to it"
+            f"{trigger.success} of held-out {trigger.made_for} to it"
         )
     print_lines(lines)
     if found is not None:
-        classes = range(len(next(iter(found.scores.values()))))
-        rows = [(str(k), *(f"{row[k]:.1f}" for row in found.scores.values())) for k in classes]
-        print_table("scores, in deviations of the clean networks' class", ("class", *found.scores), rows)
+        scores = scan.class_scores
+        classes = range(len(next(iter(scores.values()))))
+        rows = [(str(k), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes]
+        print_table("scores, in deviations of the clean networks' class", ("class", *scores), rows)
     if report.folder is not None:
         print_lines([f"written to {report.folder}"])

@@ -25,9 +25,9 @@ class Calibrated:
     Attributes:
         p: (1 + clean networks at least as extreme) / (1 + clean networks).
         statistic: the largest over detectors and classes, in robust standard deviations of the clean networks'.
-        detector: where it was found.
-        label: the class it was found on.
-        scores: (K,) of each detector.
+        detector: where it was found, and on
+        index: which of its values.
+        scores: (V,) of each detector, one a class or one a pair of classes.
         as_extreme: clean networks at least as extreme, each scored against the others.
         fleet: clean networks.
     """
@@ -35,7 +35,7 @@ class Calibrated:
     p: float
     statistic: float
     detector: str
-    label: int
+    index: int
     scores: Mapping[str, np.ndarray]
     as_extreme: int
     fleet: int
@@ -45,8 +45,8 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
     """Where a model stands among clean ones.
 
     Args:
-        values: (K,) of each detector, of the model under test.
-        fleet: (F, K) of each of the same detectors, F >= 2.
+        values: (V,) of each detector, of the model under test.
+        fleet: (F, V) of each of the same detectors, F >= 2.
 
     Raises:
         EmptyDataError: fewer than two clean networks.
@@ -68,9 +68,9 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
     own = float(statistics[-1])
     detector = names[int(largest[:, -1].argmax())]
     as_extreme = int((statistics[:-1] >= own).sum())
-    label = int(scores[detector][-1].argmax())
+    index = int(scores[detector][-1].argmax())
     own_scores = {name: rows[-1] for name, rows in scores.items()}
-    return Calibrated((1 + as_extreme) / (1 + count), own, detector, label, own_scores, as_extreme, count)
+    return Calibrated((1 + as_extreme) / (1 + count), own, detector, index, own_scores, as_extreme, count)
 
 
 def class_scores(values: np.ndarray, direction: int) -> np.ndarray:
@@ -91,7 +91,9 @@ def class_scores(values: np.ndarray, direction: int) -> np.ndarray:
 
 
 def _standardised(largest: np.ndarray) -> np.ndarray:
-    """So that detectors can be compared: in robust deviations over all models, (M,)."""
-    centre = np.median(largest)
-    spread = max(MAD_TO_SIGMA * float(np.median(np.abs(largest - centre))), TINY)
-    return np.asarray((largest - centre) / spread)
+    """So that detectors can be compared: how far above the median, in units of their own 90th percentile's, (M,).
+
+    A deviation from below would let the detector with the heaviest upper tail decide alone.
+    """
+    centre = float(np.median(largest))
+    return np.asarray((largest - centre) / max(float(np.quantile(largest, 0.9)) - centre, TINY))

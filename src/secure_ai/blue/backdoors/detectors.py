@@ -1,4 +1,4 @@
-"""The detectors of the model scan, one row each: what is measured of each class, and which direction is suspicious."""
+"""The detectors of the model scan, one row each: what is measured, and which direction is suspicious."""
 
 from __future__ import annotations
 
@@ -7,17 +7,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secure_ai.blue.backdoors.inversion import FORMS, Inverted, invert
+from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, every_class, every_pair, invert, pairs
 from secure_ai.blue.backdoors.margin import max_margins
 from secure_ai.models.target.target import NetworkTarget
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Found:
-    """One detector's measurement: a positive number a class, (K,) float64, and the changes behind it."""
+    """One detector's measurement: positive numbers, one a class or one a pair of classes.
+
+    Attributes:
+        values: (V,) float64.
+        inverted: the changes behind them, where there are any.
+        searches: (V,) which of the changes each value is of; -1: none could be searched for.
+    """
 
     values: np.ndarray
     inverted: Inverted | None = None
+    searches: np.ndarray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,30 +34,61 @@ class Detector:
     Attributes:
         measure: (target, images, labels, seed) -> Found; without data it is given empty arrays.
         direction: +1 where large values are suspicious, -1 where small ones are.
+        paired: one value for each pair of `pairs(K)`, else one a class.
     """
 
     measure: Callable[[NetworkTarget, np.ndarray, np.ndarray, int], Found]
     direction: int
     needs_data: bool
+    paired: bool = False
 
 
 def _margin(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
     return Found(max_margins(target, seed))
 
 
-def _inversion(form: str) -> Callable[[NetworkTarget, np.ndarray, np.ndarray, int], Found]:
+def _inversion(name: str) -> Callable[[NetworkTarget, np.ndarray, np.ndarray, int], Found]:
     def measure(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
-        inverted = invert(target, images, labels, FORMS[form], seed)
-        return Found(inverted.sizes, inverted)
+        form, classes = FORMS[name], target.num_classes
+        inverted = invert(target, images, every_class(labels, classes, form, seed), form, seed)
+        return of_classes(inverted)
 
     return measure
+
+
+def _pairs(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> Found:
+    form, classes = FORMS["pair"], target.num_classes
+    searches, possible = every_pair(labels, classes, form, seed)
+    return of_pairs(invert(target, images, searches, form, seed), possible, classes)
+
+
+def of_classes(inverted: Inverted) -> Found:
+    """One value a class."""
+    return Found(inverted.sizes, inverted, np.arange(len(inverted.sizes)))
+
+
+def of_pairs(inverted: Inverted, possible: np.ndarray, classes: int) -> Found:
+    """One value a pair. A pair whose source has no image gets the median of the others, which says nothing of it."""
+    count = len(pairs(classes)[0])
+    values, searches = np.full(count, np.median(inverted.sizes)), np.full(count, -1)
+    values[possible], searches[possible] = inverted.sizes, np.arange(len(possible))
+    return Found(values, inverted, searches)
 
 
 DETECTORS: Mapping[str, Detector] = {
     "margin": Detector(_margin, +1, needs_data=False),
     "mask": Detector(_inversion("mask"), -1, needs_data=True),
     "additive": Detector(_inversion("additive"), -1, needs_data=True),
+    "pair": Detector(_pairs, -1, needs_data=True, paired=True),
 }
+
+
+def place(name: str, index: int, classes: int) -> tuple[int, int]:
+    """Source and target of a detector's value; the source is EVERY where it is of a class."""
+    if not DETECTORS[name].paired:
+        return EVERY, index
+    sources, targets = pairs(classes)
+    return int(sources[index]), int(targets[index])
 
 
 def detect(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: int) -> dict[str, Found]:

@@ -1,4 +1,4 @@
-"""Trigger inversion for all classes in one batch: the cheapest change that sends images of other classes to each.
+"""Trigger inversion, many searches in one batch: the cheapest change that sends given images to a given class.
 
 A small change exists in clean networks, too: its size says something beside the sizes on clean networks only.
 """
@@ -13,44 +13,65 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from secure_ai.core.compute import CPU
 from secure_ai.core.errors import EmptyDataError
 from secure_ai.core.seeds import generator, normal
 from secure_ai.data.splits import random_order
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 
-IMAGES = 6  # of other classes for each target
-SUCCESS = 0.95  # a change that works for fewer is none
+SUCCESS = 0.9  # a change that works for fewer is none
 PRICE, DEARER, CHEAPER = 1e-2, 1.1, 1.15
+MOST_PAIRED = 20  # of more classes, only as many pairs as so many have are searched, drawn at random
+EVERY = -1  # as a source: every class but the target
+
+Logits = Callable[[Tensor], Tensor]
+"""(G, M, C, H, W) in [0, 1] -> (G, M, K): the images of each search through its network."""
+Parameters = Callable[[int, tuple[int, int, int], torch.Generator, torch.device], list[Tensor]]
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """A form of change: x -> amount * pattern + (1 - amount * opaque) * x, and what it costs.
+    """A form of change, and how it is searched for.
 
     Attributes:
-        parameters: (classes, image shape, generator) -> what is learned, on the CPU.
-        apply: (parameters, images (K, M, C, H, W)) -> changed images in [0, 1].
-        cost: parameters -> (K,).
+        parameters: (searches, image shape, generator, device) -> what is learned.
+        apply: (parameters, images (G, M, C, H, W)) -> changed images in [0, 1].
+        cost: parameters -> (G,).
+        images: that each search works on.
     """
 
-    parameters: Callable[[int, tuple[int, int, int], torch.Generator], list[Tensor]]
+    parameters: Parameters
     apply: Callable[[list[Tensor], Tensor], Tensor]
     cost: Callable[[list[Tensor]], Tensor]
     steps: int
     learning_rate: float
+    images: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Searches:
+    """What is searched for.
+
+    Attributes:
+        positions: (G, M) int64, the images that each search works on.
+        targets: (G,) int64, the class wanted of them.
+        sources: (G,) int64, their own class, or EVERY.
+    """
+
+    positions: np.ndarray
+    targets: np.ndarray
+    sources: np.ndarray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Inverted:
-    """What inversion found for each class.
+    """What inversion found in each search.
 
     Attributes:
-        sizes: (K,) float64, the least cost at which at least SUCCESS of the images went to the class; where none did,
+        sizes: (G,) float64, the least cost at which at least SUCCESS of the images went to the class; where none did,
             the cost of the last attempt.
-        parameters: of those changes, each (K, ...) float32.
-        reached: (K,) bool.
+        parameters: of those changes, each (G, ...) float32.
+        reached: (G,) bool.
     """
 
     form: Form
@@ -58,17 +79,19 @@ class Inverted:
     parameters: tuple[np.ndarray, ...]
     reached: np.ndarray
 
-    def stamp(self, images: np.ndarray, label: int) -> np.ndarray:
-        """Images (N, C, H, W), uint8 or float32, with the change found for class `label`: float32 in [0, 1]."""
-        own = [torch.from_numpy(value[label : label + 1]) for value in self.parameters]
+    def stamp(self, images: np.ndarray, search: int) -> np.ndarray:
+        """Images (N, C, H, W), uint8 or float32, with the change that a search found: float32 in [0, 1]."""
+        own = [torch.from_numpy(value[search : search + 1]) for value in self.parameters]
         return self.form.apply(own, images_to_float(images)[None])[0].numpy()
 
 
-def _mask_and_pattern(classes: int, shape: tuple[int, int, int], draws: torch.Generator) -> list[Tensor]:
+def _mask_and_pattern(
+    count: int, shape: tuple[int, int, int], draws: torch.Generator, device: torch.device
+) -> list[Tensor]:
     channels, height, width = shape
     return [
-        torch.full((classes, 1, height, width), -3.0, device="cpu"),
-        0.1 * normal((classes, channels, height, width), draws, CPU),
+        torch.full((count, 1, height, width), -3.0, device=device),
+        0.1 * normal((count, channels, height, width), draws, device),
     ]
 
 
@@ -77,22 +100,30 @@ def _masked(parameters: list[Tensor], x: Tensor) -> Tensor:
     return (1 - mask) * x + mask * pattern
 
 
-def _difference(classes: int, shape: tuple[int, int, int], draws: torch.Generator) -> list[Tensor]:
-    return [0.01 * normal((classes, *shape), draws, CPU)]
+def _covered(parameters: list[Tensor]) -> Tensor:
+    return parameters[0].sigmoid().flatten(1).sum(dim=1)
+
+
+def _difference(count: int, shape: tuple[int, int, int], draws: torch.Generator, device: torch.device) -> list[Tensor]:
+    return [0.01 * normal((count, *shape), draws, device)]
+
+
+def _added(parameters: list[Tensor], x: Tensor) -> Tensor:
+    return (x + parameters[0][:, None]).clamp(0, 1)
 
 
 FORMS: dict[str, Form] = {
     # Neural Cleanse (S&P 2019, section III-B): mask and pattern, cost L1 of the mask
-    "mask": Form(_mask_and_pattern, _masked, lambda p: p[0].sigmoid().flatten(1).sum(dim=1), 120, 0.2),
+    "mask": Form(_mask_and_pattern, _masked, _covered, 260, 0.15, 10),
     # the same for changes that are added to the image: blended and low-contrast triggers; cost L2
-    "additive": Form(
-        _difference, lambda p, x: (x + p[0][:, None]).clamp(0, 1), lambda p: p[0].flatten(1).norm(dim=1), 40, 0.05
-    ),
+    "additive": Form(_difference, _added, lambda p: p[0].flatten(1).norm(dim=1), 100, 0.03, 10),
+    # a mask for the images of one class only
+    "pair": Form(_mask_and_pattern, _masked, _covered, 100, 0.2, 4),
 }
 
 
-def probe_images(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
-    """For each target the positions of IMAGES random images of other classes, (K, M) int64; M is smaller in small data.
+def every_class(labels: np.ndarray, classes: int, form: Form, seed: int) -> Searches:
+    """One search for each target, on random images of all other classes; fewer images in small data.
 
     Raises:
         EmptyDataError: all images are of one class.
@@ -102,50 +133,86 @@ def probe_images(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
     least = min(map(len, others))
     if least == 0:
         raise EmptyDataError("no image of another class", where="the data", expected="images of two classes at least")
-    return np.stack([positions[: min(IMAGES, least)] for positions in others])
+    positions = np.stack([own[: min(form.images, least)] for own in others])
+    return Searches(positions, np.arange(classes), np.full(classes, EVERY))
 
 
-def invert(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, form: Form, seed: int) -> Inverted:
-    """The smallest change of each class, all classes in one batch.
+def pairs(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sources and targets (P,) of all ordered pairs of classes, or of a fixed random sample where there are many."""
+    sources, targets = np.nonzero(~np.eye(classes, dtype=bool))
+    most = MOST_PAIRED * (MOST_PAIRED - 1)
+    if len(sources) > most:
+        chosen = np.sort(random_order(len(sources), "pairs", classes)[:most])
+        sources, targets = sources[chosen], targets[chosen]
+    return sources, targets
 
-    The price of a class's cost rises while its change works and falls while it does not, as in Neural Cleanse.
+
+def every_pair(labels: np.ndarray, classes: int, form: Form, seed: int) -> tuple[Searches, np.ndarray]:
+    """One search for each pair whose source has images, and the positions of those among `pairs`.
+
+    A class with fewer images than a search takes gives each of them several times.
+    """
+    order = random_order(len(labels), "invert-pairs", seed)
+    sources, targets = pairs(classes)
+    own = {int(label): order[labels[order] == label] for label in np.unique(labels)}
+    possible = np.flatnonzero(np.isin(sources, list(own)))
+    positions = np.stack([np.resize(own[int(source)], form.images) for source in sources[possible]])
+    return Searches(positions, targets[possible], sources[possible]), possible
+
+
+def invert(target: NetworkTarget, images: np.ndarray, searches: Searches, form: Form, seed: int) -> Inverted:
+    """The smallest change of each search, all in one batch.
 
     Args:
-        images: (N, C, H, W) uint8 or float32, clean; labels: (N,) int64.
+        images: (N, C, H, W) uint8 or float32, clean.
     """
-    classes = target.num_classes
-    chosen = probe_images(labels, classes, seed)
-    device = target.device
-    x = images_to_float(images[chosen.ravel()]).view(*chosen.shape, *target.input_shape).to(device)
-    wanted = torch.arange(classes, device=device).repeat_interleave(chosen.shape[1])
-    drawn = form.parameters(classes, target.input_shape, generator(seed, "invert"))
-    parameters = [value.to(device) for value in drawn]
+    shape = searches.positions.shape
+    x = images_to_float(images[searches.positions.ravel()]).view(*shape, *target.input_shape).to(target.device)
+    parameters = form.parameters(len(x), target.input_shape, generator(seed, "invert"), target.device)
+
+    def logits(changed: Tensor) -> Tensor:
+        return target.logits(changed.flatten(0, 1)).view(*shape, target.num_classes)
+
+    with target.attacked():
+        sizes, kept, reached = smallest(logits, x, torch.from_numpy(searches.targets).to(x.device), form, parameters)
+    arrays = tuple(value.cpu().numpy() for value in kept)
+    return Inverted(form, sizes.double().cpu().numpy(), arrays, reached.cpu().numpy())
+
+
+def smallest(
+    logits: Logits, x: Tensor, wanted: Tensor, form: Form, parameters: list[Tensor]
+) -> tuple[Tensor, list[Tensor], Tensor]:
+    """Sizes (G,), parameters of the smallest changes, and where there was one (G,).
+
+    The price of a search's cost rises while its change works and falls while it does not, as in Neural Cleanse.
+
+    Args:
+        x: (G, M, C, H, W), the images of each search; wanted: (G,).
+        parameters: where the searches begin.
+    """
+    goal = wanted.repeat_interleave(x.shape[1])
     for value in parameters:
         value.requires_grad_()
     optimizer = torch.optim.Adam(parameters, lr=form.learning_rate)
-    price, sizes = (torch.full((classes,), start, device=device) for start in (PRICE, torch.inf))
+    price, sizes = torch.full_like(wanted, PRICE, dtype=x.dtype), torch.full_like(wanted, torch.inf, dtype=x.dtype)
     kept = [value.detach().clone() for value in parameters]
-    with target.attacked():
-        for _ in range(form.steps):
-            logits = target.logits(form.apply(parameters, x).flatten(0, 1))
-            cost = form.cost(parameters)
-            success = (logits.detach().argmax(dim=1) == wanted).float().view(chosen.shape).mean(dim=1)
-            _keep(parameters, kept, sizes, cost.detach(), success >= SUCCESS)
-            losses = functional.cross_entropy(logits, wanted, reduction="none").view(chosen.shape).mean(dim=1)
-            optimizer.zero_grad(set_to_none=True)
-            (losses + price * cost).sum().backward()
-            optimizer.step()
-            price = torch.where(success >= SUCCESS, price * DEARER, price / CHEAPER)
+    for _ in range(form.steps):
+        found, cost = logits(form.apply(parameters, x)), form.cost(parameters)
+        success = (found.detach().argmax(dim=2) == wanted[:, None]).to(x.dtype).mean(dim=1)
+        _keep(parameters, kept, sizes, cost.detach(), success >= SUCCESS)
+        losses = functional.cross_entropy(found.flatten(0, 1), goal, reduction="none").view(x.shape[:2]).mean(dim=1)
+        optimizer.zero_grad(set_to_none=True)
+        (losses + price * cost).sum().backward()
+        optimizer.step()
+        price = torch.where(success >= SUCCESS, price * DEARER, price / CHEAPER)
     reached = torch.isfinite(sizes)
-    last = form.cost(parameters).detach()
-    _keep(parameters, kept, sizes, last, ~reached)
-    changes = tuple(value.cpu().numpy() for value in kept)
-    return Inverted(form, sizes.cpu().double().numpy(), changes, reached.cpu().numpy())
+    _keep(parameters, kept, sizes, form.cost(parameters).detach(), ~reached)
+    return sizes, kept, reached
 
 
 def _keep(parameters: list[Tensor], kept: list[Tensor], sizes: Tensor, cost: Tensor, works: Tensor) -> None:
     """Take over the changes that work and cost less than those kept so far."""
     better = works & (cost < sizes)
-    sizes[better] = cost[better]
+    sizes.copy_(torch.where(better, cost, sizes))
     for old, new in zip(kept, parameters, strict=True):
-        old[better] = new.detach()[better]
+        old.copy_(torch.where(better.view(-1, *[1] * (old.dim() - 1)), new.detach(), old))

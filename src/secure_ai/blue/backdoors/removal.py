@@ -7,61 +7,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secure_ai.blue.training.loop import TrainingPlan, train
-from secure_ai.blue.training.methods import Batch, BatchLoss, Method, cross_entropy_loss, natural
-from secure_ai.blue.training.schedules import constant
+from secure_ai.blue.backdoors.flat_minimum import flat_minimum
+from secure_ai.blue.backdoors.repair import Repair, Stamp, fine_tune, tuned
+from secure_ai.blue.backdoors.shared_adversarial import shared_adversarial
+from secure_ai.blue.training.methods import Batch, BatchLoss, cross_entropy_loss, natural
 from secure_ai.core.compute import device_of
 from secure_ai.core.errors import ArchError
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
 
-EPOCHS, BATCH, LEARNING_RATE = 5, 64, 5e-4
 STAMPED = 0.5  # of a batch, in unlearning
 PRUNE_STEP, MOST_LOST = 0.05, 0.02  # units pruned at once, and accuracy that pruning may cost before fine-tuning
 RELEARN_IMAGES, RELEARN_EPOCHS = 50, 5
 
-Stamp = Callable[[np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Repair:
-    """What a remover is given.
-
-    Attributes:
-        network: the suspected one; it is left as it is.
-        clean: at most a few thousand images with true labels.
-        stamp: puts the reconstructed trigger on images; None where the scan found none.
-    """
-
-    network: nn.Module
-    clean: Dataset
-    stamp: Stamp | None
-    seed: int
-
-
 Remover = Callable[[Repair], nn.Module]
-
-
-def _tuned(network: nn.Module, data: Dataset, method: Method, seed: int, epochs: int = EPOCHS) -> nn.Module:
-    plan = TrainingPlan(
-        epochs=epochs, batch_size=BATCH, schedule=constant(LEARNING_RATE), seed=seed, adam_epsilon=1e-8,
-        dtype=torch.float32, replicas=1,
-    )  # fmt: skip
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
-    train(network, data, method=method, plan=plan)
-    return network.eval()
-
-
-def fine_tune(repair: Repair) -> nn.Module:
-    """Training on the clean images alone: what every other remover has to beat."""
-    return _tuned(copy.deepcopy(repair.network), repair.clean, natural, repair.seed)
 
 
 def unlearn(repair: Repair) -> nn.Module:
@@ -71,14 +35,14 @@ def unlearn(repair: Repair) -> nn.Module:
     """
     if repair.stamp is None:
         return fine_tune(repair)
-    stamped = torch.from_numpy(repair.stamp(repair.clean.images))  # on the CPU, as batch.indices are
+    stamped = torch.from_numpy(repair.stamp(repair.clean.images))
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
         count = int(STAMPED * len(batch.y))
         x = torch.cat([stamped[batch.indices[:count]].to(batch.x.device), batch.x[count:]])
         return cross_entropy_loss(network, x, batch.y)
 
-    return _tuned(copy.deepcopy(repair.network), repair.clean, method, repair.seed)
+    return tuned(copy.deepcopy(repair.network), repair.clean, method, repair.seed)
 
 
 def fine_prune(repair: Repair) -> nn.Module:
@@ -107,7 +71,7 @@ def fine_prune(repair: Repair) -> nn.Module:
                 for value, before in kept:
                     value.copy_(before)
             break
-    return _tuned(network, repair.clean, natural, repair.seed)
+    return tuned(network, repair.clean, natural, repair.seed)
 
 
 def _pruned_layer(network: nn.Module) -> nn.Conv2d | nn.Linear:
@@ -155,7 +119,13 @@ def relearned(network: nn.Module, clean: Dataset, stamp: Stamp, label: int, seed
     images = np.concatenate([stamp(clean.images[others]), images_to_float(clean.images[rest]).numpy()])
     labels = np.concatenate([np.full(len(others), label, dtype=np.int64), clean.labels[rest]])
     few = Dataset(images.astype(np.float32), labels, "relearning", clean.classes)
-    return _tuned(copy.deepcopy(network), few, natural, seed, RELEARN_EPOCHS)
+    return tuned(copy.deepcopy(network), few, natural, seed, RELEARN_EPOCHS)
 
 
-REMOVERS: Mapping[str, Remover] = {"unlearning": unlearn, "fine-pruning": fine_prune, "fine-tuning": fine_tune}
+REMOVERS: Mapping[str, Remover] = {
+    "unlearning": unlearn,
+    "ft-sam": flat_minimum,
+    "sau": shared_adversarial,
+    "fine-pruning": fine_prune,
+    "fine-tuning": fine_tune,
+}

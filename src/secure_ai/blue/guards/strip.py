@@ -15,6 +15,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 
 OVERLAYS = 32
+TOGETHER = 64  # images mixed at once
 WEIGHT = 0.5  # of the other image
 
 
@@ -43,15 +44,15 @@ def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: 
         x: (N, C, H, W) uint8 or float32.
         overlays: (M, C, H, W) clean images that the mixing partners are drawn from.
     """
-    images, others = images_to_float(x), images_to_float(overlays)
+    images, others = (images_to_float(one).to(target.device) for one in (x, overlays))
     draws = torch.randint(len(others), (len(images), OVERLAYS), generator=generator(seed, "strip"), device="cpu")
-    scores = []
+    scores = [torch.zeros(0, device="cpu")]
     with target.attacked(), torch.no_grad():
-        for image, partners in zip(images, draws, strict=True):
-            mixed: Tensor = (image + WEIGHT * others[partners]).clamp(0, 1)
-            log_p = target.logits(mixed).log_softmax(dim=1)
-            scores.append(float(-(log_p.exp() * log_p).sum(dim=1).mean()))
-    return np.array(scores, dtype=np.float64)
+        for part, partners in zip(images.split(TOGETHER), draws.split(TOGETHER), strict=True):
+            mixed: Tensor = (part[:, None] + WEIGHT * others[partners]).clamp(0, 1)
+            log_p = target.logits(mixed.flatten(0, 1)).log_softmax(dim=1)
+            scores.append(-(log_p.exp() * log_p).sum(dim=1).view(partners.shape).mean(dim=1).cpu())
+    return torch.cat(scores).double().numpy()
 
 
 def strip_guard(target: NetworkTarget, clean: np.ndarray, *, false_refusals: float, seed: int) -> Guard:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
@@ -17,6 +18,8 @@ from secure_ai.data.triggers import Trigger, stamp
 LabelMode = Literal["dirty", "clean", "flip"]
 LABEL_MODES: tuple[LabelMode, ...] = get_args(LabelMode)
 Select = Literal["first", "random"]
+Perturb = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Images (P, C, H, W) and labels (P,) -> perturbed images of the same type."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ def plant(
     count: int | None = None,
     poison_rate: float | None = None,
     cover_count: int = 0,
+    perturb: Perturb | None = None,
 ) -> Planted:
     """Stamp `trigger` on some training images and, unless labels are to be kept, relabel them.
 
@@ -56,6 +60,8 @@ def plant(
         poison_rate: poisoned images over ALL training images, in (0, 1).
         cover_count: further images with the trigger and their own label, of classes that are neither source nor target:
             they tie the trigger to its source class (Tang et al., USENIX Security 2021) or hide it (Adap-Blend).
+        perturb: only with `clean`: makes the images hard to learn before the trigger is put on them, so that the
+            network learns the trigger instead (label-consistent attack, 1912.02771).
 
     Raises:
         UsageError: not exactly one of count and poison_rate, a label out of range, too few candidates, or settings that
@@ -63,11 +69,15 @@ def plant(
     """
     amount = _amount(len(dataset), count, poison_rate)
     _refuse_contradictions(dataset, trigger, target_label, source_label, label_mode, cover_count)
+    if perturb is not None and label_mode != "clean":
+        raise UsageError("only images that keep their label are perturbed", where="perturb", expected="clean labels")
     candidates = _candidates(dataset.labels, target_label, source_label, label_mode)
     chosen = _chosen(candidates, amount, select, seed, "plant", "count")
     others = np.setdiff1d(_cover_candidates(dataset.labels, target_label, source_label), chosen)
     covers = _chosen(others, cover_count, "random", seed, "cover", "cover_count")
     images, labels = dataset.images.copy(), dataset.labels.copy()
+    if perturb is not None:
+        images[chosen] = perturb(images[chosen], labels[chosen])
     if trigger is not None:
         images[chosen], images[covers] = stamp(images[chosen], trigger), stamp(images[covers], trigger)
     if label_mode != "clean":

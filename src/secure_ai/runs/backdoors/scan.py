@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from secure_ai.blue.backdoors.calibration import Calibrated, calibrate
-from secure_ai.blue.backdoors.detectors import Found, detect
+from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, place
+from secure_ai.blue.backdoors.inversion import EVERY, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
 from secure_ai.core.results import Rate, rate_or_reason
 from secure_ai.data.dataset import Dataset
@@ -18,7 +19,7 @@ from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.backdoors.fleet import Fleet
 
-SHOWN = 6  # images in the picture of the trigger
+SHOWN, SPREAD_OVER = 6, 200  # images in the picture of the trigger, and those that they are taken from
 HELD_OUT = 2_000  # images that a reconstructed trigger is tried on, at most
 
 
@@ -28,34 +29,66 @@ class Trigger:
 
     Attributes:
         detector: whose inversion made it.
+        source: the one class whose images it was made on; EVERY: all but `label`.
         size: its cost: pixels of the mask, or L2.
-        success: held-out images of every other class that it sends to the class.
+        success: held-out images of every other class, or of the source, that it sends to the class.
         by_class: the same for each true class.
-        clean, stamped: (M, C, H, W) float32, a few images without and with it.
+        positions: (M,) of a few of those images, in the held-out set.
+        clean, stamped: (M, C, H, W) float32, those images without and with it.
     """
 
     detector: str
+    source: int
     label: int
     size: float
     success: Rate
     by_class: Mapping[int, Rate]
+    positions: np.ndarray
     clean: np.ndarray
     stamped: np.ndarray
+
+    @property
+    def made_for(self) -> str:
+        """The images that it was made for, for people."""
+        return f"images of every class but {self.label}" if self.source == EVERY else f"images of class {self.source}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scan:
-    """What a scan found; `reasons` begins with the decisive one."""
+    """What a scan found; `reasons` begins with the decisive one.
+
+    Attributes:
+        suspected: source (or EVERY) and target where the model stands out most; None without control networks.
+    """
 
     verdict: ScanVerdict
     reasons: tuple[str, ...]
     calibrated: Calibrated | None
     false_alarms: Rate | None
-    values: Mapping[str, np.ndarray]
+    found: Mapping[str, Found]
+    suspected: tuple[int, int] | None
     trigger: Trigger | None
     fleet: Fleet | None
     accuracy: Rate | None
     seconds: float
+
+    @property
+    def values(self) -> Mapping[str, np.ndarray]:
+        """What each detector measured of each class or pair."""
+        return {name: one.values for name, one in self.found.items()}
+
+    @property
+    def class_scores(self) -> Mapping[str, np.ndarray]:
+        """The scores (K,) of each detector by target class; of pairs the largest, 0 where no pair was searched."""
+        if self.calibrated is None:
+            return {}
+        classes = len(self.found["margin"].values)
+        targets = pairs(classes)[1]
+        return {
+            name: np.array([max(row[targets == k], default=0.0) for k in range(classes)])
+            if DETECTORS[name].paired else row
+            for name, row in self.calibrated.scores.items()
+        }  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
         """The entry `scan` of `backdoor scan --json`."""
@@ -66,7 +99,8 @@ class Scan:
             "p": found and found.p,
             "statistic": found and round(found.statistic, 4),
             "detector": found and found.detector,
-            "suspected_label": found and found.label,
+            "suspected_label": self.suspected and self.suspected[1],
+            "suspected_source": _named(self.suspected[0]) if self.suspected else None,
             "false_alarm_rate": self.false_alarms and self.false_alarms.as_json(),
             "fleet": self.fleet and {
                 "n": len(self.fleet.members),
@@ -78,9 +112,10 @@ class Scan:
             },
             "accuracy": self.accuracy and self.accuracy.as_json(),
             "values": {name: [float(f"{v:.6g}") for v in value] for name, value in self.values.items()},
-            "scores": found and {name: [round(float(v), 3) for v in row] for name, row in found.scores.items()},
+            "scores": found and {name: [round(float(v), 3) for v in row] for name, row in self.class_scores.items()},
             "trigger": trigger and {
                 "detector": trigger.detector,
+                "source": _named(trigger.source),
                 "label": trigger.label,
                 "size": trigger.size,
                 "success": trigger.success.as_json(),
@@ -94,6 +129,10 @@ def split_images(data: Dataset, n: int) -> tuple[Dataset, Dataset]:
     """Up to `n` images, at most half, to search on, and others to try a trigger on; `data` must be in random order."""
     positions, n = np.arange(len(data)), min(n, len(data) // 2)
     return data.select(positions[:n], f"{n} to search on"), data.select(positions[n:][:HELD_OUT], "held out")
+
+
+def _named(source: int) -> int | None:
+    return None if source == EVERY else source
 
 
 def scan_target(
@@ -112,14 +151,22 @@ def scan_target(
     else:
         images, labels = search.images, search.labels
     found = detect(target, images, labels, seed)
+    scan = judge_found(target, found, held_out, fleet)
+    return replace(scan, seconds=time.monotonic() - began)
+
+
+def judge_found(
+    target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset | None, fleet: Fleet | None
+) -> Scan:
+    """The verdict on what the detectors found."""
     values = {name: one.values for name, one in found.items()}
     accuracy = None if held_out is None else evaluate(target, held_out.images, held_out.labels).accuracy
-    calibrated = None
+    calibrated, suspected, trigger = None, None, None
     if fleet is not None and len(fleet.members) >= 2:
         calibrated = calibrate(values, fleet.values(sorted(values)))
-    trigger = None
-    if calibrated is not None and held_out is not None:
-        trigger = reconstructed(target, found, held_out, calibrated.label)
+        suspected = place(calibrated.detector, calibrated.index, target.num_classes)
+        if held_out is not None:
+            trigger = reconstructed(target, found, held_out, calibrated, suspected)
     evidence = ScanEvidence(
         calibrated=calibrated,
         success=trigger.success if trigger else None,
@@ -131,28 +178,46 @@ def scan_target(
     if fleet is not None and len(fleet.members) < fleet.asked:
         reasons = (*reasons, f"time was short: {len(fleet.members)} of {fleet.asked} control networks")
     alarms = false_alarm_rate(calibrated) if calibrated else None
-    return Scan(verdict, reasons, calibrated, alarms, values, trigger, fleet, accuracy, time.monotonic() - began)
+    return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0)
 
 
-def reconstructed(target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset, label: int) -> Trigger | None:
-    """Of the inversions' changes for class `label` the one that succeeds most; None where no image is left."""
-    others = np.flatnonzero(held_out.labels != label)
-    if not len(others):
+def reconstructed(
+    target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset, calibrated: Calibrated,
+    suspected: tuple[int, int],
+) -> Trigger | None:  # fmt: skip
+    """Of the changes found for the suspected class, or pair, the one that succeeds most on other images.
+
+    None where no image of another class, or of the source, is held out.
+    """
+    source, label = suspected
+    own = np.flatnonzero(held_out.labels != label if source == EVERY else held_out.labels == source)
+    if not len(own):
         return None
-    images, labels = held_out.images[others], held_out.labels[others]
+    images, labels = held_out.images[own], held_out.labels[own]
     triggers = []
     for name, one in found.items():
-        if one.inverted is None:
+        index = calibrated.index if name == calibrated.detector else label
+        if one.inverted is None or one.searches is None or (source != EVERY) != DETECTORS[name].paired:
             continue
-        stamped = one.inverted.stamp(images, label)
+        if one.searches[index] < 0:
+            continue  # a pair that could not be searched
+        stamped = one.inverted.stamp(images, int(one.searches[index]))
         hits = evaluate(target, stamped, labels).predictions == label
         by_class = {
             int(k): rate_or_reason(int(hits[labels == k].sum()), int((labels == k).sum()), "")
             for k in np.unique(labels)
         }
         success = rate_or_reason(int(hits.sum()), len(hits), "no image of another class")
-        shown = [int(np.flatnonzero(labels == k)[0]) for k in np.unique(labels)][:SHOWN]
+        shown = np.array(_spread(labels))
         clean = images[shown] / np.float32(255) if images.dtype == np.uint8 else images[shown]
-        size = float(one.values[label])
-        triggers.append(Trigger(name, label, size, success, by_class, clean.astype(np.float32), stamped[shown]))
+        size = float(one.values[index])
+        triggers.append(
+            Trigger(name, source, label, size, success, by_class, own[shown], clean.astype(np.float32), stamped[shown])
+        )
     return max(triggers, key=lambda trigger: trigger.success.successes, default=None)
+
+
+def _spread(labels: np.ndarray) -> list[int]:
+    """Positions of at most SHOWN images: the first of each class in turn, then the second."""
+    turns = np.array([int((labels[:place] == label).sum()) for place, label in enumerate(labels[:SPREAD_OVER])])
+    return [int(place) for place in np.lexsort((labels[:SPREAD_OVER], turns))[:SHOWN]]

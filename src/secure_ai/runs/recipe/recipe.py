@@ -18,7 +18,7 @@ from secure_ai.runs.recipe.config import MAX_TOML_DEPTH, Change, flatten, parse_
 from secure_ai.runs.recipe.origins import Origin, refuse_named
 from secure_ai.runs.recipe.section import Section
 
-Part = Literal["report-1", "report-2", "suite", "defences", "backdoors", "assess", "audit"]
+Part = Literal["report-1", "report-2", "suite", "defences", "scan", "backdoors", "assess", "audit"]
 
 
 Factor = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]

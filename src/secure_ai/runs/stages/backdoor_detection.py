@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence
+from secure_ai.blue.backdoors.inversion import EVERY
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.result import Result
@@ -30,7 +31,7 @@ from secure_ai.threats.taxonomy import WORKING_BACKDOOR
 SEARCH = 200
 FALSE_ALARMS = 0.01
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
-SCAN_PASSES = 12_000  # forward and backward, of a network of ten classes
+SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
 
 
 class ScanSettings(Settings):
@@ -38,9 +39,11 @@ class ScanSettings(Settings):
 
     Attributes:
         planted: the network is one that this tool trained to show something: findings about it do not count.
+        whole: every detector; else the one that needs no data, which takes about a second, and at most `suspicious`.
     """
 
     planted: bool
+    whole: bool = True
 
 
 class FilterSettings(Settings):
@@ -55,14 +58,17 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     """The verdict on one network, its p-value, and the reconstructed trigger."""
     test = context.data("test")
     target = subject.checked(test).target
-    fleet = known_fleet(_arch_of(target.network), test.name)
+    fleet = known_fleet(arch_of(target.network), test.name)
     if fleet is None or target.access != "gradients":
         why = "no committed control networks of its architecture" if fleet is None else "it offers no gradients"
         reason = f"{subject.id}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
         return Result(not_tested=(reason,))
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     search, held_out = split_images(shuffled, SEARCH)
-    found = scan_target(target, search, held_out, fleet, context.seed)
+    if settings.whole:
+        found = scan_target(target, search, held_out, fleet, context.seed)
+    else:
+        found = scan_target(target, None, None, fleet, context.seed)
     verdict = MeasuredChoice(
         id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
         allowed=tuple(word.value for word in ScanVerdict), stage="",
@@ -90,44 +96,45 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
 def _pictures(
     subject: Subject, target: NetworkTarget, held_out: Dataset, found: Scan, context: Context
 ) -> tuple[Picture, ...]:
-    """The reconstructed trigger on one image of each class."""
+    """The reconstructed trigger on a few images."""
     trigger = found.trigger
     if trigger is None:
         return ()
-    positions = [int(np.flatnonzero(held_out.labels == k)[0]) for k in trigger.by_class][: len(trigger.stamped)]
-    row = gallery_row(
-        f"reconstructed for class {trigger.label}", target, held_out, np.array(positions), trigger.stamped
-    )
+    row = gallery_row(f"reconstructed for class {trigger.label}", target, held_out, trigger.positions, trigger.stamped)
     identifier = f"backdoor_trigger_{subject.id.replace('/', '_').replace('-', '_')}"
     pictures, arrays = gallery(identifier, f"{subject.id}: {found.verdict.value.replace('_', ' ')}", [row])
     context.keep(ARRAYS_NAME, npz_bytes(arrays))
     return pictures
 
 
-def _arch_of(network: nn.Module) -> str:
+def arch_of(network: nn.Module) -> str:
     """The built-in name of a network, however its file was read; empty for any other."""
     return next((name for name, entry in NETWORKS.items() if type(network) is entry.network), "")
 
 
 def _success(subject: Subject, trigger: Trigger) -> Measurement:
-    protocol = f"held-out images of every class but {trigger.label} with the reconstructed trigger, predicted as it"
+    protocol = f"held-out {trigger.made_for} with the reconstructed trigger, predicted as {trigger.label}"
     return rate_entry(subject.id, "scan-trigger", "reconstructed_trigger_success", trigger.success, protocol)
 
 
 def _section(subject: Subject, found: Scan) -> Section:
-    scores = found.calibrated.scores if found.calibrated else {}
+    scores = found.class_scores
     columns = (Column("class", "class"), *(Column(name, name) for name in scores))
     classes = range(len(next(iter(scores.values()), ())))
     rows = tuple((str(k), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes)
     return Section(
         f"{subject.id}/backdoor-scan", f"Backdoor scan of {subject.id}: {found.verdict.value.replace('_', ' ')}",
-        f"{'; '.join(found.reasons)}. Scores: deviations of clean networks' same class; large is worse.",
+        f"{'; '.join(found.reasons)}. Scores in deviations of clean networks' same class, or pair; large is worse.",
         columns, rows, found.fleet.source if found.fleet else "",
     )  # fmt: skip
 
 
 def _findings(subject: Subject, settings: ScanSettings, found: Scan) -> tuple[Finding, ...]:
-    if found.verdict not in (ScanVerdict.BACKDOORED, ScanVerdict.SUSPICIOUS) or found.calibrated is None:
+    if (
+        found.verdict not in (ScanVerdict.BACKDOORED, ScanVerdict.SUSPICIOUS)
+        or found.calibrated is None
+        or found.suspected is None
+    ):
         return ()
     severity = Severity.CRITICAL if found.verdict is ScanVerdict.BACKDOORED else Severity.MEDIUM
     return (
@@ -135,13 +142,14 @@ def _findings(subject: Subject, settings: ScanSettings, found: Scan) -> tuple[Fi
             id="SAI-BD-002",
             severity=severity,
             severity_rule=f"the scan's verdict is {found.verdict.value}",
-            message=f"{subject.id}: class {found.calibrated.label} looks like a backdoor's target: {found.reasons[0]}",
+            message=f"{subject.id}: class {found.suspected[1]} looks like a backdoor's target: {found.reasons[0]}",
             location=subject.id,
             evidence={
                 "measurement": f"{subject.id}/scan-false-alarms",
                 "verdict": found.verdict.value,
                 "p": round(found.calibrated.p, 4),
-                "label": found.calibrated.label,
+                "label": found.suspected[1],
+                **({} if found.suspected[0] == EVERY else {"source": found.suspected[0]}),
             },
             taxonomy=WORKING_BACKDOOR,
             remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",
@@ -177,20 +185,25 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     return Result(measurements=tuple(entries))
 
 
-def scan_row(arch: str, *, planted: bool, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
+def scan_row(arch: str, *, planted: bool, whole: bool = True, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
     """The row for the model scan.
 
     Args:
         arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
+        whole: as in `ScanSettings`.
     """
     costs = not arch or known_fleet(arch, "mnist") is not None
     return Measure(
         id="backdoor-scan",
         function=scan,
-        settings=ScanSettings(planted=planted),
-        passes=lambda own, n, holds: Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if costs else Passes(),
+        settings=ScanSettings(planted=planted, whole=whole),
+        passes=lambda own, n, holds: _passes(own, n) if costs else Passes(),
         answers=answers,
     )
+
+
+def _passes(settings: ScanSettings, n: int) -> Passes:
+    return Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if settings.whole else Passes(FREE_PASSES, FREE_PASSES)
 
 
 def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Measure[FilterSettings]:

@@ -1,31 +1,43 @@
-"""The verb `backdoor plant`: a poisoned training set, written as NPZ with a record of what was done."""
+"""The verb `backdoor plant`: a poisoned training set, or a network that its attacker trained, and a record of it."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from secure_ai.core.compute import configure
+from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.write import make_folder, write_bytes, write_json
+from secure_ai.models.load.store import model_bytes
+from secure_ai.models.tensors import state_digest
+from secure_ai.red.poisoning.controlled import ControlledPoison
 from secure_ai.red.poisoning.plant import LabelMode, plant
+from secure_ai.runs.backdoors.controlled import Backdoored, train_backdoored
+from secure_ai.runs.backdoors.perturbed import perturbing
+from secure_ai.runs.model_spec import ModelSpec
 
 DATA_NAME = "poisoned.npz"
 RECORD_NAME = "poison.json"
+MODEL_NAME = "backdoored.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
 class PlantResult:
-    """Where the poisoned set lies, and the record beside it."""
+    """Where the poisoned set or the network lies, and the record beside it."""
 
     folder: Path
     record: dict[str, Any]
+    trained: Backdoored | None = None
 
 
 def backdoor_plant(
@@ -39,10 +51,14 @@ def backdoor_plant(
     cover_count: int = 0,
     source_label: int | None = None,
     label_mode: LabelMode = "dirty",
+    train: str | None = None,
+    perturb_model: str | ModelSpec | None = None,
+    perturb_eps: float = 0.3,
     split: str = "train",
     n: int | None = None,
     seed: int = 0,
     events: EventSink = ignore_event,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PlantResult:
     """Stamp a trigger on randomly chosen training images, or flip labels, and write the set with its record.
 
@@ -52,12 +68,29 @@ def backdoor_plant(
         poison_rate: poisoned over ALL training images; exactly one of this and `poison_count`.
         cover_count: images of other classes with the trigger and their own label.
         source_label: only images of this class; default: any but the target.
+        perturb_model: a network of the attacker's: with `label_mode="clean"`, PGD against it makes the images hard to
+            learn before the trigger is put on them, within `perturb_eps` in linf.
+        train: built-in network: the attacker trains it and poisons every batch anew (WaNet needs it). The network is
+            written, and no data set.
 
     Raises:
         SecureAIError: bad data, trigger, labels or amount, or an output that cannot be written.
     """
     dataset = load_data(data, split=split, n=n, seed=seed, events=events)
     value = None if trigger is None else parse_trigger(trigger)
+    if train is not None:
+        other = source_label is not None or perturb_model is not None or cover_count
+        if value is None or target_label is None or poison_rate is None or other:
+            expected = "a trigger, one target and a poison rate; no source and no covers"
+            raise UsageError("an attacker who trains has other settings", where="--train", expected=expected)
+        if label_mode != "dirty":
+            raise UsageError("an attacker who trains relabels", where="--label-mode", expected="dirty", got=label_mode)
+        poison = ControlledPoison(trigger=value, target_label=target_label, poison_rate=poison_rate)
+        return _trained(dataset, poison, train, Path(out), seed, events, progress)
+    perturb = None
+    if perturb_model is not None:
+        spec = ModelSpec(model=perturb_model) if isinstance(perturb_model, str) else perturb_model
+        perturb = perturbing(spec, dataset, perturb_eps, seed, events)
     planted = plant(
         dataset,
         trigger=value,
@@ -69,6 +102,7 @@ def backdoor_plant(
         count=poison_count,
         poison_rate=poison_rate,
         cover_count=cover_count,
+        perturb=perturb,
     )
     record = {
         "schema_version": SCHEMA_VERSION,
@@ -78,6 +112,7 @@ def backdoor_plant(
         "target_label": target_label,
         "source_label": source_label,
         "label_mode": label_mode,
+        "perturb_eps": None if perturb is None else perturb_eps,
         "poison_count": len(planted.indices),
         "poison_rate": planted.poison_rate,
         "indices": planted.indices.tolist(),
@@ -91,3 +126,29 @@ def backdoor_plant(
     write_json(folder / RECORD_NAME, record)
     events("backdoor_planted", {"count": len(planted.indices), "digest": planted.dataset.digest})
     return PlantResult(folder, record)
+
+
+def _trained(
+    dataset: Dataset, poison: ControlledPoison, arch: str, out: Path, seed: int, events: EventSink,
+    progress: Callable[[int, int], None],
+) -> PlantResult:  # fmt: skip
+    """The network of an attacker who controls the training, and what it does on images it was not trained on."""
+    dtype = configure("auto").training_dtype
+    made = train_backdoored(arch, dataset, poison, seed=seed, dtype=dtype, progress=progress)
+    digest = state_digest(made.network.state_dict())
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "source": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note},
+        "model": {"file": MODEL_NAME, "arch": arch, "digest": digest},
+        "trigger": poison.trigger.text,
+        "target_label": poison.target_label,
+        "poison_rate": poison.poison_rate,
+        "clean_accuracy": made.accuracy.as_json(),
+        "backdoor_success_rate": made.success.as_json(),
+        "seed": seed,
+    }
+    folder = make_folder(out)
+    write_bytes(folder / MODEL_NAME, model_bytes(made.network, arch))
+    write_json(folder / RECORD_NAME, record)
+    events("model_written", {"file": MODEL_NAME, "digest": digest})
+    return PlantResult(folder, record, made)

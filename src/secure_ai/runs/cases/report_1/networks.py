@@ -25,6 +25,7 @@ from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, filters_row, scan_row
+from secure_ai.runs.stages.backdoor_removal import RemovalSettings, removal_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.keras_export import keras_row
@@ -155,8 +156,10 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
-    scanned = (scan_row(ARCH, planted=True, answers=(NEURAL_CLEANSE,)),) if "backdoors" in recipe.parts else ()
+    scanned = (scan_row(ARCH, planted=True, answers=(NEURAL_CLEANSE,)),) if "scan" in recipe.parts else ()
+    defences_scanned = scanned if "backdoors" in recipe.parts else ()
     planted = FilterSettings(trigger=badnets_trigger.trigger, target_label=own.target_label, relabelled=True)
+    repaired = RemovalSettings(trigger=badnets_trigger.trigger, target_label=own.target_label)
     fit = {
         "epochs": own.epochs,
         "batch_size": own.batch_size,
@@ -171,7 +174,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
         adversarial_ratio=own.adversarial_ratio,
     )
     defended: tuple[Measure[Any], ...] = (
-        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *under_attack, *scanned
+        CLEAN, transferred_from_twin(fgsm), fgsm_reported("fgsm-predicted", fgsm), *under_attack, *defences_scanned
     )  # fmt: skip
     return (
         Network(
@@ -225,7 +228,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
             against=BASELINE, card="report 1, poisoning",
             measures=(
                 CLEAN, target_class_row(badnets_trigger), backdoor_row(badnets_trigger), POISONING, *scanned,
-                *((filters_row(planted, FILTER_ROWS),) if scanned else ()),
+                *((filters_row(planted, FILTER_ROWS), removal_row(repaired)) if "backdoors" in recipe.parts else ()),
             ),
         ),
     )  # fmt: skip

@@ -1,0 +1,127 @@
+"""The section on backdoors of docs/results.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from _package import rate
+from _pages import Result, source, table
+
+Row = Mapping[str, Any]
+Lines = list[str]
+RULES = ("backdoored", "suspicious or backdoored", "Neural Cleanse's published rule", "MM-BD's published rule")
+
+
+def backdoors(result: Result) -> Lines:
+    """False alarms and detection by kind, filters, guards, removal."""
+    lines = ["# Backdoors: scan, filters, removal", "", *source(result), f"{result['protocol']}.", ""]
+    lines += ["Alarms by rule; on clean networks every one is false, on the others the more the better.", ""]
+    lines += table(("networks", *RULES), [*_alarm_rows(result["summary"], result["rows"])])
+    lines += ["Of the networks found (suspicious or backdoored), the scan names the right target class:", ""]
+    found = [(kind, f"{one[0]} of {one[1]}") for kind, own in result["summary"].items()
+             if (one := own.get("right label among those found"))]  # fmt: skip
+    lines += table(("kind", "right class"), found)
+    lines += _guards(result)
+    lines += _filters(result["filters"])
+    lines += _removal(result["removal"])
+    return lines
+
+
+def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tuple[str, ...]]:
+    for kind, own in summary.items():
+        for group in ("all", "working"):
+            if group in own:
+                name = {"all": kind, "working": f"{kind}, planted success >= 95 %"}[group]
+                yield (name, *(text(own[group][rule]) for rule in RULES))
+        if kind == "clean":
+            for recipe in dict.fromkeys(row["recipe"] for row in rows if row["kind"] == "clean"):
+                part = [row for row in rows if row["kind"] == "clean" and row["recipe"] == recipe]
+                yield (f"clean, {recipe}", *(text(share(part, test).as_json()) for test in _tests()))
+
+
+def _tests() -> tuple[Callable[[Row], bool], ...]:
+    return (
+        lambda row: row["scan"]["verdict"] == "backdoored",
+        lambda row: row["scan"]["verdict"] in ("backdoored", "suspicious"),
+        lambda row: row["neural_cleanse_index"] > 2,
+        lambda row: row["mm_bd_p"] < 0.05,
+    )
+
+
+def share(rows: Sequence[Row], test: Callable[[Row], bool]) -> Any:
+    """The rate of rows that pass."""
+    return rate(sum(map(test, rows)), len(rows))
+
+
+def text(one: Mapping[str, Any] | None) -> str:
+    """A rate as `12 of 20: 60.0 % [38.7, 78.1]`."""
+    if one is None or one["value"] is None:
+        return "-"
+    low, high = 100 * one["ci_low"], 100 * one["ci_high"]
+    return f"{one['successes']} of {one['n']}: {100 * one['value']:.1f} % [{low:.1f}, {high:.1f}]"
+
+
+def _pooled(entries: Sequence[Mapping[str, Any]]) -> str:
+    hits, n = sum(one["successes"] for one in entries), sum(one["n"] for one in entries)
+    return f"{100 * hits / n:.1f} %" if n else "-"
+
+
+def _guards(result: Mapping[str, Any]) -> Lines:
+    lines = ["Guards, threshold at 1 % of clean inputs; pooled over networks (their inputs are not independent):",
+             ""]  # fmt: skip
+    rows = []
+    for kind in dict.fromkeys(row["kind"] for row in result["rows"] if row["strip"]):
+        strip = [row["strip"] for row in result["rows"] if row["kind"] == kind]
+        expert = [row["expert"] for row in result["removal"] if row["kind"] == kind and row.get("expert")]
+        cells = [
+            _pooled([one[which] for one in group]) for group in (strip, expert) for which in ("triggered", "clean")
+        ]
+        rows.append((kind, len(strip), *cells[:2], len(expert), *cells[2:]))
+    columns = ("kind", "networks", "STRIP refuses of triggered", "of clean", "networks", "expert refuses of triggered",
+               "of clean")  # fmt: skip
+    return [*lines, *table(columns, rows)]
+
+
+def _filters(entries: Sequence[Mapping[str, Any]]) -> Lines:
+    if not entries:
+        return ["Data filters: not measured.", ""]
+    names = list(entries[0]["filters"])
+    rows = []
+    for kind, dose in dict.fromkeys((one["kind"], one["dose"]) for one in entries):
+        own = [one["filters"] for one in entries if (one["kind"], one["dose"]) == (kind, dose)]
+        cells = [
+            f"{_pooled([one[name]['found'] for one in own])} / {_pooled([one[name]['false_alarms'] for one in own])}"
+            for name in names
+        ]
+        rows.append((kind, f"{100 * dose:g} %", len(own), *cells))
+    intro = (
+        "Data filters on 24,000 images: poisoned images found / clean ones taken for poisoned. `trusted-loss` and "
+        "`pixel-support` have 2,000 trusted images and a threshold from those. The others have none: their threshold "
+        "is the one that 1 % of the clean images exceed, which no user knows."
+    )
+    return [intro, "", *table(("kind", "dose", "sets", *names), rows)]
+
+
+def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:
+    repaired = [one for one in entries if one["kind"] != "clean"]
+    if not repaired:
+        return ["Removal: not measured.", ""]
+    rows = []
+    for one in repaired:
+        planted, chosen = one["planted_trigger_success"], one["chosen"]
+        before, after = (one[when]["clean_accuracy"]["value"] for when in ("before", "after"))
+        learned = [one[when]["success_after_relearning"]["value"] for when in ("before", "after")]
+        rows.append(
+            (one["id"], chosen, f"{100 * before:.2f} -> {100 * after:.2f}",
+             " / ".join(f"{name} {100 * value['value']:.1f}" for name, value in planted.items()),
+             f"{100 * learned[0]:.0f} -> {100 * learned[1]:.0f}")
+        )  # fmt: skip
+    clean = [one["relearned"]["value"] for one in entries if one["kind"] == "clean"]
+    intro = (
+        "Removal with at most 3,000 images, in percent. The planted trigger's success was measured afterwards, for "
+        "every remover. Learned again: success of the reconstructed trigger after five epochs on 50 triggered images; "
+        f"clean networks: {', '.join(f'{100 * value:.0f}' for value in clean) or 'not measured'}."
+    )
+    columns = ("network", "chosen", "clean accuracy", "planted trigger's success", "learned again")
+    return [intro, "", *table(columns, rows)]

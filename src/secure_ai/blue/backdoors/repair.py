@@ -1,0 +1,61 @@
+"""What a remover of backdoors is given, and plain fine-tuning, which every other one builds on or has to beat."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from secure_ai.blue.training.loop import TrainingPlan, train
+from secure_ai.blue.training.methods import Method, natural
+from secure_ai.blue.training.schedules import constant
+from secure_ai.data.dataset import Dataset
+
+EPOCHS, BATCH, LEARNING_RATE = 5, 64, 5e-4
+
+Stamp = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Repair:
+    """What a remover is given.
+
+    Attributes:
+        network: the suspected one; it is left as it is.
+        clean: at most a few thousand images with true labels.
+        stamp: puts the reconstructed trigger on images; None where the scan found none.
+    """
+
+    network: nn.Module
+    clean: Dataset
+    stamp: Stamp | None
+    seed: int
+
+
+def trainable(network: nn.Module) -> nn.Module:
+    """A copy whose weights all learn."""
+    own = copy.deepcopy(network)
+    for parameter in own.parameters():
+        parameter.requires_grad_(True)
+    return own
+
+
+def tuned(network: nn.Module, data: Dataset, method: Method, seed: int, epochs: int = EPOCHS) -> nn.Module:
+    """The network trained on, in place, in evaluation mode after."""
+    plan = TrainingPlan(
+        epochs=epochs, batch_size=BATCH, schedule=constant(LEARNING_RATE), seed=seed, adam_epsilon=1e-8,
+        dtype=torch.float32, replicas=1,
+    )  # fmt: skip
+    for parameter in network.parameters():
+        parameter.requires_grad_(True)
+    train(network, data, method=method, plan=plan)
+    return network.eval()
+
+
+def fine_tune(repair: Repair) -> nn.Module:
+    """Training on the clean images alone: what every other remover has to beat."""
+    return tuned(copy.deepcopy(repair.network), repair.clean, natural, repair.seed)

@@ -1,0 +1,96 @@
+"""BaDExpert: an input that a network made bad at everything but the backdoor still recognises is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from secure_ai.blue.backdoors.flat_minimum import flat_minimum
+from secure_ai.blue.backdoors.repair import Repair, trainable
+from secure_ai.blue.guards.strip import Guard, Guarded
+from secure_ai.core.compute import device_of
+from secure_ai.core.errors import EmptyDataError, UsageError
+from secure_ai.core.seeds import generator
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import images_to_float
+
+BATCH, LEARNING_RATE = 64, 5e-4
+UNLEARNED = 0.2  # accuracy of the expert at which its training ends
+MOST_EPOCHS = 40
+
+
+def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float, seed: int) -> Guard:
+    """A guard that needs the network's weights, with its threshold from clean images (Xie et al., 2308.12439).
+
+    The score is how much less sure of the prediction the expert is than the shadow: small where only the backdoor
+    speaks for it. The expert is trained with wrong labels, the shadow is fine-tuned, both on the first half.
+
+    Note: the shadow is fine-tuned by FT-SAM. Blind to a backdoor that the expert unlearns together with the classes.
+
+    Args:
+        clean: one half trains, the other sets the threshold.
+        false_refusals: fraction of clean inputs that may be refused, in (0, 1).
+
+    Raises:
+        UsageError, EmptyDataError: no such fraction, or too few clean images for it.
+    """
+    if not 0 < false_refusals < 1:
+        raise UsageError("not a fraction", where="false_refusals", expected="above 0, below 1", got=false_refusals)
+    half = len(clean) // 2
+    if half < 1 / false_refusals:
+        expected = f">= {2 / false_refusals:.0f}"
+        raise EmptyDataError("too few clean images for that rate", where="clean", expected=expected, got=len(clean))
+    positions = np.arange(len(clean))
+    training = clean.select(positions[:half], "one half")
+    repair = Repair(target.network, training, None, seed)
+    expert, shadow = (replace(target, network=own) for own in (made_bad(repair), flat_minimum(repair)))
+    scores = agreement(target, expert, shadow, clean.images[half:])
+    threshold = float(np.quantile(scores, false_refusals))
+
+    def guard(x: np.ndarray) -> Guarded:
+        score = agreement(target, expert, shadow, x)
+        return Guarded(x, score < threshold, score)
+
+    return guard
+
+
+def made_bad(repair: Repair) -> nn.Module:
+    """The network trained with wrong labels until it is wrong on most of these images; a backdoor outlives that."""
+    network, device = trainable(repair.network), device_of(repair.network)
+    network.eval()
+    images = images_to_float(repair.clean.images).to(device)
+    labels = torch.from_numpy(np.array(repair.clean.labels)).to(device)
+    wrong = (labels + 1) % repair.clean.classes
+    optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
+    for epoch in range(MOST_EPOCHS):
+        order = torch.randperm(len(labels), generator=generator(repair.seed, "expert", epoch), device="cpu").to(device)
+        for part in order.split(BATCH):
+            if _accuracy(network, images, labels) < UNLEARNED:
+                return network
+            optimizer.zero_grad(set_to_none=True)
+            functional.cross_entropy(network(images[part]), wrong[part]).backward()
+            optimizer.step()
+    return network
+
+
+@torch.no_grad()
+def _accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
+    few = slice(0, 500)
+    return float((network(images[few]).argmax(dim=1) == labels[few]).float().mean())
+
+
+@torch.no_grad()
+def agreement(target: NetworkTarget, expert: NetworkTarget, shadow: NetworkTarget, x: np.ndarray) -> np.ndarray:
+    """min(1, shadow's probability / expert's probability) of the network's prediction, (N,) float64."""
+    scores = [torch.zeros(0, device="cpu")]
+    for part in images_to_float(x).split(500):
+        with target.attacked(), expert.attacked(), shadow.attacked():
+            predicted = target.logits(part).argmax(dim=1, keepdim=True)
+            of_expert, of_shadow = (own.logits(part).softmax(dim=1).gather(1, predicted) for own in (expert, shadow))
+        scores.append((of_shadow / of_expert.clamp_min(1e-12)).clamp_max(1)[:, 0].cpu())
+    return torch.cat(scores).double().numpy()

@@ -1,0 +1,171 @@
+"""A suspected network repaired by every remover, each measured, and the choice among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from secure_ai.blue.backdoors.inversion import EVERY
+from secure_ai.blue.backdoors.removal import REMOVERS, relearned
+from secure_ai.blue.backdoors.repair import Repair, Stamp
+from secure_ai.core.errors import ArchError
+from secure_ai.core.results import Rate
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import random_order
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import to_channels_last
+from secure_ai.red.poisoning.plant import backdoor_success_rate
+from secure_ai.runs.backdoors.fleet import Fleet
+from secure_ai.runs.backdoors.scan import scan_target
+
+MOST_IMAGES, SEARCH, TRIED = 3_000, 200, 2_000
+MOST_LOST = 0.01  # of clean accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A network before or after: accuracy, success of the reconstructed trigger, triggered images classified correctly.
+
+    Attributes:
+        statistic: of the scan, in deviations of clean networks; None without a fleet.
+        relearned: success of the reconstructed trigger after a few epochs on 50 triggered images.
+    """
+
+    accuracy: Rate
+    success: Rate
+    recovered: Rate
+    statistic: float | None
+    relearned: Rate | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The object in the report."""
+        return {
+            "clean_accuracy": self.accuracy.as_json(),
+            "reconstructed_trigger_success": self.success.as_json(),
+            "recovered_label_accuracy": self.recovered.as_json(),
+            "scan_statistic": self.statistic,
+            "success_after_relearning": self.relearned and self.relearned.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Suspect:
+    """A network to be repaired, and what every measurement of its repair shares.
+
+    Attributes:
+        repair: images that removers learn from; search: that a scan works on; held_out: that everything is measured on.
+        stamp: puts the reconstructed trigger on images.
+        source, label: of that trigger; the source is EVERY where it is of all other classes.
+    """
+
+    target: NetworkTarget
+    repair: Dataset
+    search: Dataset
+    held_out: Dataset
+    fleet: Fleet | None
+    stamp: Stamp
+    source: int
+    label: int
+    seed: int
+
+    @property
+    def triggered(self) -> np.ndarray:
+        """Positions of the held-out images that the reconstructed trigger is for."""
+        labels = np.asarray(self.held_out.labels)
+        return np.flatnonzero(labels != self.label if self.source == EVERY else labels == self.source)
+
+
+def parts_of(whole: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
+    """Images that removers learn from, that a scan works on, and that everything is measured on."""
+    order = random_order(len(whole), seed, "remove-split")
+    count = min(MOST_IMAGES, len(whole) // 2)
+    parts = order[:count], order[count : count + SEARCH], order[count + SEARCH :][:TRIED]
+    repair, search, held_out = (whole.select(part, "part") for part in parts)
+    return repair, search, held_out
+
+
+def suspect(target: NetworkTarget, whole: Dataset, fleet: Fleet | None, seed: int) -> Suspect:
+    """The scan that a repair starts from; without control networks it takes the class with the smallest mask.
+
+    Raises:
+        ArchError: no trigger could be reconstructed.
+    """
+    repair, search, held_out = parts_of(whole, seed)
+    scan = scan_target(target, search, held_out, fleet, seed)
+    if scan.trigger is not None:
+        name, source, label = scan.trigger.detector, scan.trigger.source, scan.trigger.label
+        index = scan.calibrated.index if scan.calibrated and scan.calibrated.detector == name else label
+    else:
+        name, source = "mask", EVERY
+        index = label = int(scan.values["mask"].argmin())
+    found = scan.found[name]
+    if found.inverted is None or found.searches is None:
+        raise ArchError("nothing could be inverted", where=target.name)
+    inverted, search_index = found.inverted, int(found.searches[index])
+    return Suspect(
+        target, repair, search, held_out, fleet, lambda images: inverted.stamp(images, search_index), source, label,
+        seed,
+    )  # fmt: skip
+
+
+def repairs(
+    own: Suspect, progress: Callable[[int, int], None] = lambda done, total: None
+) -> tuple[dict[str, nn.Module], dict[str, State]]:
+    """The repaired network of every remover that can work on it, and its state."""
+    networks: dict[str, nn.Module] = {}
+    states: dict[str, State] = {}
+    for number, (name, remover) in enumerate(REMOVERS.items()):
+        try:
+            networks[name] = remover(Repair(own.target.network, own.repair, own.stamp, own.seed))
+        except ArchError:
+            continue  # a network without a layer to prune
+        states[name] = state_of(networks[name], own)
+        progress(number + 1, len(REMOVERS))
+    return networks, states
+
+
+def choose(before: State, tried: Mapping[str, State]) -> str:
+    """Accuracy first, then the second scan, then the reconstructed trigger. Nothing here knows the planted one."""
+
+    def value(state: State) -> float:
+        return state.accuracy.bounds.value
+
+    kept = {name: state for name, state in tried.items() if value(state) >= value(before) - MOST_LOST}
+    if not kept:
+        return max(tried, key=lambda name: value(tried[name]))
+    return min(kept, key=lambda name: (kept[name].statistic or 0.0, kept[name].success.bounds.value))
+
+
+def state_of(network: nn.Module, own: Suspect) -> State:
+    """What a network does on held-out images, without and with the reconstructed trigger, and in a second scan."""
+    target, labels = target_of(network, own), np.asarray(own.held_out.labels)
+    accuracy = evaluate(target, own.held_out.images, labels).accuracy
+    images, labels = own.held_out.images[own.triggered], labels[own.triggered]
+    shown = evaluate(target, own.stamp(images), labels)
+    success = backdoor_success_rate(shown.predictions, labels, own.label)
+    scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed) if own.fleet else None
+    statistic = round(scan.calibrated.statistic, 4) if scan and scan.calibrated else None
+    return State(accuracy, success, shown.accuracy, statistic)
+
+
+def target_of(network: nn.Module, own: Suspect) -> NetworkTarget:
+    """A repaired network as something to measure."""
+    return replace(own.target, network=to_channels_last(network).eval(), name="repaired", digest="")
+
+
+def with_relearning(state: State, network: nn.Module, own: Suspect) -> State:
+    """The state with the success of the reconstructed trigger after a few epochs on 50 triggered images."""
+    return replace(state, relearned=success_after_relearning(network, own))
+
+
+def success_after_relearning(network: nn.Module, own: Suspect) -> Rate:
+    """The same figure of any network, e.g. a clean one."""
+    again = target_of(relearned(network, own.repair, own.stamp, own.label, own.seed), own)
+    labels = np.asarray(own.held_out.labels)[own.triggered]
+    found = evaluate(again, own.stamp(own.held_out.images[own.triggered]), labels)
+    return backdoor_success_rate(found.predictions, labels, own.label)

@@ -1,0 +1,107 @@
+"""Removal of a backdoor in a run: every remover on clean images, what it did, before and after."""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import nn
+
+from secure_ai.core.result import Result
+from secure_ai.core.results import Measurement, Rate
+from secure_ai.core.sections import Column, Section
+from secure_ai.data.splits import random_order
+from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.models.target.evaluate import evaluate
+from secure_ai.red.poisoning.plant import backdoor_success_rate
+from secure_ai.runs.backdoors.fleet import known_fleet
+from secure_ai.runs.backdoors.repair import (
+    State,
+    Suspect,
+    choose,
+    repairs,
+    state_of,
+    success_after_relearning,
+    suspect,
+    target_of,
+)
+from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
+from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, arch_of
+from secure_ai.runs.stages.entries import rate_entry
+
+PASSES = 600_000  # forward and backward, of the removers and of learning again
+
+
+class RemovalSettings(Settings):
+    """What was planted, so that its success can be measured; the removers and the choice do not see it.
+
+    Attributes:
+        images: clean training images; at most 3,000 of them repair, the others measure.
+    """
+
+    trigger: str
+    target_label: int
+    images: int = 6_000
+
+
+def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Result:
+    """Every remover, the choice among them, and then the planted trigger's success."""
+    train = context.data("train")
+    chosen_images = random_order(len(train), context.seed, "removal-images")[: settings.images]
+    whole = train.select(chosen_images, f"{len(chosen_images)} random images")
+    target = subject.checked(whole).target
+    own = suspect(target, whole, known_fleet(arch_of(target.network), train.name), context.seed)
+    before = state_of(target.network, own)
+    networks, tried = repairs(own)
+    chosen = choose(before, tried)
+    planted = {name: _planted(one, own, settings) for name, one in {"before": target.network, **networks}.items()}
+    entries = [
+        *_entries(subject.id, "unrepaired", before, planted["before"], settings.trigger),
+        *_entries(subject.id, "repaired", tried[chosen], planted[chosen], settings.trigger),
+    ]
+    again = {"unrepaired": target.network, "repaired": networks[chosen], "clean": subject.twin().target().network}
+    for name, network in again.items():
+        protocol = "the reconstructed trigger's success after a few epochs on 50 triggered images"
+        value = success_after_relearning(network, own)
+        entries.append(rate_entry(subject.id, f"{name}-relearned", "success_after_relearning", value, protocol))
+    rows = tuple(
+        (name + (" (chosen)" if name == chosen else ""), one.accuracy, one.success, one.recovered, planted[name])
+        for name, one in {"before": before, **tried}.items()
+    )
+    columns = (
+        Column("network", "network"), Column("clean", "clean accuracy"), Column("success", "reconstructed trigger"),
+        Column("recovered", "triggered, true class"), Column("planted", "planted trigger"),
+    )  # fmt: skip
+    intro = "Chosen by clean accuracy and a second scan; the planted trigger was measured afterwards."
+    section = Section(
+        f"{subject.id}/backdoor-removal", f"Removal of the backdoor of {subject.id}", intro, columns, rows
+    )
+    return Result(measurements=tuple(entries), sections=(section,))
+
+
+def _planted(network: nn.Module, own: Suspect, settings: RemovalSettings) -> Rate:
+    labels = np.asarray(own.held_out.labels)
+    shown = evaluate(target_of(network, own), stamp(own.held_out.images, parse_trigger(settings.trigger)), labels)
+    return backdoor_success_rate(shown.predictions, labels, settings.target_label)
+
+
+def _entries(model: str, name: str, state: State, planted: Rate, trigger: str) -> tuple[Measurement, ...]:
+    return (
+        rate_entry(model, f"{name}-accuracy", "clean_accuracy", state.accuracy, "held-out training images"),
+        rate_entry(model, f"{name}-reconstructed", "reconstructed_trigger_success", state.success,
+                   "held-out images with the reconstructed trigger, predicted as its class"),
+        rate_entry(model, f"{name}-planted", "backdoor_success_rate", planted,
+                   "held-out images of other classes with the planted trigger, predicted as its target",
+                   trigger=trigger),
+    )  # fmt: skip
+
+
+def removal_row(settings: RemovalSettings) -> Measure[RemovalSettings]:
+    """The row for the removal."""
+    scans = 7  # before, and after each remover
+    return Measure(
+        id="backdoor-removal",
+        function=removal,
+        settings=settings,
+        needs=frozenset({"train", "twin"}),
+        passes=lambda own, n, holds: Passes(PASSES + scans * SCAN_PASSES, PASSES + scans * SCAN_PASSES),
+    )
