@@ -144,3 +144,25 @@ def test_initial_boxes_keep_their_size() -> None:
     interval_initialise(network, generator(1))
     weight = network.get_parameter("dense1.weight")
     assert float(weight.detach().std()) == pytest.approx((2 * torch.pi) ** 0.5 / weight.shape[1], rel=0.05)
+
+
+class Residual(nn.Sequential):
+    """A sequence by its class, another network by its `forward`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (N, F)."""
+        return x - 10 * super().forward(x)
+
+
+def hooked() -> nn.Module:
+    layer = nn.Linear(4, 4)
+    layer.register_forward_hook(lambda module, given, out: -out)
+    return layer
+
+
+@pytest.mark.parametrize("layer", [Residual(nn.Linear(4, 4)), hooked()], ids=["forward", "hook"])
+def test_a_layer_that_computes_something_else_than_its_class_is_refused(layer: nn.Module) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Sequential(layer), nn.ReLU(), nn.Linear(4, 2))
+    with pytest.raises(ArchError) as caught:
+        layers_of(network)
+    assert caught.value.where == "1.0"

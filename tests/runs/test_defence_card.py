@@ -15,7 +15,7 @@ from secure_ai.report.render.png import frontier_png
 from secure_ai.runs.outputs.defence_card import COLUMNS, defence_card, points
 from secure_ai.runs.recipe.plan import Plan, plan
 from secure_ai.runs.recipe.recipe import Recipe, load_recipe
-from secure_ai.runs.stages.confidence import calibration_error
+from secure_ai.runs.stages.confidence import calibration_error, worst_confidence
 from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 
 COLUMN = {column.id: number for number, column in enumerate(COLUMNS)}
@@ -82,6 +82,11 @@ def test_the_picture_is_the_same_for_the_same_numbers() -> None:
 )
 def test_calibration_error_by_hand(confidence: list[float], right: list[bool], expected: float) -> None:
     assert calibration_error(np.array(confidence), np.array(right)) == pytest.approx(expected)
+
+
+def test_an_image_that_is_wrong_as_it_is_counts_as_attacked() -> None:
+    clean, attacked = np.array([[0.1, 0.9], [0.8, 0.2]]), np.array([[0.7, 0.3], [0.4, 0.6]])
+    assert worst_confidence(clean, attacked, np.array([0, 0])).tolist() == [0.9, 0.6]
 
 
 def planned(recipe: Recipe) -> Plan:

@@ -47,6 +47,8 @@ def layers_of(network: nn.Module) -> tuple[nn.Module, ...]:
         ArchError: a layer that bounds do not know, by name; or a network that is no `nn.Sequential`.
     """
     found = _flat(network, "")
+    for name, module in network.named_modules():
+        _refuse_altered(name, module)
     for name, layer in found:
         _refuse(name, layer)
     if not found or not isinstance(found[-1][1], nn.Linear):
@@ -58,9 +60,21 @@ def layers_of(network: nn.Module) -> tuple[nn.Module, ...]:
 def _flat(module: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
     if type(module) in BUILT_IN:
         return [(f"{name}{i}", layer) for i, layer in enumerate(BUILT_IN[type(module)](module))]
-    if not isinstance(module, nn.Sequential):
+    if not _plain_sequence(module):
         return [(name.rstrip(".") or type(module).__name__, module)]
     return [pair for inner, layer in module.named_children() for pair in _flat(layer, f"{name}{inner}.")]
+
+
+def _plain_sequence(module: nn.Module) -> bool:
+    """Whether its layers run one after another: a subclass with its own `forward`, e.g. a residual, may differ."""
+    return isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward
+
+
+def _refuse_altered(name: str, module: nn.Module) -> None:
+    """Hooks, and a `forward` of one module alone, change what it computes and not what it is."""
+    if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+        where = name or "the network"
+        raise ArchError("bounds do not know what hooks do", where=where, expected="no hooks, the class's own forward")
 
 
 def _refuse(name: str, layer: nn.Module) -> None:

@@ -24,6 +24,8 @@ from secure_ai.runs.backdoors.repair import parts_of
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject, target_for
 
+CHILD = "secure_ai.runs.backdoors.planted"
+
 
 def measured_apart(
     models: Mapping[str, ModelSpec], data: Mapping[str, Any], trigger: str, label: int
@@ -37,11 +39,12 @@ def measured_apart(
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
         specs = {name: spec.as_json() for name, spec in models.items()}
         write_json(request, {"models": specs, "data": dict(data), "trigger": trigger, "label": label})
-        words = [sys.executable, "-m", "secure_ai.runs.backdoors.planted", str(request), str(answer)]
+        # -P: a file of the current folder, e.g. torch.py, is no module
+        words = [sys.executable, "-P", "-m", CHILD, str(request), str(answer)]
         done = subprocess.run(words, capture_output=True, check=False)
         if done.returncode or not answer.exists():
             got = done.stderr.decode(errors="replace").strip()[-500:]
-            raise ChildFailedError("the process that measures the planted trigger failed", where=words[2], got=got)
+            raise ChildFailedError("the process that measures the planted trigger failed", where=CHILD, got=got)
         found = json.loads(answer.read_text(encoding="utf-8"))
     return {name: rate(int(hits), int(n)) for name, (hits, n) in found.items()}
 

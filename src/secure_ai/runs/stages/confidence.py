@@ -67,7 +67,8 @@ def confidence(subject: Subject, settings: ConfidenceSettings, context: Context)
             for part, label in zip(x.split(250), y.split(250), strict=True)
         ]
         attacked = _probabilities(network, torch.cat(made))
-    right, wrong_confidence = clean.argmax(1) == data.labels, _wrong(attacked, data.labels)
+    right = clean.argmax(1) == data.labels
+    wrong_confidence = worst_confidence(clean, attacked, data.labels)
     top = clean.max(1)
     rows: list[tuple[Cell, ...]] = []
     for threshold in THRESHOLDS:
@@ -92,6 +93,15 @@ def confidence(subject: Subject, settings: ConfidenceSettings, context: Context)
 def _probabilities(network: nn.Module, x: Tensor) -> np.ndarray:
     found: np.ndarray = torch.cat([network(part).float().softmax(dim=1) for part in x.split(250)]).cpu().numpy()
     return found
+
+
+def worst_confidence(clean: np.ndarray, attacked: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The more confident error of each image, (N,): an attacker may also leave it as it is.
+
+    Args:
+        clean, attacked: probabilities (N, K).
+    """
+    return np.maximum(_wrong(clean, labels), _wrong(attacked, labels))
 
 
 def _wrong(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
