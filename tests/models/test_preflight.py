@@ -522,7 +522,8 @@ def test_channels_in_reverse_order_are_told(last: bool) -> None:
     network = Changed(before=red_last, channels=3).eval()
     found = preflight(target_of(network, 3, **settings), x, y, generator=torch.Generator())
     assert "input-range" in failed(found)
-    assert "100 % with the channels in reverse order (BGR" in evidence(found, "input-range")
+    assert "100 %" in evidence(found, "input-range")
+    assert "BGR" in evidence(found, "input-range")
     right = preflight(target_of(network, 3, **settings), x.flip(1), y, generator=torch.Generator())
     assert failed(right) == []
 
@@ -545,7 +546,7 @@ def test_the_right_preprocessing_is_accepted() -> None:
 def test_labels_in_another_order_are_found_but_no_flag_is_suggested() -> None:
     found = examine(Changed(after=lambda z: z.roll(1, dims=1)))
     assert failed(found) == ["label-order", "clean-accuracy"]
-    assert evidence(found, "clean-accuracy").startswith("clean accuracy is 0 % (0 of 80 images), by chance 20 %")
+    assert evidence(found, "clean-accuracy").startswith("clean accuracy is 0 % (0 of 80 images)")
 
 
 def test_few_samples_decide_nothing_about_accuracy() -> None:

@@ -11,7 +11,6 @@ from secure_ai.cli.options import CommonOptions
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.errors import UsageError
-from secure_ai.runs.verbs import backdoor as verb
 
 
 def plant(
@@ -81,12 +80,12 @@ def plant(
         made = result.trained
         print_lines(
             [
-                f"trained {train} with the backdoor: {result.folder / verb.MODEL_NAME}",
+                f"trained {train} with the backdoor: {result.file}",
                 f"on images it was not trained on: {made.accuracy} correct; with the trigger {made.success} of the "
                 f"other classes go to {target_label}",
             ]
         )
     else:
         count, rate = result.record["poison_count"], result.record["poison_rate"]
-        print_lines([f"poisoned {count} images ({100 * rate:.2f} % of all) in {result.folder / verb.DATA_NAME}"])
+        print_lines([f"poisoned {count} images ({100 * rate:.2f} % of all) in {result.file}"])
     return 0

@@ -86,7 +86,7 @@ class Arch:
 
 
 def read_artifact(path: str | os.PathLike[str], *, weights_key: str = "", events: EventSink = ignore_event) -> Artifact:
-    """Read a model file, or a folder of Hugging Face's, once and take the weights out, the format told by content.
+    """Read a model file, or a folder of Hugging Face's, once and take the weights out, the format detected by content.
 
     Args:
         weights_key: which entry of a torch checkpoint holds the weights, where several could.

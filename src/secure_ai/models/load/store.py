@@ -83,7 +83,7 @@ def load_model(
     """Read, check and rebuild a model.
 
     Args:
-        path: safetensors, torch state dict, `.keras` or `.pt2`, told by content; or a folder of Hugging Face's.
+        path: safetensors, torch state dict, `.keras` or `.pt2`, detected by content; or a folder of Hugging Face's.
         arch: built-in name, `FILE.py:FACTORY` or `pkg.mod:FACTORY`; not needed for `.keras` and `.pt2`, nor for a
             safetensors file that names a built-in network.
         classes: K of the data; a network known to have fewer classes is refused.

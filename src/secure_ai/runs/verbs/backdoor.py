@@ -39,6 +39,11 @@ class PlantResult:
     record: dict[str, Any]
     trained: Backdoored | None = None
 
+    @property
+    def file(self) -> Path:
+        """The network, where the attacker trained one, else the poisoned images."""
+        return self.folder / (DATA_NAME if self.trained is None else MODEL_NAME)
+
 
 def backdoor_plant(
     data: str,

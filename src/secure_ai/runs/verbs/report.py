@@ -25,7 +25,7 @@ from secure_ai.threats.register import threat_rows
 MAX_IMAGE_BYTES = 16 * MIB
 
 
-def read_report(folder: Path) -> Report:
+def read_report(folder: str | Path) -> Report:
     """The `report.json` of a run's folder.
 
     Raises:
@@ -33,8 +33,8 @@ def read_report(folder: Path) -> Report:
         DigestMismatchError: it is not the one that run.json lists.
         SecureAIError: it cannot be read.
     """
-    file = read_beneath(folder, "report.json", max_bytes=MAX_REPORT_BYTES)
-    expected = _recorded_digest(folder)
+    file = read_beneath(Path(folder), "report.json", max_bytes=MAX_REPORT_BYTES)
+    expected = _recorded_digest(Path(folder))
     if expected is not None and expected != file.sha256:
         raise DigestMismatchError(
             "report.json is not the file that the run wrote", where=file.name, expected=expected, got=file.sha256
@@ -70,11 +70,11 @@ def _images(folder: Path) -> dict[str, bytes]:
     return images
 
 
-def render_report(folder: Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # as the option
+def render_report(folder: str | Path, format: Literal["html", "md", "json", "sarif"]) -> str:  # as the option
     """A finished run as text."""
     report = read_report(folder)
     if format == "html":
-        return render_html(report, _images(folder))
+        return render_html(report, _images(Path(folder)))
     if format == "md":
         return render_markdown(report)
     if format == "json":
@@ -87,7 +87,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def threats_show(folder: Path | None = None) -> list[dict[str, Any]]:
+def threats_show(folder: str | Path | None = None) -> list[dict[str, Any]]:
     """The register's rows as JSON, with the evidence of the run in `folder` where there is one."""
     if folder is None:
         every = threat_rows(tuple(row for case in CASES for row in case.threats), (), ())

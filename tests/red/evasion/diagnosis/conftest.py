@@ -82,7 +82,8 @@ def fitted(network: nn.Module, method: Method, data: Dataset, seed: int) -> nn.M
 
 @pytest.fixture(scope="session")
 def small_zoo(digits: Dataset, digits_test: Dataset) -> SmallZoo:
-    module_of("_zoo_data")  # which the next imports by its bare name
+    for name in ("_package", "_zoo_data"):  # which the next import by their bare names
+        module_of(name)
     makers, defences = module_of("_zoo_networks"), module_of("_zoo_defences")
     adversary: Callable[[float], Method] = lambda eps: half_replaced(  # noqa: E731
         makers.steps_adversary(eps, 4, 0.5, random=True, warm_up=24), 1.0
