@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+from cyclopts import Parameter
+
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions
@@ -18,7 +20,7 @@ def plant(
     out: Path,
     trigger: str | None = None,
     target_label: int | None = None,
-    all_to_all: bool = False,
+    all_to_all: Annotated[bool, Parameter(negative="")] = False,
     data: str = "mnist:train",
     poison_rate: float | None = None,
     poison_count: int | None = None,
@@ -72,6 +74,7 @@ def plant(
             split=split,
             n=n,
             seed=common.seed_or_zero,
+            precision=common.precision,
             progress=progress,
         )
     if common.json:

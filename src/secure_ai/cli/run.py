@@ -58,7 +58,7 @@ def run(
 
     Args:
         file: Model file, as --model.
-        recipe: quick, standard, deep, report-1, report-2, assess, or a TOML file.
+        recipe: quick, standard, deep, full, report-1, report-2, assess, or a TOML file.
         data: Images and labels to judge the model on; with --mode, the folder of the MNIST files.
         split: train or test, where the data have both.
         n: The first N images in file order.

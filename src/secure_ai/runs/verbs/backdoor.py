@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from secure_ai.core.compute import configure
+from secure_ai.core.compute import Precision, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION
@@ -62,6 +62,7 @@ def backdoor_plant(
     split: str = "train",
     n: int | None = None,
     seed: int = 0,
+    precision: Precision = "auto",
     events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> PlantResult:
@@ -91,7 +92,7 @@ def backdoor_plant(
         if label_mode != "dirty":
             raise UsageError("an attacker who trains relabels", where="--label-mode", expected="dirty", got=label_mode)
         poison = ControlledPoison(trigger=value, target_label=target_label, poison_rate=poison_rate)
-        return _trained(dataset, poison, train, Path(out), seed, events, progress)
+        return _trained(dataset, poison, train, Path(out), seed, precision, events, progress)
     perturb = None
     if perturb_model is not None:
         spec = ModelSpec(model=perturb_model) if isinstance(perturb_model, str) else perturb_model
@@ -134,11 +135,11 @@ def backdoor_plant(
 
 
 def _trained(
-    dataset: Dataset, poison: ControlledPoison, arch: str, out: Path, seed: int, events: EventSink,
-    progress: Callable[[int, int], None],
+    dataset: Dataset, poison: ControlledPoison, arch: str, out: Path, seed: int, precision: Precision,
+    events: EventSink, progress: Callable[[int, int], None],
 ) -> PlantResult:  # fmt: skip
     """The network of an attacker who controls the training, and what it does on images it was not trained on."""
-    dtype = configure("auto").training_dtype
+    dtype = configure(precision).training_dtype
     made = train_backdoored(arch, dataset, poison, seed=seed, dtype=dtype, progress=progress)
     digest = state_digest(made.network.state_dict())
     record = {
