@@ -17,7 +17,7 @@ from secure_ai.blue.backdoors.detectors import DETECTORS, detect, place
 from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, every_class, every_pair, invert, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
 from secure_ai.blue.backdoors.margin import max_margins
-from secure_ai.core.errors import EmptyDataError, ShapeError
+from secure_ai.core.errors import EmptyDataError, NonFiniteError, ShapeError
 from secure_ai.core.results import rate
 from secure_ai.models.target.target import NetworkTarget
 
@@ -293,3 +293,12 @@ def test_few_and_many_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> 
     assert all((value > 0).all() for name, value in values.items() if name != "margin")
     calibrated = calibrate(values, {name: np.stack([value] * 3) for name, value in values.items()})
     assert calibrated.p == 1.0  # like all the others
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused_rather_than_the_most_extreme(bad: float) -> None:
+    fleet = {"margin": np.random.default_rng(0).uniform(1, 2, (20, 4))}
+    values = {"margin": np.array([1.0, bad, 1.5, 2.0])}
+    with pytest.raises(NonFiniteError):
+        calibrate(values, fleet)
+    assert calibrate({"margin": np.array([1.0, 1.2, 1.5, 2.0])}, fleet).fleet == 20

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from secure_ai.blue.backdoors.detectors import DETECTORS
-from secure_ai.core.errors import EmptyDataError, ShapeError
+from secure_ai.core.errors import EmptyDataError, NonFiniteError, ShapeError
 
 MAD_TO_SIGMA = 1.4826
 TINY = 1e-6
@@ -51,11 +51,15 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
     Raises:
         EmptyDataError: fewer than two clean networks.
         ShapeError: other detectors or classes than the fleet's.
+        NonFiniteError: a value that is not finite; compared with others it would count as the most extreme.
     """
     sizes = {name: rows.shape for name, rows in fleet.items()}
     if set(values) != set(fleet) or any(rows.shape[1:] != values[name].shape for name, rows in fleet.items()):
         got = {name: value.shape for name, value in values.items()}
         raise ShapeError("the model was not measured as the fleet was", where="fleet", expected=sizes, got=got)
+    for name, row in values.items():
+        if not (np.isfinite(row).all() and np.isfinite(fleet[name]).all()):
+            raise NonFiniteError("the scan's values are not finite", where=name, expected="finite values", got=row)
     count = min(len(rows) for rows in fleet.values())
     if count < 2:
         raise EmptyDataError("too few clean networks", where="fleet", expected=">= 2", got=count)

@@ -20,7 +20,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 
 SUCCESS = 0.9  # a change that works for fewer is none
-PRICE, DEARER, CHEAPER = 1e-2, 1.1, 1.15
+PRICE, DEARER, CHEAPER = PRICES = 1e-2, 1.1, 1.15
 MOST_PAIRED = 20  # of more classes, only as many pairs as so many have are searched, drawn at random
 EVERY = -1  # as a source: every class but the target
 

@@ -17,7 +17,7 @@ from torch import nn
 
 from secure_ai.blue.backdoors.detectors import DETECTORS, detect
 from secure_ai.blue.backdoors.fleet import RECIPES, control_network
-from secure_ai.blue.backdoors.inversion import FORMS, SUCCESS
+from secure_ai.blue.backdoors.inversion import FORMS, MOST_PAIRED, PRICES, SUCCESS
 from secure_ai.blue.backdoors.margin import STARTS, STEPS
 from secure_ai.core.compute import CPU, device_name
 from secure_ai.core.errors import SecureAIError
@@ -102,7 +102,7 @@ def known_fleet(arch: str, data: str) -> Fleet | None:
 def measuring_settings() -> str:
     """Everything that decides a member's values besides its network and the images."""
     forms = {name: (form.steps, form.learning_rate, form.images) for name, form in FORMS.items()}
-    return json.dumps([sorted(DETECTORS), forms, SUCCESS, STARTS, STEPS, RECIPES], sort_keys=True)
+    return json.dumps([sorted(DETECTORS), forms, SUCCESS, PRICES, MOST_PAIRED, STARTS, STEPS, RECIPES], sort_keys=True)
 
 
 def measure_member(network: nn.Module, index: int, images: Dataset, classes: int, seed: int) -> Member:

@@ -101,7 +101,8 @@ def worst_confidence(clean: np.ndarray, attacked: np.ndarray, labels: np.ndarray
     Args:
         clean, attacked: probabilities (N, K).
     """
-    return np.maximum(_wrong(clean, labels), _wrong(attacked, labels))
+    worse: np.ndarray = np.maximum(_wrong(clean, labels), _wrong(attacked, labels))
+    return worse
 
 
 def _wrong(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
