@@ -546,7 +546,7 @@ def test_the_right_preprocessing_is_accepted() -> None:
 def test_labels_in_another_order_are_found_but_no_flag_is_suggested() -> None:
     found = examine(Changed(after=lambda z: z.roll(1, dims=1)))
     assert failed(found) == ["label-order", "clean-accuracy"]
-    assert evidence(found, "clean-accuracy").startswith("clean accuracy is 0 % (0 of 80 ")
+    assert "0 of 80" in evidence(found, "clean-accuracy")
 
 
 def test_few_samples_decide_nothing_about_accuracy() -> None:
