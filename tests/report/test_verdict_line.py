@@ -94,10 +94,12 @@ def test_an_incomplete_run_says_so_first(report: dict[str, Any], sample: ModuleT
     report["run"]["complete"] = False
     found = verdict(typed(report))
     assert found.word == "INCOMPLETE RUN"
-    assert found.sentence.startswith(f"{whole.lower()}: ")
+    assert found.sentence.startswith(f"so far {whole.lower()}: ")
     good = sample.subject_report(0.97)
+    assert "No findings" in verdict(typed(good)).sentence
     good["run"]["complete"] = False
     assert verdict(typed(good)).tone == "unclear"
+    assert "No findings" not in verdict(typed(good)).sentence  # nobody knows yet
 
 
 def test_without_subject_and_comparison_it_only_reports(report: dict[str, Any]) -> None:

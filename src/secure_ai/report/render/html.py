@@ -56,6 +56,8 @@ PICTURE_TITLES = {
 }
 BESPOKE = {"report/figures", "report/all-figures", "report/findings", "report/not-tested"}  # drawn in their own way
 
+NOT_TESTED_SHOWN = 10  # lines of the card; the others are folded away
+
 
 def render_html(report: Report, images: Mapping[str, bytes]) -> str:
     """The report as one HTML page; the same page for the same input.
@@ -76,6 +78,7 @@ def render_html(report: Report, images: Mapping[str, bytes]) -> str:
         verdict=verdict(report),
         worst=worst_things(report),
         not_tested=[row[0] for row in not_tested_section(report).rows],
+        shown=NOT_TESTED_SHOWN,
         groups=groups,
         compared=compared,
         users_names=users_names(report),

@@ -58,7 +58,7 @@ def verdict(report: Report) -> VerdictLine:
     sentence = f"{line.sentence} {_findings(report, line)}".strip()
     if not report.run.complete and line.word != CHECK_INPUT:
         tone: Tone = "bad" if line.tone == "bad" else "unclear"
-        return VerdictLine("INCOMPLETE RUN", f"{line.word.lower()}: {sentence}", tone)
+        return VerdictLine("INCOMPLETE RUN", f"so far {line.word.lower()}: {sentence}", tone)
     return VerdictLine(line.word, sentence, line.tone)
 
 
@@ -184,8 +184,9 @@ def _measured_only(report: Report) -> VerdictLine:
 def _findings(report: Report, line: VerdictLine) -> str:
     """How many findings there are that the tool did not make itself, and the worst severity among them."""
     counted = [finding for finding in report.findings if not finding.planted]
-    if not counted:  # never said beside a bad verdict, nor where nothing was asked
-        return "No findings." if line.tone != "bad" and report.measurements and line.word != CHECK_INPUT else ""
+    if not counted:  # never said beside a bad verdict, of an unfinished run, nor where nothing was asked
+        asked = report.run.complete and report.measurements and line.word != CHECK_INPUT
+        return "No findings." if asked and line.tone != "bad" else ""
     code = [finding for finding in counted if finding.id.startswith(CODE_FINDING)]
     other = [finding for finding in counted if finding not in code]
     texts = [_worst(other, "")] if other else []

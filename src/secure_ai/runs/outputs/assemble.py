@@ -149,7 +149,7 @@ def _evidence(facts: RunFacts) -> Mapping[str, tuple[Evidence, ...]]:
 def _why_missing(stage: str, facts: RunFacts) -> str:
     if stage in facts.finished.stopped:
         return "the run was stopped in it: its figures are of the images that were finished"
-    return facts.finished.skipped.get(stage, "the run stopped before it")
+    return facts.finished.skipped.get(stage, "not finished when this was written")
 
 
 def _not_tested(facts: RunFacts, departs: list[str]) -> tuple[str, ...]:
