@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from _backdoor_page import backdoors
 from _headline import COLUMNS, headline, missed
 from _page_attacks import evasion
+from _page_defences import defences
 from _page_report import main_job, measurements, must_reach, reproduction, tolerances
 from _page_speed import pipeline
 from _page_zoo import zoo
@@ -26,6 +27,7 @@ PAGES: dict[str, tuple[str, Section, str]] = {
     "tolerances": ("pipeline", tolerances, "how far two runs of report 1's protocol differ, by seed and by stack"),
     "bounds": ("must_reach", must_reach, "figures over three training seeds beside bounds that were set before"),
     "attacks": ("evasion", evasion, "attacks beside Foolbox, Torchattacks, ART and AutoAttack: strength, time, memory"),
+    "defences": ("defences", defences, "what each defence keeps under attack, and what was asked for"),
     "speed": ("pipeline", pipeline, "report 1's whole protocol beside TensorFlow with ART and PyTorch with Foolbox"),
     "time": ("main_job", main_job, "seconds and memory of the tool's own runs beside their bounds"),
     "backdoors": (
