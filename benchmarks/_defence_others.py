@@ -14,10 +14,10 @@ from _package import (
     RAMP,
     RANDOM,
     Dataset,
-    Guarded,
     ModelSpec,
     NetworkTarget,
     PerturbationBudget,
+    Transformed,
     build_network,
     configure,
     generator,
@@ -60,9 +60,9 @@ def transform_row(name: str, options: argparse.Namespace) -> dict[str, Any]:
             "data": f"{data.name}, {data.note}",
             "budget": budget.as_json(),
             "compute": compute.as_json(),
-            "naive": robust(Guarded(network, name, straight_through=False), "pgd:steps=40"),
+            "naive": robust(Transformed(network, name, straight_through=False), "pgd:steps=40"),
             "adaptive": robust(
-                Guarded(network, name, straight_through=True),
+                Transformed(network, name, straight_through=True),
                 "pgd:steps=40:eot_samples=10" if name in RANDOM else "pgd:steps=40",
             ),
         }

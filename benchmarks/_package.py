@@ -10,8 +10,9 @@ from secure_ai.blue.backdoors.inversion import FORMS, Inverted, Searches, every_
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.blue.backdoors.margin import STARTS, driven, starts
 from secure_ai.blue.guards.expert import expert_guard
-from secure_ai.blue.guards.strip import Guard, strip_guard
-from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded
+from secure_ai.blue.guards.guard import Guard
+from secure_ai.blue.guards.strip import strip_guard
+from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Transformed
 from secure_ai.blue.training.certified_training import interval_initialise
 from secure_ai.blue.training.hardening import timed_steps
 from secure_ai.blue.training.loop import TrainingPlan, train

@@ -185,7 +185,7 @@ RIGHT: dict[str, list[Node]] = {
 
 @pytest.mark.parametrize("nodes", RIGHT.values(), ids=RIGHT.keys())
 def test_what_exports_really_write_is_accepted(nodes: list[Node]) -> None:
-    load(exported(nodes))
+    assert torch.isfinite(load(exported(nodes))(torch.ones(2, 1, 4, 4))).all()
 
 
 # --- budgets over the whole graph -------------------------------------------------------------------------------------

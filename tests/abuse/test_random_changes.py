@@ -118,4 +118,4 @@ def test_a_changed_file_is_read_or_refused(kind: str) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_files_that_are_changed_are_read(kind: str) -> None:
     content, reader = KINDS[kind]
-    reader(FileBytes("sound", content))
+    assert reader(FileBytes("sound", content)) is not None

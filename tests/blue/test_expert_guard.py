@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from secure_ai.blue.backdoors.repair import Repair, tuned
-from secure_ai.blue.guards.expert import UNLEARNED, expert_guard, made_bad
+from secure_ai.blue.guards.expert import UNLEARNED, expert_guard, unlearned
 from secure_ai.blue.training.methods import natural
 from secure_ai.core.errors import EmptyDataError, UsageError
 from secure_ai.data.dataset import Dataset
@@ -62,7 +62,7 @@ def test_on_a_clean_network_the_same_images_pass(digits: Dataset, digits_test: D
 
 
 def test_the_expert_forgets_the_classes_and_keeps_the_backdoor(backdoored: NetworkTarget, digits: Dataset) -> None:
-    expert = made_bad(Repair(backdoored.network, digits, None, 0))
+    expert = unlearned(Repair(backdoored.network, digits, None, 0))
     others = digits.images[digits.labels != LABEL]
     with torch.no_grad():
         right = expert(images_to_float(digits.images)).argmax(dim=1).numpy() == digits.labels

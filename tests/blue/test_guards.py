@@ -7,7 +7,15 @@ import pytest
 import torch
 from torch import nn
 
-from secure_ai.blue.guards.transforms import RANDOM, TRANSFORMS, Guarded, bit_depth, jpeg_like, median, random_resize
+from secure_ai.blue.guards.transforms import (
+    RANDOM,
+    TRANSFORMS,
+    Transformed,
+    bit_depth,
+    jpeg_like,
+    median,
+    random_resize,
+)
 from secure_ai.core.errors import UsageError
 from secure_ai.core.seeds import generator
 
@@ -65,14 +73,14 @@ def test_random_resize_draws_anew_and_repeats_by_seed() -> None:
 def test_straight_through_has_the_value_of_the_guard_and_the_gradient_of_none(name: str) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 3))
     x = smooth().requires_grad_()
-    plain, through = (Guarded(network, name, straight_through=s) for s in (False, True))
+    plain, through = (Transformed(network, name, straight_through=s) for s in (False, True))
     assert torch.allclose(plain(x), through(x), atol=1e-5)
     wanted = torch.autograd.grad(network(x)[:, 0].sum(), x)[0]
     assert torch.allclose(torch.autograd.grad(through(x)[:, 0].sum(), x)[0], wanted, atol=1e-6)
 
 
 def test_a_random_guard_answers_differently_each_time() -> None:
-    guarded = Guarded(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), "resize", straight_through=False)
+    guarded = Transformed(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), "resize", straight_through=False)
     assert not torch.equal(guarded(smooth()), guarded(smooth()))
     with pytest.raises(UsageError):
-        Guarded(nn.Identity(), "magic", straight_through=False)
+        Transformed(nn.Identity(), "magic", straight_through=False)

@@ -22,7 +22,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
 
 STAMPED = 0.5  # of a batch, in unlearning
-PRUNE_STEP, MOST_LOST = 0.05, 0.02  # units pruned at once, and accuracy that pruning may cost before fine-tuning
+PRUNE_STEP, PRUNING_MAY_COST = 0.05, 0.02  # units pruned at once, and accuracy that pruning may cost before fine-tuning
 RELEARN_IMAGES, RELEARN_EPOCHS = 50, 5
 
 Remover = Callable[[Repair], nn.Module]
@@ -49,7 +49,7 @@ def fine_prune(repair: Repair) -> nn.Module:
     """Silence the units of one layer that clean images use least, then fine-tune (Fine-Pruning, 1805.12185, section 4).
 
     The layer is the last convolution, or the last hidden linear layer where there is none. Units are pruned while the
-    accuracy on the clean images falls by at most MOST_LOST.
+    accuracy on the clean images falls by at most PRUNING_MAY_COST.
 
     Raises:
         ArchError: no such layer.
@@ -58,7 +58,7 @@ def fine_prune(repair: Repair) -> nn.Module:
     layer = _pruned_layer(network)
     order = _activity(network, layer, repair.clean).argsort().tolist()
     step = max(1, int(PRUNE_STEP * len(order)))
-    least = _accuracy(network, repair.clean) - MOST_LOST
+    least = _accuracy(network, repair.clean) - PRUNING_MAY_COST
     weight, bias = layer.weight, layer.bias
     for start in range(0, len(order) - step, step):
         chosen = order[start : start + step]

@@ -11,9 +11,8 @@ from torch.nn import functional
 
 from secure_ai.blue.backdoors.flat_minimum import flat_minimum
 from secure_ai.blue.backdoors.repair import Repair, trainable
-from secure_ai.blue.guards.strip import Guard, Guarded
+from secure_ai.blue.guards.guard import Guard, guard_by, half_of
 from secure_ai.core.compute import device_of
-from secure_ai.core.errors import EmptyDataError, UsageError
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
@@ -39,27 +38,14 @@ def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float
     Raises:
         UsageError, EmptyDataError: no such fraction, or too few clean images for it.
     """
-    if not 0 < false_refusals < 1:
-        raise UsageError("not a fraction", where="false_refusals", expected="above 0, below 1", got=false_refusals)
-    half = len(clean) // 2
-    if half < 1 / false_refusals:
-        expected = f">= {2 / false_refusals:.0f}"
-        raise EmptyDataError("too few clean images for that rate", where="clean", expected=expected, got=len(clean))
-    positions = np.arange(len(clean))
-    training = clean.select(positions[:half], "one half")
+    half = half_of(len(clean), false_refusals)
+    training = clean.select(np.arange(half), "one half")
     repair = Repair(target.network, training, None, seed)
-    expert, shadow = (replace(target, network=own) for own in (made_bad(repair), flat_minimum(repair)))
-    scores = agreement(target, expert, shadow, clean.images[half:])
-    threshold = float(np.quantile(scores, false_refusals))
-
-    def guard(x: np.ndarray) -> Guarded:
-        score = agreement(target, expert, shadow, x)
-        return Guarded(x, score < threshold, score)
-
-    return guard
+    expert, shadow = (replace(target, network=own) for own in (unlearned(repair), flat_minimum(repair)))
+    return guard_by(lambda x: agreement(target, expert, shadow, x), clean.images[half:], false_refusals)
 
 
-def made_bad(repair: Repair) -> nn.Module:
+def unlearned(repair: Repair) -> nn.Module:
     """The network trained with wrong labels until it is wrong on most of these images; a backdoor outlives that."""
     network, device = trainable(repair.network), device_of(repair.network)
     network.eval()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from secure_ai.core.errors import EmptyDataError, UsageError
+from secure_ai.blue.guards.guard import Guard, guard_by, half_of
 from secure_ai.core.seeds import generator
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
@@ -17,24 +14,6 @@ from secure_ai.models.tensors import images_to_float
 OVERLAYS = 32
 TOGETHER = 64  # images mixed at once
 WEIGHT = 0.5  # of the other image
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Guarded:
-    """Inputs with what the guard says of each.
-
-    Attributes:
-        x: (N, C, H, W), as given.
-        refused: (N,) bool.
-        score: (N,) float64; the smaller, the more suspicious.
-    """
-
-    x: np.ndarray
-    refused: np.ndarray
-    score: np.ndarray
-
-
-Guard = Callable[[np.ndarray], Guarded]
 
 
 def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: int) -> np.ndarray:
@@ -67,17 +46,6 @@ def strip_guard(target: NetworkTarget, clean: np.ndarray, *, false_refusals: flo
     Raises:
         UsageError, EmptyDataError: no such fraction, or too few clean images for it.
     """
-    if not 0 < false_refusals < 1:
-        raise UsageError("not a fraction", where="false_refusals", expected="above 0, below 1", got=false_refusals)
-    half = len(clean) // 2
-    if half < 1 / false_refusals:
-        expected = f">= {2 / false_refusals:.0f}"
-        raise EmptyDataError("too few clean images for that rate", where="clean", expected=expected, got=len(clean))
+    half = half_of(len(clean), false_refusals)
     overlays = clean[:half]
-    threshold = float(np.quantile(entropies(target, clean[half:], overlays, seed), false_refusals))
-
-    def guard(x: np.ndarray) -> Guarded:
-        score = entropies(target, x, overlays, seed)
-        return Guarded(x, score < threshold, score)
-
-    return guard
+    return guard_by(lambda x: entropies(target, x, overlays, seed), clean[half:], false_refusals)

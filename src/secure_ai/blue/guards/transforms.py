@@ -92,7 +92,7 @@ TRANSFORMS: dict[str, Callable[..., Tensor]] = {
 RANDOM = frozenset({"resize"})
 
 
-class Guarded(nn.Module):
+class Transformed(nn.Module):
     """A network behind a transformation.
 
     Args:

@@ -21,9 +21,9 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import to_channels_last
 from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.backdoors.fleet import Fleet
-from secure_ai.runs.backdoors.scan import scan_target
+from secure_ai.runs.backdoors.scan import SEARCH, scan_target
 
-MOST_IMAGES, SEARCH, TRIED = 3_000, 200, 2_000
+MOST_IMAGES, TRIED = 3_000, 2_000
 MOST_LOST = 0.01  # of clean accuracy
 
 

@@ -20,6 +20,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.backdoors.fleet import Fleet
 
 SHOWN, SPREAD_OVER = 6, 200  # images in the picture of the trigger, and those that they are taken from
+SEARCH = 200  # images that inversion chooses from, at most
 HELD_OUT = 2_000  # images that a reconstructed trigger is tried on, at most
 
 
@@ -125,7 +126,7 @@ class Scan:
         }  # fmt: skip
 
 
-def split_images(data: Dataset, n: int) -> tuple[Dataset, Dataset]:
+def split_images(data: Dataset, n: int = SEARCH) -> tuple[Dataset, Dataset]:
     """Up to `n` images, at most half, to search on, and others to try a trigger on; `data` must be in random order."""
     positions, n = np.arange(len(data)), min(n, len(data) // 2)
     return data.select(positions[:n], f"{n} to search on"), data.select(positions[n:][:HELD_OUT], "held out")

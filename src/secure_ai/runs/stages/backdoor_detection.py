@@ -28,7 +28,6 @@ from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 from secure_ai.runs.stages.gallery import gallery, gallery_row
 from secure_ai.threats.taxonomy import WORKING_BACKDOOR
 
-SEARCH = 200
 FALSE_ALARMS = 0.01
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
 SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
@@ -64,7 +63,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
         reason = f"{subject.id}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
         return Result(not_tested=(reason,))
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
-    search, held_out = split_images(shuffled, SEARCH)
+    search, held_out = split_images(shuffled)
     if settings.whole:
         found = scan_target(target, search, held_out, fleet, context.seed)
     else:

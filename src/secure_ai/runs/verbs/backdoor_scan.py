@@ -30,7 +30,6 @@ from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
 DEFAULT_FLEET, MAX_FLEET = 40, 1_000
-SEARCH = 200  # images that inversion chooses from
 LEAST_DATA = 400
 SCAN_NAME, PICTURE_NAME = "scan.json", "trigger.png"
 
@@ -107,13 +106,13 @@ def backdoor_scan(
         given = None if train_data is None else load_data(train_data, split="train", seed=seed, events=events)
         training, shuffled = (given, shuffled) if given is not None else _halves(shuffled)
         _refuse_other_images(training, whole)
-        search, held_out = split_images(shuffled, SEARCH)
+        search, held_out = split_images(shuffled)
         found = trained_fleet(
             build, identity, training, search, classes=target.num_classes, count=fleet or DEFAULT_FLEET, seed=seed,
             dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
         )  # fmt: skip
     else:
-        search, held_out = split_images(shuffled, SEARCH)
+        search, held_out = split_images(shuffled)
     if found is None:
         notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
     elif found.note:

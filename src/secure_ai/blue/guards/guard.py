@@ -1,0 +1,55 @@
+"""What a guard of inputs is: a score, and a threshold that clean inputs set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from secure_ai.core.errors import EmptyDataError, UsageError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Screened:
+    """Inputs with what a guard says of each.
+
+    Attributes:
+        x: (N, C, H, W), as given.
+        refused: (N,) bool.
+        score: (N,) float64; the smaller, the more suspicious.
+    """
+
+    x: np.ndarray
+    refused: np.ndarray
+    score: np.ndarray
+
+
+Guard = Callable[[np.ndarray], Screened]
+Score = Callable[[np.ndarray], np.ndarray]
+"""(N, C, H, W) -> (N,) float64; the smaller, the more suspicious."""
+
+
+def half_of(clean: int, false_refusals: float) -> int:
+    """How many of the clean inputs make the score; as many again set the threshold.
+
+    Raises:
+        UsageError, EmptyDataError: no such fraction, or too few clean inputs for it.
+    """
+    if not 0 < false_refusals < 1:
+        raise UsageError("not a fraction", where="false_refusals", expected="above 0, below 1", got=false_refusals)
+    if clean // 2 < 1 / false_refusals:
+        expected = f">= {2 / false_refusals:.0f}"
+        raise EmptyDataError("too few clean images for that rate", where="clean", expected=expected, got=clean)
+    return clean // 2
+
+
+def guard_by(score: Score, clean: np.ndarray, false_refusals: float) -> Guard:
+    """The guard that refuses `false_refusals` of the clean inputs, which did not make the score."""
+    threshold = float(np.quantile(score(clean), false_refusals))
+
+    def guard(x: np.ndarray) -> Screened:
+        scores = score(x)
+        return Screened(x, scores < threshold, scores)
+
+    return guard
