@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from _processes import Spent, spent
-from _record import ROOT, save
+from _record import ROOT, rows_with, save
 
 USERS_MODULE = '''\
 """A user's own module, with a forward of its own, for report 1's weights."""
@@ -52,7 +52,7 @@ def commands(model: Path, users: Path, n: int) -> dict[str, tuple[str, ...]]:
         "fast": (*BASE, *built_in, "--attack", "fast", "--data", f"mnist:test:{n}"),
         "autoattack": (*BASE, *built_in, "--attack", "autoattack", "--data", f"mnist:test:{n // 4}"),
         "fast, a user's module": (*BASE, *mine, "--attack", "fast", "--data", f"mnist:test:{n}"),
-        "--help": ("--help",),
+        "help": ("--help",),
     }
 
 
@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True, help="report 1's network, safetensors")
     parser.add_argument("--n", type=int, default=400, help="images for `fast`; a quarter of them for `autoattack`")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--only", nargs="+", help="names of commands; default: all")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     options = parser.parse_args()
     checkouts = {"earlier": options.earlier.resolve(), "now": ROOT}
@@ -104,6 +105,8 @@ def main() -> None:
         users.write_text(USERS_MODULE, encoding="utf-8")
         for threads in options.threads:
             for what, words in commands(options.model.resolve(), users, options.n).items():
+                if options.only and what not in options.only:
+                    continue
                 row = compared(checkouts, words, options.pairs, threads, folder)
                 row["command"] = (
                     row["command"].replace(str(folder) + "/", "").replace(str(options.model.resolve()), "M")
@@ -112,7 +115,8 @@ def main() -> None:
                 print(
                     f"{what}, {threads} threads: {row['ratio_cpu']} (processor), {row['ratio_wall']} (wall)", flush=True
                 )
-    save("earlier", "scripts/bench earlier --earlier FOLDER --model M", {"rows": rows})
+    command = f"scripts/bench earlier --earlier FOLDER --model M --n {options.n} --pairs {options.pairs}"
+    save("earlier", command, {"rows": rows_with("earlier", rows)})
 
 
 if __name__ == "__main__":
