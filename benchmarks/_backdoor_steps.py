@@ -34,6 +34,7 @@ from _package import (
     make_folder,
     random_order,
     rate,
+    significant,
     stamp,
     strip_guard,
     to_channels_last,
@@ -123,7 +124,7 @@ def fleet(own: Setting, arch: str, count: int) -> list[dict[str, Any]]:
         search = [own.held_out.select(_order(own, "control", i)[:SEARCH], "to search on") for i in group]
         found = detected(own, stack, search, group)
         for index, accuracy, one in zip(group, accuracies(own, stack), found, strict=True):
-            values = {name: [float(f"{v:.4g}") for v in each.values] for name, each in one.items()}
+            values = {name: significant(each.values) for name, each in one.items()}
             write_json(make_folder(folder) / f"{index}.json", asdict(Member(index, round(accuracy, 5), values)))
         own.say(f"{arch}: control networks {group}: trained in {done:.1f} s, measured in "
                 f"{time.monotonic() - began - done:.1f} s")  # fmt: skip

@@ -75,6 +75,7 @@ def run(own: Setting, wanted: dict[str, int], count: int, steps: list[str]) -> N
         "fleet": count,
         "largest": own.largest,
         "settings": measuring_settings(),
+        "measured_on": {"data": own.held_out.name, "digest": own.held_out.digest, "n": len(own.held_out)},
     }
     try:
         for step in steps:
@@ -130,6 +131,8 @@ def commit(work: Path) -> None:
                 "data": "mnist",
                 "command": "python benchmarks/backdoors.py run --work build/backdoors --device cuda",
                 "settings": about["settings"],  # of the code that measured, which need not be this
+                "seed": 0,
+                "measured_on": about["measured_on"],
                 "training_images": about["largest"] // 2,  # the least that one of them was trained on
                 "members": members,
             }
@@ -156,7 +159,7 @@ def scan_files(paths: list[Path], command: str) -> None:
     for path in paths:
         content = read_file(path, max_bytes=10_000_000).content
         arch = ARCH if len(content) < 2_000_000 else SECOND
-        clean, target = known_fleet(arch, "mnist:train"), trained_target(content, arch, path.stem)
+        clean, target = known_fleet(arch, held_out), trained_target(content, arch, path.stem)
         order = random_order(len(held_out), "benchmark", path.stem)
         search, rest = (held_out.select(part, "random") for part in (order[:SEARCH], order[SEARCH : SEARCH + 2_000]))
         scan = scan_target(target, search, rest, clean, seed=0)

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from secure_ai.blue.backdoors import inversion, margin
 from secure_ai.blue.backdoors.calibration import calibrate, class_scores
-from secure_ai.blue.backdoors.detectors import DETECTORS, detect, place
+from secure_ai.blue.backdoors.detectors import DETECTORS, costs, detect, place
 from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, every_class, every_pair, invert, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
 from secure_ai.blue.backdoors.margin import max_margins
@@ -302,3 +302,12 @@ def test_values_that_are_not_finite_are_refused_rather_than_the_most_extreme(bad
     with pytest.raises(NonFiniteError):
         calibrate(values, fleet)
     assert calibrate({"margin": np.array([1.0, 1.2, 1.5, 2.0])}, fleet).fleet == 20
+
+
+def test_a_search_that_never_worked_counts_as_dear_as_the_dearest() -> None:
+    """The price falls while nothing works, and with it the cost of the last attempt: small, and no trigger at all."""
+    last = np.array([5.0, 0.01, 3.0])
+    found = Inverted(FORMS["mask"], last, (), np.array([True, False, True]))
+    assert costs(found).tolist() == [5.0, 5.0, 3.0]
+    assert costs(replace(found, reached=np.ones(3, dtype=bool))).tolist() == last.tolist()
+    assert len(set(costs(replace(found, reached=np.zeros(3, dtype=bool))).tolist())) == 1  # nothing to tell them apart

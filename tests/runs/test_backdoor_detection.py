@@ -91,7 +91,7 @@ def scanned(
     planted: bool = False,
     whole: bool = True,
 ) -> tuple[Result, dict[str, bytes]]:
-    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, name: fleet)
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, data: fleet)
     kept: dict[str, bytes] = {}
     result = scan(cast(Subject, subject), ScanSettings(planted=planted, whole=whole), context({"test": data}, kept))
     return read_result(result_bytes(result), "result.json"), kept

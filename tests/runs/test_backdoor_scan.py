@@ -170,12 +170,12 @@ def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatc
         for i in range(60)
     )
     small = fleets.Fleet(members=members, source="stand-ins", training_images=8_000, asked=60)
-    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data: small)
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data=None: small)
     scan = secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan
     assert set(scan.values) == {"margin"}
     assert (scan.trigger, scan.accuracy) == (None, None)
     assert scan.verdict.value == "suspicious"  # no trained network has such margins, and without data that is the most
-    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data: None)
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data=None: None)
     assert secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.verdict.value == "inconclusive"
 
 
@@ -183,3 +183,36 @@ def test_the_least_data_suffices(files: dict[str, Any]) -> None:
     scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=2).scan
     assert scan.trigger is not None
     assert scan.trigger.success.n > 50
+
+
+def test_control_networks_are_fed_as_the_model_is(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    accuracies = []
+    for low, high in ((0.0, 1.0), (0.0, 255.0)):
+        model = replace(files["clean"], value_range=(low, high))
+        fleet = secure_ai.backdoor_scan(model, files["test"], fleet=2).scan.fleet
+        assert fleet is not None
+        accuracies.append([member.accuracy for member in fleet.members])
+    assert accuracies[0] != accuracies[1]  # two fleets: the second learned on pixels of 0 to 255
+
+
+def test_a_committed_fleet_is_for_the_images_of_mnist_whatever_others_are_called(
+    monkeypatch: pytest.MonkeyPatch, digits: Dataset
+) -> None:
+    entry = {"data": "mnist", "settings": fleets.measuring_settings(), "training_images": 12_000,
+             "members": [{"index": 0, "accuracy": 0.9, "values": {"margin": [1.0] * 10}}]}  # fmt: skip
+    monkeypatch.setattr(fleets, "_known", lambda: {"report1-cnn": entry})
+    original = replace(digits, name="mnist:test", indices=np.arange(len(digits)))
+    monkeypatch.setattr(fleets, "load_mnist", lambda split: original)
+    part = original.select(np.array([5, 3, 8]), "some")
+    assert fleets.known_fleet("report1-cnn") is not None
+    assert fleets.known_fleet("report1-cnn", part) is not None
+    others = (
+        replace(part, name="other:test"),
+        replace(part, indices=np.array([5, 3, 9])),
+        replace(part, indices=np.array([5, 3, -1])),
+        replace(part, indices=np.array([5, 3, len(digits)])),
+        replace(part, images=255 - part.images),
+        replace(part, images=(part.images / np.float32(255)).astype(np.float32) * 0),
+    )
+    assert [fleets.known_fleet("report1-cnn", other) for other in others] == [None] * len(others)
+    assert fleets.known_fleet("report2-cnn", part) is None

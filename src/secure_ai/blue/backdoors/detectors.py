@@ -64,15 +64,27 @@ def _pairs(target: NetworkTarget, images: np.ndarray, labels: np.ndarray, seed: 
 
 def of_classes(inverted: Inverted) -> Found:
     """One value a class."""
-    return Found(inverted.sizes, inverted, np.arange(len(inverted.sizes)))
+    return Found(costs(inverted), inverted, np.arange(len(inverted.sizes)))
 
 
 def of_pairs(inverted: Inverted, possible: np.ndarray, classes: int) -> Found:
     """One value a pair. A pair whose source has no image gets the median of the others, which says nothing of it."""
     count = len(pairs(classes)[0])
-    values, searches = np.full(count, np.median(inverted.sizes)), np.full(count, -1)
-    values[possible], searches[possible] = inverted.sizes, np.arange(len(possible))
+    found = costs(inverted)
+    values, searches = np.full(count, np.median(found)), np.full(count, -1)
+    values[possible], searches[possible] = found, np.arange(len(possible))
     return Found(values, inverted, searches)
+
+
+def costs(inverted: Inverted) -> np.ndarray:
+    """What the change of each search costs, (G,). One that never worked counts as dear as the dearest that did.
+
+    The cost of a last attempt says nothing: as the price falls until the search ends, it may be next to zero.
+    """
+    dearest = inverted.sizes[inverted.reached].max(initial=0.0)
+    if not dearest:
+        return np.ones(len(inverted.sizes))
+    return np.where(inverted.reached, inverted.sizes, dearest)
 
 
 DETECTORS: Mapping[str, Detector] = {

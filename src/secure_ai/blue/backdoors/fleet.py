@@ -17,7 +17,7 @@ from secure_ai.core.seeds import derive_seed, generator, uniform
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
 
-RECIPES = 3  # counts up when `recipe` changes: control networks of before are then trained again
+RECIPES = 4  # counts up when `recipe`, or what a value means, changes: control networks of before are made again
 LEAST_IMAGES = 200
 MOST_SHIFTED = 2  # pixels each way
 

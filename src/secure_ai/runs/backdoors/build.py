@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import copy
 import hashlib
+from dataclasses import replace
 
 import torch
 from torch import nn
 
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.networks.built_in import NETWORKS, build_network, torch_initialise
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.fleet import Build
+from secure_ai.runs.user_model import fed
 
 
 def anew(loaded: LoadedModel) -> tuple[Build | None, str]:
@@ -36,3 +40,10 @@ def anew(loaded: LoadedModel) -> tuple[Build | None, str]:
         return fresh
 
     return build, hashlib.sha256(repr(network).encode()).hexdigest()
+
+
+def fed_alike(target: NetworkTarget, build: Build | None, identity: str) -> tuple[Build | None, str]:
+    """The same, of networks that are given pixels as the target's is: with its mean, std and range."""
+    if build is None or target.transform == InputTransform():
+        return build, identity
+    return lambda draws: fed(replace(target, network=build(draws))), f"{identity} {target.transform!r}"

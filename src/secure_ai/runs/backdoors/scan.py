@@ -17,7 +17,7 @@ from secure_ai.core.results import Rate, rate_or_reason
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.backdoors.fleet import Fleet
+from secure_ai.runs.backdoors.fleet import Fleet, significant
 
 SHOWN, SPREAD_OVER = 6, 200  # images in the picture of the trigger, and those that they are taken from
 SEARCH = 200  # images that inversion chooses from, at most
@@ -112,7 +112,7 @@ class Scan:
                 "power": self.fleet.power,
             },
             "accuracy": self.accuracy and self.accuracy.as_json(),
-            "values": {name: [float(f"{v:.6g}") for v in value] for name, value in self.values.items()},
+            "values": {name: significant(value) for name, value in self.values.items()},
             "scores": found and {name: [round(float(v), 3) for v in row] for name, row in self.class_scores.items()},
             "trigger": trigger and {
                 "detector": trigger.detector,
@@ -160,7 +160,7 @@ def judge_found(
     target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset | None, fleet: Fleet | None
 ) -> Scan:
     """The verdict on what the detectors found."""
-    values = {name: one.values for name, one in found.items()}
+    values = {name: np.array(significant(one.values)) for name, one in found.items()}
     accuracy = None if held_out is None else evaluate(target, held_out.images, held_out.labels).accuracy
     calibrated, suspected, trigger = None, None, None
     if fleet is not None and len(fleet.members) >= 2:

@@ -57,7 +57,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     """The verdict on one network, its p-value, and the reconstructed trigger."""
     test = context.data("test")
     target = subject.checked(test).target
-    fleet = known_fleet(arch_of(target.network), test.name)
+    fleet = known_fleet(arch_of(target.network), test)
     if fleet is None or target.access != "gradients":
         why = "no committed control networks of its architecture" if fleet is None else "it offers no gradients"
         reason = f"{subject.id}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
@@ -191,7 +191,7 @@ def scan_row(arch: str, *, planted: bool, whole: bool = True, answers: tuple[str
         arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
         whole: as in `ScanSettings`.
     """
-    costs = not arch or known_fleet(arch, "mnist") is not None
+    costs = not arch or known_fleet(arch) is not None
     return Measure(
         id="backdoor-scan",
         function=scan,

@@ -23,7 +23,8 @@ from secure_ai.models.load.store import LoadedModel, load_model, make_target
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.backdoors.build import anew
+from secure_ai.models.target.transform import InputTransform
+from secure_ai.runs.backdoors.build import anew, fed_alike
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
@@ -99,9 +100,10 @@ def backdoor_scan(
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
     target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
     _refuse_black_box(target)
-    build, identity = anew(loaded)
+    build, identity = fed_alike(target, *anew(loaded))
     notes: tuple[str, ...] = ()
-    found = known_fleet(loaded.arch, whole.name) if fleet is None and train_data is None else None
+    usual = fleet is None and train_data is None and target.transform == InputTransform()
+    found = known_fleet(loaded.arch, whole) if usual else None
     if found is None and build is not None:
         given = None if train_data is None else load_data(train_data, split="train", seed=seed, events=events)
         training, shuffled = (given, shuffled) if given is not None else _halves(shuffled)
@@ -139,8 +141,11 @@ def _without_data(
         value_range=spec.value_range, access=spec.access, device=choose_device(device),
     )  # fmt: skip
     _refuse_black_box(target)
-    found = known_fleet(loaded.arch, "mnist") if loaded.arch in NETWORKS else None
+    usual = loaded.arch in NETWORKS and target.transform == InputTransform()
+    found = known_fleet(loaded.arch) if usual else None
     notes = ("no data: the data-free statistic alone, at most `suspicious`",)
+    if found is not None:
+        notes = (*notes, "compared with networks trained on MNIST: a network trained on other data is no match")
     report = ScanReport(loaded, None, scan_target(target, None, None, found, seed), notes, Path(out) if out else None)
     _write(report)
     return report
