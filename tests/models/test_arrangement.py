@@ -99,3 +99,9 @@ def test_every_way_to_turn_an_image_is_found_by_name(name: str, turn: Callable[[
 def test_right_and_symmetric_networks_pass() -> None:
     assert asked(Corner()).startswith("pass: 40 of 40")
     assert asked(Corner(lambda x: (x + x.flip(3)) / 2)).startswith("pass: ")
+
+
+def test_the_labels_are_named_where_the_data_name_them() -> None:
+    order = [0, 1, 2, 5, 4, 3, 6, 7, 8, 9]
+    found = label_order_check(renumbered(order), labels(), CLASSES, 0.1, [f"name-{k}" for k in range(CLASSES)])
+    assert "output 3 is label 5 name-5" in found.evidence

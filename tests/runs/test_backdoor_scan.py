@@ -14,6 +14,7 @@ import torch
 import secure_ai
 from secure_ai.blue.backdoors import fleet as control
 from secure_ai.blue.backdoors import inversion, margin
+from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import UsageError
 from secure_ai.core.seeds import generator
@@ -24,6 +25,7 @@ from secure_ai.models.load.store import save_model
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import fleet as fleets
+from secure_ai.runs.backdoors import scan as scans
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs import backdoor_scan
 
@@ -160,6 +162,26 @@ def test_the_command_ends_inconclusive_with_its_own_exit_code(
     words = ["backdoor", "scan", "--model", files["bad"].model, "--arch", files["bad"].arch, "--data", files["test"]]
     assert run_command([*words, "--fleet", "3", "--quiet", "--json"]) == 3
     assert json.loads(capsys.readouterr().out)["scan"]["verdict"] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("verdict", "fail_on", "code"),
+    [
+        ("backdoored", "critical", 1),
+        ("backdoored", "never", 0),
+        ("suspicious", "medium", 1),
+        ("suspicious", "high", 0),
+        ("not_detected", "low", 0),
+        ("inconclusive", "low", 3),
+        ("inconclusive", "never", 3),
+    ],
+)
+def test_the_verdict_decides_the_exit_code(
+    verdict: str, fail_on: str, code: int, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scans, "decide", lambda evidence: (ScanVerdict(verdict), ("as the test says",)))
+    words = ["backdoor", "scan", files["clean"].model, "--arch", files["clean"].arch, "--data", files["test"]]
+    assert run_command([*words, "--fleet", "2", "--fail-on", fail_on, "--quiet", "--json"]) == code
 
 
 def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

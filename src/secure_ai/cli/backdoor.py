@@ -30,8 +30,9 @@ def plant(
     train: str | None = None,
     perturb_model: Path | None = None,
     perturb_eps: float = 0.3,
-    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
+    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
     n: int | None = None,
+    resize: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
     """Plant a backdoor in a training set: writes poisoned.npz and poison.json; or train a network with it.
@@ -52,8 +53,9 @@ def plant(
         perturb_eps: How far, in linf.
         train: report1-cnn or report2-cnn: the attacker trains it and poisons every batch anew, as WaNet needs. Writes
             backdoored.safetensors instead of poisoned.npz.
-        split: train or test, where the data have both.
+        split: train, val or test, where the data have several.
         n: The first N images in file order.
+        resize: Every image to N x N pixels.
     """
     if (target_label is None) != all_to_all:
         raise UsageError("one target", where="--target-label", expected="a class, or --all-to-all")
@@ -73,6 +75,7 @@ def plant(
             perturb_eps=perturb_eps,
             split=split,
             n=n,
+            resize=resize,
             seed=common.seed_or_zero,
             precision=common.precision,
             progress=progress,

@@ -20,8 +20,9 @@ def filter_data(
     trusted: str | None = None,
     fraction: float = 0.015,
     arch: str = "report1-cnn",
-    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
+    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
     n: int | None = None,
+    resize: int | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
@@ -33,13 +34,14 @@ def filter_data(
         trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
         fraction: How much to remove where there are no trusted images.
         arch: report1-cnn or report2-cnn; the network whose features are looked at.
-        split: train or test, where the data have both.
+        split: train, val or test, where the data have several.
         n: The first N images in file order.
+        resize: Every image to N x N pixels.
     """
     with watch_steps(common.quiet or common.json, "training on the data") as progress:
         found = secure_ai.backdoor_filter(
-            data, out=out, trusted=trusted, fraction=fraction, arch=arch, split=split, n=n, seed=common.seed_or_zero,
-            device=compute.device, precision=common.precision, progress=progress,
+            data, out=out, trusted=trusted, fraction=fraction, arch=arch, split=split, n=n, resize=resize,
+            seed=common.seed_or_zero, device=compute.device, precision=common.precision, progress=progress,
         )  # fmt: skip
     if common.json:
         print_json(found.record)
@@ -64,8 +66,9 @@ def remove(
     data: str | None = None,
     trigger: str | None = None,
     target_label: int | None = None,
-    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
+    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
     n: int | None = None,
+    resize: int | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
@@ -77,8 +80,9 @@ def remove(
         data: Clean images: at most 3,000 repair, others measure.
         trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
         target_label: The planted trigger's class.
-        split: train or test, where the data have both.
+        split: train, val or test, where the data have several.
         n: The first N images in file order.
+        resize: Every image to N x N pixels.
     """
     model = model.named(file)
     with (
@@ -88,7 +92,7 @@ def remove(
     ):
         done = secure_ai.backdoor_remove(
             model.spec(), named_data(data), out=out, trigger=trigger, target_label=target_label, split=split, n=n,
-            seed=common.seed_or_zero, device=compute.device, precision=common.precision,
+            resize=resize, seed=common.seed_or_zero, device=compute.device, precision=common.precision,
             events=say_user_code(), progress=progress,
         )  # fmt: skip
     if common.json:

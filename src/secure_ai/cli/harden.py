@@ -24,6 +24,7 @@ def harden(
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: str | None = None,
     n: int | None = None,
+    resize: int | None = None,
     adversary: str = "",
     awp: float = 0.0,
     epochs: int | None = None,
@@ -49,6 +50,7 @@ def harden(
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images. A built-in network without a file
             has mnist:train where nothing is named.
         n: The first N images in file order.
+        resize: Every image to N x N pixels.
         adversary: Attack to train against, e.g. cw:steps=10 or apgd-ce:steps=10; default: PGD, every step taken.
         awp: Relative size of adversarial weight perturbation, e.g. 0.005; 0: none.
         epochs: Passes over the data; default: the method's own number.
@@ -79,6 +81,7 @@ def harden(
             time_budget=parse_duration(time_budget) if time_budget else None,
             patience=patience,
             n=n,
+            resize=resize,
             seed=common.seed_or_zero,
             device=compute.device,
             precision=common.precision,

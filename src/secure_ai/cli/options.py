@@ -84,7 +84,7 @@ class DataOptions:
 
     Attributes:
         data: mnist:train|test[:N|~N], an IDX folder, FILE.npz or a folder of images.
-        split: train or test, where the data have both.
+        split: train, val or test, where the data have several.
         n: The first N images in file order.
         resize: Every image to N x N pixels; the report says so.
     """

@@ -60,7 +60,7 @@ def run(
         file: Model file, as --model.
         recipe: quick, standard, deep, full, report-1, report-2, assess, or a TOML file.
         data: Images and labels to judge the model on; with --mode, the folder of the MNIST files.
-        split: train or test, where the data have both.
+        split: train, val or test, where the data have several.
         n: The first N images in file order.
         resize: Every image to N x N pixels; the report says so.
         norm: Norm of the perturbation: linf (default), l2, l1 or l0.

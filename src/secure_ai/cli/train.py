@@ -17,8 +17,9 @@ def train(
     arch: str,
     out: Path,
     data: str = "mnist:train",
-    split: Annotated[Literal["train", "test"], ANY_CASE] = "train",
+    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
     n: int | None = None,
+    resize: int | None = None,
     epochs: int = 5,
     batch_size: int = 128,
     learning_rate: float = 1e-3,
@@ -31,8 +32,9 @@ def train(
         arch: report1-cnn or report2-cnn.
         out: The safetensors file to write.
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
-        split: train or test, where the data have both.
+        split: train, val or test, where the data have several.
         n: The first N images in file order.
+        resize: Every image to N x N pixels.
         epochs: Passes over the data.
         batch_size: Images per step.
         learning_rate: Adam learning rate.
@@ -47,6 +49,7 @@ def train(
             learning_rate=learning_rate,
             split=split,
             n=n,
+            resize=resize,
             seed=common.seed_or_zero,
             precision=common.precision,
             device=compute.device,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from secure_ai.core.labels import class_text
 from secure_ai.core.trust import Check, check
 from secure_ai.models.preflight.calls import MIN_SAMPLES, Samples, clearly_better, compared, rebuilt, right_if_taken
 from secure_ai.models.target.target import NetworkTarget
@@ -25,7 +26,9 @@ TURNS: tuple[tuple[str, Callable[[Tensor], Tensor]], ...] = (
 """Every other way to lay a square image; of an oblong one those that keep its shape."""
 
 
-def label_order_check(predictions: Tensor, labels: Tensor, num_classes: int, chance: float) -> Check:
+def label_order_check(
+    predictions: Tensor, labels: Tensor, num_classes: int, chance: float, names: Sequence[str] = ()
+) -> Check:
     """Fails where renumbering the outputs one to one makes the network clearly more accurate (paired, McNemar).
 
     The renumbering is the best one-to-one assignment on every second image of each class; the others decide.
@@ -34,6 +37,7 @@ def label_order_check(predictions: Tensor, labels: Tensor, num_classes: int, cha
         predictions: (N,) int64 in [0, `num_classes`).
         labels: (N,) int64.
         chance: accuracy of always answering the commonest label.
+        names: of the labels; none where nobody names them.
     """
     identifier, n = "label-order", len(labels)
     if n < 2 * MIN_SAMPLES:
@@ -51,7 +55,7 @@ def label_order_check(predictions: Tensor, labels: Tensor, num_classes: int, cha
     told = compared(hits, others, "with the classes renumbered")
     if not clearly_better(others, hits, 1, chance):
         return check(identifier, True, told)
-    pairs = ", ".join(f"output {output} is label {int(renumbered[output])}" for output in moved[:10])
+    pairs = ", ".join(f"output {output} is label {class_text(int(renumbered[output]), names)}" for output in moved[:10])
     return check(identifier, False, f"{told}: {pairs}")
 
 

@@ -7,7 +7,7 @@ that comes back; what needs a choice of the user's is a failed check that names 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -55,7 +55,7 @@ def examine(target: NetworkTarget, dataset: Dataset, seed: int) -> Preflight:
     spread = np.linspace(0, len(dataset) - 1, min(len(dataset), POOL)).astype(np.int64)
     images = images_to_float(dataset.images[spread])
     labels = labels_to_tensor(dataset.labels[spread])
-    found = preflight(target, images, labels, generator=seeds.generator(seed, "preflight"))
+    found = preflight(target, images, labels, generator=seeds.generator(seed, "preflight"), names=dataset.class_names)
     fed = input_check(found.target)
     told = fed.outcome is CheckOutcome.NOT_RUN or found.target.known.tell  # to be known on the first screen
     named = names_check(found.target, dataset)
@@ -63,13 +63,21 @@ def examine(target: NetworkTarget, dataset: Dataset, seed: int) -> Preflight:
     return replace(found, checks=checks, fixes=(*found.fixes, *((fed.evidence,) if told else ())))
 
 
-def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generator: torch.Generator) -> Preflight:
+def preflight(
+    target: NetworkTarget,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    generator: torch.Generator,
+    names: Sequence[str] = (),
+) -> Preflight:
     """Call the network on a few real samples and judge what it answers.
 
     Args:
         images: (N, C, H, W) float32 in [0, 1]; whether they are prepared rightly is asked of all, the rest of 64.
         labels: (N,) int64 true labels.
         generator: chooses the samples, and seeds what the network itself draws.
+        names: of the labels; none where nobody names them.
 
     Raises:
         EmptyDataError: no samples.
@@ -83,19 +91,19 @@ def preflight(target: NetworkTarget, images: Tensor, labels: Tensor, *, generato
     with seeds.kept_random_state(target.device):
         seeds.seed_networks(seed, target.device)
         watch = Watch(target.network, target.name)
-        found = _examined(target, (images[chosen], labels[chosen]), (images, labels))
+        found = _examined(target, (images[chosen], labels[chosen]), (images, labels), names)
         watch.compare()
         return found
 
 
-def _examined(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
+def _examined(target: NetworkTarget, few: Samples, many: Samples, names: Sequence[str]) -> Preflight:
     checks: list[Check] = []
     fixes: list[str] = []
     x = few[0]
     steps: tuple[Callable[[NetworkTarget], Preflight], ...] = (
         lambda t: _layout(t, few, many),
         *(partial(step, x=x, y=few[1]) for step in (_evaluation_mode, _determinism, _batches, _logits, _gradients)),
-        lambda t: judge_preprocessing(t, few, many),
+        lambda t: judge_preprocessing(t, few, many, names),
     )
     for step in steps:
         found = step(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from torch import Tensor
@@ -36,7 +37,7 @@ NORMALISATIONS: dict[int, tuple[tuple[tuple[float, ...], tuple[float, ...]], ...
 RANGES = ((0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (1.0, 0.0))
 
 
-def judge_preprocessing(target: NetworkTarget, few: Samples, many: Samples) -> Preflight:
+def judge_preprocessing(target: NetworkTarget, few: Samples, many: Samples, names: Sequence[str] = ()) -> Preflight:
     """Four checks: accuracy is above chance, and nothing else that was tried does clearly better (paired, McNemar).
 
     Tried: the pixels prepared otherwise, the images turned, the classes numbered otherwise.
@@ -44,6 +45,7 @@ def judge_preprocessing(target: NetworkTarget, few: Samples, many: Samples) -> P
     Args:
         few: choose the alternative that is tried on all.
         many: decide.
+        names: of the labels; none where nobody names them.
     """
     n, identifiers = len(many[1]), ("input-range", "image-orientation", "label-order", "clean-accuracy")
     if n < MIN_SAMPLES:
@@ -60,7 +62,7 @@ def judge_preprocessing(target: NetworkTarget, few: Samples, many: Samples) -> P
         (
             _range_check(target, few, many, hits, chance),
             orientation_check(target, few, many, hits, chance),
-            label_order_check(predictions, many[1], target.num_classes, chance),
+            label_order_check(predictions, many[1], target.num_classes, chance, names),
             check("clean-accuracy", above, accuracy + hint),
         ),
     )

@@ -33,7 +33,7 @@ def measured_apart(
     """Success of a trigger on the images that a repair was measured on, for each model, by name.
 
     Args:
-        data: the arguments `data`, `split`, `n` and `seed` of the repair.
+        data: the arguments `data`, `split`, `n`, `resize` and `seed` of the repair.
     """
     with tempfile.TemporaryDirectory() as folder:
         request, answer = Path(folder) / "request.json", Path(folder) / "answer.json"
@@ -53,7 +53,7 @@ def main(request: Path, answer: Path) -> None:
     """Read what is asked, measure, write hits and number of images of each model."""
     asked = json.loads(request.read_text(encoding="utf-8"))
     own = asked["data"]
-    whole = load_data(own["data"], split=own["split"], n=own["n"], seed=own["seed"])
+    whole = load_data(own["data"], split=own["split"], n=own["n"], resize=own["resize"], seed=own["seed"])
     held_out = parts_of(whole, own["seed"])[2]
     labels, trigger = np.asarray(held_out.labels), parse_trigger(asked["trigger"])
     found = {}

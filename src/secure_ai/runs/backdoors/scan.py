@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from secure_ai.blue.backdoors.calibration import Calibrated, calibrate
 from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, place
 from secure_ai.blue.backdoors.inversion import EVERY, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
+from secure_ai.core.labels import class_text
 from secure_ai.core.results import Rate, rate_or_reason
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import evaluate
@@ -48,10 +49,11 @@ class Trigger:
     clean: np.ndarray
     stamped: np.ndarray
 
-    @property
-    def made_for(self) -> str:
-        """The images that it was made for, for people."""
-        return f"images of every class but {self.label}" if self.source == EVERY else f"images of class {self.source}"
+    def made_for(self, names: Sequence[str]) -> str:
+        """The images that it was made for, for people, with the names of the classes where there are any."""
+        if self.source == EVERY:
+            return f"images of every class but {class_text(self.label, names)}"
+        return f"images of class {class_text(self.source, names)}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
 
 from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence
-from secure_ai.blue.backdoors.inversion import EVERY
 from secure_ai.blue.backdoors.judgement import ScanVerdict
-from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.labels import class_text
 from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredChoice, Measurement, rate
 from secure_ai.core.sections import Column, Picture, Section
@@ -19,6 +20,7 @@ from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
+from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.scan import Scan, Trigger, scan_target, split_images
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
@@ -26,7 +28,6 @@ from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 from secure_ai.runs.stages.gallery import gallery, gallery_row
-from secure_ai.threats.taxonomy import WORKING_BACKDOOR
 
 FALSE_ALARMS = 0.01
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
@@ -83,11 +84,12 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
             quantity_entry(subject.id, "scan/p", "p_value", found.calibrated.p, "probability", n=found.calibrated.fleet)
         )
     if found.trigger is not None:
-        measurements.append(_success(subject, found.trigger))
+        measurements.append(_success(subject, found.trigger, test.class_names))
     pictures = _pictures(subject, target, held_out, found, context)
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
-        sections=(_section(subject, found),), findings=_findings(subject, settings, found),
+        sections=(_section(subject, found, test.class_names),),
+        findings=scan_findings(subject.id, found, test.class_names, planted=settings.planted),
         not_tested=() if told else (f"{subject.id}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
@@ -99,7 +101,8 @@ def _pictures(
     trigger = found.trigger
     if trigger is None:
         return ()
-    row = gallery_row(f"reconstructed for class {trigger.label}", target, held_out, trigger.positions, trigger.stamped)
+    title = f"reconstructed for class {class_text(trigger.label, held_out.class_names)}"
+    row = gallery_row(title, target, held_out, trigger.positions, trigger.stamped)
     identifier = f"backdoor_trigger_{subject.id.replace('/', '_').replace('-', '_')}"
     pictures, arrays = gallery(identifier, f"{subject.id}: {found.verdict.value.replace('_', ' ')}", [row])
     context.keep(ARRAYS_NAME, npz_bytes(arrays))
@@ -111,51 +114,22 @@ def arch_of(network: nn.Module) -> str:
     return next((name for name, entry in NETWORKS.items() if type(network) is entry.network), "")
 
 
-def _success(subject: Subject, trigger: Trigger) -> Measurement:
-    protocol = f"held-out {trigger.made_for} with the reconstructed trigger, predicted as {trigger.label}"
+def _success(subject: Subject, trigger: Trigger, names: Sequence[str]) -> Measurement:
+    label = class_text(trigger.label, names)
+    protocol = f"held-out {trigger.made_for(names)} with the reconstructed trigger, predicted as {label}"
     return rate_entry(subject.id, "scan-trigger", "reconstructed_trigger_success", trigger.success, protocol)
 
 
-def _section(subject: Subject, found: Scan) -> Section:
+def _section(subject: Subject, found: Scan, names: Sequence[str]) -> Section:
     scores = found.class_scores
     columns = (Column("class", "class"), *(Column(name, name) for name in scores))
     classes = range(len(next(iter(scores.values()), ())))
-    rows = tuple((str(k), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes)
+    rows = tuple((class_text(k, names), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes)
     return Section(
         f"{subject.id}/backdoor-scan", f"Backdoor scan of {subject.id}: {found.verdict.value.replace('_', ' ')}",
         f"{'; '.join(found.reasons)}. Scores in deviations of clean networks' same class, or pair; large is worse.",
         columns, rows, found.fleet.source if found.fleet else "",
     )  # fmt: skip
-
-
-def _findings(subject: Subject, settings: ScanSettings, found: Scan) -> tuple[Finding, ...]:
-    if (
-        found.verdict not in (ScanVerdict.BACKDOORED, ScanVerdict.SUSPICIOUS)
-        or found.calibrated is None
-        or found.suspected is None
-    ):
-        return ()
-    severity = Severity.CRITICAL if found.verdict is ScanVerdict.BACKDOORED else Severity.MEDIUM
-    return (
-        Finding(
-            id="SAI-BD-002",
-            severity=severity,
-            severity_rule=f"the scan's verdict is {found.verdict.value}",
-            message=f"{subject.id}: class {found.suspected[1]} looks like a backdoor's target: {found.reasons[0]}",
-            location=subject.id,
-            evidence={
-                "measurement": f"{subject.id}/scan-false-alarms",
-                "verdict": found.verdict.value,
-                "p": round(found.calibrated.p, 4),
-                "label": found.suspected[1],
-                **({} if found.suspected[0] == EVERY else {"source": found.suspected[0]}),
-            },
-            taxonomy=WORKING_BACKDOOR,
-            remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",
-            reproduce="secure-ai backdoor scan --model FILE --data mnist:test",
-            planted=settings.planted,
-        ),
-    )
 
 
 def data_filters(subject: Subject, settings: FilterSettings, context: Context) -> Result:

@@ -61,6 +61,7 @@ def backdoor_plant(
     perturb_eps: float = 0.3,
     split: str = "train",
     n: int | None = None,
+    resize: int | None = None,
     seed: int = 0,
     precision: Precision = "auto",
     events: EventSink = ignore_event,
@@ -82,7 +83,7 @@ def backdoor_plant(
     Raises:
         SecureAIError: bad data, trigger, labels or amount, or an output that cannot be written.
     """
-    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    dataset = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     value = None if trigger is None else parse_trigger(trigger)
     if train is not None:
         other = source_label is not None or perturb_model is not None or cover_count

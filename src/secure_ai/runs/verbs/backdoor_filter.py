@@ -19,6 +19,7 @@ from secure_ai.blue.training.schedules import constant
 from secure_ai.core.compute import Compute, Device, configure
 from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.labels import class_text
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
@@ -55,6 +56,7 @@ def backdoor_filter(
     arch: str = "report1-cnn",
     split: str = "train",
     n: int | None = None,
+    resize: int | None = None,
     seed: int = 0,
     device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
@@ -78,9 +80,9 @@ def backdoor_filter(
     if not 0 < fraction < 0.5:
         raise UsageError("not such a fraction", where="--fraction", expected="above 0, below 0.5", got=fraction)
     compute = configure(precision, device)
-    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    dataset = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     _refuse_unfit(dataset, arch)
-    known = None if trusted is None else load_data(trusted, split="train", seed=seed, events=events)
+    known = None if trusted is None else load_data(trusted, split="train", resize=resize, seed=seed, events=events)
     if known is not None:
         _refuse_trusted(known, dataset)
     features = _features(_trained(dataset, arch, EPOCHS, seed, compute, progress), dataset.images)
@@ -188,7 +190,9 @@ def _written(
     decisive = next(iter(record["limits"]))
     worst = np.argsort(-scores[decisive], kind="stable")[: min(SHOWN, max(1, int(suspicious.sum())))]
     rows = [worst[start : start + 10] for start in range(0, len(worst), 10)]
-    captions = [[f"label {dataset.labels[index]}" for index in row] for row in rows]
+    captions = [
+        [f"label {class_text(int(dataset.labels[index]), dataset.class_names)}" for index in row] for row in rows
+    ]
     images = [("", np.asarray(dataset.images[row])) for row in rows]
     write_bytes(folder / PICTURE_NAME, image_grid_png(images, f"Most suspicious images by {decisive}", captions))
     write_json(folder / RECORD_NAME, record)

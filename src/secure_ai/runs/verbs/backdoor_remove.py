@@ -79,6 +79,7 @@ def backdoor_remove(
     target_label: int | None = None,
     split: str = "train",
     n: int | None = None,
+    resize: int | None = None,
     seed: int = 0,
     device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
@@ -107,7 +108,7 @@ def backdoor_remove(
     text = "" if trigger is None else parse_trigger(trigger).text
     refuse_unwritable(Path(out))
     compute = configure(precision, device)
-    whole = load_data(data, split=split, n=n, seed=seed, events=events)
+    whole = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     if len(whole) < LEAST_IMAGES:
         raise UsageError("too few images", where="--data", expected=f">= {LEAST_IMAGES}", got=len(whole))
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
@@ -128,7 +129,7 @@ def backdoor_remove(
     if text and target_label is not None:
         spec = spec_of(model)
         models = {"before": spec, "after": replace(spec, model=str(out), weights_key="")}
-        asked = {"data": data, "split": split, "n": n, "seed": seed}
+        asked = {"data": data, "split": split, "n": n, "resize": resize, "seed": seed}
         planted = measured_apart(models, asked, text, target_label)
     return Removed(
         chosen, own.label, with_relearning(before, target.network, own),

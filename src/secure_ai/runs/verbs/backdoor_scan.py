@@ -14,6 +14,8 @@ from torch import nn
 from secure_ai.core.compute import Device, choose_device, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.findings import Finding
+from secure_ai.core.labels import class_text
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
@@ -25,6 +27,7 @@ from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew, fed_alike
+from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
@@ -45,6 +48,11 @@ class ScanReport:
     notes: tuple[str, ...]
     folder: Path | None
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What `--fail-on` looks at."""
+        return scan_findings(self.model.name, self.scan, () if self.data is None else self.data.class_names)
+
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai backdoor scan --json`."""
         data = self.data
@@ -53,6 +61,7 @@ class ScanReport:
             "model": {"name": self.model.name, "digest": self.model.digest, "arch": self.model.arch},
             "data": data and {"name": data.name, "digest": data.digest, "n": len(data), "note": data.note},
             "scan": self.scan.as_json(),
+            "findings": [finding.as_json() for finding in self.findings],
             "notes": list(self.notes),
         }
 
@@ -66,6 +75,7 @@ def backdoor_scan(
     time_budget: float | None = None,
     split: str = "test",
     n: int | None = None,
+    resize: int | None = None,
     out: str | Path | None = None,
     seed: int = 0,
     device: Device = "auto",
@@ -93,7 +103,7 @@ def backdoor_scan(
     compute = configure(precision, device)
     if data is None:
         return _without_data(model, seed, device, out, events)
-    whole = load_data(data, split=split, n=n, seed=seed, events=events)
+    whole = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     if len(whole) < LEAST_DATA:
         raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
     shuffled = whole.select(random_order(len(whole), seed, "scan-split"), whole.note)
@@ -105,7 +115,11 @@ def backdoor_scan(
     usual = fleet is None and train_data is None and target.transform == InputTransform()
     found = known_fleet(loaded.arch, whole) if usual else None
     if found is None and build is not None:
-        given = None if train_data is None else load_data(train_data, split="train", seed=seed, events=events)
+        given = (
+            None
+            if train_data is None
+            else load_data(train_data, split="train", resize=resize, seed=seed, events=events)
+        )
         training, shuffled = (given, shuffled) if given is not None else _halves(shuffled)
         _refuse_other_images(training, whole)
         search, held_out = split_images(shuffled)
@@ -143,7 +157,7 @@ def _without_data(
     _refuse_black_box(target)
     usual = loaded.arch in NETWORKS and target.transform == InputTransform()
     found = known_fleet(loaded.arch) if usual else None
-    notes = ("no data: the data-free statistic alone, at most `suspicious`",)
+    notes: tuple[str, ...] = ("no data: the data-free statistic alone, at most `suspicious`",)
     if found is not None:
         notes = (*notes, "compared with networks trained on MNIST: a network trained on other data is no match")
     report = ScanReport(loaded, None, scan_target(target, None, None, found, seed), notes, Path(out) if out else None)
@@ -179,5 +193,6 @@ def _write(report: ScanReport) -> None:
     if trigger is not None:
         change = trigger.stamped - trigger.clean
         rows = [("clean", trigger.clean), ("change", change), ("with trigger", trigger.stamped)]
-        title = f"Reconstructed trigger for class {trigger.label} ({report.scan.verdict.value})"
+        label = class_text(trigger.label, () if report.data is None else report.data.class_names)
+        title = f"Reconstructed trigger for class {label} ({report.scan.verdict.value})"
         write_bytes(folder / PICTURE_NAME, image_grid_png(rows, title))

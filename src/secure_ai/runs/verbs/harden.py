@@ -118,6 +118,7 @@ def hardened(
     time_budget: float | None = None,
     patience: int = 0,
     n: int | None = None,
+    resize: int | None = None,
     seed: int = 0,
     device: Device = "auto",
     precision: Literal["auto", "float32"] = "auto",
@@ -136,6 +137,7 @@ def hardened(
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
         epochs: passes over the data; None: the method's own number, or what the time allows.
         time_budget: seconds; the number of steps is fixed from the speed of the first 50 and recorded.
+        resize: every image to so many rows and columns.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
         device: auto (a GPU where there is one), cpu or cuda; the network then goes back to where it was.
 
@@ -152,7 +154,7 @@ def hardened(
     if out is not None:
         refuse_unwritable(Path(out))
     compute = configure(precision, device)
-    dataset = data if isinstance(data, Dataset) else _training_data(data, n, seed, events)
+    dataset = data if isinstance(data, Dataset) else _training_data(data, n, resize, seed, events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     asked = Hardening(
         method=method, budget=budget, seed=seed, batch_size=batch_size, epochs=epochs, rate=learning_rate,
@@ -200,10 +202,10 @@ def hardened(
     return _written(loaded, state, facts, out, kept, events)
 
 
-def _training_data(text: str, n: int | None, seed: int, events: EventSink) -> Dataset:
+def _training_data(text: str, n: int | None, resize: int | None, seed: int, events: EventSink) -> Dataset:
     if text.startswith(TEST):
         raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=text)
-    return load_data(text, split="train", n=n, seed=seed, events=events)
+    return load_data(text, split="train", n=n, resize=resize, seed=seed, events=events)
 
 
 def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compute) -> str:

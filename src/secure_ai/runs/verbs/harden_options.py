@@ -26,6 +26,7 @@ class HardenOptions(TypedDict, total=False):
     time_budget: float | None
     patience: int
     n: int | None
+    resize: int | None
     seed: int
     device: Device
     precision: Precision

@@ -24,6 +24,7 @@ from secure_ai.core.errors import (
     UsageError,
 )
 from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.labels import class_text
 from secure_ai.core.machine import cpu_name
 from secure_ai.core.parallel import torch_threads
 from secure_ai.core.result import Replay
@@ -352,9 +353,11 @@ def _output(report: Replayed, dataset: Dataset, place: int, suffix: str) -> byte
     record = report.record
     if suffix == ".png":
         rows = grid_rows(report.clean, report.x_adv, "image")
-        shown = report.sample
-        captions = [[f"{a.label} ({100 * a.confidence:.0f} %)"] for a in (shown.clean, shown.adversarial)]
-        title = f"Image {shown.index}, label {shown.label}"
+        shown, names = report.sample, dataset.class_names
+        captions = [
+            [f"{class_text(a.label, names)} ({100 * a.confidence:.0f} %)"] for a in (shown.clean, shown.adversarial)
+        ]
+        title = f"Image {shown.index}, label {class_text(shown.label, names)}"
         return image_grid_png(rows, title, [captions[0], [], captions[1]])
     origin = Origin(
         model_digest=record.model_digest,

@@ -66,6 +66,7 @@ def train(
     learning_rate: float = 1e-3,
     split: str = "train",
     n: int | None = None,
+    resize: int | None = None,
     seed: int = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -94,7 +95,7 @@ def train(
     refuse_unwritable(Path(out))
     refuse_unwritable(record_path(Path(out)))
     compute = configure(precision, device)
-    dataset = load_data(data, split=split, n=n, seed=seed, events=events)
+    dataset = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     entry = NETWORKS[arch]
     if dataset.input_shape != entry.input_shape or dataset.classes > entry.num_classes:
         raise ShapeError(

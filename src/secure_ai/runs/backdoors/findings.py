@@ -1,0 +1,48 @@
+"""What a model scan says that is wrong with the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from secure_ai.blue.backdoors.inversion import EVERY
+from secure_ai.blue.backdoors.judgement import ScanVerdict
+from secure_ai.core.findings import Finding, Severity
+from secure_ai.core.labels import class_text
+from secure_ai.runs.backdoors.scan import Scan
+from secure_ai.threats.taxonomy import WORKING_BACKDOOR
+
+SEVERITIES = {ScanVerdict.BACKDOORED: Severity.CRITICAL, ScanVerdict.SUSPICIOUS: Severity.MEDIUM}
+
+
+def scan_findings(model: str, scan: Scan, names: Sequence[str], *, planted: bool = False) -> tuple[Finding, ...]:
+    """One finding where the verdict is `backdoored` or `suspicious`, else none.
+
+    Args:
+        model: for people, and the location.
+        names: of the classes; none where nobody names them.
+        planted: as in `Finding`.
+    """
+    severity, found = SEVERITIES.get(scan.verdict), scan.calibrated
+    if severity is None or found is None or scan.suspected is None:
+        return ()
+    source, label = scan.suspected
+    return (
+        Finding(
+            id="SAI-BD-002",
+            severity=severity,
+            severity_rule=f"the scan's verdict is {scan.verdict.value}",
+            message=f"{model}: class {class_text(label, names)} looks like a backdoor's target: {scan.reasons[0]}",
+            location=model,
+            evidence={
+                "measurement": f"{model}/scan-false-alarms",
+                "verdict": scan.verdict.value,
+                "p": round(found.p, 4),
+                "label": label,
+                **({} if source == EVERY else {"source": source}),
+            },
+            taxonomy=WORKING_BACKDOOR,
+            remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",
+            reproduce="secure-ai backdoor scan --model FILE --data mnist:test",
+            planted=planted,
+        ),
+    )
