@@ -76,3 +76,15 @@ def test_a_layer_without_bounds_is_named(data: Dataset) -> None:
     with pytest.raises(ArchError) as refused:
         secure_ai.certify(network, data, eps=0.1, **QUICK)
     assert refused.value.where == "2"
+
+
+@pytest.mark.parametrize("more", [{"samples": 5000}, {"sigma": 0.4}])
+def test_a_radius_out_of_reach_is_reached_with_either_of_what_the_hint_names(
+    data: Dataset, more: dict[str, Any]
+) -> None:
+    few, asked = data.select(np.array([0, 59]), "two"), {"norm": "l2", "eps": 0.55, "method": "smoothing"}
+    settings: dict[str, Any] = {**asked, "sigma": 0.2, "samples": 100}
+    with pytest.raises(SecureAIError) as caught:
+        secure_ai.certify(bright(), few, **settings)
+    assert caught.value.hint == "more samples, or a larger sigma"
+    assert secure_ai.certify(bright(), few, **{**settings, **more}).contradictions == 0

@@ -293,3 +293,16 @@ def test_the_commands_exit_codes(assessed: RunResult, capsys: pytest.CaptureFixt
     assert "E_REPLAY" in capsys.readouterr().err
     assert run_command(["replay", str(assessed.folder), "nothing"]) == 2
     assert run_command(["replay", str(tmp_path / "nowhere"), ATTACKED]) == 2
+
+
+def test_the_hint_for_an_unknown_name_leads_to_every_name(
+    assessed: RunResult, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        replay(assessed.folder, "no-such-name")
+    words = caught.value.hint.removesuffix(" lists both").replace("RUN", str(assessed.folder)).split()[1:]
+    capsys.readouterr()
+    run_command(words)
+    shown = capsys.readouterr().out
+    assert all(finding.id in shown for finding in assessed.report.findings)
+    assert ATTACKED in shown

@@ -433,3 +433,17 @@ def test_state_to_resume_from_is_sealed_for_one_stage(tmp_path: Path) -> None:
     assert store.partial("1" * 64).read(10) == b"state"
     (tmp_path / "partial" / ("1" * 64)).rename(tmp_path / "partial" / ("2" * 64))
     assert store.partial("2" * 64).read(10) is None
+
+
+@pytest.mark.parametrize("name", ["objects", "stages", "partial"])
+def test_a_link_in_the_store_is_refused_and_without_it_the_run_goes_on(name: str, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "store" / name).symlink_to(tmp_path / "elsewhere")
+    count = Counting()
+    with pytest.raises(FileKindError) as caught:
+        run(tmp_path / "store", [count.stage("a")])
+    assert caught.value.hint.startswith("remove it")
+    (tmp_path / "store" / name).unlink()  # as told
+    run(tmp_path / "store", [count.stage("a")])
+    assert count.ran == ["a"]

@@ -20,7 +20,7 @@ from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.core.sections import Section
 from secure_ai.core.trust import Check, CheckOutcome, input_warning, not_passed
 from secure_ai.report.model import Report, report_bytes
-from secure_ai.report.render.text import Words, cell, column_title, not_reused, text_rows, trust_words
+from secure_ai.report.render.text import Words, cell, column_title, not_reused, seconds_text, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.report.render.worst import worst_things
 from secure_ai.report.sections import main_sections, not_tested_section
@@ -155,11 +155,11 @@ def print_forecast(forecast: Forecast, *, as_json: bool) -> None:
             }
         )
         return
-    rows = [(stage, f"{seconds:.0f} s") for stage, seconds in forecast.stages.items()]
+    rows = [(stage, seconds_text(seconds)) for stage, seconds in forecast.stages.items()]
     print_table(f"recipe {forecast.recipe}: nothing is run", ("stage", "forecast"), rows)
     print(
-        f"in all about {forecast.seconds:.0f} s with nothing reused "
-        f"(the recipe's limit on this machine: {forecast.limit_seconds:.0f} s)"
+        f"in all about {seconds_text(forecast.seconds)} with nothing reused "
+        f"(the recipe's limit on this machine: {seconds_text(forecast.limit_seconds)})"
     )
 
 
