@@ -14,11 +14,14 @@ from secure_ai.threats.taxonomy import WORKING_BACKDOOR
 SEVERITIES = {ScanVerdict.BACKDOORED: Severity.CRITICAL, ScanVerdict.SUSPICIOUS: Severity.MEDIUM}
 
 
-def scan_findings(model: str, scan: Scan, names: Sequence[str], *, planted: bool = False) -> tuple[Finding, ...]:
+def scan_findings(
+    model: str, scan: Scan, names: Sequence[str], *, shown: str = "", planted: bool = False
+) -> tuple[Finding, ...]:
     """One finding where the verdict is `backdoored` or `suspicious`, else none.
 
     Args:
-        model: for people, and the location.
+        model: its id, the location.
+        shown: what it is called for people, where that is not its id.
         names: of the classes; none where nobody names them.
         planted: as in `Finding`.
     """
@@ -26,12 +29,13 @@ def scan_findings(model: str, scan: Scan, names: Sequence[str], *, planted: bool
     if severity is None or found is None or scan.suspected is None:
         return ()
     source, label = scan.suspected
+    looks = f"class {class_text(label, names)} looks like a backdoor's target"
     return (
         Finding(
             id="SAI-BD-002",
             severity=severity,
             severity_rule=f"the scan's verdict is {scan.verdict.value}",
-            message=f"{model}: class {class_text(label, names)} looks like a backdoor's target: {scan.reasons[0]}",
+            message=f"{shown or model}: {looks}: {scan.reasons[0]}",
             location=model,
             evidence={
                 "measurement": f"{model}/scan-false-alarms",

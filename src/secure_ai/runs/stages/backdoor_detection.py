@@ -61,7 +61,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     fleet = known_fleet(arch_of(target.network), test)
     if fleet is None or target.access != "gradients":
         why = "no committed control networks of its architecture" if fleet is None else "it offers no gradients"
-        reason = f"{subject.id}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
+        reason = f"{target.name}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
         return Result(not_tested=(reason,))
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     search, held_out = split_images(shuffled)
@@ -88,9 +88,9 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     pictures = _pictures(subject, target, held_out, found, context)
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
-        sections=(_section(subject, found, test.class_names),),
-        findings=scan_findings(subject.id, found, test.class_names, planted=settings.planted),
-        not_tested=() if told else (f"{subject.id}: backdoor scan: {found.reasons[0]}",),
+        sections=(_section(subject, target.name, found, test.class_names),),
+        findings=scan_findings(subject.id, found, test.class_names, shown=target.name, planted=settings.planted),
+        not_tested=() if told else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
 
@@ -104,7 +104,7 @@ def _pictures(
     title = f"reconstructed for class {class_text(trigger.label, held_out.class_names)}"
     row = gallery_row(title, target, held_out, trigger.positions, trigger.stamped)
     identifier = f"backdoor_trigger_{subject.id.replace('/', '_').replace('-', '_')}"
-    pictures, arrays = gallery(identifier, f"{subject.id}: {found.verdict.value.replace('_', ' ')}", [row])
+    pictures, arrays = gallery(identifier, f"{target.name}: {found.verdict.value.replace('_', ' ')}", [row])
     context.keep(ARRAYS_NAME, npz_bytes(arrays))
     return pictures
 
@@ -120,13 +120,13 @@ def _success(subject: Subject, trigger: Trigger, names: Sequence[str]) -> Measur
     return rate_entry(subject.id, "scan-trigger", "reconstructed_trigger_success", trigger.success, protocol)
 
 
-def _section(subject: Subject, found: Scan, names: Sequence[str]) -> Section:
+def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str]) -> Section:
     scores = found.class_scores
     columns = (Column("class", "class"), *(Column(name, name) for name in scores))
     classes = range(len(next(iter(scores.values()), ())))
     rows = tuple((class_text(k, names), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes)
     return Section(
-        f"{subject.id}/backdoor-scan", f"Backdoor scan of {subject.id}: {found.verdict.value.replace('_', ' ')}",
+        f"{subject.id}/backdoor-scan", f"Backdoor scan of {shown}: {found.verdict.value.replace('_', ' ')}",
         f"{'; '.join(found.reasons)}. Scores in deviations of clean networks' same class, or pair; large is worse.",
         columns, rows, found.fleet.source if found.fleet else "",
     )  # fmt: skip
