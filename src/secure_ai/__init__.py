@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what type checkers and editors see; at run time each is imp
     from secure_ai.runs.verbs.doctor import doctor as doctor
     from secure_ai.runs.verbs.harden import harden as harden
     from secure_ai.runs.verbs.harden import hardened as hardened
+    from secure_ai.runs.verbs.input_guard import input_guard as input_guard
     from secure_ai.runs.verbs.replay import replay as replay
     from secure_ai.runs.verbs.report import read_report as read_report
     from secure_ai.runs.verbs.report import render_report as render_report
@@ -53,6 +54,7 @@ _WHERE = {
     "forecast": "runs.verbs.run",
     "harden": "runs.verbs.harden",
     "hardened": "runs.verbs.harden",
+    "input_guard": "runs.verbs.input_guard",
     "load_data": "data.source",
     "read_report": "runs.verbs.report",
     "render_report": "runs.verbs.report",

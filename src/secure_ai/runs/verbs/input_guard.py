@@ -1,0 +1,75 @@
+"""`secure_ai.input_guard`: a filter of inputs that carry a trigger, in front of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from secure_ai.blue.guards.expert import expert_guard
+from secure_ai.blue.guards.guard import Guard
+from secure_ai.blue.guards.strip import strip_guard
+from secure_ai.core.compute import Device, choose_device
+from secure_ai.core.errors import UsageError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.data.dataset import Dataset
+from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.target.scorer import ScoreFunction
+from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
+from secure_ai.runs.given_data import Data, dataset_of
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.user_model import fed, is_object, load_subject, spec_of, target_for
+
+Make = Callable[[NetworkTarget, Dataset, float, int], Guard]
+"""(model, clean images, fraction of clean inputs that may be refused, seed) -> guard."""
+
+GUARDS: Mapping[str, Make] = {
+    "strip": lambda target, clean, share, seed: strip_guard(target, clean.images, false_refusals=share, seed=seed),
+    "expert": lambda target, clean, share, seed: expert_guard(target, clean, false_refusals=share, seed=seed),
+}
+NEEDS_WEIGHTS = frozenset({"expert"})
+
+
+def input_guard(
+    model: ModelSpec | nn.Module | ScoreFunction,
+    data: Data,
+    *,
+    method: str = "strip",
+    false_refusals: float = 0.01,
+    split: str = "test",
+    n: int | None = None,
+    resize: int | None = None,
+    seed: int = 0,
+    device: Device = "auto",
+    events: EventSink = ignore_event,
+) -> Guard:
+    """A guard that refuses inputs which look as if they carried a trigger; clean images set its threshold.
+
+    Args:
+        data: clean images like those the model was trained on, in any form that `attack` takes. Half of them make the
+            score, the others set the threshold.
+        method: strip (from scores) or expert (trains two copies of the network).
+        false_refusals: fraction of clean inputs that may be refused, in (0, 1).
+
+    Returns:
+        A function: images (N, C, H, W), uint8 or float32 in [0, 1], -> `Screened(x, refused, score)`; `refused` is
+        (N,) bool, of `score` (N,) float64 the smaller is the more suspicious.
+
+    Raises:
+        SecureAIError: a model, data or request that cannot be used; too few images for the fraction.
+    """
+    if method not in GUARDS:
+        raise UsageError("unknown guard", where="method", expected=tuple(GUARDS), got=method)
+    dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
+    spec = spec_of(model)
+    loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
+    target = examine(target_for(loaded, dataset, spec, device=choose_device(device)), dataset, seed).target
+    if method in NEEDS_WEIGHTS and target.access != "gradients":
+        raise UsageError("this guard trains copies of the network", where="access", expected="gradients",
+                         got=target.access)  # fmt: skip
+    if target.access == "labels":
+        raise UsageError("a guard needs scores", where="access", expected="scores or gradients", got=target.access)
+    plain = replace(target, network=fed(target), transform=InputTransform())
+    return GUARDS[method](plain, dataset, false_refusals, seed)

@@ -1,0 +1,72 @@
+"""`secure_ai.input_guard`: from a user's own network and arrays to refused inputs, and what is no request."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import secure_ai
+from secure_ai.core.errors import UsageError
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.runs.verbs.input_guard import GUARDS, NEEDS_WEIGHTS
+
+TRIGGER = parse_trigger("patch:size=3:place=0x0:value=1")
+
+
+class Times255(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 255
+
+
+class Planted(nn.Module):
+    """Nearest class mean; a bright corner overrides it. It takes pixels of 0 to 255."""
+
+    def __init__(self, data: Dataset) -> None:
+        super().__init__()
+        x = torch.from_numpy(data.images.copy()).flatten(1).float()
+        means = torch.stack([x[torch.from_numpy(data.labels == k)].mean(dim=0) for k in range(data.classes)])
+        self.means = nn.Parameter(means)
+
+    def forward(self, x: Tensor) -> Tensor:
+        lit = (x[:, 0, :3, :3].mean(dim=(1, 2)) > 250).float()
+        corner = one_hot(5, len(self.means)) * 50 * lit[:, None]
+        near: Tensor = -((x.flatten(1)[:, None] - self.means) ** 2).sum(dim=2) / (20 * 255**2)
+        return near + corner
+
+
+def one_hot(label: int, classes: int) -> Tensor:
+    return nn.functional.one_hot(torch.tensor(label), classes).float()
+
+
+def test_triggered_inputs_are_refused_and_clean_ones_seldom(digits: Dataset, digits_test: Dataset) -> None:
+    images = np.array(digits.images)
+    images[:, :, :3, :3] = 0
+    network = Planted(digits)
+    before = copy.deepcopy(network.state_dict())
+    fed = nn.Sequential(Times255(), network)
+    guard = secure_ai.input_guard(fed, (images, np.array(digits.labels)), method="strip", false_refusals=0.05)
+    x = np.array(digits_test.images)[:80]
+    x[:, :, :3, :3] = 0
+    assert guard(stamp(x, TRIGGER)).refused.all()
+    assert guard(x).refused.mean() <= 0.2
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+def test_what_cannot_be_guarded_is_refused(digits: Dataset) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    with pytest.raises(UsageError):
+        secure_ai.input_guard(network, digits, method="nothing")
+
+    def scores(x: np.ndarray) -> np.ndarray:
+        return np.asarray(network(torch.from_numpy(x)).detach())
+
+    assert set(GUARDS) > NEEDS_WEIGHTS
+    for method in NEEDS_WEIGHTS:
+        with pytest.raises(UsageError):
+            secure_ai.input_guard(scores, digits, method=method)
+    assert secure_ai.input_guard(scores, digits)(digits.images[:3]).refused.shape == (3,)
