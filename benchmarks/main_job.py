@@ -42,7 +42,7 @@ def timed(words: list[str]) -> tuple[float, float]:
 
 def small(folder: Path) -> dict[str, Any]:
     """The row of `attack` with `fast` on a small model: wall and processor seconds, and where they go."""
-    from _small_model import make
+    from _small_model import make, passes_seconds
 
     folder.mkdir(parents=True)
     model, factory, data = make(folder)
@@ -55,6 +55,8 @@ def small(folder: Path) -> dict[str, Any]:
     attacks: dict[str, float] = {}
     for entry in found["attacks"]:
         attacks[entry["name"]] = round(attacks.get(entry["name"], 0) + entry["seconds"], 1)
+    forward, backward = (sum(entry[f"{way}_passes"] for entry in found["attacks"]) for way in ("forward", "backward"))
+    bare = passes_seconds(data, forward, backward)
     processor = sum(after[2:4]) - sum(before[2:4])  # of the children
     return {
         "what": "attack --attack fast, 1,000 images 3x32x32, 15,862 parameters, linf 8/255",
@@ -62,6 +64,7 @@ def small(folder: Path) -> dict[str, Any]:
         "bound_seconds": SMALL_LIMIT,
         "processor_seconds": round(processor, 1),
         "attack_seconds": attacks,
+        "bare_passes_seconds": round(bare, 1),  # the same passes of the bare network: what no attack can be faster than
         "probe_seconds": round(found["probe_seconds"], 1),
         "other_seconds": round(seconds - sum(attacks.values()) - found["probe_seconds"], 1),
         "robust_accuracy": found["robust_accuracy"]["value"],
