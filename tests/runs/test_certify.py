@@ -88,3 +88,14 @@ def test_a_radius_out_of_reach_is_reached_with_either_of_what_the_hint_names(
         secure_ai.certify(bright(), few, **settings)
     assert caught.value.hint == "more samples, or a larger sigma"
     assert secure_ai.certify(bright(), few, **{**settings, **more}).contradictions == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_bounds_are_refused_for_coarse_arithmetic_and_hold_for_the_network_as_float(
+    data: Dataset, dtype: torch.dtype
+) -> None:
+    network = bright().to(dtype)
+    with pytest.raises(ArchError) as caught:
+        secure_ai.certify(network, data, eps=0.05, **QUICK)
+    assert ".float()" in caught.value.hint
+    assert secure_ai.certify(network.float(), data, eps=0.05, **QUICK).contradictions == 0

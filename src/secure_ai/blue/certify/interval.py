@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from secure_ai.blue.certify.layers import Feed, layers_of
 from secure_ai.core.compute import device_of
+from secure_ai.core.errors import ArchError
 
 SLACK = 1e-6  # outward, relative to the largest bound of a layer: more than float32 inference can be off
 
@@ -158,8 +159,9 @@ def certified(
         bound: lower bounds of the differences of logits, as `margins`.
 
     Raises:
-        ArchError: a layer that bounds do not know.
+        ArchError: a layer that bounds do not know, or weights in less than float32.
     """
+    _refuse_coarse(network)
     layers, device = layers_of(copy.deepcopy(network).eval().double()), device_of(network)
     parts = zip(lower.split(batch_size), upper.split(batch_size), y.split(batch_size), strict=True)
     found = []
@@ -168,3 +170,13 @@ def certified(
         others = bound(layers, box, there, SLACK).scatter(1, there[:, None], torch.inf)
         found.append(others.amin(dim=1) > 0)
     return torch.cat(found)
+
+
+def _refuse_coarse(network: nn.Module) -> None:
+    """The slack covers what float32 rounds; float16 and bfloat16 round thousands of times more."""
+    coarse = {value.dtype for value in network.parameters() if value.dtype in (torch.float16, torch.bfloat16)}
+    if coarse:
+        raise ArchError(
+            "bounds hold for float32 or float64 arithmetic", where="network", expected="float32 or float64 weights",
+            got=", ".join(sorted(map(str, coarse))), hint="certify network.float(), and use it so",
+        )  # fmt: skip
