@@ -81,7 +81,9 @@ def confidence(subject: Subject, settings: ConfidenceSettings, context: Context)
     section = Section(
         f"confidence/{subject.id}", f"Rejecting by confidence: {subject.id}",
         "A threshold on confidence does not help where an attacker who knows it finds confident errors: last column.",
-        COLUMNS, tuple(rows), f"PGD with {settings.steps} steps at {budget}; {data.note or 'all images'}",
+        COLUMNS, tuple(rows),
+        f"PGD with {settings.steps} steps at {budget}: one attack, a stronger one may find more; "
+        f"{data.note or 'all images'}",
     )  # fmt: skip
     error = quantity_entry(
         subject.id, "calibration/error", "calibration_error", calibration_error(top, right), "", n=len(data)
