@@ -39,7 +39,7 @@ from _stacked import Stack
 from _trained_together import Training
 from torch.nn import functional
 
-KINDS, EACH = ("patch", "blend", "clean-label", "source-specific"), 5
+KINDS = ("patch", "blend", "clean-label", "source-specific")
 DOSES = (0.01, 0.0017)
 TRUSTED, TAUGHT = 2_000, 1_600
 FALSE_ALARMS = 0.01
@@ -53,7 +53,7 @@ def filters(own: Setting) -> list[dict[str, Any]]:
     sets = [
         (dose, dosed(drawn(kind, FIRST_SEED + number), dose))
         for kind in KINDS
-        for number in range(EACH)
+        for number in range(own.each)
         for dose in DOSES
     ]
     stack = trained(own, ARCH, [training_of(what, own.pool) for _, what in sets])
@@ -139,7 +139,7 @@ def removal(own: Setting, clean: Fleet, processes: int) -> list[dict[str, Any]]:
     folder = make_folder(own.work / "removal")
     rows = saved(folder)
     done = {entry["id"] for entry in rows}
-    whats = [drawn(kind, FIRST_SEED + number) for number in range(EACH) for kind in (*KINDS, "clean")]
+    whats = [drawn(kind, FIRST_SEED + number) for number in range(own.each) for kind in (*KINDS, "clean")]
     todo = [
         what for what in own.mine(whats) if what.id not in done and (own.work / "weights" / f"{what.id}.npy").exists()
     ]

@@ -64,6 +64,7 @@ class Setting:
         group, part: networks trained together, and measured together.
         deadline: of `time.monotonic()`.
         largest: training images of a network, at most.
+        each: data sets and networks of each kind that are filtered, and repaired.
         share: (k, n): of what is to be done, this process does every n-th from the k-th on.
     """
 
@@ -73,6 +74,7 @@ class Setting:
     part: int
     deadline: float
     largest: int
+    each: int
     share: tuple[int, int]
     pool: Dataset
     held_out: Dataset
@@ -93,7 +95,15 @@ class Setting:
 
 
 def setting(
-    device: torch.device, work: Path, *, group: int, part: int, seconds: float, largest: int, share: tuple[int, int]
+    device: torch.device,
+    work: Path,
+    *,
+    group: int,
+    part: int,
+    seconds: float,
+    largest: int,
+    each: int,
+    share: tuple[int, int],
 ) -> Setting:
     """MNIST's training images: those to train on, and the last, which are held out. Test images are not opened."""
     whole = load_data("mnist:train")
@@ -105,7 +115,7 @@ def setting(
     return Setting(
         device=device, work=work, group=1 if device.type == "cpu" else group, part=part,
         deadline=time.monotonic() + seconds,
-        largest=largest, share=share, pool=pool, held_out=held_out, images=images,
+        largest=largest, each=each, share=share, pool=pool, held_out=held_out, images=images,
     )  # fmt: skip
 
 

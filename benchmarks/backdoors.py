@@ -25,6 +25,7 @@ from _backdoor_repairs import filters, removal
 from _backdoor_steps import (
     FIRST_SEED,
     HELD_OUT,
+    KEPT_EACH,
     SEARCH,
     OutOfTimeError,
     Setting,
@@ -187,6 +188,7 @@ def main() -> None:
     runs.add_argument("--fleet", type=int, default=200)
     runs.add_argument("--clean", type=int, default=FULL["clean"])
     runs.add_argument("--planted", nargs="*", default=[f"{kind}={n}" for kind, n in FULL.items() if kind != "clean"])
+    runs.add_argument("--each", type=int, default=KEPT_EACH, help="of each kind, that are filtered and repaired")
     runs.add_argument("--largest", type=int, default=LARGEST, help="training images of a network, at most")
     runs.add_argument("--share", default="0/1", help="K/N: this process does every N-th network from the K-th on")
     runs.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
@@ -202,7 +204,7 @@ def main() -> None:
         first, _, every = options.share.partition("/")
         own = setting(
             choose_device(options.device), options.work, group=options.group, part=options.part,
-            seconds=options.seconds, largest=options.largest, share=(int(first), int(every)),
+            seconds=options.seconds, largest=options.largest, each=options.each, share=(int(first), int(every)),
         )  # fmt: skip
         run(own, {"clean": options.clean, **planted}, options.fleet, options.steps)
 
