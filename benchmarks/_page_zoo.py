@@ -19,9 +19,11 @@ def zoo(result: Result) -> list[str]:
     chosen = "Thresholds were chosen on this set" if name == "A" else "Run once, with the thresholds of zoo A"
     fine = (
         f"{spared} of {len(honest)} honest networks failed no check but the sample's size (a claim needs 1,000)"
-        if name == "A"
+        if name == "A" or result["rows"][0].get("n", 1_000) < 1_000
         else f"{reliable} of {len(honest)} honest networks were called `reliable`"
     )
+    missing = result.get("not_run", [])
+    left = [f"Not run for want of time, {len(missing)} of the set: {', '.join(missing)}.", ""] if missing else []
     return [
         f"## Zoo {name}",
         "",
@@ -30,13 +32,14 @@ def zoo(result: Result) -> list[str]:
         f"more "
         f"than the adaptive attack leaves. Attack list: `{result['suite']}`; data: {result['data']}.",
         "",
+        *left,
         *source(result),
         *table(
-            ("broken defence", "eps", "clean", "robust as shown", "adaptive", "verdict", "failed checks"),
+            ("broken defence", "budget", "clean", "robust as shown", "adaptive", "verdict", "failed checks"),
             [
                 (
                     row["model"].split("@")[0],
-                    row["eps"],
+                    _budget(row),
                     *map(_rate, _rates(row)),
                     row["verdict"],
                     ", ".join(row["failed"]),
@@ -45,11 +48,11 @@ def zoo(result: Result) -> list[str]:
             ],
         ),
         *table(
-            ("honest network", "eps", "clean", "robust", "verdict", "failed checks"),
+            ("honest network", "budget", "clean", "robust", "verdict", "failed checks"),
             [
                 (
                     row["model"].split("@")[0],
-                    row["eps"],
+                    _budget(row),
                     *map(_rate, _rates(row)),
                     row["verdict"],
                     ", ".join(row["failed"]),
@@ -58,6 +61,10 @@ def zoo(result: Result) -> list[str]:
             ],
         ),
     ]
+
+
+def _budget(row: Mapping[str, Any]) -> str:
+    return f"{row.get('norm', 'linf')} {row['eps']}"
 
 
 def _inflated(planted: Sequence[Mapping[str, Any]]) -> int:

@@ -5,8 +5,9 @@
 Thresholds were chosen on set A, judged on the last 6,000 training images. Sets B to F (other seeds, networks and
 strengths) are judged once, on a stratified random sample of the test images. Networks are trained on the first 54,000
 training images and kept in FOLDER/models; every model's row is kept in FOLDER/rows with the commit that made it, so
-that a run that was stopped goes on where it was. The record is made when every row of the set is there. With --workers
-each network is trained, and each row judged, in one of N processes of one thread each.
+that a run that was stopped goes on where it was. The record is made when every row of the set is there, or of those
+that are there with --kept COMMIT; it names the others. With --workers each network is trained, and each row judged, in
+one of N processes of one thread each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import replace
 from functools import cache, partial
@@ -225,14 +226,24 @@ def prepare(work: Work, place: int) -> None:
     trained(work.models[place].recipe, images_of(work.zoo, work.n)[0], work.shelf.models)
 
 
+def path_of(work: Work, place: int) -> Path:
+    """Where the row of the model at `place` is kept."""
+    return work.out / "rows" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', work.models[place].name)}-{work.n}.json"
+
+
+def kept_row(work: Work, place: int, made_by: str) -> dict[str, Any] | None:
+    """The row that a commit left; None where it left none."""
+    path = path_of(work, place)
+    row = dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return row if row.get("commit") == made_by else None
+
+
 def row_of(work: Work, place: int) -> dict[str, Any]:
     """The row of the model at `place`: kept by an earlier run of the same commit, or judged now."""
     model, (train, data) = work.models[place], images_of(work.zoo, work.n)
-    path = work.out / "rows" / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model.name)}-{len(data)}.json"
-    if path.exists() and not work.again:
-        row = dict(json.loads(path.read_text(encoding="utf-8")))
-        if row.get("commit") == commit():
-            return row
+    row = None if work.again else kept_row(work, place, commit())
+    if row is not None:
+        return row
     began, data = time.perf_counter(), VARIANTS[model.recipe.data](data)
     judged = (
         judge_honest(model, train, data, work.shelf)
@@ -251,6 +262,7 @@ def row_of(work: Work, place: int) -> dict[str, Any]:
         "commit": commit(),
         **judged,
     }
+    path = path_of(work, place)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     temporary.write_text(json.dumps(row, indent=1) + "\n", encoding="utf-8")
@@ -286,6 +298,21 @@ def shown(row: dict[str, Any]) -> str:
     return f"{'ok  ' if row['ok'] else 'MISS'} {row['model']}: {figures}; {verdict}"
 
 
+def record(work: Work, rows: Mapping[str, dict[str, Any]], more: dict[str, Any]) -> None:
+    """The results file; models without a row are named in it."""
+    command = f"scripts/bench zoo --set {work.zoo} --out FOLDER --n {work.n}"
+    command += f" --device {work.device}" if work.device != "cpu" else ""
+    note = "the last 6,000 training images" if work.zoo == "A" else "test images"
+    names = [model.name for model in work.models]
+    content = {
+        "data": f"{images_of(work.zoo, work.n)[1].note}, {note}",
+        "suite": SUITE,
+        "not_run": [name for name in names if name not in rows],
+        "rows": [rows[name] for name in names if name in rows],
+    }
+    save(f"zoo_{work.zoo.lower()}", command, {**content, **more})
+
+
 def main() -> int:
     """Exit 1 when a broken model is not flagged by a check meant for it, or an honest one is flagged."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -293,24 +320,24 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--n", type=int, default=0, help="images; default 300 for A, 1000 for the others")
     parser.add_argument("--only", default="", help="only models whose name holds this text; no record is made")
+    parser.add_argument("--kept", default="", metavar="COMMIT", help="judge nothing, record the rows that it left")
     parser.add_argument("--again", action="store_true", help="judge again what has a row already")
     parser.add_argument("--workers", type=int, default=0, help="processes of one thread each; default: this one")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where networks are attacked")
     given = parser.parse_args()
     work = Work(given.set, given.n or DEFAULT_N[given.set], given.out, given.device, given.again)
     places = [place for place, model in enumerate(work.models) if given.only in model.name]
+    if given.kept:
+        found = {model.name: kept_row(work, place, given.kept) for place, model in enumerate(work.models)}
+        record(work, {name: row for name, row in found.items() if row is not None}, {"commit": given.kept})
+        return 0
     rows = {}
     ready = in_processes(work, places, given.workers) if given.workers else (row_of(work, place) for place in places)
     for number, row in enumerate(ready, start=1):
         rows[row["model"]] = row
         print(f"{number}/{len(places)} {row['seconds']:.0f} s {shown(row)}", file=sys.stderr, flush=True)
     if not given.only:
-        command = f"scripts/bench zoo --set {work.zoo} --out FOLDER --n {work.n}"
-        command += f" --device {work.device}" if work.device != "cpu" else ""
-        note = "the last 6,000 training images" if work.zoo == "A" else "test images"
-        note = f"{images_of(work.zoo, work.n)[1].note}, {note}"
-        ordered = [rows[model.name] for model in work.models]
-        save(f"zoo_{work.zoo.lower()}", command, {"data": note, "suite": SUITE, "rows": ordered})
+        record(work, rows, {})
     return 0 if all(row["ok"] for row in rows.values()) else 1
 
 
