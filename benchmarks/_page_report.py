@@ -119,7 +119,8 @@ def main_job(result: Result) -> list[str]:
             f"<= {row['bound_seconds']} s",
             f"{row['peak_gib']} GiB" if "peak_gib" in row else "-",
             "yes" if row["seconds"] <= row["bound_seconds"] and row.get("peak_gib", 0) <= 1.5 else "NO",
-            row.get("commit", result["commit"]),
+            row["commit"],
+            row["machine"],
         )
         for row in result["rows"]
     ]
@@ -130,7 +131,7 @@ def main_job(result: Result) -> list[str]:
         "Peak memory is that of the largest process; its bound is 1.5 GiB.",
         "",
         *source(result),
-        *table(("what", "time", "bound", "peak memory", "within", "commit"), rows),
+        *table(("what", "time", "bound", "peak memory", "within", "commit", "machine"), rows),
     ]
 
 

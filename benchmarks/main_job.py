@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from _package import BF16_UNITS, cpu_flags
-from _record import RESULTS, commit, save
+from _record import RESULTS, commit, machine, save
 
 COMMAND = [sys.executable, "-m", "secure_ai"]
 SMALL_LIMIT = 60
@@ -85,12 +85,12 @@ def row(what: str, measured: tuple[float, float], bound_seconds: int) -> dict[st
 
 
 def kept(measured: set[str]) -> list[dict[str, Any]]:
-    """The rows of the last result that were not measured this time, each with the commit that it is of."""
+    """The rows of the last result that were not measured this time, with the commit and machine that each is of."""
     path = RESULTS / "main_job.json"
     if not path.exists():
         return []
     last = json.loads(path.read_text(encoding="utf-8"))
-    return [{"commit": last["commit"], **entry} for entry in last["rows"] if entry["what"] not in measured]
+    return [entry for entry in last["rows"] if entry["what"] not in measured]
 
 
 def main() -> None:
@@ -114,7 +114,7 @@ def main() -> None:
         rows.append(row(f"run --recipe {recipe}", timed(words), LIMITS[recipe]))
         rows.append(row(f"the same again ({recipe})", timed(words), 10))
     for entry in rows:
-        entry["commit"] = commit()
+        entry |= {"commit": commit(), "machine": machine()}
         print(entry)
     content = {
         "rows": [*rows, *kept({entry["what"] for entry in rows})],
