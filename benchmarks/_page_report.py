@@ -132,6 +132,18 @@ def main_job(result: Result) -> list[str]:
         "",
         *source(result),
         *table(("what", "time", "bound", "peak memory", "within", "commit", "machine"), rows),
+        *(line for row in result["rows"] if "attack_seconds" in row for line in _where_it_goes(row)),
+    ]
+
+
+def _where_it_goes(row: Mapping[str, Any]) -> list[str]:
+    attacks = ", ".join(f"{name} {s}" for name, s in sorted(row["attack_seconds"].items(), key=lambda part: -part[1]))
+    bare = row.get("bare_passes_seconds")
+    peer = f" The attacks' passes alone take the bare network {bare} s, in the same process." if bare else ""
+    return [
+        f"Where the small model's {row['seconds']} s go: attacks {attacks}; checks of the number {row['probe_seconds']}; "
+        f"start, preflight and report {row['other_seconds']}. Processor time: {row['processor_seconds']} s.{peer}",
+        "",
     ]
 
 
