@@ -141,7 +141,7 @@ def _where_it_goes(row: Mapping[str, Any]) -> list[str]:
     bare = row.get("bare_passes_seconds")
     peer = f" The attacks' passes alone take the bare network {bare} s, in the same process." if bare else ""
     return [
-        f"Where the small model's {row['seconds']} s go: attacks {attacks}; checks of the number {row['probe_seconds']}; "
+        f"Where the small model's {row['seconds']} s go: attacks {attacks}; checks {row['probe_seconds']}; "
         f"start, preflight and report {row['other_seconds']}. Processor time: {row['processor_seconds']} s.{peer}",
         "",
     ]
