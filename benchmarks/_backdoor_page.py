@@ -28,6 +28,26 @@ def backdoors(result: Result) -> Lines:
     return lines
 
 
+def scanned_files(result: Result) -> Lines:
+    """Networks of a run of the recipe `standard`, scanned against the committed control networks."""
+    rows = []
+    for name, one in result["networks"].items():
+        scan = one["scan"]
+        trigger = text(scan["trigger"]["success"]) if scan["trigger"] else "-"
+        suspected = "-" if scan["verdict"] == "not_detected" else scan["suspected_label"]
+        rows.append(
+            (name, scan["verdict"], f"{scan['p']:.3f}", suspected, trigger, one["neural_cleanse_index"], one["mm_bd_p"])
+        )
+    intro = (
+        "Networks as `secure-ai run --recipe standard` with seed 42 leaves them. The poisoned one has no backdoor that "
+        "works (report 1's published 99.12 % is 0.06 %), so there is nothing to find; BadNets was planted for class 7. "
+        "*Trigger*: the reconstructed one's success on held-out images of other classes, which is no sign by itself. "
+        "Published rules: an index above 2, a p below 0.05."
+    )  # fmt: skip
+    columns = ("network", "verdict", "p", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
+    return ["# The scan of the reports' networks", "", *source(result), intro, "", *table(columns, rows)]
+
+
 def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tuple[str, ...]]:
     for kind, own in summary.items():
         for group in ("all", "working"):

@@ -53,6 +53,7 @@ from _package import (
     write_json,
 )
 from _record import ROOT, save
+from _record import commit as measured_commit
 
 KNOWN_FILE = ROOT / "src" / "secure_ai" / "blue" / "backdoors" / KNOWN
 LARGEST = 54_000  # training images of a control network
@@ -75,6 +76,7 @@ def run(own: Setting, wanted: dict[str, int], count: int, steps: list[str]) -> N
         "wanted": wanted,
         "fleet": count,
         "largest": own.largest,
+        "commits": sorted({*about.get("commits", ()), measured_commit()}),
         "settings": measuring_settings(),
         "measured_on": {"data": own.held_out.name, "digest": own.held_out.digest, "n": len(own.held_out)},
     }
@@ -119,6 +121,16 @@ def as_fleet(members: list[dict[str, Any]]) -> Fleet:
     )  # fmt: skip
 
 
+def command_of(about: dict[str, Any]) -> str:
+    """What made the numbers of a work folder."""
+    planted = " ".join(f"{kind}={n}" for kind, n in about["wanted"].items() if kind != "clean")
+    device = "cpu" if about["device"] == "cpu" else "cuda"
+    return (
+        f"python benchmarks/backdoors.py run --work build/backdoors --device {device} --largest {about['largest']} "
+        f"--fleet {about['fleet']} --clean {about['wanted']['clean']} --planted {planted}"
+    )
+
+
 def commit(work: Path) -> None:
     """The control networks' numbers into the package, the rows and their table into results/."""
     about = json.loads((work / "about.json").read_text(encoding="utf-8"))
@@ -130,7 +142,7 @@ def commit(work: Path) -> None:
         if members:
             known[arch] = {
                 "data": "mnist",
-                "command": "python benchmarks/backdoors.py run --work build/backdoors --device cuda",
+                "command": command_of(about),
                 "settings": about["settings"],  # of the code that measured, which need not be this
                 "seed": 0,
                 "measured_on": about["measured_on"],
@@ -150,7 +162,7 @@ def commit(work: Path) -> None:
         "removal": saved(work / "removal"),
         "rows": rows,
     }
-    save("backdoors", "python benchmarks/backdoors.py run, then commit", content)
+    save("backdoors", f"{command_of(about)}, then commit", content)
 
 
 def scan_files(paths: list[Path], command: str) -> None:

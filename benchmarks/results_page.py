@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 
-from _backdoor_page import backdoors
+from _backdoor_page import backdoors, scanned_files
 from _headline import COLUMNS, headline, missed
 from _page_attacks import evasion
 from _page_defences import defences
@@ -35,6 +35,7 @@ PAGES: dict[str, tuple[str, Section, str]] = {
         backdoors,
         "false alarms and detection by kind of trigger; filters, guards, removal",
     ),
+    "backdoors-reports": ("backdoors_reports", scanned_files, "the model scan of networks of the two reports"),
 }
 """Page -> results file, what writes it, what it shows."""
 ZOO = "self-test of the trust verdict on planted broken defences and on honest networks"

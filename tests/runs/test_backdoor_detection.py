@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
-from secure_ai.blue.backdoors.detectors import detect
+from secure_ai.blue.backdoors.detectors import DETECTORS, detect
+from secure_ai.blue.backdoors.judgement import P_BACKDOORED
 from secure_ai.blue.backdoors.removal import REMOVERS
 from secure_ai.blue.backdoors.repair import tuned
 from secure_ai.blue.training.methods import natural
@@ -28,7 +29,7 @@ from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.poisoning.plant import plant
-from secure_ai.runs.backdoors.fleet import Fleet, Member
+from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
@@ -233,3 +234,19 @@ def test_other_control_networks_make_a_scan_stale() -> None:
     assert decides_results("blue/backdoors/known_fleets.json")
     assert decides_results("runs/backdoors/fleet.py")
     assert not decides_results("runs/verbs/backdoor_scan.py")
+
+
+def test_the_committed_fleet_is_of_the_code_of_today() -> None:
+    """Else the scan of built-in networks would say "not tested" without anybody noticing."""
+    fleet = known_fleet("report1-cnn")
+    assert fleet is not None
+    assert 1 / (1 + len(fleet.members)) <= P_BACKDOORED  # else nothing could be `backdoored`
+    values = fleet.values(sorted(DETECTORS))
+    assert {name: row.shape[1] for name, row in values.items()} == {
+        "additive": 10,
+        "margin": 10,
+        "mask": 10,
+        "pair": 90,
+    }
+    assert all(np.isfinite(row).all() and (row > 0).all() for row in values.values())
+    assert min(member.accuracy for member in fleet.members) > 0.95
