@@ -18,6 +18,7 @@ def backdoors(result: Result) -> Lines:
     lines = ["# Backdoors: scan, filters, removal", "", *source(result), f"{result['protocol']}.", ""]
     lines += ["Alarms by rule; on clean networks every one is false, on the others the more the better.", ""]
     lines += table(("networks", *RULES), [*_alarm_rows(result["summary"], result["rows"])])
+    lines += _planted(result["rows"])
     lines += ["Of the networks found (suspicious or backdoored), the scan names the right target class:", ""]
     found = [(kind, f"{one[0]} of {one[1]}") for kind, own in result["summary"].items()
              if (one := own.get("right label among those found"))]  # fmt: skip
@@ -35,16 +36,16 @@ def scanned_files(result: Result) -> Lines:
         scan = one["scan"]
         trigger = text(scan["trigger"]["success"]) if scan["trigger"] else "-"
         suspected = "-" if scan["verdict"] == "not_detected" else scan["suspected_label"]
-        rows.append(
-            (name, scan["verdict"], f"{scan['p']:.3f}", suspected, trigger, one["neural_cleanse_index"], one["mm_bd_p"])
-        )
+        alike = scan["false_alarm_rate"]
+        extreme = f"{alike['successes']} of {alike['n']}"
+        rows.append((name, scan["verdict"], extreme, suspected, trigger, one["neural_cleanse_index"], one["mm_bd_p"]))
     intro = (
-        "Networks as `secure-ai run --recipe standard` with seed 42 leaves them. The poisoned one has no backdoor that "
-        "works (report 1's published 99.12 % is 0.06 %), so there is nothing to find; BadNets was planted for class 7. "
-        "*Trigger*: the reconstructed one's success on held-out images of other classes, which is no sign by itself. "
-        "Published rules: an index above 2, a p below 0.05."
+        "Networks that a run of the recipe `standard` left, scanned with training images; what was planted in them and "
+        "how well it works: [reproduction](reproduction.md). *As extreme*: clean control networks. *Trigger*: "
+        "the reconstructed one's success on held-out images of other classes, which is no sign by itself. Published "
+        "rules: an index above 2, a p below 0.05."
     )  # fmt: skip
-    columns = ("network", "verdict", "p", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
+    columns = ("network", "verdict", "as extreme", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
     return ["# The scan of the reports' networks", "", *source(result), intro, "", *table(columns, rows)]
 
 
@@ -58,6 +59,16 @@ def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tup
             for recipe in dict.fromkeys(row["recipe"] for row in rows if row["kind"] == "clean"):
                 part = [row for row in rows if row["kind"] == "clean" and row["recipe"] == recipe]
                 yield (f"clean, {recipe}", *(text(share(part, test).as_json()) for test in _tests()))
+
+
+def _planted(rows: Sequence[Row]) -> Lines:
+    """How well what was planted works: there is nothing to find where it does not."""
+    told = []
+    for kind in dict.fromkeys(row["kind"] for row in rows if row["planted_success"]):
+        own = [row["planted_success"]["value"] for row in rows if row["kind"] == kind]
+        told.append((kind, ", ".join(f"{100 * value:.1f}" for value in own)))
+    intro = "What was planted works on so many of the held-out images, in percent, network by network (95: it works):"
+    return [intro, "", *table(("kind", "planted success"), told)]
 
 
 def _tests() -> tuple[Callable[[Row], bool], ...]:

@@ -23,7 +23,7 @@ def zoo(result: Result) -> list[str]:
         else f"{reliable} of {len(honest)} honest networks were called `reliable`"
     )
     missing = result.get("not_run", [])
-    left = [f"Not run for want of time, {len(missing)} of the set: {', '.join(missing)}.", ""] if missing else []
+    left = [f"Without a row, {len(missing)} of the set: {', '.join(missing)}.", ""] if missing else []
     return [
         f"## Zoo {name}",
         "",

@@ -149,9 +149,10 @@ def commit(work: Path) -> None:
                 "training_images": about["largest"] // 2,  # the least that one of them was trained on
                 "members": members,
             }
-    known[ARCH]["power"] = {kind: one["all"] for kind, one in table.items()}
+    known[ARCH]["power"] = {kind: one["working"] for kind, one in table.items() if "working" in one}
     KNOWN_FILE.write_text(json.dumps(known) + "\n", encoding="utf-8")
     content = {
+        "commit": ", ".join(about["commits"]),
         "protocol": f"{ARCH}; MNIST's first 54,000 training images, of which networks were trained on 24,000 for 3 "
         f"epochs or on all for 5; scanned with the last {HELD_OUT}; seeds from {FIRST_SEED}; control networks on "
         f"{about['largest'] // 2} to {about['largest']} images for 2 to 5 epochs",
@@ -172,7 +173,8 @@ def scan_files(paths: list[Path], command: str) -> None:
     for path in paths:
         content = read_file(path, max_bytes=10_000_000).content
         arch = ARCH if len(content) < 2_000_000 else SECOND
-        clean, target = known_fleet(arch, held_out), trained_target(content, arch, path.stem)
+        target = trained_target(content, arch, path.stem)
+        clean = known_fleet(arch, target.transform, held_out)
         order = random_order(len(held_out), "benchmark", path.stem)
         search, rest = (held_out.select(part, "random") for part in (order[:SEARCH], order[SEARCH : SEARCH + 2_000]))
         scan = scan_target(target, search, rest, clean, seed=0)

@@ -329,7 +329,10 @@ def main() -> int:
     places = [place for place, model in enumerate(work.models) if given.only in model.name]
     if given.kept:
         found = {model.name: kept_row(work, place, given.kept) for place, model in enumerate(work.models)}
-        record(work, {name: row for name, row in found.items() if row is not None}, {"commit": given.kept})
+        kept = {name: row for name, row in found.items() if row is not None}
+        if not kept:
+            parser.error(f"no row of {given.kept} in {work.out}")
+        record(work, kept, {"commit": given.kept})
         return 0
     rows = {}
     ready = in_processes(work, places, given.workers) if given.workers else (row_of(work, place) for place in places)

@@ -10,6 +10,7 @@ import pytest
 
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import UsageError
+from secure_ai.data.dataset import Dataset
 
 COMMANDS = {
     "train": ["train", "--arch", "report1-cnn", "--split", "val"],
@@ -30,8 +31,26 @@ def test_resize_and_split_reach_the_loader(module: str, monkeypatch: pytest.Monk
         given.append(settings)
         raise UsageError("far enough", where=text)
 
-    monkeypatch.setattr(import_module(f"secure_ai.runs.verbs.{module}"), "load_data", load)
+    where = "secure_ai.runs.given_data" if module == "harden" else f"secure_ai.runs.verbs.{module}"
+    monkeypatch.setattr(import_module(where), "load_data", load)
     words = [*COMMANDS[module], "--data", "mine.npz", "--resize", "32", "--out", str(tmp_path / "out"), "--quiet"]
     assert run_command(words) == 2
     assert given[0]["resize"] == 32
     assert given[0]["split"] == ("train" if module == "harden" else "val")
+
+
+def test_trusted_images_are_resized_as_the_others_are(
+    monkeypatch: pytest.MonkeyPatch, digits: Dataset, tmp_path: Path
+) -> None:
+    given: list[tuple[str, int | None]] = []
+
+    def load(text: str, **settings: Any) -> Dataset:
+        given.append((text, settings["resize"]))
+        if text == "trusted.npz":
+            raise UsageError("far enough", where=text)
+        return digits
+
+    monkeypatch.setattr("secure_ai.runs.verbs.backdoor_filter.load_data", load)
+    words = ["backdoor", "filter", "--data", "a.npz", "--trusted", "trusted.npz", "--resize", "28", "--quiet"]
+    assert run_command([*words, "--out", str(tmp_path / "out")]) == 2
+    assert given == [("a.npz", 28), ("trusted.npz", 28)]

@@ -28,6 +28,7 @@ from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
 from secure_ai.runs.engine.execute import decides_results
@@ -92,7 +93,7 @@ def scanned(
     planted: bool = False,
     whole: bool = True,
 ) -> tuple[Result, dict[str, bytes]]:
-    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, data: fleet)
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: fleet)
     kept: dict[str, bytes] = {}
     result = scan(cast(Subject, subject), ScanSettings(planted=planted, whole=whole), context({"test": data}, kept))
     return read_result(result_bytes(result), "result.json"), kept
@@ -238,7 +239,7 @@ def test_other_control_networks_make_a_scan_stale() -> None:
 
 def test_the_committed_fleet_is_of_the_code_of_today() -> None:
     """Else the scan of built-in networks would say "not tested" without anybody noticing."""
-    fleet = known_fleet("report1-cnn")
+    fleet = known_fleet("report1-cnn", InputTransform())
     assert fleet is not None
     assert 1 / (1 + len(fleet.members)) <= P_BACKDOORED  # else nothing could be `backdoored`
     values = fleet.values(sorted(DETECTORS))

@@ -16,13 +16,14 @@ from secure_ai.blue.backdoors import fleet as control
 from secure_ai.blue.backdoors import inversion, margin
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.cli.main import run_command
-from secure_ai.core.errors import UsageError
+from secure_ai.core.errors import DataUnavailableError, UsageError
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.load.store import save_model
 from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors import scan as scans
@@ -192,12 +193,12 @@ def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatc
         for i in range(60)
     )
     small = fleets.Fleet(members=members, source="stand-ins", training_images=8_000, asked=60)
-    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data=None: small)
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None: small)
     scan = secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan
     assert set(scan.values) == {"margin"}
     assert (scan.trigger, scan.accuracy) == (None, None)
     assert scan.verdict.value == "suspicious"  # no trained network has such margins, and without data that is the most
-    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, data=None: None)
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None: None)
     assert secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.verdict.value == "inconclusive"
 
 
@@ -226,8 +227,10 @@ def test_a_committed_fleet_is_for_the_images_of_mnist_whatever_others_are_called
     original = replace(digits, name="mnist:test", indices=np.arange(len(digits)))
     monkeypatch.setattr(fleets, "load_mnist", lambda split: original)
     part = original.select(np.array([5, 3, 8]), "some")
-    assert fleets.known_fleet("report1-cnn") is not None
-    assert fleets.known_fleet("report1-cnn", part) is not None
+    plain = InputTransform()
+    assert fleets.known_fleet("report1-cnn", plain) is not None
+    assert fleets.known_fleet("report1-cnn", plain, part) is not None
+    assert fleets.known_fleet("report1-cnn", InputTransform(mean=(0.1,), std=(0.3,)), part) is None
     others = (
         replace(part, name="other:test"),
         replace(part, indices=np.array([5, 3, 9])),
@@ -236,5 +239,11 @@ def test_a_committed_fleet_is_for_the_images_of_mnist_whatever_others_are_called
         replace(part, images=255 - part.images),
         replace(part, images=(part.images / np.float32(255)).astype(np.float32) * 0),
     )
-    assert [fleets.known_fleet("report1-cnn", other) for other in others] == [None] * len(others)
-    assert fleets.known_fleet("report2-cnn", part) is None
+    assert [fleets.known_fleet("report1-cnn", plain, other) for other in others] == [None] * len(others)
+    assert fleets.known_fleet("report2-cnn", plain, part) is None
+
+    def none_there(split: str) -> Dataset:
+        raise DataUnavailableError("MNIST could not be obtained", where=split)
+
+    monkeypatch.setattr(fleets, "load_mnist", none_there)
+    assert fleets.known_fleet("report1-cnn", plain, part) is None  # a folder of the user's that is called mnist

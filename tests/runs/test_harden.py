@@ -202,7 +202,7 @@ def test_no_test_image_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         asked.append(split)
         return colours()
 
-    monkeypatch.setattr("secure_ai.runs.verbs.harden.load_data", spy)
+    monkeypatch.setattr("secure_ai.runs.given_data.load_data", spy)
     secure_ai.hardened(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), str(tmp_path), **QUICK)
     assert asked == ["train"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 import secure_ai
-from secure_ai.core.errors import UsageError
+from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs.input_guard import GUARDS, NEEDS_WEIGHTS
 
 TRIGGER = parse_trigger("patch:size=3:place=0x0:value=1")
@@ -48,12 +50,15 @@ def test_triggered_inputs_are_refused_and_clean_ones_seldom(digits: Dataset, dig
     images[:, :, :3, :3] = 0
     network = Planted(digits)
     before = copy.deepcopy(network.state_dict())
-    fed = nn.Sequential(Times255(), network)
-    guard = secure_ai.input_guard(fed, (images, np.array(digits.labels)), method="strip", false_refusals=0.05)
+    order = np.argsort(digits.labels, kind="stable")  # as a folder with a sub-folder a class gives them
+    data = (images[order], np.array(digits.labels)[order])
+    guard = secure_ai.input_guard(nn.Sequential(Times255(), network), data, method="strip", false_refusals=0.05)
     x = np.array(digits_test.images)[:80]
     x[:, :, :3, :3] = 0
     assert guard(stamp(x, TRIGGER)).refused.all()
     assert guard(x).refused.mean() <= 0.2
+    with pytest.raises(ShapeError):
+        guard(x[:, :, :14])
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
@@ -70,3 +75,20 @@ def test_what_cannot_be_guarded_is_refused(digits: Dataset) -> None:
         with pytest.raises(UsageError):
             secure_ai.input_guard(scores, digits, method=method)
     assert secure_ai.input_guard(scores, digits)(digits.images[:3]).refused.shape == (3,)
+
+
+def test_the_expert_sees_pixels_as_the_model_file_is_fed(digits: Dataset, tmp_path: Path) -> None:
+    """A linear network on pixels of 0 to 255, once with `--range`, once with the scaling inside: the same scores."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    code = "from torch import nn\n\n\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(784, 10))\n"
+    (tmp_path / "net.py").write_text(code)
+    torch.save(network.state_dict(), tmp_path / "m.pt")
+    spec = ModelSpec(model=str(tmp_path / "m.pt"), arch=f"{tmp_path / 'net.py'}:build", value_range=(0.0, 255.0))
+    models: tuple[ModelSpec | nn.Module, ...] = (spec, nn.Sequential(Times255(), network), network)
+    inside, given, plain = (
+        secure_ai.input_guard(model, digits, method="expert", false_refusals=0.05)(digits.images[:40]).score
+        for model in models
+    )
+    assert np.allclose(inside, given)
+    assert not np.allclose(inside, plain)

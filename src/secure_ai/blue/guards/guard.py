@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secure_ai.core.errors import EmptyDataError, UsageError
+from secure_ai.core.errors import EmptyDataError, ShapeError, UsageError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +49,10 @@ def guard_by(score: Score, clean: np.ndarray, false_refusals: float) -> Guard:
     threshold = float(np.quantile(score(clean), false_refusals))
 
     def guard(x: np.ndarray) -> Screened:
+        if x.shape[1:] != clean.shape[1:]:
+            raise ShapeError(
+                "not such images as the clean ones", where="x", expected=("N", *clean.shape[1:]), got=x.shape
+            )
         scores = score(x)
         return Screened(x, scores < threshold, scores)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from secure_ai.blue.backdoors.inversion import EVERY
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.core.findings import Finding, Severity
 from secure_ai.core.labels import class_text
+from secure_ai.data.dataset import Dataset
 from secure_ai.runs.backdoors.scan import Scan
 from secure_ai.threats.taxonomy import WORKING_BACKDOOR
 
@@ -15,20 +14,21 @@ SEVERITIES = {ScanVerdict.BACKDOORED: Severity.CRITICAL, ScanVerdict.SUSPICIOUS:
 
 
 def scan_findings(
-    model: str, scan: Scan, names: Sequence[str], *, shown: str = "", planted: bool = False
+    model: str, scan: Scan, data: Dataset | None, *, measured: bool = False, shown: str = "", planted: bool = False
 ) -> tuple[Finding, ...]:
     """One finding where the verdict is `backdoored` or `suspicious`, else none.
 
     Args:
         model: its id, the location.
         shown: what it is called for people, where that is not its id.
-        names: of the classes; none where nobody names them.
+        data: that it was scanned with.
+        measured: whether a rate `MODEL/scan-false-alarms` stands in the same document.
         planted: as in `Finding`.
     """
     severity, found = SEVERITIES.get(scan.verdict), scan.calibrated
     if severity is None or found is None or scan.suspected is None:
         return ()
-    source, label = scan.suspected
+    (source, label), names = scan.suspected, () if data is None else data.class_names
     looks = f"class {class_text(label, names)} looks like a backdoor's target"
     return (
         Finding(
@@ -38,7 +38,7 @@ def scan_findings(
             message=f"{shown or model}: {looks}: {scan.reasons[0]}",
             location=model,
             evidence={
-                "measurement": f"{model}/scan-false-alarms",
+                **({"measurement": f"{model}/scan-false-alarms"} if measured else {}),
                 "verdict": scan.verdict.value,
                 "p": round(found.p, 4),
                 "label": label,
@@ -46,7 +46,7 @@ def scan_findings(
             },
             taxonomy=WORKING_BACKDOOR,
             remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",
-            reproduce="secure-ai backdoor scan --model FILE --data mnist:test",
+            reproduce=f"secure-ai backdoor scan --model FILE{f' --data {data.name}' if data else ''}",
             planted=planted,
         ),
     )

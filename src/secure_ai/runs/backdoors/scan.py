@@ -213,7 +213,7 @@ def reconstructed(
         success = rate_or_reason(int(hits.sum()), len(hits), "no image of another class")
         shown = np.array(_spread(labels))
         clean = images[shown] / np.float32(255) if images.dtype == np.uint8 else images[shown]
-        size = float(one.values[index])
+        size = float(one.inverted.sizes[one.searches[index]])
         triggers.append(
             Trigger(name, source, label, size, success, by_class, own[shown], clean.astype(np.float32), stamped[shown])
         )

@@ -19,6 +19,7 @@ from secure_ai.data.splits import random_order
 from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import images_to_float
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet
@@ -58,9 +59,9 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     """The verdict on one network, its p-value, and the reconstructed trigger."""
     test = context.data("test")
     target = subject.checked(test).target
-    fleet = known_fleet(arch_of(target.network), test)
+    fleet = known_fleet(arch_of(target.network), target.transform, test)
     if fleet is None or target.access != "gradients":
-        why = "no committed control networks of its architecture" if fleet is None else "it offers no gradients"
+        why = "no committed control networks for it and its data" if fleet is None else "it offers no gradients"
         reason = f"{target.name}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
         return Result(not_tested=(reason,))
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
@@ -89,7 +90,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
         sections=(_section(subject, target.name, found, test.class_names),),
-        findings=scan_findings(subject.id, found, test.class_names, shown=target.name, planted=settings.planted),
+        findings=scan_findings(subject.id, found, test, measured=True, shown=target.name, planted=settings.planted),
         not_tested=() if told else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
@@ -165,7 +166,7 @@ def scan_row(arch: str, *, planted: bool, whole: bool = True, answers: tuple[str
         arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
         whole: as in `ScanSettings`.
     """
-    costs = not arch or known_fleet(arch) is not None
+    costs = not arch or known_fleet(arch, InputTransform()) is not None
     return Measure(
         id="backdoor-scan",
         function=scan,

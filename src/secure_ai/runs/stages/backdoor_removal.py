@@ -49,7 +49,7 @@ def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Re
     chosen_images = random_order(len(train), context.seed, "removal-images")[: settings.images]
     whole = train.select(chosen_images, f"{len(chosen_images)} random images")
     target = subject.checked(whole).target
-    own = suspect(target, whole, known_fleet(arch_of(target.network), whole), context.seed)
+    own = suspect(target, whole, known_fleet(arch_of(target.network), target.transform, whole), context.seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own)
     chosen = choose(before, tried)

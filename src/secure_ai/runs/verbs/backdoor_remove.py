@@ -117,7 +117,7 @@ def backdoor_remove(
         raise UsageError("a removal needs gradients", where="--access", expected="gradients", got=target.access)
     if target.transform != InputTransform():
         raise UsageError("a repair feeds pixels in [0, 1]", where="--mean, --std, --range", expected="none")
-    own = suspect(target, whole, known_fleet(loaded.arch, whole), seed)
+    own = suspect(target, whole, known_fleet(loaded.arch, target.transform, whole), seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own, progress)
     chosen = choose(before, tried)

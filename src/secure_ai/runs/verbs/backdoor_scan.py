@@ -22,10 +22,8 @@ from secure_ai.data.source import load_data
 from secure_ai.data.splits import random_order
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import LoadedModel, load_model, make_target
-from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew, fed_alike
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
@@ -51,7 +49,7 @@ class ScanReport:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What `--fail-on` looks at."""
-        return scan_findings(self.model.name, self.scan, () if self.data is None else self.data.class_names)
+        return scan_findings(self.model.name, self.scan, self.data)
 
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai backdoor scan --json`."""
@@ -112,8 +110,7 @@ def backdoor_scan(
     _refuse_black_box(target)
     build, identity = fed_alike(target, *anew(loaded))
     notes: tuple[str, ...] = ()
-    usual = fleet is None and train_data is None and target.transform == InputTransform()
-    found = known_fleet(loaded.arch, whole) if usual else None
+    found = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
     if found is None and build is not None:
         given = (
             None
@@ -155,8 +152,7 @@ def _without_data(
         value_range=spec.value_range, access=spec.access, device=choose_device(device),
     )  # fmt: skip
     _refuse_black_box(target)
-    usual = loaded.arch in NETWORKS and target.transform == InputTransform()
-    found = known_fleet(loaded.arch) if usual else None
+    found = known_fleet(loaded.arch, target.transform)
     notes: tuple[str, ...] = ("no data: the data-free statistic alone, at most `suspicious`",)
     if found is not None:
         notes = (*notes, "compared with networks trained on MNIST: a network trained on other data is no match")

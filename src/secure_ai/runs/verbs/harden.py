@@ -18,13 +18,13 @@ from secure_ai.core.errors import SecureAIError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.data.dataset import Dataset
-from secure_ai.data.source import load_data
 from secure_ai.files.open import MIB
 from secure_ai.files.seal import SealedFile, user_seal
 from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.store import LoadedModel, model_bytes
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.tensors import state_digest
+from secure_ai.runs.given_data import dataset_of
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages.hardening import Hardening, harden_network, planned
 from secure_ai.runs.user_model import trainable
@@ -154,7 +154,9 @@ def hardened(
     if out is not None:
         refuse_unwritable(Path(out))
     compute = configure(precision, device)
-    dataset = data if isinstance(data, Dataset) else _training_data(data, n, resize, seed, events)
+    if isinstance(data, str) and data.startswith(TEST):
+        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=data)
+    dataset = dataset_of(data, split="train", n=n, resize=resize, seed=seed, events=events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     asked = Hardening(
         method=method, budget=budget, seed=seed, batch_size=batch_size, epochs=epochs, rate=learning_rate,
@@ -200,12 +202,6 @@ def hardened(
         "not_reused": note,
     }
     return _written(loaded, state, facts, out, kept, events)
-
-
-def _training_data(text: str, n: int | None, resize: int | None, seed: int, events: EventSink) -> Dataset:
-    if text.startswith(TEST):
-        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=text)
-    return load_data(text, split="train", n=n, resize=resize, seed=seed, events=events)
 
 
 def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compute) -> str:

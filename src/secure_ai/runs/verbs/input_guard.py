@@ -14,6 +14,7 @@ from secure_ai.core.compute import Device, choose_device
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import random_order
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.scorer import ScoreFunction
 from secure_ai.models.target.target import NetworkTarget
@@ -66,10 +67,11 @@ def input_guard(
     spec = spec_of(model)
     loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
     target = examine(target_for(loaded, dataset, spec, device=choose_device(device)), dataset, seed).target
-    if method in NEEDS_WEIGHTS and target.access != "gradients":
-        raise UsageError("this guard trains copies of the network", where="access", expected="gradients",
-                         got=target.access)  # fmt: skip
+    if method in NEEDS_WEIGHTS and (target.access != "gradients" or not any(True for _ in target.network.parameters())):
+        raise UsageError("this guard trains copies of the network", where=loaded.name, got=loaded.format,
+                         expected="gradients, and weights that are parameters")  # fmt: skip
     if target.access == "labels":
         raise UsageError("a guard needs scores", where="access", expected="scores or gradients", got=target.access)
     plain = replace(target, network=fed(target), transform=InputTransform())
-    return GUARDS[method](plain, dataset, false_refusals, seed)
+    shuffled = dataset.select(random_order(len(dataset), seed, "input-guard"), dataset.note)  # both halves alike
+    return GUARDS[method](plain, shuffled, false_refusals, seed)

@@ -119,7 +119,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     )
     partly = PartlySettings(**trigger.model_dump(), count=own.poison_count)
     first = fgsm_reported("fgsm-640", FgsmSettings(eps=own.eps, first=own.first))
-    whole = "backdoors" in recipe.parts  # in `standard` the statistic without data: this network is six times as large
+    whole = "backdoors" in recipe.parts  # else the statistic without data: this network is six times as large
     scanned = (scan_row(ARCH, planted=True, whole=whole),) if "scan" in recipe.parts else ()
     fit = {"epochs": own.epochs, "batch_size": own.batch_size, "learning_rate": own.learning_rate}
     return (
