@@ -18,9 +18,11 @@ import torch
 from torch import nn
 
 from secure_ai.core.budget import parse_budget
+from secure_ai.core.compute import choose_device
 from secure_ai.core.errors import SecureAIError
 from secure_ai.data.npz import dataset_from_arrays, load_npz
 from secure_ai.data.source import load_data
+from secure_ai.files.write import refuse_unwritable
 from secure_ai.models.load.store import load_model, make_target, model_of_object
 from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.runs.model_spec import ModelSpec
@@ -159,3 +161,21 @@ def test_transfer_without_a_surrogate(tmp_path: Path, arch: str) -> None:
 
     assert "--surrogate FILE" in refused(attacked)
     assert attacked(surrogate=spec).result.n == 6
+
+
+def test_what_stands_in_the_way_of_an_output_is_removed_or_made_as_told(tmp_path: Path) -> None:
+    link, deep = tmp_path / "out.json", tmp_path / "none" / "out.json"
+    link.symlink_to(tmp_path / "elsewhere")
+    assert refused(lambda: refuse_unwritable(link)) == "remove it first"
+    link.unlink()
+    refuse_unwritable(link)
+    assert refused(lambda: refuse_unwritable(deep)) == "make it first"
+    deep.parent.mkdir()
+    refuse_unwritable(deep)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_the_device_of_the_hint_is_there() -> None:
+    device = option(refused(lambda: choose_device("cuda")), "--device")
+    assert device == "cpu"
+    assert choose_device("cpu").type == "cpu"

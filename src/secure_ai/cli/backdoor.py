@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.options import CommonOptions, Split
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.errors import UsageError
@@ -30,7 +30,7 @@ def plant(
     train: str | None = None,
     perturb_model: Path | None = None,
     perturb_eps: float = 0.3,
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
+    split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import secure_ai
-from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, named_data
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, Split, named_data
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.files.sandbox import sandbox_required
@@ -20,7 +18,7 @@ def filter_data(
     trusted: str | None = None,
     fraction: float = 0.015,
     arch: str = "report1-cnn",
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
+    split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
@@ -66,7 +64,7 @@ def remove(
     data: str | None = None,
     trigger: str | None = None,
     target_label: int | None = None,
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
+    split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, Split, parse_duration
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
@@ -28,7 +28,7 @@ def scan(
     train_data: str | None = None,
     fleet: int | None = None,
     time_budget: str | None = None,
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "test",
+    split: Split = "test",
     n: int | None = None,
     resize: int | None = None,
     out: Path | None = None,

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
-from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions
+from secure_ai.cli.options import CommonOptions, Split
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.runs.verbs import data as verb
@@ -35,7 +33,7 @@ def fetch(
 def show(
     data: str,
     *,
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "test",
+    split: Split = "test",
     n: int | None = None,
     resize: int | None = None,
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen

@@ -14,6 +14,7 @@ from secure_ai.runs.model_spec import ModelSpec
 
 ModelFile = Annotated[str | None, Parameter(name="MODEL")]
 """The model file as a command's first word."""
+Split = Annotated[Literal["train", "test", "val"], ANY_CASE]
 DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images, mnist:test~1000"
 
 
@@ -90,7 +91,7 @@ class DataOptions:
     """
 
     data: str | None = None
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "test"
+    split: Split = "test"
     n: int | None = None
     resize: int | None = None
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
 
 import secure_ai
-from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions
+from secure_ai.cli.options import CommonOptions, DeviceOptions, Split
 from secure_ai.cli.progress import watch_steps
 from secure_ai.cli.render import print_json, print_lines
 
@@ -17,7 +15,7 @@ def train(
     arch: str,
     out: Path,
     data: str = "mnist:train",
-    split: Annotated[Literal["train", "test", "val"], ANY_CASE] = "train",
+    split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
     epochs: int = 5,

@@ -112,12 +112,10 @@ def backdoor_scan(
     notes: tuple[str, ...] = ()
     found = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
     if found is None and build is not None:
-        given = (
-            None
-            if train_data is None
-            else load_data(train_data, split="train", resize=resize, seed=seed, events=events)
-        )
-        training, shuffled = (given, shuffled) if given is not None else _halves(shuffled)
+        if train_data is None:
+            training, shuffled = _halves(shuffled)
+        else:
+            training = load_data(train_data, split="train", resize=resize, seed=seed, events=events)
         _refuse_other_images(training, whole)
         search, held_out = split_images(shuffled)
         found = trained_fleet(
