@@ -83,6 +83,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=1000, help="test images of the rows that are not trained here")
     parser.add_argument("--samples", type=int, default=10_000, help="smoothing: noisy samples an image (issue: 100000)")
     parser.add_argument("--network", type=Path, help="of transforms: a file of report 1's network")
+    parser.add_argument("--precision", choices=("auto", "float32"), default="float32", help="of training")
+    parser.add_argument("--batch-size", type=int, default=256, help="of attacks: most images a pass; changes no result")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "secure-ai-defences")
     parser.add_argument("--speed", action="store_true", help="only the speed of training on two threads")
@@ -106,7 +108,7 @@ def trained(name: str, row: Row, seed: int, options: argparse.Namespace) -> tupl
         made = secure_ai.hardened(
             _fresh(row, seed), options.train, norm=row.norm, eps=row.eps, method=row.method, out=out, seed=seed,
             epochs=options.epochs or row.epochs, time_budget=options.time_budget, device=options.device,
-            precision="float32", progress=progress(f"{out.stem} training"), **dict(row.options),
+            precision=options.precision, progress=progress(f"{out.stem} training"), **dict(row.options),
         )  # fmt: skip
         weights = sum(parameter.numel() for parameter in made.network.parameters())
         facts.write_text(json.dumps(made.as_json() | {"parameters": weights}), encoding="utf-8")
@@ -154,7 +156,7 @@ def measured(row: Row, spec: ModelSpec, data: str, attack: str, options: argpars
     else:
         found = secure_ai.attack(
             spec, data, norm=row.norm, eps=str(row.eps), attack=attack, precision="float32", device=options.device,
-            keep_examples=False, progress=shown,
+            batch_size=options.batch_size, keep_examples=False, progress=shown,
         ).as_json()  # fmt: skip
     trust = {"verdict": found["trust"]["verdict"], "checks": _not_passed(found["trust"]["checks"])}
     return {name: found[name] for name in names} | {"trust": trust}
