@@ -62,7 +62,7 @@ def test_on_a_clean_network_the_same_images_pass(digits: Dataset, digits_test: D
 
 
 def test_the_expert_forgets_the_classes_and_keeps_the_backdoor(backdoored: NetworkTarget, digits: Dataset) -> None:
-    expert = unlearned(Repair(backdoored.network, digits, None, 0))
+    expert = unlearned(Repair(backdoored, digits, None, 0))
     others = digits.images[digits.labels != LABEL]
     with torch.no_grad():
         right = expert(images_to_float(digits.images)).argmax(dim=1).numpy() == digits.labels

@@ -10,13 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from secure_ai.blue.backdoors import flat_minimum, removal, shared_adversarial
+from secure_ai.blue.backdoors import flat_minimum, removal, shared_adversarial, unlearning
+from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted
 from secure_ai.blue.backdoors.removal import REMOVERS, relearned
-from secure_ai.blue.backdoors.repair import Repair, tuned
+from secure_ai.blue.backdoors.repair import Reconstructed, Repair, tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.core.errors import ArchError
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, state_digest
 from secure_ai.red.poisoning.plant import plant
 
@@ -33,6 +35,19 @@ def small() -> nn.Sequential:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 24), nn.ReLU(), nn.Linear(24, 10))
     torch.random.set_rng_state(torch_state)
     return network
+
+
+def repair_of(network: nn.Module, clean: Dataset, trigger: Reconstructed | None = None) -> Repair:
+    target = NetworkTarget(network, name="suspected", digest="", input_shape=(1, 28, 28), num_classes=10)
+    return Repair(target, clean, trigger, 0)
+
+
+def part_of_the_trigger(size: int) -> Reconstructed:
+    """A mask that covers only a corner of the planted patch."""
+    mask, pattern = np.full((1, 1, 28, 28), -9, np.float32), np.zeros((1, 1, 28, 28), np.float32)
+    mask[..., :size, :size], pattern[..., :size, :size] = 9, 9
+    inverted = Inverted(FORMS["mask"], np.array([float(size**2)]), (mask, pattern), np.array([True]))
+    return Reconstructed(inverted, 0, EVERY, LABEL)
 
 
 @pytest.fixture(scope="module")
@@ -59,18 +74,32 @@ def test_unlearning_removes_what_fine_tuning_leaves(
     before = state_digest(backdoored.state_dict())
     accuracy, success = measured(backdoored, digits_test)
     assert (accuracy > 0.95, success > 0.9) == (True, True)
-    repaired = REMOVERS["unlearning"](Repair(backdoored, digits, stamped, 0))
+    repaired = REMOVERS["unlearning"](repair_of(backdoored, digits, part_of_the_trigger(5)))
     after, left = measured(repaired, digits_test)
     assert after > accuracy - 0.02
     assert left < 0.1
     assert state_digest(backdoored.state_dict()) == before  # the given network stays as it is
 
 
+def test_further_searches_find_what_a_partly_reconstructed_trigger_leaves(
+    backdoored: nn.Module, digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Control: the same number of epochs on the given trigger alone."""
+    given = repair_of(backdoored, digits, part_of_the_trigger(2))
+    searched = measured(unlearning.unlearn(given), digits_test)
+    nothing = [np.empty((0, 1, 28, 28), np.float32)] * 2
+    monkeypatch.setattr(unlearning, "_searched", lambda *args: nothing)
+    alone = measured(unlearning.unlearn(given), digits_test)
+    assert searched[0] > measured(backdoored, digits_test)[0] - 0.02
+    assert searched[1] < 0.1
+    assert alone[1] > 0.2
+
+
 @pytest.mark.parametrize("name", REMOVERS)
 def test_every_remover_keeps_clean_accuracy(
     name: str, backdoored: nn.Module, digits: Dataset, digits_test: Dataset
 ) -> None:
-    repaired = REMOVERS[name](Repair(backdoored, digits, None, 0))
+    repaired = REMOVERS[name](repair_of(backdoored, digits))
     assert measured(repaired, digits_test)[0] > measured(backdoored, digits_test)[0] - 0.02
 
 
@@ -91,14 +120,14 @@ def test_pruning_silences_the_units_that_clean_images_do_not_use(digits: Dataset
     dark[:, :, :5, :5] = 0
     clean = Dataset(dark, digits.labels, "dark", 10)
     assert measured(network, clean)[1] > 0.9
-    repaired = REMOVERS["fine-pruning"](Repair(network, clean, None, 0))
+    repaired = REMOVERS["fine-pruning"](repair_of(network, clean))
     assert measured(repaired, clean)[1] < 0.3
 
 
 def test_a_network_without_such_a_layer_is_refused(digits: Dataset) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
     with pytest.raises(ArchError):
-        REMOVERS["fine-pruning"](Repair(network, digits, None, 0))
+        REMOVERS["fine-pruning"](repair_of(network, digits))
 
 
 @pytest.mark.parametrize("name", ["ft-sam", "sau"])
@@ -106,8 +135,8 @@ def test_without_the_trigger_a_remover_weakens_the_backdoor_more_than_fine_tunin
     name: str, backdoored: nn.Module, digits: Dataset, digits_test: Dataset
 ) -> None:
     before = state_digest(backdoored.state_dict())
-    left = measured(REMOVERS[name](Repair(backdoored, digits, None, 0)), digits_test)[1]
-    assert left < measured(REMOVERS["fine-tuning"](Repair(backdoored, digits, None, 0)), digits_test)[1]
+    left = measured(REMOVERS[name](repair_of(backdoored, digits)), digits_test)[1]
+    assert left < measured(REMOVERS["fine-tuning"](repair_of(backdoored, digits)), digits_test)[1]
     assert state_digest(backdoored.state_dict()) == before
 
 

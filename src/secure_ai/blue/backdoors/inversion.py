@@ -38,6 +38,7 @@ class Form:
         apply: (parameters, images (G, M, C, H, W)) -> changed images in [0, 1].
         cost: parameters -> (G,).
         images: that each search works on.
+        scatter: standard deviation of what is added to the parameters where searches for one class are to differ.
     """
 
     parameters: Parameters
@@ -46,6 +47,7 @@ class Form:
     steps: int
     learning_rate: float
     images: int
+    scatter: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,11 +116,11 @@ def _added(parameters: list[Tensor], x: Tensor) -> Tensor:
 
 FORMS: dict[str, Form] = {
     # Neural Cleanse (S&P 2019, section III-B): mask and pattern, cost L1 of the mask
-    "mask": Form(_mask_and_pattern, _masked, _covered, 260, 0.15, 10),
+    "mask": Form(_mask_and_pattern, _masked, _covered, 260, 0.15, 10, (0.5, 1.0)),
     # the same for changes that are added to the image: blended and low-contrast triggers; cost L2
-    "additive": Form(_difference, _added, lambda p: p[0].flatten(1).norm(dim=1), 100, 0.03, 10),
+    "additive": Form(_difference, _added, lambda p: p[0].flatten(1).norm(dim=1), 100, 0.03, 10, (0.05,)),
     # a mask for the images of one class only
-    "pair": Form(_mask_and_pattern, _masked, _covered, 100, 0.2, 4),
+    "pair": Form(_mask_and_pattern, _masked, _covered, 100, 0.2, 4, (0.5, 1.0)),
 }
 
 
@@ -160,15 +162,38 @@ def every_pair(labels: np.ndarray, classes: int, form: Form, seed: int) -> tuple
     return Searches(positions, targets[possible], sources[possible]), possible
 
 
-def invert(target: NetworkTarget, images: np.ndarray, searches: Searches, form: Form, seed: int) -> Inverted:
+def one_class(labels: np.ndarray, label: int, source: int, form: Form, count: int, seed: int) -> Searches:
+    """`count` searches for one target, each on other random images of the source, or of every other class.
+
+    Raises:
+        EmptyDataError: all images are of that class.
+    """
+    own = np.flatnonzero(labels == source)
+    if not len(own):  # EVERY, or a source that these images lack
+        own = np.flatnonzero(labels != label)
+    if not len(own):
+        raise EmptyDataError("no image of another class", where="the data", expected="images of two classes at least")
+    draws = (random_order(len(own), "invert-again", seed, number) for number in range(count))
+    positions = np.stack([np.resize(own[order], form.images) for order in draws])
+    return Searches(positions, np.full(count, label), np.full(count, source))
+
+
+def invert(
+    target: NetworkTarget, images: np.ndarray, searches: Searches, form: Form, seed: int, *, scattered: bool = False
+) -> Inverted:
     """The smallest change of each search, all in one batch.
 
     Args:
         images: (N, C, H, W) uint8 or float32, clean.
+        scattered: the searches begin apart from each other and end in different changes.
     """
     shape = searches.positions.shape
     x = images_to_float(images[searches.positions.ravel()]).view(*shape, *target.input_shape).to(target.device)
-    parameters = form.parameters(len(x), target.input_shape, generator(seed, "invert"), target.device)
+    draws = generator(seed, "invert")
+    parameters = form.parameters(len(x), target.input_shape, draws, target.device)
+    if scattered:
+        for value, deviation in zip(parameters, form.scatter, strict=True):
+            value += deviation * normal(tuple(value.shape), draws, target.device)
 
     def logits(changed: Tensor) -> Tensor:
         return target.logits(changed.flatten(0, 1)).view(*shape, target.num_classes)

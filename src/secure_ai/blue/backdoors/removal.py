@@ -1,6 +1,6 @@
 """Removers of backdoors: each makes a repaired copy of a network from a few thousand clean images.
 
-None of them sees the planted trigger; unlearning uses the one that the scan reconstructed.
+None of them sees the planted trigger; unlearning begins with the one that the scan reconstructed.
 """
 
 from __future__ import annotations
@@ -15,34 +15,17 @@ from torch import Tensor, nn
 from secure_ai.blue.backdoors.flat_minimum import flat_minimum
 from secure_ai.blue.backdoors.repair import Repair, Stamp, fine_tune, tuned
 from secure_ai.blue.backdoors.shared_adversarial import shared_adversarial
-from secure_ai.blue.training.methods import Batch, BatchLoss, cross_entropy_loss, natural
+from secure_ai.blue.backdoors.unlearning import unlearn
+from secure_ai.blue.training.methods import natural
 from secure_ai.core.compute import device_of
 from secure_ai.core.errors import ArchError
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.tensors import images_to_float
 
-STAMPED = 0.5  # of a batch, in unlearning
 PRUNE_STEP, PRUNING_MAY_COST = 0.05, 0.02  # units pruned at once, and accuracy that pruning may cost before fine-tuning
 RELEARN_IMAGES, RELEARN_EPOCHS = 50, 5
 
 Remover = Callable[[Repair], nn.Module]
-
-
-def unlearn(repair: Repair) -> nn.Module:
-    """Training with the reconstructed trigger on half of each batch, true labels kept (Neural Cleanse, section VI-C).
-
-    Without a trigger it is fine-tuning.
-    """
-    if repair.stamp is None:
-        return fine_tune(repair)
-    stamped = torch.from_numpy(repair.stamp(repair.clean.images))
-
-    def method(network: nn.Module, batch: Batch) -> BatchLoss:
-        count = int(STAMPED * len(batch.y))
-        x = torch.cat([stamped[batch.indices[:count]].to(batch.x.device), batch.x[count:]])
-        return cross_entropy_loss(network, x, batch.y)
-
-    return tuned(copy.deepcopy(repair.network), repair.clean, method, repair.seed)
 
 
 def fine_prune(repair: Repair) -> nn.Module:

@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
+from secure_ai.blue.backdoors.inversion import Inverted
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Method, natural
 from secure_ai.blue.training.schedules import constant
 from secure_ai.data.dataset import Dataset
+from secure_ai.models.target.target import NetworkTarget
 
 EPOCHS, BATCH, LEARNING_RATE = 5, 64, 5e-4
 
@@ -21,19 +23,42 @@ Stamp = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Reconstructed:
+    """The trigger that a scan found: one search of an inversion.
+
+    Attributes:
+        source, label: what it turns into what; the source is EVERY where it works on all other classes.
+    """
+
+    inverted: Inverted
+    search: int
+    source: int
+    label: int
+
+    def stamp(self, images: np.ndarray) -> np.ndarray:
+        """Images (N, C, H, W), uint8 or float32, with it: float32 in [0, 1]."""
+        return self.inverted.stamp(images, self.search)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Repair:
     """What a remover is given.
 
     Attributes:
-        network: the suspected one; it is left as it is.
+        target: the suspected network; it is left as it is.
         clean: at most a few thousand images with true labels.
-        stamp: puts the reconstructed trigger on images; None where the scan found none.
+        trigger: None where the scan found none.
     """
 
-    network: nn.Module
+    target: NetworkTarget
     clean: Dataset
-    stamp: Stamp | None
+    trigger: Reconstructed | None
     seed: int
+
+    @property
+    def network(self) -> nn.Module:
+        """The suspected one."""
+        return self.target.network
 
 
 def trainable(network: nn.Module) -> nn.Module:

@@ -40,7 +40,7 @@ def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float
     """
     half = half_of(len(clean), false_refusals)
     training = clean.select(np.arange(half), "one half")
-    repair = Repair(target.network, training, None, seed)
+    repair = Repair(target, training, None, seed)
     expert, shadow = (replace(target, network=own) for own in (unlearned(repair), flat_minimum(repair)))
     return guard_by(lambda x: agreement(target, expert, shadow, x), clean.images[half:], false_refusals)
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from secure_ai.blue.backdoors.inversion import EVERY
 from secure_ai.blue.backdoors.removal import REMOVERS, relearned
-from secure_ai.blue.backdoors.repair import Repair, Stamp
+from secure_ai.blue.backdoors.repair import Reconstructed, Repair
 from secure_ai.core.errors import ArchError
 from secure_ai.core.results import Rate
 from secure_ai.data.dataset import Dataset
@@ -33,6 +33,7 @@ class State:
 
     Attributes:
         statistic: of the scan, in deviations of clean networks; None without a fleet.
+        class_score: the same of the class that is suspected before the repair, alone.
         relearned: success of the reconstructed trigger after a few epochs on 50 triggered images.
     """
 
@@ -40,6 +41,7 @@ class State:
     success: Rate
     recovered: Rate
     statistic: float | None
+    class_score: float | None = None
     relearned: Rate | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -49,6 +51,7 @@ class State:
             "reconstructed_trigger_success": self.success.as_json(),
             "recovered_label_accuracy": self.recovered.as_json(),
             "scan_statistic": self.statistic,
+            "scan_class_score": self.class_score,
             "success_after_relearning": self.relearned and self.relearned.as_json(),
         }
 
@@ -59,8 +62,6 @@ class Suspect:
 
     Attributes:
         repair: images that removers learn from; search: that a scan works on; held_out: that everything is measured on.
-        stamp: puts the reconstructed trigger on images.
-        source, label: of that trigger; the source is EVERY where it is of all other classes.
     """
 
     target: NetworkTarget
@@ -68,16 +69,20 @@ class Suspect:
     search: Dataset
     held_out: Dataset
     fleet: Fleet | None
-    stamp: Stamp
-    source: int
-    label: int
+    trigger: Reconstructed
     seed: int
+
+    @property
+    def label(self) -> int:
+        """What the reconstructed trigger turns images into."""
+        return self.trigger.label
 
     @property
     def triggered(self) -> np.ndarray:
         """Positions of the held-out images that the reconstructed trigger is for."""
         labels = np.asarray(self.held_out.labels)
-        return np.flatnonzero(labels != self.label if self.source == EVERY else labels == self.source)
+        source = self.trigger.source
+        return np.flatnonzero(labels != self.label if source == EVERY else labels == source)
 
 
 def parts_of(whole: Dataset, seed: int) -> tuple[Dataset, Dataset, Dataset]:
@@ -106,11 +111,8 @@ def suspect(target: NetworkTarget, whole: Dataset, fleet: Fleet | None, seed: in
     found = scan.found[name]
     if found.inverted is None or found.searches is None:
         raise ArchError("nothing could be inverted", where=target.name)
-    inverted, search_index = found.inverted, int(found.searches[index])
-    return Suspect(
-        target, repair, search, held_out, fleet, lambda images: inverted.stamp(images, search_index), source, label,
-        seed,
-    )  # fmt: skip
+    trigger = Reconstructed(found.inverted, int(found.searches[index]), source, label)
+    return Suspect(target, repair, search, held_out, fleet, trigger, seed)
 
 
 def repairs(
@@ -121,7 +123,7 @@ def repairs(
     states: dict[str, State] = {}
     for number, (name, remover) in enumerate(REMOVERS.items()):
         try:
-            networks[name] = remover(Repair(own.target.network, own.repair, own.stamp, own.seed))
+            networks[name] = remover(Repair(own.target, own.repair, own.trigger, own.seed))
         except ArchError:
             continue  # a network without a layer to prune
         states[name] = state_of(networks[name], own)
@@ -130,7 +132,10 @@ def repairs(
 
 
 def choose(before: State, tried: Mapping[str, State]) -> str:
-    """Accuracy first, then the second scan, then the reconstructed trigger. Nothing here knows the planted one."""
+    """Accuracy first, then the suspected class in a second scan, then its trigger. Nothing here knows the planted one.
+
+    The whole scan's statistic would not do: once the suspected class looks clean, it is of some other class.
+    """
 
     def value(state: State) -> float:
         return state.accuracy.bounds.value
@@ -138,7 +143,7 @@ def choose(before: State, tried: Mapping[str, State]) -> str:
     kept = {name: state for name, state in tried.items() if value(state) >= value(before) - MOST_LOST}
     if not kept:
         return max(tried, key=lambda name: value(tried[name]))
-    return min(kept, key=lambda name: (kept[name].statistic or 0.0, kept[name].success.bounds.value))
+    return min(kept, key=lambda name: (kept[name].class_score or 0.0, kept[name].success.bounds.value))
 
 
 def state_of(network: nn.Module, own: Suspect) -> State:
@@ -146,11 +151,13 @@ def state_of(network: nn.Module, own: Suspect) -> State:
     target, labels = target_of(network, own), np.asarray(own.held_out.labels)
     accuracy = evaluate(target, own.held_out.images, labels).accuracy
     images, labels = own.held_out.images[own.triggered], labels[own.triggered]
-    shown = evaluate(target, own.stamp(images), labels)
+    shown = evaluate(target, own.trigger.stamp(images), labels)
     success = backdoor_success_rate(shown.predictions, labels, own.label)
     scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed) if own.fleet else None
-    statistic = round(scan.calibrated.statistic, 4) if scan and scan.calibrated else None
-    return State(accuracy, success, shown.accuracy, statistic)
+    if scan is None or scan.calibrated is None:
+        return State(accuracy, success, shown.accuracy, None)
+    score = max(float(scores[own.label]) for scores in scan.class_scores.values())
+    return State(accuracy, success, shown.accuracy, round(scan.calibrated.statistic, 4), round(score, 4))
 
 
 def target_of(network: nn.Module, own: Suspect) -> NetworkTarget:
@@ -165,7 +172,7 @@ def with_relearning(state: State, network: nn.Module, own: Suspect) -> State:
 
 def success_after_relearning(network: nn.Module, own: Suspect) -> Rate:
     """The same figure of any network, e.g. a clean one."""
-    again = target_of(relearned(network, own.repair, own.stamp, own.label, own.seed), own)
+    again = target_of(relearned(network, own.repair, own.trigger.stamp, own.label, own.seed), own)
     labels = np.asarray(own.held_out.labels)[own.triggered]
-    found = evaluate(again, own.stamp(own.held_out.images[own.triggered]), labels)
+    found = evaluate(again, own.trigger.stamp(own.held_out.images[own.triggered]), labels)
     return backdoor_success_rate(found.predictions, labels, own.label)

@@ -88,7 +88,8 @@ def backdoor_remove(
 ) -> Removed:
     """Try every remover, keep the best.
 
-    Of those that lose at most a point of clean accuracy the one that a second scan finds least conspicuous is kept.
+    Of those that lose at most a point of clean accuracy the one is kept whose suspected class a second scan finds least
+    conspicuous.
 
     Args:
         data: clean images: at most 3,000 repair, the others measure.
