@@ -94,12 +94,14 @@ def text(one: Mapping[str, Any] | None) -> str:
 
 
 def _pooled(entries: Sequence[Mapping[str, Any]]) -> str:
+    """All inputs together, and the least and the most of one entry."""
     hits, n = sum(one["successes"] for one in entries), sum(one["n"] for one in entries)
-    return f"{100 * hits / n:.1f} %" if n else "-"
+    each = [100 * one["value"] for one in entries if one["n"]]
+    return f"{100 * hits / n:.1f} % ({min(each):.1f} to {max(each):.1f})" if n else "-"
 
 
 def _guards(result: Mapping[str, Any]) -> Lines:
-    lines = ["Guards, threshold at 1 % of clean inputs; pooled over networks (their inputs are not independent):",
+    lines = ["Guards, threshold at 1 % of clean inputs: over all inputs, and the least and the most of one network:",
              ""]  # fmt: skip
     rows = []
     for kind in dict.fromkeys(row["kind"] for row in result["rows"] if row["strip"]):

@@ -257,6 +257,19 @@ def row(what: Drawn, target: NetworkTarget, found: dict[str, Found], rest: Datas
     }
 
 
+def strip_again(own: Setting) -> None:
+    """STRIP of every network whose weights were kept, into its row: after a change of the guard."""
+    for path in sorted((own.work / "weights").glob("*.npy")):
+        kind, _, seed = path.stem.rpartition("-")
+        what = _smaller(drawn(kind, int(seed)), own.largest)
+        row_path = own.work / "rows" / f"{what.id}.json"
+        rest = own.held_out.select(_order(own, what.id)[SEARCH : SEARCH + TRIED], "held out")
+        stack = Stack(ARCH, torch.from_numpy(np.load(path))[None].to(own.device))
+        found = strip(what, target_of(stack, 0, own.device), rest)
+        write_json(row_path, json.loads(row_path.read_text(encoding="utf-8")) | {"strip": found})
+        own.say(f"STRIP {what.id}: {found}")
+
+
 def strip(what: Drawn, target: NetworkTarget, rest: Dataset) -> dict[str, Any] | None:
     """Triggered inputs that STRIP refuses, and clean ones, at 1 % of the clean images that set its threshold."""
     if what.trigger is None:

@@ -34,6 +34,7 @@ from _backdoor_steps import (
     fleet,
     saved,
     setting,
+    strip_again,
 )
 from _backdoor_table import anomaly_index, margin_p, summary
 from _package import (
@@ -61,7 +62,7 @@ MAIN = ("patch", "blend", "clean-label", "source-specific")
 OTHERS = ("checkerboard", "pixel", "frequency", "warp", "adaptive", "all-to-all")
 FULL = {"clean": 150, **dict.fromkeys(MAIN, 20), **dict.fromkeys(OTHERS, 5)}
 SECOND, SECOND_COUNT = "report2-cnn", 60
-STEPS = ("fleet", "networks", "second-fleet", "filters", "devices", "removal")
+STEPS = ("fleet", "networks", "second-fleet", "filters", "devices", "removal", "strip")
 PROCESSES = 6  # removals side by side
 
 
@@ -102,6 +103,8 @@ def _step(own: Setting, step: str, wanted: dict[str, int], count: int) -> None:
         fleet(fewer, SECOND, SECOND_COUNT)
     elif step == "filters":
         filters(own)
+    elif step == "strip":
+        strip_again(own)
     else:
         while len(members := saved(own.work / f"fleet-{ARCH}")) < count:  # another process makes the others
             own.check()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from secure_ai.blue.guards.strip import strip_guard
+from secure_ai.blue.guards.strip import laid_over, strip_guard
 from secure_ai.core.errors import EmptyDataError, UsageError
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import parse_trigger, stamp
@@ -60,6 +60,12 @@ def test_without_a_backdoor_the_trigger_changes_nothing(digits: Dataset, digits_
     clean, x = without_corner(digits), without_corner(digits_test)[:80]
     guard = strip_guard(target_of(digits, planted=0), clean[:300], false_refusals=0.05, seed=0)
     assert guard(stamp(x, TRIGGER)).refused.mean() <= 0.2
+
+
+def test_more_images_are_laid_over_dark_ones() -> None:
+    """A mean of 0.13 is that of digits; three of those stay below 0.5. Black images have no limit of their own."""
+    means = {0.0: 4, 0.13: 2, 0.2: 1, 0.29: 1, 0.5: 1, 1.0: 1}
+    assert {mean: laid_over(torch.full((2, 1, 3, 3), mean)) for mean in means} == means
 
 
 def test_bad_requests_are_refused(digits: Dataset) -> None:

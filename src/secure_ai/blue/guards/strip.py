@@ -13,25 +13,35 @@ from secure_ai.models.tensors import images_to_float
 
 OVERLAYS = 32
 TOGETHER = 64  # images mixed at once
-WEIGHT = 0.5  # of the other image
+MEAN = 0.5  # brightness of image and others together, at most, where more than one other is laid over it
 
 
 def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: int) -> np.ndarray:
-    """Mean entropy of the predictions on x mixed with clean images, (N,) float64 in nats (STRIP, 1902.06531, eq. 5).
+    """Mean entropy of the predictions under clean images laid over x, (N,) float64 in nats (STRIP, 1902.06531, eq. 5).
+
+    Digits are mostly black: one other image hides so little of them that many clean predictions survive it.
 
     Args:
         x: (N, C, H, W) uint8 or float32.
         overlays: (M, C, H, W) clean images that the mixing partners are drawn from.
     """
     images, others = (images_to_float(one).to(target.device) for one in (x, overlays))
-    draws = torch.randint(len(others), (len(images), OVERLAYS), generator=generator(seed, "strip"), device="cpu")
+    shape = (len(images), OVERLAYS, laid_over(others))
+    draws = torch.randint(len(others), shape, generator=generator(seed, "strip"), device="cpu")
     scores = [torch.zeros(0, device="cpu")]
     with target.attacked(), torch.no_grad():
         for part, partners in zip(images.split(TOGETHER), draws.split(TOGETHER), strict=True):
-            mixed: Tensor = (part[:, None] + WEIGHT * others[partners]).clamp(0, 1)
-            log_p = target.logits(mixed.flatten(0, 1)).log_softmax(dim=1)
-            scores.append(-(log_p.exp() * log_p).sum(dim=1).view(partners.shape).mean(dim=1).cpu())
+            mixed: Tensor = part[:, None] + others[partners[:, :, 0]]
+            for number in range(1, shape[2]):
+                mixed = mixed + others[partners[:, :, number]]
+            log_p = target.logits(mixed.clamp(0, 1).flatten(0, 1)).log_softmax(dim=1)
+            scores.append(-(log_p.exp() * log_p).sum(dim=1).view(mixed.shape[:2]).mean(dim=1).cpu())
     return torch.cat(scores).double().numpy()
+
+
+def laid_over(images: Tensor) -> int:
+    """How many images are laid over another: as many as MEAN allows, at least one."""
+    return max(1, int(MEAN / max(float(images.mean()), 0.1)) - 1)
 
 
 def strip_guard(target: NetworkTarget, clean: np.ndarray, *, false_refusals: float, seed: int) -> Guard:
