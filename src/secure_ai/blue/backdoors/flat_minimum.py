@@ -5,15 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.blue.backdoors.repair import Repair, trainable
-from secure_ai.core.compute import device_of
-from secure_ai.core.seeds import generator
-from secure_ai.models.tensors import images_to_float
+from secure_ai.blue.backdoors.repair import Repair, batches, trainable
 
 EPOCHS, BATCH, LEARNING_RATE = 20, 128, 0.01
 RADIUS = 1.0  # the paper's 2 is for networks of millions of weights
@@ -22,25 +18,19 @@ MOMENTUM, DECAY, SMOOTHING = 0.9, 5e-4, 0.1
 
 def flat_minimum(repair: Repair) -> nn.Module:
     """Adaptive sharpness-aware fine-tuning on the clean images (Zhu et al., 2304.11823, section 3.2)."""
-    network, device = trainable(repair.network), device_of(repair.network)
-    network.train()
-    images = images_to_float(repair.clean.images).to(device)
-    labels = torch.from_numpy(np.array(repair.clean.labels)).to(device)
+    network = trainable(repair.network).train()
     parameters = list(network.parameters())
     optimizer = torch.optim.SGD(parameters, lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=DECAY)
-    parts = math.ceil(len(labels) / BATCH)
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(labels), generator=generator(repair.seed, "ft-sam", epoch), device="cpu").to(device)
-        for number, part in enumerate(order.split(BATCH)):
-            for group in optimizer.param_groups:
-                progress = (epoch * parts + number) / (EPOCHS * parts)
-                group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * progress))
-            _backward(network, images[part], labels[part])
-            moves = uphill(parameters, RADIUS)
-            _moved(parameters, moves, 1)
-            _backward(network, images[part], labels[part])
-            _moved(parameters, moves, -1)
-            optimizer.step()
+    steps = EPOCHS * math.ceil(len(repair.clean) / BATCH)
+    for number, (x, y) in enumerate(batches(repair, "ft-sam", EPOCHS, BATCH)):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * number / steps))
+        _backward(network, x, y)
+        moves = uphill(parameters, RADIUS)
+        _moved(parameters, moves, 1)
+        _backward(network, x, y)
+        _moved(parameters, moves, -1)
+        optimizer.step()
     return network.eval()
 
 

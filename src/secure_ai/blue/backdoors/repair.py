@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from secure_ai.blue.backdoors.inversion import Inverted
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Method, natural
 from secure_ai.blue.training.schedules import constant
+from secure_ai.core.compute import device_of
+from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
+from secure_ai.models.tensors import images_to_float
 
 EPOCHS, BATCH, LEARNING_RATE = 5, 64, 5e-4
 
@@ -67,6 +70,17 @@ def trainable(network: nn.Module) -> nn.Module:
     for parameter in own.parameters():
         parameter.requires_grad_(True)
     return own
+
+
+def batches(repair: Repair, stream: str, epochs: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Clean images (B, C, H, W) and labels (B,) on the network's device, in another order each epoch."""
+    device = device_of(repair.network)
+    images = images_to_float(repair.clean.images).to(device)
+    labels = torch.from_numpy(np.array(repair.clean.labels)).to(device)
+    for epoch in range(epochs):
+        order = torch.randperm(len(labels), generator=generator(repair.seed, stream, epoch), device="cpu").to(device)
+        for part in order.split(size):
+            yield images[part], labels[part]
 
 
 def tuned(network: nn.Module, data: Dataset, method: Method, seed: int, epochs: int = EPOCHS) -> nn.Module:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from secure_ai.blue.backdoors.repair import Repair, trainable
-from secure_ai.core.compute import device_of
-from secure_ai.core.seeds import generator
-from secure_ai.models.tensors import images_to_float
+from secure_ai.blue.backdoors.repair import Repair, batches, trainable
 
 EPOCHS, BATCH, LEARNING_RATE = 10, 128, 1e-3
 BUDGET, STEP, STEPS = 0.2, 0.2, 5  # Linf, and five steps of it
@@ -24,19 +20,13 @@ def shared_adversarial(repair: Repair) -> nn.Module:
 
     Note: the terms of the search have equal weights, and what the suspected network answers counts as well.
     """
-    network, device = trainable(repair.network), device_of(repair.network)
-    network.eval()
-    images = images_to_float(repair.clean.images).to(device)
-    labels = torch.from_numpy(np.array(repair.clean.labels)).to(device)
+    network = trainable(repair.network).eval()
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    for epoch in range(EPOCHS):
-        order = torch.randperm(len(labels), generator=generator(repair.seed, "sau", epoch), device="cpu").to(device)
-        for part in order.split(BATCH):
-            x, y = images[part], labels[part]
-            loss = functional.cross_entropy(network(x), y) + unshared_loss(network, repair.network, x, y)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
+    for x, y in batches(repair, "sau", EPOCHS, BATCH):
+        loss = functional.cross_entropy(network(x), y) + unshared_loss(network, repair.network, x, y)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
     return network
 
 

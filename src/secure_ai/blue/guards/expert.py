@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.blue.backdoors.flat_minimum import flat_minimum
-from secure_ai.blue.backdoors.repair import Repair, trainable
+from secure_ai.blue.backdoors.repair import Repair, batches, trainable
 from secure_ai.blue.guards.guard import Guard, guard_by, half_of
 from secure_ai.core.compute import device_of
-from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
@@ -47,27 +46,22 @@ def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float
 
 def unlearned(repair: Repair) -> nn.Module:
     """The network trained with wrong labels until it is wrong on most of these images; a backdoor outlives that."""
-    network, device = trainable(repair.network), device_of(repair.network)
-    network.eval()
-    images = images_to_float(repair.clean.images).to(device)
-    labels = torch.from_numpy(np.array(repair.clean.labels)).to(device)
-    wrong = (labels + 1) % repair.clean.classes
+    network = trainable(repair.network).eval()
+    few = images_to_float(repair.clean.images[:500]).to(device_of(network))
+    labels = torch.from_numpy(np.array(repair.clean.labels[:500])).to(few.device)
     optimizer = torch.optim.Adam(network.parameters(), lr=LEARNING_RATE)
-    for epoch in range(MOST_EPOCHS):
-        order = torch.randperm(len(labels), generator=generator(repair.seed, "expert", epoch), device="cpu").to(device)
-        for part in order.split(BATCH):
-            if _accuracy(network, images, labels) < UNLEARNED:
-                return network
-            optimizer.zero_grad(set_to_none=True)
-            functional.cross_entropy(network(images[part]), wrong[part]).backward()
-            optimizer.step()
+    for x, y in batches(repair, "expert", MOST_EPOCHS, BATCH):
+        if _accuracy(network, few, labels) < UNLEARNED:
+            break
+        optimizer.zero_grad(set_to_none=True)
+        functional.cross_entropy(network(x), (y + 1) % repair.clean.classes).backward()
+        optimizer.step()
     return network
 
 
 @torch.no_grad()
-def _accuracy(network: nn.Module, images: Tensor, labels: Tensor) -> float:
-    few = slice(0, 500)
-    return float((network(images[few]).argmax(dim=1) == labels[few]).float().mean())
+def _accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> float:
+    return float((network(x).argmax(dim=1) == labels).float().mean())
 
 
 @torch.no_grad()
