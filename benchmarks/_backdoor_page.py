@@ -24,7 +24,7 @@ def backdoors(result: Result) -> Lines:
              if (one := own.get("right label among those found"))]  # fmt: skip
     lines += table(("kind", "right class"), found)
     lines += _guards(result)
-    lines += _filters(result["filters"])
+    lines += _filters(result["filters"]) + _art(result.get("art", []))
     lines += _removal(result["removal"])
     return lines
 
@@ -134,6 +134,24 @@ def _filters(entries: Sequence[Mapping[str, Any]]) -> Lines:
         "is the one that 1 % of the clean images exceed, which no user knows."
     )
     return [intro, "", *table(("kind", "dose", "sets", *names), rows)]
+
+
+def _art(entries: Sequence[Mapping[str, Any]]) -> Lines:
+    if not entries:
+        return ["ART's defences of training data: not measured.", ""]
+    names = list(entries[0]["filters"])
+    rows = [
+        (one["id"], f"{100 * one['dose']:g} %", *(
+            " / ".join(f"{100 * one['filters'][name][what]['value']:.1f} %" for what in ("found", "false_alarms"))
+            for name in names
+        ))
+        for one in entries
+    ]  # fmt: skip
+    intro = (
+        "ART 1.20's defences on such sets, as it decides itself, poisoned images found / clean ones taken for poisoned. "
+        "Its spectral signatures are told the true fraction of poisoned images; both see the penultimate layer."
+    )
+    return [intro, "", *table(("set", "dose", *names), rows)]
 
 
 def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:

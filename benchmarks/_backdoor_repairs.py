@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,11 +88,8 @@ def _teacher(own: Setting, order: np.ndarray) -> Training:
 def _filtered(
     own: Setting, stack: Stack, teachers: Stack, number: int, dose: float, what: Drawn, order: np.ndarray
 ) -> dict[str, Any]:
-    data = images_of(what, own.pool)
-    images = np.asarray(own.pool.images)[np.maximum(data.rows, 0)]
-    poisoned = data.rows < 0
-    images[poisoned] = data.changed[-1 - data.rows[poisoned]]
-    covers = poisoned & (data.labels == np.asarray(own.pool.labels)[_chosen(what, own)]) & (not what.clean_label)
+    data = poisoned_set(what, own)
+    images = data.images
     target, teacher = target_of(stack, number, own.device), target_of(teachers, number, own.device)
     features, losses = [], []
     with torch.no_grad():
@@ -114,7 +111,7 @@ def _filtered(
     calm = Evidence(
         x.cpu().double().numpy(), labels[kept], np.zeros((len(kept), 1)), quiet.cpu().double().numpy(), trusted
     )
-    bad, good = poisoned & ~covers, ~poisoned
+    bad, good = data.bad, data.good
     entry: dict[str, Any] = {
         "id": what.id, "kind": what.kind, "dose": dose, "planted_success": success_of(what, target, own.held_out),
         "filters": {},
@@ -130,8 +127,25 @@ def _filtered(
     return entry
 
 
-def _chosen(what: Drawn, own: Setting) -> np.ndarray:
-    return random_order(len(own.pool), "backdoor benchmark", what.kind, what.seed)[: what.images]
+@dataclass(frozen=True, slots=True, eq=False)
+class Poisoned:
+    """A training set, and which of its images are poisoned and which are not; covers are neither."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    bad: np.ndarray
+    good: np.ndarray
+
+
+def poisoned_set(what: Drawn, own: Setting) -> Poisoned:
+    """The images (N, C, H, W) uint8 and labels (N,) that a network of this kind is trained on."""
+    data = images_of(what, own.pool)
+    images = np.asarray(own.pool.images)[np.maximum(data.rows, 0)]
+    changed = data.rows < 0
+    images[changed] = data.changed[-1 - data.rows[changed]]
+    chosen = random_order(len(own.pool), "backdoor benchmark", what.kind, what.seed)[: what.images]
+    covers = changed & (data.labels == np.asarray(own.pool.labels)[chosen]) & (not what.clean_label)
+    return Poisoned(images, data.labels, changed & ~covers, ~changed)
 
 
 def removal(own: Setting, clean: Fleet, processes: int) -> list[dict[str, Any]]:

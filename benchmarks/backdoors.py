@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from _backdoor_art import art_filters
 from _backdoor_networks import ARCH
 from _backdoor_repairs import filters, removal
 from _backdoor_steps import (
@@ -62,7 +63,7 @@ MAIN = ("patch", "blend", "clean-label", "source-specific")
 OTHERS = ("checkerboard", "pixel", "frequency", "warp", "adaptive", "all-to-all")
 FULL = {"clean": 150, **dict.fromkeys(MAIN, 20), **dict.fromkeys(OTHERS, 5)}
 SECOND, SECOND_COUNT = "report2-cnn", 60
-STEPS = ("fleet", "networks", "second-fleet", "filters", "devices", "removal", "strip")
+STEPS = ("fleet", "networks", "second-fleet", "filters", "devices", "removal", "strip", "art")
 PROCESSES = 6  # removals side by side
 
 
@@ -105,6 +106,8 @@ def _step(own: Setting, step: str, wanted: dict[str, int], count: int) -> None:
         filters(own)
     elif step == "strip":
         strip_again(own)
+    elif step == "art":
+        art_filters(own)
     else:
         while len(members := saved(own.work / f"fleet-{ARCH}")) < count:  # another process makes the others
             own.check()
@@ -163,6 +166,7 @@ def commit(work: Path) -> None:
         "summary": table,
         "devices": saved(work / "devices"),
         "filters": saved(work / "filters"),
+        "art": saved(work / "art"),
         "removal": saved(work / "removal"),
         "rows": rows,
     }
