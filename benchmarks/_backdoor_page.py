@@ -148,8 +148,8 @@ def _art(entries: Sequence[Mapping[str, Any]]) -> Lines:
         for one in entries
     ]  # fmt: skip
     intro = (
-        "ART 1.20's defences on such sets, as it decides itself, poisoned images found / clean ones taken for poisoned. "
-        "Its spectral signatures are told the true fraction of poisoned images; both see the penultimate layer."
+        "ART 1.20's defences on such sets, as it decides itself: poisoned images found / clean ones taken for poisoned."
+        " Its spectral signatures are told the true fraction of poisoned images; both see the penultimate layer."
     )
     return [intro, "", *table(("set", "dose", *names), rows)]
 
