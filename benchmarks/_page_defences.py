@@ -17,12 +17,15 @@ AIMS: tuple[tuple[str, str, str, str, float], ...] = (
     ("pgd", "AutoAttack, the worst seed", ROBUST, AUTOATTACK, 89.3),
     ("pgd", "clean, mean of the seeds", CLEAN, AUTOATTACK, 98.5),
     ("larger", "AutoAttack", ROBUST, AUTOATTACK, 91.5),
-    ("ibp-0.1", "certified at 0.1", CERTIFIED, AUTOATTACK, 96.0),
-    ("ibp-0.3", "certified at 0.3", CERTIFIED, AUTOATTACK, 88.0),
-    ("ibp-0.3", "clean", CLEAN, AUTOATTACK, 97.5),
+    ("ibp-0.1", "certified at 0.1", CERTIFIED, "fast~1000", 96.0),
+    ("ibp-0.3", "certified at 0.3", CERTIFIED, "fast~1000", 88.0),
+    ("ibp-0.3", "clean", CLEAN, "fast~1000", 97.5),
     ("smoothing", "certified at L2 radius 1.5", CERTIFIED, "fast~500", 65.0),
 )
-"""Row, what, which rate, of which measurement, and the percentage that was asked for before anything was measured."""
+"""Row, what, which rate, of which measurement, and the percentage that was asked for before anything was measured.
+
+A certificate does not depend on the attack that is shown beside it.
+"""
 
 
 def defences(result: Result) -> list[str]:
@@ -46,6 +49,7 @@ def defences(result: Result) -> list[str]:
             ("row", "parameters", "trained for", "on", "images", "attack", "clean", "attacked", "certified", "verdict"),
             [line for name, row in trained.items() for line in _lines(name, row)],
         ),
+        *_colour(rows),
         *_minutes(rows),
         *_transforms(rows),
     ]
@@ -68,7 +72,10 @@ def _aim(rows: Mapping[str, Row], name: str, what: str, rate: str, measurement: 
 def _lines(name: str, row: Row) -> Iterable[tuple[object, ...]]:
     compute = row["compute"]
     spent = f"{row['epochs']:g} epochs, {row['train_seconds']:,.0f} s"
+    if row["rolled_back"]:
+        spent += f"; the guard went back at step {', '.join(map(str, row['rolled_back']))} and to many steps"
     where = compute["device"] if compute["device"] != "cpu" else f"{compute['threads']} threads of a CPU"
+    where += f", {compute['training_dtype']}"
     for asked, found in row["measured"].items():
         attack, _, n = asked.partition("~")
         attacked = found.get(ROBUST) or found.get("attacked_accuracy")
@@ -83,6 +90,25 @@ def _percent(rate: Mapping[str, Any] | None) -> str:
     if rate is None:
         return "-"
     return f"{100 * rate['value']:.1f} [{100 * rate['ci_low']:.1f}, {100 * rate['ci_high']:.1f}]"
+
+
+def _colour(rows: Mapping[str, Row]) -> list[str]:
+    shown = {name: row for name, row in rows.items() if name.startswith("colour-")}
+    if not shown:
+        return []
+    cells = [
+        (name.removeprefix("colour-"), row["budget"]["eps_text"],
+         *(_percent(row[rate]) for rate in (CLEAN, "attacked_accuracy", CERTIFIED)), row["trust"]["verdict"])
+        for name, row in shown.items()
+    ]  # fmt: skip
+    return [
+        "## A 3-channel network with batch normalisation",
+        "",
+        "Synthetic 16 x 16 colour images of 4 classes: hardened, certified and attacked from end to end. It shows that "
+        "the parts fit together; the task is easy.",
+        "",
+        *table(("bounds", "eps", "clean", "attacked by fast", "certified", "verdict"), cells),
+    ]
 
 
 def _minutes(rows: Mapping[str, Row]) -> list[str]:
