@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -148,11 +149,10 @@ def poisoned_set(what: Drawn, own: Setting) -> Poisoned:
     return Poisoned(images, data.labels, changed & ~covers, ~changed)
 
 
-def removal(own: Setting, clean: Fleet, processes: int) -> list[dict[str, Any]]:
+def removal(own: Setting, clean: Fleet, processes: int) -> None:
     """Before and after for networks whose weights `evaluated` kept, several processes side by side."""
     folder = make_folder(own.work / "removal")
-    rows = saved(folder)
-    done = {entry["id"] for entry in rows}
+    done = {entry["id"] for entry in saved(folder)}
     whats = [drawn(kind, FIRST_SEED + number) for number in range(own.each) for kind in (*KINDS, "clean")]
     todo = [
         what for what in own.mine(whats) if what.id not in done and (own.work / "weights" / f"{what.id}.npy").exists()
@@ -163,10 +163,22 @@ def removal(own: Setting, clean: Fleet, processes: int) -> list[dict[str, Any]]:
             entry = one.result()
             if entry is None:
                 continue
-            rows.append(entry)
             write_json(folder / f"{entry['id']}.json", entry)
             own.say(f"removal {entry['id']}: {entry.get('chosen')}")
-    return rows
+    for what in whats:
+        path = folder / f"{what.id}.json"
+        if path.exists() and what.trigger is not None:
+            entry = json.loads(path.read_text(encoding="utf-8"))
+            write_json(path, entry | {"on_clean_networks": on_clean_networks(own, what)})
+
+
+def on_clean_networks(own: Setting, what: Drawn) -> dict[str, Any]:
+    """What a planted trigger does to networks that know nothing of it: no removal can be expected to leave less."""
+    found = {}
+    for path in sorted((own.work / "weights").glob("clean-*.npy")):
+        stack = Stack(ARCH, torch.from_numpy(np.load(path))[None].to(own.device))
+        found[path.stem] = success_of(what, target_of(stack, 0, own.device), own.held_out)
+    return found
 
 
 def repaired(what: Drawn, clean: Fleet, work: Path, device: str, deadline: float) -> dict[str, Any] | None:
