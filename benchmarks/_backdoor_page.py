@@ -94,14 +94,19 @@ def text(one: Mapping[str, Any] | None) -> str:
 
 
 def _pooled(entries: Sequence[Mapping[str, Any]]) -> str:
-    """All inputs together, and the least and the most of one entry."""
+    """All inputs together, and the least and the most of one network or set where there are several."""
     hits, n = sum(one["successes"] for one in entries), sum(one["n"] for one in entries)
     each = [100 * one["value"] for one in entries if one["n"]]
-    return f"{100 * hits / n:.1f} % ({min(each):.1f} to {max(each):.1f})" if n else "-"
+    spread = f" ({min(each):.1f} to {max(each):.1f})" if len(each) > 1 else ""
+    return f"{100 * hits / n:.1f} %{spread}" if n else "-"
+
+
+def _interval(found: Mapping[str, Any]) -> str:
+    return f"{100 * found['value']:.1f} % [{100 * found['ci_low']:.1f}, {100 * found['ci_high']:.1f}]"
 
 
 def _guards(result: Mapping[str, Any]) -> Lines:
-    lines = ["Guards, threshold at 1 % of clean inputs: over all inputs, and the least and the most of one network:",
+    lines = ["Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network):",
              ""]  # fmt: skip
     rows = []
     for kind in dict.fromkeys(row["kind"] for row in result["rows"] if row["strip"]):
@@ -129,7 +134,8 @@ def _filters(entries: Sequence[Mapping[str, Any]]) -> Lines:
         ]
         rows.append((kind, f"{100 * dose:g} %", len(own), *cells))
     intro = (
-        "Data filters on 24,000 images: poisoned images found / clean ones taken for poisoned. `trusted-loss` and "
+        "Data filters on 24,000 images: poisoned images found / clean ones taken for poisoned (least to most). "
+        "`trusted-loss` and "
         "`pixel-support` have 2,000 trusted images and a threshold from those. The others have none: their threshold "
         "is the one that 1 % of the clean images exceed, which no user knows."
     )
@@ -142,14 +148,16 @@ def _art(entries: Sequence[Mapping[str, Any]]) -> Lines:
     names = list(entries[0]["filters"])
     rows = [
         (one["id"], f"{100 * one['dose']:g} %", *(
-            " / ".join(f"{100 * one['filters'][name][what]['value']:.1f} %" for what in ("found", "false_alarms"))
+            " / ".join(_interval(one["filters"][name][what]) for what in ("found", "false_alarms"))
             for name in names
         ))
         for one in entries
     ]  # fmt: skip
     intro = (
-        "ART 1.20's defences on such sets, as it decides itself: poisoned images found / clean ones taken for poisoned."
-        " Its spectral signatures are told the true fraction of poisoned images; both see the penultimate layer."
+        "ART 1.20's defences on such sets, one a kind, as it decides itself: poisoned images found / clean ones taken "
+        "for poisoned. Its clustering refuses a cluster of every class. Its spectral signatures refuse 1.5 times the "
+        "fraction that they are told of every class: the true one of the whole set, so that most poison must pass, or "
+        "(class) of the poisoned class. All see the penultimate layer."
     )
     return [intro, "", *table(("set", "dose", *names), rows)]
 
@@ -172,8 +180,9 @@ def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:
     clean = [one["relearned"]["value"] for one in entries if one["kind"] == "clean"]
     intro = (
         "Removal with at most 3,000 images, in percent. The planted trigger's success was measured afterwards, for "
-        "every remover; on clean networks: its most on the ones kept, which never saw it. Learned again: success of the reconstructed trigger after five epochs on 50 triggered images; "
-        f"clean networks: {', '.join(f'{100 * value:.0f}' for value in clean) or 'not measured'}."
+        "every remover; on clean networks: its most on those that were kept. Learned again: success of the "
+        "reconstructed trigger after five epochs on 50 triggered images; clean networks: "
+        f"{', '.join(f'{100 * value:.0f}' for value in clean) or 'not measured'}."
     )
     columns = ("network", "chosen", "clean accuracy", "planted trigger's success", "on clean networks", "learned again")
     return [intro, "", *table(columns, rows)]

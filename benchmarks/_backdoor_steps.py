@@ -258,15 +258,17 @@ def row(what: Drawn, target: NetworkTarget, found: dict[str, Found], rest: Datas
 
 
 def strip_again(own: Setting) -> None:
-    """STRIP of every network whose weights were kept, into its row: after a change of the guard."""
-    for path in sorted((own.work / "weights").glob("*.npy")):
-        kind, _, seed = path.stem.rpartition("-")
-        what = _smaller(drawn(kind, int(seed)), own.largest)
-        row_path = own.work / "rows" / f"{what.id}.json"
-        rest = own.held_out.select(_order(own, what.id)[SEARCH : SEARCH + TRIED], "held out")
-        stack = Stack(ARCH, torch.from_numpy(np.load(path))[None].to(own.device))
-        found = strip(what, target_of(stack, 0, own.device), rest)
-        write_json(row_path, json.loads(row_path.read_text(encoding="utf-8")) | {"strip": found})
+    """STRIP of every network whose weights were kept, into its row, after a change of the guard; other rows lose it."""
+    for entry in saved(own.work / "rows"):
+        own.check()
+        kind, _, seed = entry["id"].rpartition("-")
+        what, path = _smaller(drawn(kind, int(seed)), own.largest), own.work / "weights" / f"{entry['id']}.npy"
+        found = None
+        if path.exists():
+            rest = own.held_out.select(_order(own, what.id)[SEARCH : SEARCH + TRIED], "held out")
+            stack = Stack(ARCH, torch.from_numpy(np.load(path))[None].to(own.device))
+            found = strip(what, target_of(stack, 0, own.device), rest)
+        write_json(own.work / "rows" / f"{what.id}.json", entry | {"strip": found})
         own.say(f"STRIP {what.id}: {found}")
 
 

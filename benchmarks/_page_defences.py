@@ -61,19 +61,23 @@ def _seeds(rows: Mapping[str, Row], name: str) -> Iterable[Row]:
 
 def _aim(rows: Mapping[str, Row], name: str, what: str, rate: str, measurement: str, asked: float) -> tuple[str, ...]:
     measured = [row["measured"] for row in _seeds(rows, name)]
-    found = [100 * one[measurement][rate]["value"] for one in measured if measurement in one]
+    kept = [one[measurement] for one in measured if measurement in one]
+    found = [100 * one[rate]["value"] for one in kept]
     if not found:
         return name, what, f">= {asked:g}", "not measured", "not measured"
     value = min(found) if "worst" in what else statistics.fmean(found)
     seeds = "1 seed" if len(found) == 1 else f"{len(found)} seeds, {min(found):.1f} to {max(found):.1f}"
-    return name, what, f">= {asked:g}", f"{value:.1f} ({seeds})", "yes" if value >= asked else "NO"
+    reached = "yes" if value >= asked else "NO"
+    if any(one["trust"]["verdict"] != "reliable" for one in kept):
+        reached = "not to be trusted"
+    return name, what, f">= {asked:g}", f"{value:.1f} ({seeds})", reached
 
 
 def _lines(name: str, row: Row) -> Iterable[tuple[object, ...]]:
     compute = row["compute"]
     spent = f"{row['epochs']:g} epochs, {row['train_seconds']:,.0f} s"
-    if row["rolled_back"]:
-        spent += f"; the guard went back at step {', '.join(map(str, row['rolled_back']))} and to many steps"
+    if row.get("rolled_back"):
+        spent += f"; rolled back at step {', '.join(map(str, row['rolled_back']))}, several steps from there"
     where = compute["device"] if compute["device"] != "cpu" else f"{compute['threads']} threads of a CPU"
     where += f", {compute['training_dtype']}"
     for asked, found in row["measured"].items():

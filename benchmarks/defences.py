@@ -5,7 +5,8 @@
     scripts/bench defences --rows pgd --speed          steps a second on two threads of this machine's processor
     scripts/bench defences --merge WORK                rows that other processes left in WORK/rows
 
-The figures of docs/results.md have three seeds, `fast~10000` and `autoattack~1000`. Every network and every row is kept
+The issue's figures have three seeds, `fast~10000` and `autoattack~1000`; certificates have `fast~1000` and
+`fast~500` (smoothing) beside them, which they do not depend on. Every network and every row is kept
 under `--work`: a network that is there is not trained again. Choices (weights, methods' constants) were made on the
 last 6,000 training images; the test images are read here only.
 """

@@ -27,11 +27,11 @@ def rate(value: float) -> dict[str, Any]:
     return {"value": value, "ci_low": value - 0.01, "ci_high": value + 0.01, "n": 1000, "successes": 1000 * value}
 
 
-def trained(clean: float, robust: float) -> dict[str, Any]:
-    found = {"clean_accuracy": rate(clean), "robust_accuracy": rate(robust), "trust": {"verdict": "reliable"}}
+def trained(clean: float, robust: float, verdict: str = "reliable") -> dict[str, Any]:
+    found = {"clean_accuracy": rate(clean), "robust_accuracy": rate(robust), "trust": {"verdict": verdict}}
     return {
-        "epochs": 13.0, "train_seconds": 600.0, "parameters": 225034, "compute": {"threads": 2, "device": "cpu"},
-        "measured": {"autoattack~1000": found},
+        "epochs": 13.0, "train_seconds": 600.0, "parameters": 225034, "measured": {"autoattack~1000": found},
+        "compute": {"threads": 2, "device": "cpu", "training_dtype": "float32"},
     }  # fmt: skip
 
 
@@ -54,6 +54,15 @@ def test_the_mean_the_worst_and_what_is_missing(page: ModuleType) -> None:
     assert asked["pgd", "clean, mean of the seeds"] == "yes"  # 98.5
     assert {asked[row] for row in asked if row[0] != "pgd"} == {"not measured"}
     assert len(asked) == len(page.AIMS)
+    doubtful = cells(page, {"pgd-seed0": trained(0.99, 0.92, "doubtful")}, "## Asked for")
+    assert [row[4] for row in doubtful if row[0] == "pgd"] == ["not to be trusted"] * 3
+
+
+def test_what_the_guard_did_is_shown(page: ModuleType) -> None:
+    rows = {"fast-seed0": trained(0.98, 0.9) | {"rolled_back": [300]}, "art": trained(0.98, 0.9)}
+    spent = {row[0]: row[2] for row in cells(page, rows, "## Trained networks")}
+    assert "step 300" in spent["fast-seed0"]
+    assert "step" not in spent["art"]
 
 
 def test_every_measurement_has_its_line(page: ModuleType) -> None:
@@ -66,5 +75,5 @@ def test_every_measurement_has_its_line(page: ModuleType) -> None:
         "pgd-seed0", "225034", "1000", "autoattack", "reliable", "-",
     )  # fmt: skip
     assert (clean.split()[0], attacked.split()[0]) == ("99.0", "92.0")
-    assert where.startswith("2 ")
+    assert where == "2 threads of a CPU, float32"
     assert cells(page, rows, "## Minutes on two threads")[0][:4] == ["pgd", "10.0", "13", "10.0"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,14 @@ import torch
 from torch import nn
 
 from secure_ai.blue.backdoors import flat_minimum, removal, shared_adversarial, unlearning
-from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted
+from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, invert, one_class
 from secure_ai.blue.backdoors.removal import REMOVERS, relearned
 from secure_ai.blue.backdoors.repair import Reconstructed, Repair, tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.core.errors import ArchError
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.triggers import parse_trigger, stamp
+from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, state_digest
 from secure_ai.red.poisoning.plant import plant
@@ -43,7 +45,7 @@ def repair_of(network: nn.Module, clean: Dataset, trigger: Reconstructed | None 
 
 
 def part_of_the_trigger(size: int) -> Reconstructed:
-    """A mask that covers only a corner of the planted patch."""
+    """A mask that covers a corner of the planted patch; of 5 x 5 pixels it is the patch."""
     mask, pattern = np.full((1, 1, 28, 28), -9, np.float32), np.zeros((1, 1, 28, 28), np.float32)
     mask[..., :size, :size], pattern[..., :size, :size] = 9, 9
     inverted = Inverted(FORMS["mask"], np.array([float(size**2)]), (mask, pattern), np.array([True]))
@@ -93,6 +95,23 @@ def test_further_searches_find_what_a_partly_reconstructed_trigger_leaves(
     assert searched[0] > measured(backdoored, digits_test)[0] - 0.02
     assert searched[1] < 0.1
     assert alone[1] > 0.2
+
+
+@pytest.mark.parametrize("name", ["additive", "pair"])
+def test_triggers_of_every_form_are_unlearned(
+    name: str, backdoored: nn.Module, digits: Dataset, digits_test: Dataset
+) -> None:
+    """One of each form is searched for in the network itself, of one source or of all."""
+    source = 7 if name == "pair" else EVERY
+    target, form = repair_of(backdoored, digits).target, FORMS[name]
+    searches = one_class(np.asarray(digits.labels), LABEL, source, form, 1, 0)
+    found = invert(target, digits.images, searches, form, 0, scattered=True)
+    before = evaluate(target, found.stamp(digits_test.images, 0), digits_test.labels).predictions == LABEL
+    repaired = unlearning.unlearn(repair_of(backdoored, digits, Reconstructed(found, 0, source, LABEL)))
+    after = evaluate(replace(target, network=repaired), found.stamp(digits_test.images, 0), digits_test.labels)
+    own = digits_test.labels == source if name == "pair" else digits_test.labels != LABEL
+    assert found.reached.all()
+    assert before[own].mean() > 0.5 > 0.2 > (after.predictions == LABEL)[own].mean()
 
 
 @pytest.mark.parametrize("name", REMOVERS)

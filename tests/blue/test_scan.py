@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.blue.backdoors import inversion, margin
-from secure_ai.blue.backdoors.calibration import calibrate, class_scores
+from secure_ai.blue.backdoors.calibration import calibrate, class_p, class_scores
 from secure_ai.blue.backdoors.detectors import DETECTORS, costs, detect, place
 from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, every_class, every_pair, invert, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
@@ -151,6 +151,16 @@ def test_p_is_a_p_value_when_all_are_alike() -> None:
     """Exchangeable models: p <= a happens in a fraction a of them; here exactly, for each rotation of one pool."""
     pool = np.exp(np.random.default_rng(3).normal(size=(40, 6)))
     ps = [calibrate({"margin": pool[i]}, {"margin": np.delete(pool, i, axis=0)}).p for i in range(len(pool))]
+    assert sorted(ps) == pytest.approx([(k + 1) / 40 for k in range(40)])
+
+
+def test_the_p_value_of_a_class_is_of_that_class_alone(fleet: dict[str, np.ndarray]) -> None:
+    """Planted: the suspected class is most extreme, another of the same model is not. Exact when all are alike."""
+    planted = values_of(Linear(99, planted=6))
+    assert class_p(planted, fleet, TARGET_LABEL, CLASSES) == pytest.approx(1 / 21)
+    assert class_p(planted, fleet, (TARGET_LABEL + 1) % CLASSES, CLASSES) > 0.1
+    pool = np.exp(np.random.default_rng(4).normal(size=(40, 6)))
+    ps = [class_p({"margin": pool[i]}, {"margin": np.delete(pool, i, axis=0)}, 2, 6) for i in range(len(pool))]
     assert sorted(ps) == pytest.approx([(k + 1) / 40 for k in range(40)])
 
 

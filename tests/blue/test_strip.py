@@ -64,8 +64,9 @@ def test_without_a_backdoor_the_trigger_changes_nothing(digits: Dataset, digits_
 
 def test_more_images_are_laid_over_dark_ones() -> None:
     """A mean of 0.13 is that of digits; three of those stay below 0.5. Black images have no limit of their own."""
-    means = {0.0: 4, 0.13: 2, 0.2: 1, 0.29: 1, 0.5: 1, 1.0: 1}
-    assert {mean: laid_over(torch.full((2, 1, 3, 3), mean)) for mean in means} == means
+    means = {0.0: (4, 1.0), 0.13: (2, 1.0), 0.2: (1, 1.0), 0.3125: (1, 0.6), 0.5: (1, 0.5), 1.0: (1, 0.5)}
+    found = {mean: laid_over(torch.full((2, 1, 3, 3), mean)) for mean in means}
+    assert {mean: (count, round(weight, 5)) for mean, (count, weight) in found.items()} == means
 
 
 def test_bad_requests_are_refused(digits: Dataset) -> None:

@@ -135,16 +135,17 @@ def test_removal_keeps_accuracy_and_loses_the_backdoor(
 
 
 def test_the_choice_is_by_accuracy_then_scan_then_reconstructed_trigger() -> None:
-    def state(accuracy: int, success: int, class_score: float | None = None, statistic: float = 3.0) -> State:
-        return State(rate(accuracy, 100), rate(success, 100), rate(50, 100), statistic, class_score)
+    def state(accuracy: int, success: int, class_p: float | None = None, statistic: float = 3.0) -> State:
+        return State(rate(accuracy, 100), rate(success, 100), rate(50, 100), statistic, class_p)
 
     before = state(98, 100)
     assert choose(before, {"a": state(98, 5), "b": state(98, 40)}) == "a"
     assert choose(before, {"a": state(90, 5), "b": state(97, 40)}) == "b"  # accuracy first
     assert choose(before, {"a": state(90, 5), "b": state(91, 40)}) == "b"  # none keeps it: the best of them
-    assert choose(before, {"a": state(98, 9, 2.0), "b": state(98, 5, 8.0)}) == "a"  # the second scan
-    other_class = {"a": state(98, 9, -1.0, statistic=1.5), "b": state(98, 5, 0.9, statistic=0.9)}
+    assert choose(before, {"a": state(98, 9, 0.04), "b": state(98, 5, 0.02)}) == "a"  # the second scan
+    other_class = {"a": state(98, 9, 0.5, statistic=1.5), "b": state(98, 5, 0.02, statistic=0.9)}
     assert choose(before, other_class) == "a"  # of the suspected class, not of one that stands out by chance
+    assert choose(before, {"a": state(98, 9, 0.9), "b": state(98, 5, 0.2)}) == "b"  # both look clean: the trigger
 
 
 def test_bad_removal_requests_are_refused(model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path) -> None:

@@ -97,8 +97,12 @@ def remove(
         print_json(done.as_json())
         return 0
     states = {"before": done.before, **{f"after {name}": state for name, state in done.tried.items()}}
-    rows = [(name, str(one.accuracy), str(one.success), str(one.recovered)) for name, one in states.items()]
-    columns = ("network", "clean accuracy", "reconstructed trigger", "triggered, true class")
+    rows = [
+        (name, str(one.accuracy), "-" if one.class_p is None else f"{one.class_p:.2g}", str(one.success),
+         str(one.recovered))
+        for name, one in states.items()
+    ]  # fmt: skip
+    columns = ("network", "clean accuracy", "class looks clean, p", "reconstructed trigger", "triggered, true class")
     print_table(f"removal, class {done.label}", columns, rows)
     planted = ", ".join(f"{name} {one}" for name, one in done.planted.items())
     print_lines(

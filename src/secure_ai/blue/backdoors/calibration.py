@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from secure_ai.blue.backdoors.detectors import DETECTORS
+from secure_ai.blue.backdoors.detectors import DETECTORS, place
 from secure_ai.core.errors import EmptyDataError, NonFiniteError, ShapeError
 
 MAD_TO_SIGMA = 1.4826
@@ -63,9 +63,7 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
     count = min(len(rows) for rows in fleet.values())
     if count < 2:
         raise EmptyDataError("too few clean networks", where="fleet", expected=">= 2", got=count)
-    scores = {
-        name: class_scores(np.vstack([fleet[name], values[name]]), DETECTORS[name].direction) for name in sorted(values)
-    }
+    scores = _scores(values, fleet)
     names = list(scores)
     largest = np.stack([_standardised(scores[name].max(axis=1)) for name in names])  # (detectors, F + 1)
     statistics = largest.max(axis=0)
@@ -75,6 +73,26 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
     index = int(scores[detector][-1].argmax())
     own_scores = {name: rows[-1] for name, rows in scores.items()}
     return Calibrated((1 + as_extreme) / (1 + count), own, detector, index, own_scores, as_extreme, count)
+
+
+def class_p(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray], label: int, classes: int) -> float:
+    """(1 + clean networks whose class `label` is at least as extreme) / (1 + clean networks): `p` of one class alone.
+
+    Of a detector of pairs the source counts that makes the class most extreme. Arguments as of `calibrate`.
+    """
+    largest = []
+    for name, scores in _scores(values, fleet).items():
+        own = [index for index in range(scores.shape[1]) if place(name, index, classes)[1] == label]
+        largest.append(_standardised(scores[:, own].max(axis=1)))
+    statistics = np.max(largest, axis=0)
+    return float((statistics >= statistics[-1]).mean())
+
+
+def _scores(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """(F + 1, V) of each detector: of the clean networks, and last of the model under test."""
+    return {
+        name: class_scores(np.vstack([fleet[name], values[name]]), DETECTORS[name].direction) for name in sorted(values)
+    }
 
 
 def class_scores(values: np.ndarray, direction: int) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +15,8 @@ from secure_ai.blue.backdoors.inversion import Inverted
 from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import Method, natural
 from secure_ai.blue.training.schedules import constant
-from secure_ai.core.compute import device_of
-from secure_ai.core.seeds import generator
+from secure_ai.core.compute import device_of, exact_kernels
+from secure_ai.core.seeds import derive_seed, generator, kept_random_state, seed_networks
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
@@ -70,6 +71,14 @@ def trainable(network: nn.Module) -> nn.Module:
     for parameter in own.parameters():
         parameter.requires_grad_(True)
     return own
+
+
+@contextmanager
+def seeded(target: NetworkTarget, *stream: object) -> Iterator[None]:
+    """Inside, dropout draws from a seed of `stream` and a GPU computes the same twice; the random state is put back."""
+    with kept_random_state(target.device), exact_kernels(target.device):
+        seed_networks(derive_seed(*stream), target.device)
+        yield
 
 
 def batches(repair: Repair, stream: str, epochs: int, size: int) -> Iterator[tuple[Tensor, Tensor]]:

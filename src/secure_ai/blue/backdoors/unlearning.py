@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from secure_ai.blue.backdoors.inversion import Form, Inverted, invert, one_class
 from secure_ai.blue.backdoors.repair import Reconstructed, Repair, fine_tune, tuned
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method, cross_entropy_loss
-from secure_ai.core.seeds import derive_seed, generator
+from secure_ai.core.seeds import derive_seed
 
 ROUNDS, SEARCHES, EPOCHS = 2, 8, 2  # searches and epochs of each round
 STAMPED = 0.5  # of a batch
@@ -21,9 +21,9 @@ STAMPED = 0.5  # of a batch
 def unlearn(repair: Repair) -> nn.Module:
     """Training with triggers on half of each batch, true labels kept (Neural Cleanse, section VI-C), in rounds.
 
-    One reconstructed trigger is not the planted one, and unlearning it alone left half of the planted one's success
-    on networks with a patch. So each round searches the network as it is by then for further triggers of the same form
-    and class, and the training draws from all that were found.
+    One reconstructed trigger is not the planted one, which survives if that one alone is unlearned. So each round
+    searches the network as it is by then for further triggers of the same form and class, and the training draws from
+    all that were found.
 
     Without a trigger it is fine-tuning.
     """
@@ -34,7 +34,7 @@ def unlearn(repair: Repair) -> nn.Module:
     for number in range(ROUNDS):
         seed = derive_seed(repair.seed, "unlearning", number)
         found.append(_searched(repair, repair.trigger, network, seed))
-        method = _with_triggers(repair.trigger.inverted.form, found, seed)
+        method = _with_triggers(repair.trigger.inverted.form, found)
         network = tuned(network, repair.clean, method, seed, EPOCHS)
     return network
 
@@ -45,7 +45,7 @@ def _only(trigger: Reconstructed) -> list[np.ndarray]:
 
 
 def _searched(repair: Repair, trigger: Reconstructed, network: nn.Module, seed: int) -> list[np.ndarray]:
-    """Parameters (G, ...) of the triggers that searches find in the network; of all searches, whether they reached."""
+    """Parameters (G, ...) of what searches in the network end with; those that do not reach their goal are used too."""
     form = trigger.inverted.form
     searches = one_class(np.asarray(repair.clean.labels), trigger.label, trigger.source, form, SEARCHES, seed)
     target = replace(repair.target, network=network.eval())
@@ -53,14 +53,13 @@ def _searched(repair: Repair, trigger: Reconstructed, network: nn.Module, seed: 
     return list(found.parameters)
 
 
-def _with_triggers(form: Form, found: list[list[np.ndarray]], seed: int) -> Method:
+def _with_triggers(form: Form, found: list[list[np.ndarray]]) -> Method:
     """A method that puts a random one of the triggers on each image of the first half of a batch."""
     values = [torch.from_numpy(np.concatenate(parts)) for parts in zip(*found, strict=True)]
-    draws = generator(seed, "unlearning-triggers")
 
     def method(network: nn.Module, batch: Batch) -> BatchLoss:
         count = int(STAMPED * len(batch.y))
-        which = torch.randint(len(values[0]), (count,), generator=draws, device="cpu")
+        which = torch.randint(len(values[0]), (count,), generator=batch.generator, device="cpu")
         chosen: list[Tensor] = [value[which].to(batch.x.device) for value in values]
         stamped = form.apply(chosen, batch.x[:count, None])[:, 0]
         return cross_entropy_loss(network, torch.cat([stamped, batch.x[count:]]), batch.y)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.blue.backdoors.flat_minimum import flat_minimum
-from secure_ai.blue.backdoors.repair import Repair, batches, trainable
+from secure_ai.blue.backdoors.repair import Repair, batches, seeded, trainable
 from secure_ai.blue.guards.guard import Guard, guard_by, half_of
 from secure_ai.core.compute import device_of
 from secure_ai.data.dataset import Dataset
@@ -40,7 +40,8 @@ def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float
     half = half_of(len(clean), false_refusals)
     training = clean.select(np.arange(half), "one half")
     repair = Repair(target, training, None, seed)
-    expert, shadow = (replace(target, network=own) for own in (unlearned(repair), flat_minimum(repair)))
+    with seeded(target, seed, "expert"):
+        expert, shadow = (replace(target, network=own) for own in (unlearned(repair), flat_minimum(repair)))
     return guard_by(lambda x: agreement(target, expert, shadow, x), clean.images[half:], false_refusals)
 
 

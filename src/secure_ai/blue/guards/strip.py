@@ -13,7 +13,8 @@ from secure_ai.models.tensors import images_to_float
 
 OVERLAYS = 32
 TOGETHER = 64  # images mixed at once
-MEAN = 0.5  # brightness of image and others together, at most, where more than one other is laid over it
+MEAN = 0.5  # brightness of an image and those laid over it together, at most, but for LEAST
+LEAST = 0.5  # of one other image
 
 
 def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: int) -> np.ndarray:
@@ -26,22 +27,24 @@ def entropies(target: NetworkTarget, x: np.ndarray, overlays: np.ndarray, seed: 
         overlays: (M, C, H, W) clean images that the mixing partners are drawn from.
     """
     images, others = (images_to_float(one).to(target.device) for one in (x, overlays))
-    shape = (len(images), OVERLAYS, laid_over(others))
+    count, weight = laid_over(others)
+    shape = (len(images), OVERLAYS, count)
     draws = torch.randint(len(others), shape, generator=generator(seed, "strip"), device="cpu")
     scores = [torch.zeros(0, device="cpu")]
     with target.attacked(), torch.no_grad():
         for part, partners in zip(images.split(TOGETHER), draws.split(TOGETHER), strict=True):
-            mixed: Tensor = part[:, None] + others[partners[:, :, 0]]
-            for number in range(1, shape[2]):
-                mixed = mixed + others[partners[:, :, number]]
+            mixed: Tensor = part[:, None] + weight * others[partners[:, :, 0]]
+            for number in range(1, count):
+                mixed = mixed + weight * others[partners[:, :, number]]
             log_p = target.logits(mixed.clamp(0, 1).flatten(0, 1)).log_softmax(dim=1)
             scores.append(-(log_p.exp() * log_p).sum(dim=1).view(mixed.shape[:2]).mean(dim=1).cpu())
     return torch.cat(scores).double().numpy()
 
 
-def laid_over(images: Tensor) -> int:
-    """How many images are laid over another: as many as MEAN allows, at least one."""
-    return max(1, int(MEAN / max(float(images.mean()), 0.1)) - 1)
+def laid_over(images: Tensor) -> tuple[int, float]:
+    """How many images are laid over another, and with what weight: whole ones if MEAN allows, else a part of one."""
+    room = MEAN / max(float(images.mean()), 0.1) - 1
+    return max(1, int(room)), min(1.0, max(LEAST, room))
 
 
 def strip_guard(target: NetworkTarget, clean: np.ndarray, *, false_refusals: float, seed: int) -> Guard:

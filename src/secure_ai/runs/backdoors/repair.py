@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from secure_ai.blue.backdoors.calibration import class_p
 from secure_ai.blue.backdoors.inversion import EVERY
+from secure_ai.blue.backdoors.judgement import P_SUSPICIOUS
 from secure_ai.blue.backdoors.removal import REMOVERS, relearned
-from secure_ai.blue.backdoors.repair import Reconstructed, Repair
+from secure_ai.blue.backdoors.repair import Reconstructed, Repair, seeded
 from secure_ai.core.errors import ArchError
 from secure_ai.core.results import Rate
 from secure_ai.data.dataset import Dataset
@@ -20,7 +22,7 @@ from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import to_channels_last
 from secure_ai.red.poisoning.plant import backdoor_success_rate
-from secure_ai.runs.backdoors.fleet import Fleet
+from secure_ai.runs.backdoors.fleet import Fleet, significant
 from secure_ai.runs.backdoors.scan import SEARCH, scan_target
 
 MOST_IMAGES, TRIED = 3_000, 2_000
@@ -33,7 +35,7 @@ class State:
 
     Attributes:
         statistic: of the scan, in deviations of clean networks; None without a fleet.
-        class_score: the same of the class that is suspected before the repair, alone.
+        class_p: of clean networks, the share in which the class suspected before the repair looks at least as extreme.
         relearned: success of the reconstructed trigger after a few epochs on 50 triggered images.
     """
 
@@ -41,7 +43,7 @@ class State:
     success: Rate
     recovered: Rate
     statistic: float | None
-    class_score: float | None = None
+    class_p: float | None = None
     relearned: Rate | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -51,7 +53,7 @@ class State:
             "reconstructed_trigger_success": self.success.as_json(),
             "recovered_label_accuracy": self.recovered.as_json(),
             "scan_statistic": self.statistic,
-            "scan_class_score": self.class_score,
+            "scan_class_p": self.class_p,
             "success_after_relearning": self.relearned and self.relearned.as_json(),
         }
 
@@ -123,7 +125,8 @@ def repairs(
     states: dict[str, State] = {}
     for number, (name, remover) in enumerate(REMOVERS.items()):
         try:
-            networks[name] = remover(Repair(own.target, own.repair, own.trigger, own.seed))
+            with seeded(own.target, own.seed, "removal", name):
+                networks[name] = remover(Repair(own.target, own.repair, own.trigger, own.seed))
         except ArchError:
             continue  # a network without a layer to prune
         states[name] = state_of(networks[name], own)
@@ -134,7 +137,10 @@ def repairs(
 def choose(before: State, tried: Mapping[str, State]) -> str:
     """Accuracy first, then the suspected class in a second scan, then its trigger. Nothing here knows the planted one.
 
-    The whole scan's statistic would not do: once the suspected class looks clean, it is of some other class.
+    The whole scan's statistic would not do: once the suspected class looks clean, it is of some other class. Among
+    networks whose class looks clean, how clean it looks is chance: there the reconstructed trigger's success decides.
+
+    Note: unlearning was trained on that trigger, and on triggers that the second scan searches for; both flatter it.
     """
 
     def value(state: State) -> float:
@@ -143,7 +149,7 @@ def choose(before: State, tried: Mapping[str, State]) -> str:
     kept = {name: state for name, state in tried.items() if value(state) >= value(before) - MOST_LOST}
     if not kept:
         return max(tried, key=lambda name: value(tried[name]))
-    return min(kept, key=lambda name: (kept[name].class_score or 0.0, kept[name].success.bounds.value))
+    return min(kept, key=lambda name: (-min(kept[name].class_p or 0.0, P_SUSPICIOUS), kept[name].success.bounds.value))
 
 
 def state_of(network: nn.Module, own: Suspect) -> State:
@@ -154,10 +160,12 @@ def state_of(network: nn.Module, own: Suspect) -> State:
     shown = evaluate(target, own.trigger.stamp(images), labels)
     success = backdoor_success_rate(shown.predictions, labels, own.label)
     scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed) if own.fleet else None
-    if scan is None or scan.calibrated is None:
+    if own.fleet is None or scan is None or scan.calibrated is None:
         return State(accuracy, success, shown.accuracy, None)
-    score = max(float(scores[own.label]) for scores in scan.class_scores.values())
-    return State(accuracy, success, shown.accuracy, round(scan.calibrated.statistic, 4), round(score, 4))
+    fleet = own.fleet.values(sorted(scan.values))
+    values = {name: np.array(significant(value)) for name, value in scan.values.items()}
+    p = class_p(values, fleet, own.label, target.num_classes)
+    return State(accuracy, success, shown.accuracy, round(scan.calibrated.statistic, 4), p)
 
 
 def target_of(network: nn.Module, own: Suspect) -> NetworkTarget:

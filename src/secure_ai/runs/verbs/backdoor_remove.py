@@ -88,8 +88,8 @@ def backdoor_remove(
 ) -> Removed:
     """Try every remover, keep the best.
 
-    Of those that lose at most a point of clean accuracy the one is kept whose suspected class a second scan finds least
-    conspicuous.
+    Of those that lose at most a point of clean accuracy the one is kept whose suspected class looks clean in a second
+    scan (without control networks there is none) and on which the reconstructed trigger works least.
 
     Args:
         data: clean images: at most 3,000 repair, the others measure.
