@@ -98,12 +98,13 @@ def remove(
         return 0
     states = {"before": done.before, **{f"after {name}": state for name, state in done.tried.items()}}
     rows = [
-        (name, str(one.accuracy), "-" if one.class_p is None else f"{one.class_p:.2g}", str(one.success),
-         str(one.recovered))
+        (name, *(str(found).partition(", n")[0] for found in (one.accuracy, one.success, one.recovered)),
+         "-" if one.class_p is None else f"{one.class_p:.2g}")
         for name, one in states.items()
     ]  # fmt: skip
-    columns = ("network", "clean accuracy", "class looks clean, p", "reconstructed trigger", "triggered, true class")
-    print_table(f"removal, class {done.label}", columns, rows)
+    columns = ("network", f"clean, n = {done.before.accuracy.n}", f"trigger works, n = {done.before.success.n}",
+               "triggered, true class", "class, p")  # fmt: skip
+    print_table(f"removal: class {done.label} and its reconstructed trigger", columns, rows)
     planted = ", ".join(f"{name} {one}" for name, one in done.planted.items())
     print_lines(
         [
