@@ -175,7 +175,7 @@ def removal(own: Setting, clean: Fleet, processes: int) -> None:
 def on_clean_networks(own: Setting, what: Drawn) -> dict[str, Any]:
     """What a planted trigger does to networks that know nothing of it: no removal can be expected to leave less."""
     found = {}
-    for path in sorted((own.work / "weights").glob("clean-*.npy")):
+    for path in sorted((own.work / "weights").glob("clean-[0-9]*.npy")):
         stack = Stack(ARCH, torch.from_numpy(np.load(path))[None].to(own.device))
         found[path.stem] = success_of(what, target_of(stack, 0, own.device), own.held_out)
     return found

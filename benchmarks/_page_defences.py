@@ -67,9 +67,8 @@ def _aim(rows: Mapping[str, Row], name: str, what: str, rate: str, measurement: 
         return name, what, f">= {asked:g}", "not measured", "not measured"
     value = min(found) if "worst" in what else statistics.fmean(found)
     seeds = "1 seed" if len(found) == 1 else f"{len(found)} seeds, {min(found):.1f} to {max(found):.1f}"
-    reached = "yes" if value >= asked else "NO"
-    if any(one["trust"]["verdict"] != "reliable" for one in kept):
-        reached = "not to be trusted"
+    reliable = all(one["trust"]["verdict"] == "reliable" for one in kept)
+    reached = "NO" if value < asked else "yes" if reliable else "not to be trusted"
     return name, what, f">= {asked:g}", f"{value:.1f} ({seeds})", reached
 
 

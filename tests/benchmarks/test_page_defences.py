@@ -56,6 +56,8 @@ def test_the_mean_the_worst_and_what_is_missing(page: ModuleType) -> None:
     assert len(asked) == len(page.AIMS)
     doubtful = cells(page, {"pgd-seed0": trained(0.99, 0.92, "doubtful")}, "## Asked for")
     assert [row[4] for row in doubtful if row[0] == "pgd"] == ["not to be trusted"] * 3
+    missed = cells(page, {"pgd-seed0": trained(0.5, 0.2, "doubtful")}, "## Asked for")
+    assert [row[4] for row in missed if row[0] == "pgd"] == ["NO"] * 3
 
 
 def test_what_the_guard_did_is_shown(page: ModuleType) -> None:
