@@ -48,6 +48,8 @@ def trace(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tens
         clean: the same images without a budget, where batch normalisation is in training mode: its statistics are
             theirs (and its running averages move once).
     """
+    if not any(isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) for layer in layers):
+        clean = None  # nothing asks for it, and a pass costs time
     for layer in layers:
         before, affine, wider = box, None, None
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
