@@ -35,7 +35,7 @@ class State:
 
     Attributes:
         statistic: of the scan, in deviations of clean networks; None without a fleet.
-        class_p: of clean networks, the share in which the class suspected before the repair looks at least as extreme.
+        class_p: p of the class that was suspected before the repair, alone; None without a fleet.
         relearned: success of the reconstructed trigger after a few epochs on 50 triggered images.
     """
 
