@@ -47,8 +47,9 @@ def test_triggered_inputs_are_refused_and_clean_ones_seldom(
     before = state_digest(backdoored.network.state_dict())
     guard = expert_guard(backdoored, digits, false_refusals=0.05, seed=0)
     others = digits_test.images[digits_test.labels != LABEL]
-    assert guard(stamp(others, TRIGGER)).refused.mean() > 0.8
-    clean = guard(digits_test.images)
+    triggered, clean = guard(stamp(others, TRIGGER)), guard(digits_test.images)
+    assert triggered.refused.mean() > 0.8
+    assert triggered.score[triggered.refused].min() > clean.score[~clean.refused].max()
     assert clean.refused.mean() < 0.15
     assert clean.score.shape == clean.refused.shape == (len(digits_test),)
     assert state_digest(backdoored.network.state_dict()) == before

@@ -53,7 +53,7 @@ def test_triggered_inputs_are_refused_and_clean_ones_are_not(digits: Dataset, di
     assert triggered.refused.all()
     assert benign.refused.mean() <= 0.2
     assert np.array_equal(benign.x, x)
-    assert benign.score[~benign.refused].min() > triggered.score.max()
+    assert benign.score[~benign.refused].max() < triggered.score.min()
 
 
 def test_without_a_backdoor_the_trigger_changes_nothing(digits: Dataset, digits_test: Dataset) -> None:

@@ -25,7 +25,7 @@ MOST_EPOCHS = 40
 def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float, seed: int) -> Guard:
     """A guard that needs the network's weights, with its threshold from clean images (Xie et al., 2308.12439).
 
-    The score is how much less sure of the prediction the expert is than the shadow: small where only the backdoor
+    The score is how much less sure of the prediction the shadow is than the expert: high where only the backdoor
     speaks for it. The expert is trained with wrong labels, the shadow is fine-tuned, both on the first half.
 
     Note: the shadow is fine-tuned by FT-SAM. Blind to a backdoor that the expert unlearns together with the classes.
@@ -42,7 +42,7 @@ def expert_guard(target: NetworkTarget, clean: Dataset, *, false_refusals: float
     repair = Repair(target, training, None, seed)
     with seeded(target, seed, "expert"):
         expert, shadow = (replace(target, network=own) for own in (unlearned(repair), flat_minimum(repair)))
-    return guard_by(lambda x: agreement(target, expert, shadow, x), clean.images[half:], false_refusals)
+    return guard_by(lambda x: disagreement(target, expert, shadow, x), clean.images[half:], false_refusals)
 
 
 def unlearned(repair: Repair) -> nn.Module:
@@ -66,12 +66,12 @@ def _accuracy(network: nn.Module, x: Tensor, labels: Tensor) -> float:
 
 
 @torch.no_grad()
-def agreement(target: NetworkTarget, expert: NetworkTarget, shadow: NetworkTarget, x: np.ndarray) -> np.ndarray:
-    """min(1, shadow's probability / expert's probability) of the network's prediction, (N,) float64."""
+def disagreement(target: NetworkTarget, expert: NetworkTarget, shadow: NetworkTarget, x: np.ndarray) -> np.ndarray:
+    """max(0, 1 - shadow's probability / expert's probability) of the network's prediction, (N,) float64."""
     scores = [torch.zeros(0, device="cpu")]
     for part in images_to_float(x).split(500):
         with target.attacked(), expert.attacked(), shadow.attacked():
             predicted = target.logits(part).argmax(dim=1, keepdim=True)
             of_expert, of_shadow = (own.logits(part).softmax(dim=1).gather(1, predicted) for own in (expert, shadow))
-        scores.append((of_shadow / of_expert.clamp_min(1e-12)).clamp_max(1)[:, 0].cpu())
+        scores.append((1 - of_shadow / of_expert.clamp_min(1e-12)).clamp_min(0)[:, 0].cpu())
     return torch.cat(scores).double().numpy()

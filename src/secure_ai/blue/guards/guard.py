@@ -11,13 +11,13 @@ from secure_ai.core.errors import EmptyDataError, ShapeError, UsageError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Screened:
+class Guarded:
     """Inputs with what a guard says of each.
 
     Attributes:
         x: (N, C, H, W), as given.
         refused: (N,) bool.
-        score: (N,) float64; the smaller, the more suspicious.
+        score: (N,) float64; higher = more suspicious.
     """
 
     x: np.ndarray
@@ -25,9 +25,9 @@ class Screened:
     score: np.ndarray
 
 
-Guard = Callable[[np.ndarray], Screened]
+Guard = Callable[[np.ndarray], Guarded]
 Score = Callable[[np.ndarray], np.ndarray]
-"""(N, C, H, W) -> (N,) float64; the smaller, the more suspicious."""
+"""(N, C, H, W) -> (N,) float64; higher = more suspicious."""
 
 
 def half_of(clean: int, false_refusals: float) -> int:
@@ -46,14 +46,14 @@ def half_of(clean: int, false_refusals: float) -> int:
 
 def guard_by(score: Score, clean: np.ndarray, false_refusals: float) -> Guard:
     """The guard that refuses `false_refusals` of the clean inputs, which did not make the score."""
-    threshold = float(np.quantile(score(clean), false_refusals))
+    threshold = float(np.quantile(score(clean), 1 - false_refusals))
 
-    def guard(x: np.ndarray) -> Screened:
+    def guard(x: np.ndarray) -> Guarded:
         if x.shape[1:] != clean.shape[1:]:
             raise ShapeError(
                 "not such images as the clean ones", where="x", expected=("N", *clean.shape[1:]), got=x.shape
             )
         scores = score(x)
-        return Screened(x, scores < threshold, scores)
+        return Guarded(x, scores > threshold, scores)
 
     return guard

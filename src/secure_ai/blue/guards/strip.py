@@ -61,4 +61,4 @@ def strip_guard(target: NetworkTarget, clean: np.ndarray, *, false_refusals: flo
     """
     half = half_of(len(clean), false_refusals)
     overlays = clean[:half]
-    return guard_by(lambda x: entropies(target, x, overlays, seed), clean[half:], false_refusals)
+    return guard_by(lambda x: -entropies(target, x, overlays, seed), clean[half:], false_refusals)

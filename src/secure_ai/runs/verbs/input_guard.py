@@ -55,8 +55,8 @@ def input_guard(
         false_refusals: fraction of clean inputs that may be refused, in (0, 1).
 
     Returns:
-        A function: images (N, C, H, W), uint8 or float32 in [0, 1], -> `Screened(x, refused, score)`; `refused` is
-        (N,) bool, of `score` (N,) float64 the smaller is the more suspicious.
+        A function: images (N, C, H, W), uint8 or float32 in [0, 1], -> `Guarded(x, refused, score)`; `refused` is
+        (N,) bool, `score` (N,) float64, higher = more suspicious.
 
     Raises:
         SecureAIError: a model, data or request that cannot be used; too few images for the fraction.
