@@ -76,7 +76,7 @@ def stored(cache: Path) -> dict[str, bytes]:
 
 
 def written(cache: Path) -> dict[str, tuple[int, int, int]]:
-    """Inode, size and time of the last write per file; reading a file may change its access time, so that is left out."""
+    """Inode, size and time of the last write per file; reading a file may change its access time."""
     states = {path.name: path.stat() for path in cache.iterdir()}
     return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states.items()}
 
