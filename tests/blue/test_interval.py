@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from secure_ai.blue.certify.interval import certified, margins, propagate
-from secure_ai.blue.certify.layers import Feed, layers_of
+from secure_ai.blue.certify.crown import margins as crown_margins
+from secure_ai.blue.certify.interval import Margins, certified, margins, propagate
+from secure_ai.blue.certify.layers import BUILT_IN, Feed, layers_of
 from secure_ai.blue.training.certified_training import interval_bounds, interval_initialise
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
@@ -105,6 +108,7 @@ def test_the_layers_of_a_built_in_network_compute_what_it_computes(name: str) ->
         (nn.Sequential(nn.Flatten(), nn.Sequential(nn.Linear(4, 4), nn.Sigmoid()), nn.Linear(4, 2)), "1.1"),
         (nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular"), nn.Linear(4, 2)), "0"),
         (nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Linear(4, 2)), "0"),
+        (nn.Sequential(nn.AvgPool2d(2, divisor_override=-4), nn.Linear(4, 2)), "0"),
         (nn.Sequential(nn.Linear(4, 2), nn.ReLU()), "the network"),
     ],
 )
@@ -167,3 +171,56 @@ def test_a_layer_that_computes_something_else_than_its_class_is_refused(layer: n
     with pytest.raises(ArchError) as caught:
         layers_of(network)
     assert caught.value.where == "1.0"
+
+
+def dense(relu: Callable[[], nn.Module]) -> nn.Sequential:
+    draws = generator(7)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(16, 24), relu(), nn.Linear(24, 24), relu(), nn.Linear(24, 3))
+    with torch.no_grad():
+        for value in network.parameters():
+            value.copy_(torch.randn(value.shape, generator=draws) * 0.4)
+    return network.eval()
+
+
+@pytest.mark.parametrize("bound", [margins, crown_margins])
+@pytest.mark.parametrize("shared", [True, False], ids=["one ReLU twice", "in place"])
+def test_how_a_relu_is_written_changes_no_bound(bound: Margins, shared: bool) -> None:
+    one = nn.ReLU()
+    written = dense((lambda: one) if shared else (lambda: nn.ReLU(inplace=True)))
+    x = torch.rand(30, 1, 4, 4, generator=generator(8)).double()
+    box, y = (x - 0.02, x + 0.02), torch.arange(30) % 3
+    expected = bound(layers_of(dense(nn.ReLU).double()), box, y, 0.0)
+    assert torch.equal(bound(layers_of(written.double()), box, y, 0.0), expected)
+
+
+def test_batch_normalisation_of_sequences_is_refused() -> None:
+    network = nn.Sequential(nn.Flatten(2), nn.BatchNorm1d(4), nn.Flatten(), nn.Linear(16, 2)).eval()
+    x = torch.rand(2, 4, 2, 2, generator=generator(0))
+    with pytest.raises(ArchError) as caught:
+        certified(network, x, x, torch.zeros(2, dtype=torch.int64))
+    assert caught.value.where == "BatchNorm1d"
+
+
+def test_layers_that_were_read_wrongly_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network("report1-cnn", generator=generator(0)).eval()
+    x, y = torch.rand(2, 1, 28, 28, generator=generator(1)), torch.zeros(2, dtype=torch.int64)
+    assert certified(network, x, x, y).shape == (2,)
+    right = BUILT_IN[type(network)]
+    monkeypatch.setitem(BUILT_IN, type(network), lambda n: tuple(x for x in right(n) if not isinstance(x, nn.ReLU)))
+    with pytest.raises(ArchError) as caught:
+        certified(network, x, x, y)
+    assert caught.value.where == "network"
+
+
+def test_what_float32_rounds_in_a_wide_layer_is_allowed_for() -> None:
+    """A sum of 65,536 products in float32 may be off by more than a margin that exact arithmetic proves."""
+    wide = nn.Linear(65_536, 2)
+    with torch.no_grad():
+        wide.weight.copy_(torch.tensor([[1.0], [1.0 + 2.0**-17]]).expand(2, 65_536))
+        nn.init.zeros_(wide.bias)
+    x, one = torch.ones(1, 1, 256, 256), torch.ones(1, dtype=torch.int64)
+    network = nn.Sequential(nn.Flatten(), wide)
+    assert not bool(certified(network, x, x, one).any())  # exact margin 0.5 of 65,536
+    with torch.no_grad():
+        wide.weight[1] = 1.5
+    assert bool(certified(network, x, x, one).all())  # a control: a margin of half the logit is proven

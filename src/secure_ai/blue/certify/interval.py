@@ -18,7 +18,8 @@ from secure_ai.blue.certify.layers import Feed, layers_of
 from secure_ai.core.compute import device_of
 from secure_ai.core.errors import ArchError
 
-SLACK = 1e-6  # outward, relative to the largest bound of a layer: more than float32 inference can be off
+SLACK = 1e-6  # outward, relative to the largest bound of a layer (at least to 1): more than float32 rounds one value
+UNIT = 2.0**-24  # of float32: what a sum rounds grows with its terms
 
 Box = tuple[Tensor, Tensor]
 
@@ -44,7 +45,7 @@ def trace(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tens
 
     Args:
         box: lower and upper, (N, ...) each.
-        slack: widens every box, relative to its largest bound (at least to 1).
+        slack: widens every box, see `_rounding`; 0: not at all.
         clean: the same images without a budget, where batch normalisation is in training mode: its statistics are
             theirs (and its running averages move once).
     """
@@ -53,6 +54,9 @@ def trace(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tens
     for layer in layers:
         before, affine, wider = box, None, None
         if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            if isinstance(layer, nn.BatchNorm1d) and box[0].dim() != 2:
+                expected, got = "(N, F) before it", tuple(box[0].shape)
+                raise ArchError("bounds know BatchNorm1d of vectors", where="BatchNorm1d", expected=expected, got=got)
             affine = _normalisation(layer, clean)
             box = _normalised(box, *affine)
         elif isinstance(layer, nn.Conv2d | nn.Linear):
@@ -64,7 +68,7 @@ def trace(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: Tens
             box = layer(box[0]), layer(box[1])
         clean = None if clean is None else layer(clean)
         if slack:
-            wider = slack * torch.maximum(box[0].abs(), box[1].abs()).flatten(1).amax(dim=1).clamp_min(1.0)
+            wider = _rounding(layer, before, box, slack)
             shaped = wider.view(-1, *(1,) * (box[0].dim() - 1))
             box = box[0] - shaped, box[1] + shaped
         yield Passed(layer, before, box, affine, wider)
@@ -77,14 +81,36 @@ def propagate(layers: Sequence[nn.Module], box: Box, slack: float = 0.0, clean: 
     return box
 
 
-def _linear(layer: nn.Conv2d | nn.Linear, box: Box) -> Box:
-    def convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        if isinstance(layer, nn.Linear):
-            return functional.linear(x, weight, bias)
-        return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+def _rounding(layer: nn.Module, before: Box, after: Box, slack: float) -> Tensor:
+    """By how much float32 inference may leave `after`, (N,).
 
+    A sum of n products rounds by at most n UNIT (|W| |x| + |b|), in whatever order it is made (Higham, Accuracy and
+    Stability of Numerical Algorithms, 2nd ed., eq. 3.3 to 3.5).
+    """
+    off = slack * _largest(after).flatten(1).amax(dim=1).clamp_min(1.0)
+    if not isinstance(layer, nn.Conv2d | nn.Linear):
+        return off
+    bias = None if layer.bias is None else layer.bias.abs()
+    terms = layer.weight[0].numel() + 1
+    return off + terms * UNIT * _weighted(layer, _largest(before), layer.weight.abs(), bias).flatten(1).amax(dim=1)
+
+
+def _largest(box: Box) -> Tensor:
+    return torch.maximum(box[0].abs(), box[1].abs())
+
+
+def _weighted(layer: nn.Conv2d | nn.Linear, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """What `layer` makes of x with other weights."""
+    if isinstance(layer, nn.Linear):
+        return functional.linear(x, weight, bias)
+    return functional.conv2d(x, weight, bias, layer.stride, layer.padding, layer.dilation, layer.groups)
+
+
+def _linear(layer: nn.Conv2d | nn.Linear, box: Box) -> Box:
     return _affine(
-        box, lambda x: convolved(x, layer.weight, layer.bias), lambda r: convolved(r, layer.weight.abs(), None)
+        box,
+        lambda x: _weighted(layer, x, layer.weight, layer.bias),
+        lambda r: _weighted(layer, r, layer.weight.abs(), None),
     )
 
 
@@ -136,8 +162,14 @@ def margins_after(last: nn.Linear, box: Box, y: Tensor, slack: float) -> Tensor:
     pairs = (last.weight[:, None] - last.weight[None]).abs()  # (K, K, F)
     spread = torch.einsum("nkf,nf->nk", pairs[y], radius)
     bound = logits.gather(1, y[:, None]) - logits - spread
-    bound = bound - slack * logits.abs().amax(dim=1, keepdim=True).clamp_min(1.0)
+    if slack:
+        bound = bound - rounding_of_a_difference(last, box, slack)
     return bound.scatter(1, y[:, None], 0.0)
+
+
+def rounding_of_a_difference(last: nn.Linear, box: Box, slack: float) -> Tensor:
+    """By how much float32 may be off in the difference of two logits, (N, 1)."""
+    return 2 * _rounding(last, box, _linear(last, box), slack)[:, None]
 
 
 Margins = Callable[[Sequence[nn.Module], Box, Tensor, float], Tensor]
@@ -164,7 +196,9 @@ def certified(
         ArchError: a layer that bounds do not know, or weights in less than float32.
     """
     _refuse_coarse(network)
-    layers, device = layers_of(copy.deepcopy(network).eval().double()), device_of(network)
+    exact, device = copy.deepcopy(network).eval().double(), device_of(network)
+    layers = layers_of(exact)
+    _refuse_other(layers, exact, lower[:8].to(device).double())
     parts = zip(lower.split(batch_size), upper.split(batch_size), y.split(batch_size), strict=True)
     found = []
     for low, high, label in parts:
@@ -172,6 +206,15 @@ def certified(
         others = bound(layers, box, there, SLACK).scatter(1, there[:, None], torch.inf)
         found.append(others.amin(dim=1) > 0)
     return torch.cat(found)
+
+
+def _refuse_other(layers: Sequence[nn.Module], network: nn.Module, x: Tensor) -> None:
+    """Whatever `layers_of` may have read wrongly: the layers in turn must compute what the network does."""
+    expected, found = network(x.clone()), x
+    for layer in layers:
+        found = layer(found)
+    if found.shape != expected.shape or not torch.allclose(found, expected, rtol=1e-6, atol=1e-9):
+        raise ArchError("the layers in turn compute something else", where="network", expected="a plain nn.Sequential")
 
 
 def _refuse_coarse(network: nn.Module) -> None:

@@ -54,7 +54,7 @@ def layers_of(network: nn.Module) -> tuple[nn.Module, ...]:
     if not found or not isinstance(found[-1][1], nn.Linear):
         got = type(found[-1][1]).__name__ if found else "no layer"
         raise ArchError("bounds need a linear last layer", where="the network", expected="nn.Linear", got=got)
-    return tuple(layer for _, layer in found)
+    return tuple(nn.ReLU() if isinstance(layer, nn.ReLU) else layer for _, layer in found)  # none works in place
 
 
 def _flat(module: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
@@ -62,7 +62,8 @@ def _flat(module: nn.Module, name: str) -> list[tuple[str, nn.Module]]:
         return [(f"{name}{i}", layer) for i, layer in enumerate(BUILT_IN[type(module)](module))]
     if not _plain_sequence(module):
         return [(name.rstrip(".") or type(module).__name__, module)]
-    return [pair for inner, layer in module.named_children() for pair in _flat(layer, f"{name}{inner}.")]
+    children = module._modules.items()  # one that stands twice comes twice, unlike in `named_children`
+    return [pair for inner, layer in children if layer is not None for pair in _flat(layer, f"{name}{inner}.")]
 
 
 def _plain_sequence(module: nn.Module) -> bool:
@@ -83,5 +84,7 @@ def _refuse(name: str, layer: nn.Module) -> None:
         raise ArchError("bounds do not know this layer", where=name, expected=expected, got=type(layer).__name__)
     if isinstance(layer, nn.Conv2d) and layer.padding_mode != "zeros":
         raise ArchError("bounds know padding by zeros only", where=name, expected="zeros", got=layer.padding_mode)
+    if isinstance(layer, nn.AvgPool2d) and (layer.divisor_override or 1) < 0:
+        raise ArchError("an average that falls", where=name, expected="a divisor > 0", got=layer.divisor_override)
     if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is None:
         raise ArchError("batch statistics are not kept", where=name, expected="track_running_stats=True", got="False")
