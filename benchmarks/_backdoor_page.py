@@ -106,8 +106,11 @@ def _interval(found: Mapping[str, Any]) -> str:
 
 
 def _guards(result: Mapping[str, Any]) -> Lines:
-    lines = ["Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network):",
-             ""]  # fmt: skip
+    intro = (
+        "Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network). Of STRIP a "
+        "second look at these networks: a first, with one half-weight overlay, had refused 42.1 % of blends and 43.4 % "
+        "of patches:"
+    )
     rows = []
     for kind in dict.fromkeys(row["kind"] for row in result["rows"] if row["strip"]):
         strip = [row["strip"] for row in result["rows"] if row["kind"] == kind]
@@ -118,7 +121,7 @@ def _guards(result: Mapping[str, Any]) -> Lines:
         rows.append((kind, len(strip), *cells[:2], len(expert), *cells[2:]))
     columns = ("kind", "networks", "STRIP refuses of triggered", "of clean", "networks", "expert refuses of triggered",
                "of clean")  # fmt: skip
-    return [*lines, *table(columns, rows)]
+    return [intro, "", *table(columns, rows)]
 
 
 def _filters(entries: Sequence[Mapping[str, Any]]) -> Lines:
@@ -163,11 +166,10 @@ def _art(entries: Sequence[Mapping[str, Any]]) -> Lines:
 
 
 def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:
-    repaired = [one for one in entries if one["kind"] != "clean"]
-    if not repaired:
+    if not entries:
         return ["Removal: not measured.", ""]
     rows = []
-    for one in repaired:
+    for one in entries:
         planted, chosen = one["planted_trigger_success"], one["chosen"]
         before, after = (one[when]["clean_accuracy"]["value"] for when in ("before", "after"))
         learned = [one[when]["success_after_relearning"]["value"] for when in ("before", "after")]
@@ -175,14 +177,16 @@ def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:
             (one["id"], chosen, f"{100 * before:.2f} -> {100 * after:.2f}",
              " / ".join(f"{name} {100 * value['value']:.1f}" for name, value in planted.items()),
              max((f"{100 * value['value']:.1f}" for value in one["on_clean_networks"].values()), key=float),
-             f"{100 * learned[0]:.0f} -> {100 * learned[1]:.0f}")
+             f"{100 * learned[0]:.0f} -> {100 * learned[1]:.0f}",
+             ", ".join(f"{100 * value['value']:.0f}" for value in one["relearned_by_clean_networks"].values()))
         )  # fmt: skip
-    clean = [one["relearned"]["value"] for one in entries if one["kind"] == "clean"]
     intro = (
-        "Removal with at most 3,000 images, in percent. The planted trigger's success was measured afterwards, for "
-        "every remover; on clean networks: its most on those that were kept. Learned again: success of the "
-        "reconstructed trigger after five epochs on 50 triggered images; clean networks: "
-        f"{', '.join(f'{100 * value:.0f}' for value in clean) or 'not measured'}."
+        "Removal with at most 3,000 images, in percent; a second look at these networks: a first, before unlearning "
+        "went in rounds, had left 39 % of patch-1000's success. The planted trigger's success was measured afterwards, "
+        "for every remover; on clean networks: its most on those that were kept. Learned again: success of the "
+        "reconstructed trigger after five epochs on 50 triggered images, by this network, and the same trigger by "
+        "clean networks."
     )
-    columns = ("network", "chosen", "clean accuracy", "planted trigger's success", "on clean networks", "learned again")
+    columns = ("network", "chosen", "clean accuracy", "planted trigger's success", "on clean networks", "learned again",
+               "by clean ones")  # fmt: skip
     return [intro, "", *table(columns, rows)]

@@ -18,6 +18,7 @@ from _package import (
     FILTERS,
     Evidence,
     Fleet,
+    NetworkTarget,
     build_network,
     choose,
     exact_kernels,
@@ -153,7 +154,7 @@ def removal(own: Setting, clean: Fleet, processes: int) -> None:
     """Before and after for networks whose weights `evaluated` kept, several processes side by side."""
     folder = make_folder(own.work / "removal")
     done = {entry["id"] for entry in saved(folder)}
-    whats = [drawn(kind, FIRST_SEED + number) for number in range(own.each) for kind in (*KINDS, "clean")]
+    whats = [drawn(kind, FIRST_SEED + number) for number in range(own.each) for kind in KINDS]
     todo = [
         what for what in own.mine(whats) if what.id not in done and (own.work / "weights" / f"{what.id}.npy").exists()
     ]
@@ -167,18 +168,32 @@ def removal(own: Setting, clean: Fleet, processes: int) -> None:
             own.say(f"removal {entry['id']}: {entry.get('chosen')}")
     for what in whats:
         path = folder / f"{what.id}.json"
-        if path.exists() and what.trigger is not None:
+        if path.exists():
             entry = json.loads(path.read_text(encoding="utf-8"))
-            write_json(path, entry | {"on_clean_networks": on_clean_networks(own, what)})
+            write_json(path, entry | compared(own, what, clean))
 
 
-def on_clean_networks(own: Setting, what: Drawn) -> dict[str, Any]:
-    """What a planted trigger does to networks that know nothing of it: no removal can be expected to leave less."""
-    found = {}
-    for path in sorted((own.work / "weights").glob("clean-[0-9]*.npy")):
-        stack = Stack(ARCH, torch.from_numpy(np.load(path))[None].to(own.device))
-        found[path.stem] = success_of(what, target_of(stack, 0, own.device), own.held_out)
-    return found
+def kept_target(work: Path, name: str, device: torch.device) -> NetworkTarget:
+    """One of the networks whose weights were kept."""
+    flat = torch.from_numpy(np.load(work / "weights" / f"{name}.npy"))
+    return target_of(Stack(ARCH, flat[None].to(device)), 0, device)
+
+
+def compared(own: Setting, what: Drawn, clean: Fleet) -> dict[str, Any]:
+    """What a planted trigger does to networks that know nothing of it, and how fast those learn the reconstructed one.
+
+    No removal can be expected to leave less, or to make it harder to learn.
+    """
+    names = sorted(path.stem for path in (own.work / "weights").glob("clean-[0-9]*.npy"))
+    targets = {name: kept_target(own.work, name, own.device) for name in names}
+    with exact_kernels(own.device):
+        doubt = suspect(kept_target(own.work, what.id, own.device), own.held_out, clean, what.seed)
+        return {
+            "on_clean_networks": {name: success_of(what, one, own.held_out) for name, one in targets.items()},
+            "relearned_by_clean_networks": {
+                name: success_after_relearning(one.network, doubt).as_json() for name, one in targets.items()
+            },
+        }
 
 
 def repaired(what: Drawn, clean: Fleet, work: Path, device: str, deadline: float) -> dict[str, Any] | None:
@@ -189,13 +204,9 @@ def repaired(what: Drawn, clean: Fleet, work: Path, device: str, deadline: float
     whole = load_data("mnist:train")
     held_out = whole.select(np.arange(len(whole) - HELD_OUT, len(whole)), "the last")
     place = torch.device(device)
-    flat = torch.from_numpy(np.load(work / "weights" / f"{what.id}.npy"))[None].to(place)
-    target = target_of(Stack(ARCH, flat), 0, place)
+    target = kept_target(work, what.id, place)
     with exact_kernels(place):
         own = suspect(target, held_out, clean, what.seed)
-        if what.trigger is None:
-            learned = success_after_relearning(target.network, own)
-            return {"id": what.id, "kind": what.kind, "relearned": learned.as_json()}
         before = state_of(target.network, own)
         networks, tried = repairs(own)
         chosen = choose(before, tried)

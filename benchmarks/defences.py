@@ -149,8 +149,8 @@ def measured(row: Row, spec: ModelSpec, data: str, attack: str, options: argpars
     shown = progress(f"{Path(str(spec.model)).stem} {attack} on {data}")
     if row.certify:
         found = secure_ai.certify(
-            spec, data, norm=row.norm, eps=row.eps, method=row.certify, attack=attack, samples=options.samples,
-            device=options.device, progress=shown,
+            spec, data, norm=row.norm, eps=row.eps, method=row.certify, samples=options.samples,
+            attack=None if row.certify == "smoothing" else attack, device=options.device, progress=shown,
         ).as_json()  # fmt: skip
         names = ("method", "clean_accuracy", "certified_accuracy", "attacked_accuracy", "contradictions", "trust")
         names += ("samples", "sigma", "largest_radius") if row.certify == "smoothing" else ()

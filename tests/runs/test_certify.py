@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 import secure_ai
-from secure_ai.core.errors import ArchError, SecureAIError
+from secure_ai.core.errors import ArchError, SecureAIError, TargetError, UsageError
+from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.data.dataset import Dataset
 from secure_ai.runs.stages.certificates import CertifyMethod
 
@@ -62,7 +63,7 @@ def test_what_smoothing_certifies_withstands(data: Dataset) -> None:
         ({"method": "magic"}, "--method"),
         ({"eps": 0}, "--eps"),
         ({"method": "smoothing", "norm": "l2", "samples": 10}, "--samples"),
-        ({"method": "smoothing", "norm": "l2", "eps": 2.0, "sigma": 0.1}, "--eps"),
+        ({"method": "smoothing", "norm": "l2", "eps": 2.0, "sigma": 0.1, "attack": None}, "--eps"),
     ],
 )
 def test_what_cannot_be_certified_is_refused(data: Dataset, changes: dict[str, Any], where: str) -> None:
@@ -99,3 +100,49 @@ def test_bounds_are_refused_for_coarse_arithmetic_and_hold_for_the_network_as_fl
         secure_ai.certify(network, data, eps=0.05, **QUICK)
     assert ".float()" in caught.value.hint
     assert secure_ai.certify(network.float(), data, eps=0.05, **QUICK).contradictions == 0
+
+
+class Steps(nn.Module):
+    """Answers by a threshold: no gradient reaches the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (N, C, H, W)."""
+        bright = (x.flatten(1).mean(dim=1) > 0.5).float()
+        return self.scale * torch.stack([1 - bright, bright], dim=1)
+
+
+class Together(Steps):
+    """Answers by the mean of the batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """x: (N, C, H, W)."""
+        level = x.flatten(1).mean(dim=1) - x.mean()
+        return self.scale * torch.stack([-level, level], dim=1)
+
+
+SMOOTHING: dict[str, Any] = {"norm": "l2", "eps": 0.3, "method": "smoothing", "sigma": 0.2, "samples": 100}
+
+
+@pytest.mark.parametrize(("network", "blind"), [(Steps(), True), (bright(), False)])
+def test_what_attacks_a_smoothed_classifier_is_never_reliable(data: Dataset, network: nn.Module, blind: bool) -> None:
+    report = secure_ai.certify(network, data.select(np.arange(0, 60, 6), "few"), **SMOOTHING)
+    failed = {made.id for made in report.trust.checks if made.outcome is CheckOutcome.FAIL}
+    assert report.trust.verdict is Verdict.DOUBTFUL
+    assert "suite-strength" in failed
+    assert ("input-gradient" in failed) == blind
+
+
+def test_a_network_that_looks_at_the_batch_is_not_smoothed(data: Dataset) -> None:
+    with pytest.raises(TargetError) as caught:
+        secure_ai.certify(Together(), data, **SMOOTHING)
+    assert caught.value.where == "batch-independent"
+
+
+def test_smoothing_takes_no_attack(data: Dataset) -> None:
+    with pytest.raises(UsageError) as caught:
+        secure_ai.certify(bright(), data, **SMOOTHING, attack="fast")
+    assert caught.value.where == "--attack"

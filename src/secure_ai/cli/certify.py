@@ -11,7 +11,6 @@ from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, stdout_is_for_json
 from secure_ai.core.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
 from secure_ai.files.sandbox import sandbox_required
-from secure_ai.runs.recipe import defaults
 
 
 def certify(
@@ -23,7 +22,7 @@ def certify(
     method: Annotated[Literal["ibp", "crown-ibp", "smoothing"], ANY_CASE] = "ibp",
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
-    attack: str = defaults.ATTACK,
+    attack: str | None = None,
     sigma: float | None = None,
     samples: int = 10_000,
     alpha: float = 0.001,
@@ -39,7 +38,7 @@ def certify(
         method: ibp (interval bounds; sequential networks of convolution, linear, ReLU, pooling, flatten and batch
             normalisation), crown-ibp (the same networks; never proves less, takes longer) or smoothing (randomised
             smoothing; any network).
-        attack: For ibp and crown-ibp: as of `attack`.
+        attack: For ibp and crown-ibp: as of `attack`; default: fast.
         sigma: For smoothing: standard deviation of the noise; default: a third of eps.
         samples: For smoothing: noisy samples per image.
         alpha: For smoothing: chance that a certificate is wrong, per image.

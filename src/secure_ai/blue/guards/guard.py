@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from secure_ai.core.errors import EmptyDataError, ShapeError, UsageError
+from secure_ai.core.errors import EmptyDataError, ShapeError, TargetError, UsageError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +46,20 @@ def half_of(clean: int, false_refusals: float) -> int:
 
 
 def guard_by(score: Score, clean: np.ndarray, false_refusals: float) -> Guard:
-    """The guard that refuses `false_refusals` of the clean inputs, which did not make the score."""
-    threshold = float(np.quantile(score(clean), 1 - false_refusals))
+    """The guard that refuses at most `false_refusals` of clean inputs in expectation, and every score that is NaN.
+
+    Args:
+        clean: did not make the score. With n of them the threshold is the ceil((n + 1)(1 - false_refusals))-th lowest
+            score: a plain quantile would refuse more of new inputs (conformal prediction; Angelopoulos and Bates,
+            2107.07511, section 1).
+
+    Raises:
+        TargetError: the network gives a clean input a score that is not finite.
+    """
+    known = np.sort(score(clean))
+    if not np.isfinite(known).all():
+        raise TargetError("scores of clean images are not finite", where="clean", expected="finite", got=known[-1])
+    threshold = known[math.ceil((len(known) + 1) * (1 - false_refusals)) - 1]
 
     def guard(x: np.ndarray) -> Guarded:
         if x.shape[1:] != clean.shape[1:]:
@@ -54,6 +67,6 @@ def guard_by(score: Score, clean: np.ndarray, false_refusals: float) -> Guard:
                 "not such images as the clean ones", where="x", expected=("N", *clean.shape[1:]), got=x.shape
             )
         scores = score(x)
-        return Guarded(x, scores > threshold, scores)
+        return Guarded(x, ~(scores <= threshold), scores)  # NaN is refused
 
     return guard

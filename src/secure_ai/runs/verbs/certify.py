@@ -12,13 +12,13 @@ from torch import nn
 from secure_ai.blue.certify.smoothing import Smoothing
 from secure_ai.core.budget import PerturbationBudget, parse_budget
 from secure_ai.core.compute import Device, configure
-from secure_ai.core.errors import UsageError
+from secure_ai.core.errors import TargetError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
-from secure_ai.core.trust import Trust, judge, sample_size_check
+from secure_ai.core.trust import CheckOutcome, Trust, check, judge, sample_size_check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.store import LoadedModel
-from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.red.evasion.contract import ignore_progress
 from secure_ai.red.evasion.suite.parse import parse_suite
 from secure_ai.red.evasion.trust.judged import judge_network
@@ -26,6 +26,8 @@ from secure_ai.runs.given_data import dataset_of
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.recipe import defaults
 from secure_ai.runs.stages.certificates import (
+    ATTACK_SAMPLES,
+    ATTACK_STEPS,
     SIGMA_OF_EPS,
     Certificate,
     CertifyMethod,
@@ -39,6 +41,8 @@ from secure_ai.runs.stages.robust import whole
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
 SMOOTHING_BATCH = {"cpu": 1000, "cuda": 20_000}
+ATTACK_OF_SMOOTHED = f"PGD, {ATTACK_STEPS} steps, on the mean probabilities of {ATTACK_SAMPLES} noisy copies"
+WEAK = check("suite-strength", False, f"{ATTACK_OF_SMOOTHED}: one attack, not a suite")
 RADII = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
 
 
@@ -90,7 +94,7 @@ def certify(
     norm: str,
     eps: str | float,
     method: CertifyMethod = "ibp",
-    attack: str = defaults.ATTACK,
+    attack: str | None = None,
     sigma: float | None = None,
     samples: int = 10_000,
     alpha: float = 0.001,
@@ -108,14 +112,15 @@ def certify(
         norm: linf for `ibp` and `crown-ibp`, l2 for `smoothing`.
         method: interval bounds, or CROWN-IBP's, which are never looser and cost more, for sequential networks of known
             layers; or randomised smoothing, for any network.
-        attack: of bounds: the list as of `attack`. The smoothed classifier is attacked by PGD on its mean
-            probabilities.
+        attack: of bounds: the list as of `attack`; None: `fast`. The smoothed classifier is attacked by PGD on its
+            mean probabilities, so that what is attacked stays a doubtful figure.
         sigma: of smoothing's noise; None: a third of eps.
         samples, alpha: of smoothing, per image.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
-        SecureAIError: a request, a file or a network that cannot be used; a layer that bounds do not know, by name.
+        SecureAIError: a request, a file or a network that cannot be used; a layer that bounds do not know, by name;
+            for smoothing a network whose answer to an image depends on chance or on the images beside it.
     """
     for name, value, least, most in (("--samples", samples, 100, 10**7), ("--alpha", alpha, 1e-9, 0.5)):
         if not least <= value <= most:
@@ -123,6 +128,8 @@ def certify(
     dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     checked_budget(method, budget)
+    if attack is not None and method == "smoothing":
+        raise UsageError("the smoothed classifier has an attack of its own", where="--attack", expected="none")
     compute = configure("float32", device)
     smoothing = Smoothing(
         sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps, count=samples, alpha=alpha,
@@ -136,20 +143,31 @@ def certify(
     checked = examine(target, dataset, seed)
     if method in BOUNDS:
         found = bounds(checked.target, dataset, budget, method)
-        plans = parse_suite(attack, budget.norm, checked.target.access, len(dataset), checked.target.num_classes).plans
+        asked = attack or defaults.ATTACK
+        plans = parse_suite(asked, budget.norm, checked.target.access, len(dataset), checked.target.num_classes).plans
         judged = whole(judge_network(checked.target, dataset, budget, plans, seed, checked=checked, progress=progress))
-        return _report(loaded, dataset, budget, method, found, judged.robust, judged.trust, {"attack": attack})
+        return _report(loaded, dataset, budget, method, found, judged.robust, judged.trust, {"attack": asked})
+    _refuse_unsteady(checked)
     found = smoothed(checked.target, dataset, budget, smoothing, seed, progress)
     withstood = withstood_smoothed(checked.target, dataset, budget, smoothing, seed) & found.clean
     return _report(
         loaded, dataset, budget, method, found, withstood,
-        judge([sample_size_check(len(dataset))], breaking=frozenset()), _smoothing_facts(smoothing, found),
+        judge([sample_size_check(len(dataset)), *checked.checks, WEAK], breaking=frozenset()),
+        _smoothing_facts(smoothing, found),
     )  # fmt: skip
+
+
+def _refuse_unsteady(checked: Preflight) -> None:
+    """A certificate counts the answers of one function of one image; a network that answers otherwise has none."""
+    for made in checked.checks:
+        if made.id in ("deterministic", "batch-independent") and made.outcome is CheckOutcome.FAIL:
+            raise TargetError("no function of one image", where=made.id, expected="pass", got=made.evidence)
 
 
 def _smoothing_facts(smoothing: Smoothing, found: Certificate) -> dict[str, Any]:
     n = len(found.radius)
     return {
+        "attack": ATTACK_OF_SMOOTHED,
         "sigma": smoothing.sigma,
         "samples_to_choose": smoothing.choose,
         "samples": smoothing.count,
