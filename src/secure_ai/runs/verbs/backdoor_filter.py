@@ -171,7 +171,7 @@ def _with_trusted(
     own = images_to_float(kept.images).double().numpy()
     losses = _losses(teacher, kept.images, kept.labels)
     quiet = Evidence(own, np.asarray(kept.labels), np.zeros((len(kept), 1)), losses, base)
-    names = ("trusted-loss", "pixel-support")
+    names = [name for name, row in FILTERS.items() if row.needs_trusted]
     return scores, {name: float(np.quantile(FILTERS[name].score(quiet), 1 - FALSE_ALARMS)) for name in names}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from torch import nn
 
@@ -26,11 +26,31 @@ from secure_ai.runs.user_model import fed, is_object, load_subject, spec_of, tar
 Make = Callable[[NetworkTarget, Dataset, float, int], Guard]
 """(model, clean images, fraction of clean inputs that may be refused, seed) -> guard."""
 
-GUARDS: Mapping[str, Make] = {
-    "strip": lambda target, clean, share, seed: strip_guard(target, clean.images, false_refusals=share, seed=seed),
-    "expert": lambda target, clean, share, seed: expert_guard(target, clean, false_refusals=share, seed=seed),
+
+@dataclass(frozen=True, slots=True)
+class GuardRow:
+    """A guard that can be asked for by name.
+
+    Attributes:
+        needs_weights: it trains copies of the network.
+    """
+
+    make: Make
+    needs_weights: bool
+
+
+def _strip(target: NetworkTarget, clean: Dataset, false_refusals: float, seed: int) -> Guard:
+    return strip_guard(target, clean.images, false_refusals=false_refusals, seed=seed)
+
+
+def _expert(target: NetworkTarget, clean: Dataset, false_refusals: float, seed: int) -> Guard:
+    return expert_guard(target, clean, false_refusals=false_refusals, seed=seed)
+
+
+GUARDS: Mapping[str, GuardRow] = {
+    "strip": GuardRow(_strip, needs_weights=False),
+    "expert": GuardRow(_expert, needs_weights=True),
 }
-NEEDS_WEIGHTS = frozenset({"expert"})
 
 
 def input_guard(
@@ -63,15 +83,16 @@ def input_guard(
     """
     if method not in GUARDS:
         raise UsageError("unknown guard", where="method", expected=tuple(GUARDS), got=method)
+    row = GUARDS[method]
     dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     spec = spec_of(model)
     loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
     target = examine(target_for(loaded, dataset, spec, device=choose_device(device)), dataset, seed).target
-    if method in NEEDS_WEIGHTS and (target.access != "gradients" or not any(True for _ in target.network.parameters())):
+    if row.needs_weights and (target.access != "gradients" or not any(True for _ in target.network.parameters())):
         raise UsageError("this guard trains copies of the network", where=loaded.name, got=loaded.format,
                          expected="gradients, and weights that are parameters")  # fmt: skip
     if target.access == "labels":
         raise UsageError("a guard needs scores", where="access", expected="scores or gradients", got=target.access)
     plain = replace(target, network=fed(target), transform=InputTransform())
     shuffled = dataset.select(random_order(len(dataset), seed, "input-guard"), dataset.note)  # both halves alike
-    return GUARDS[method](plain, shuffled, false_refusals, seed)
+    return row.make(plain, shuffled, false_refusals, seed)
