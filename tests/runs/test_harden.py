@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import secure_ai
+from secure_ai.blue.training.hardening import Checked
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import ArchError, SecureAIError
+from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.store import load_model
@@ -95,6 +97,18 @@ def test_a_killed_hardening_ends_with_the_same_weights(arch: str, tmp_path: Path
     )
     assert resumed[0] == 5
     assert again.digest == whole.digest
+
+
+def test_the_figure_reported_is_that_of_the_weights_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second check has the highest figure, but one step overstates it: its weights were thrown away."""
+    found = iter([Checked(1, 0.5, 0.5), Checked(0.75, 1, 0.75), Checked(1, 0.625, 0.625), Checked(1, 0.5, 0.5)])
+    monkeypatch.setattr(hardening, "checks", lambda held, asked: lambda network: next(found))
+    monkeypatch.setattr(hardening, "GUARD_EVERY", 1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    made = secure_ai.hardened(network, colours(), method="fast", **(QUICK | {"epochs": 1}))
+    assert made.checks.rolled_back == [2]
+    assert made.facts["chosen_step"] == 3
+    assert (made.robust, made.clean) == (rate(10, 16), rate(16, 16))
 
 
 def test_an_attack_of_the_catalogue_trains_by_its_name() -> None:

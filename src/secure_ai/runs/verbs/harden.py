@@ -227,15 +227,14 @@ def _written(
         events("model_written", {"file": Path(out).name, "digest": digest})
         if kept is not None:
             kept.file.remove()
-    best = max(range(len(state.checks.robust)), key=lambda i: state.checks.robust[i])
-    n = facts["data"]["n_checked"]
+    checks, n = state.checks, facts["data"]["n_checked"]
     return Hardened(
         network=network,
         out=str(out or ""),
         digest=digest,
         arch=loaded.arch,
-        robust=rate(round(state.checks.robust[best] * n), n),
-        clean=rate(round(state.checks.clean[best] * n), n),
-        checks=state.checks,
-        facts=facts | {"chosen_step": state.checks.step[best]},
+        robust=rate(round(checks.best * n), n),
+        clean=rate(round(checks.clean[checks.chosen] * n), n),
+        checks=checks,
+        facts=facts | {"chosen_step": checks.step[checks.chosen]},
     )
