@@ -68,6 +68,41 @@ def test_every_method_trains_a_colour_network_with_batch_normalisation(method: s
     assert made.checks.step[-1] == made.facts["steps"]
 
 
+@pytest.mark.parametrize(
+    ("method", "norm", "metric"),
+    [
+        ("pgd", "linf", "robust_accuracy"),
+        ("fast", "linf", "robust_accuracy"),
+        ("gaussian", "l2", "accuracy_under_noise"),
+        ("crown-ibp", "linf", "certified_accuracy"),
+    ],
+)
+def test_the_held_out_figure_has_the_name_of_what_chose_the_weights(method: str, norm: str, metric: str) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    made = secure_ai.hardened(network, colours(), method=method, **(QUICK | {"norm": norm, "epochs": 1}))
+    held_out = made.as_json()["held_out"]
+    assert held_out["metric"] == metric
+    assert held_out["value"] == made.value.as_json()
+    assert held_out["robust"] == (held_out["value"] if metric == "robust_accuracy" else None)
+
+
+class Rounded(nn.Module):
+    """Without an input gradient: PGD finds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(768, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(torch.round(x).flatten(1))  # type: ignore[no-any-return]  # torch's stub
+
+
+def test_a_figure_that_masked_gradients_made_is_not_judged() -> None:
+    held_out = secure_ai.hardened(Rounded(), colours(), **QUICK).as_json()["held_out"]
+    assert held_out["robust"] == held_out["clean"]
+    assert held_out["trust"] is None
+
+
 def test_hardening_a_network_leaves_it_alone_and_returns_another() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
