@@ -18,7 +18,7 @@ from secure_ai.blue.training.hardening import (
     collapsed,
     harden,
 )
-from secure_ai.blue.training.hardening_state import HardeningState, hardening_state
+from secure_ai.blue.training.hardening_state import Checks, HardeningState, hardening_state
 from secure_ai.blue.training.methods import Batch, BatchLoss, natural
 from secure_ai.blue.training.schedules import constant, cosine, piecewise, ramp
 from secure_ai.core.errors import EmptyDataError, NonFiniteError, SecureAIError, StateMismatchError, UsageError
@@ -156,6 +156,40 @@ def test_the_guard_rolls_back_a_planted_collapse_and_switches(digits: Dataset) -
     assert torch.equal(trained.get_parameter("5.weight"), state.tensors["best"]["5.weight"])
 
 
+ROLLED_BACK = [Checked(1, 0.5, 0.5), Checked(1, 0.95, 0.7), Checked(1, 0.62, 0.6), Checked(1, 0.66, 0.65)]
+
+
+@pytest.mark.parametrize("stop_at", [None, 10, 15])
+def test_a_check_that_was_rolled_back_is_neither_kept_nor_the_one_to_beat(digits: Dataset, stop_at: int | None) -> None:
+    """The second check overstates, and its weights are gone; stopped after it or after the third, likewise."""
+    seen: list[dict[str, torch.Tensor]] = []
+
+    def check(judged: nn.Module) -> Checked:
+        seen.append({name: value.clone() for name, value in judged.state_dict().items()})
+        return ROLLED_BACK[len(seen) - 1]
+
+    def hardened(network: nn.Module) -> HardeningState:
+        return harden(network, digits, plan=PLAN, check=check, checkpoint=memory, method=natural, fallback=natural)
+
+    memory = Memory(stop_at=stop_at)
+    if stop_at:
+        with pytest.raises(KeyboardInterrupt):
+            hardened(network())
+        memory.stop_at = None
+    trained = network()
+    checks = hardened(trained).checks
+    assert checks.rolled_back == [10]
+    assert (checks.chosen, checks.best) == (3, 0.65)
+    assert all(torch.equal(value, seen[3][name]) for name, value in trained.state_dict().items())
+
+
+def test_a_check_that_was_rolled_back_counts_against_patience(digits: Dataset) -> None:
+    found = iter(ROLLED_BACK)
+    plan = replace(PLAN, patience=1)
+    state = harden(network(), digits, plan=plan, check=lambda n: next(found), method=natural, fallback=natural)
+    assert (state.checks.step, state.checks.chosen) == ([5, 10], 0)
+
+
 def test_without_a_collapse_single_steps_go_on(digits: Dataset) -> None:
     state = harden(
         network(), digits, plan=PLAN, check=lambda n: Checked(1, 0.6, 0.55), method=natural, fallback=natural
@@ -233,6 +267,15 @@ def test_a_state_that_is_none_is_refused(content: bytes) -> None:
 def test_a_state_of_another_kind_is_refused() -> None:
     with pytest.raises(StateMismatchError):
         hardening_state(safetensors_bytes({"network.a": np.zeros(1)}, {"key": "a", "step": "1", "steps": "x"}), "file")
+
+
+@pytest.mark.parametrize("chosen", [-1, 1])
+def test_a_state_without_the_check_that_it_keeps_is_refused(chosen: int) -> None:
+    state = HardeningState({"network": {"a": torch.zeros(1)}}, 5, 18, Checks(step=[5], robust=[0.5], chosen=0))
+    assert hardening_state(state.to_bytes(KEY), "file")[0].checks == state.checks
+    state.checks.chosen = chosen
+    with pytest.raises(StateMismatchError):
+        hardening_state(state.to_bytes(KEY), "file")
 
 
 def test_schedules() -> None:

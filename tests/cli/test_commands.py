@@ -52,6 +52,29 @@ def test_a_learning_rate_that_trains_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
+    ("method", "norm", "shown"),
+    [
+        ("pgd", "linf", "robust accuracy"),
+        ("gaussian", "l2", "accuracy under noise"),
+        ("ibp", "linf", "certified accuracy"),
+    ],
+)
+def test_harden_names_what_chose_the_weights(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], tmp_path: Path, method: str, norm: str,
+    shown: str,
+) -> None:  # fmt: skip
+    out = tmp_path / "hard.safetensors"
+    code, text, _ = call(
+        capsys, "harden", "--arch", "report1-cnn", "--data", str(digit_files["train"]), "--method", method, "--norm",
+        norm, "--eps", "0.1", "--epochs", "1", "--out", str(out), "--quiet",
+    )  # fmt: skip
+    assert code == 0
+    assert shown in text
+    assert ("robust" in text) is ("not judged" in text) is (method == "pgd")
+    assert "secure-ai attack" in text
+
+
+@pytest.mark.parametrize(
     ("words", "nearest"),
     [
         (["--norm", "LInf"], None),

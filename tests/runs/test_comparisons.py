@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
+from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.comparisons import Comparison
 from secure_ai.core.results import Measurement, rate
 from secure_ai.core.statistics import mcnemar_exact
@@ -72,6 +73,30 @@ def test_a_difference_is_trusted_no_more_than_the_worse_of_its_two() -> None:
     assert row.trust is DOUBTFUL
     (row,) = compared(outcomes(1, 1, 8), {AFTER: DOUBTFUL, BEFORE: BROKEN})
     assert row.trust is BROKEN
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "paired"),
+    [
+        (PerturbationBudget("linf", 0.25), PerturbationBudget("linf", 0.25), True),
+        (PerturbationBudget("linf", 8 / 255, "8/255"), PerturbationBudget("linf", 8 / 255), True),
+        (PerturbationBudget("linf", 0.25), PerturbationBudget("linf", 0.3), False),
+        (PerturbationBudget("linf", 0.3), PerturbationBudget("l2", 0.3), False),
+    ],
+)
+def test_only_entries_within_the_same_budget_are_compared(
+    before: PerturbationBudget, after: PerturbationBudget, paired: bool
+) -> None:
+    """Of a pair that is left out nothing is in the card, and Holm's adjustment does not count it."""
+    bits = outcomes(30, 10, 60)
+    entries = [entry(name, right, RELIABLE) for name, right in bits.items()]
+    entries += [
+        rate_entry(name, "pgd", "robust_accuracy", rate(int(bits[name].sum()), 100), "", budget=budget)
+        for name, budget in ((BEFORE, before), (AFTER, after))
+    ]
+    rows = comparisons(NETWORKS, entries, [per_sample(one, bits[one.model]) for one in entries])
+    assert [row.after for row in rows] == ["after/clean", "after/pgd"][: 1 + paired]
+    assert rows[0].p_holm == pytest.approx(rows[0].p * len(rows))
 
 
 def test_nothing_measured_gives_no_rows() -> None:

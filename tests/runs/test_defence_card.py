@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.comparisons import Comparison
 from secure_ai.core.events import ignore_event
 from secure_ai.core.result import Model
@@ -56,6 +57,21 @@ def test_the_card_holds_what_was_measured_and_nothing_else() -> None:
     assert rows["b"][COLUMN["seconds"]] == Quantity(12.5, "seconds")
     assert rows["a"][COLUMN["seconds"]] is None
     assert rows["a"][COLUMN["certified"]] is None
+
+
+def test_the_card_and_the_picture_say_within_which_budget() -> None:
+    def within(name: str, condition: str, eps: float) -> Measurement:
+        budget = PerturbationBudget("linf", eps)
+        return rate_entry(name, condition, "robust_accuracy", rate(900, 1000), "protocol", budget=budget)
+
+    clean = [entry for name in "ab" for entry in measured(name, 990, 0) if entry.condition == "clean"]
+    attacked = [within("a", "pgd", 0.25), within("b", "pgd", 0.3), within("b", "suite", 0.3)]
+    models = [model("a", "baseline"), model("b", "defended")]
+    (card,) = defence_card(models, [*clean, *attacked, within("b", "certified", 0.1)], [], [], [])
+    cells = [[row[COLUMN[name]] for name in ("attack-budget", "certified-budget")] for row in card.rows]
+    assert cells == [["linf 0.25", None], ["linf 0.3", "linf 0.1"]]
+    (point,) = points({"b": "B"}, [*clean, *attacked], quantities("b"))
+    assert point.title == "B, linf 0.3"
 
 
 def test_no_card_without_a_defence() -> None:

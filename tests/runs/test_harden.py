@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 import secure_ai
+from secure_ai.blue.training.hardening import Checked
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.errors import ArchError, SecureAIError
+from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.load.store import load_model
@@ -66,6 +68,41 @@ def test_every_method_trains_a_colour_network_with_batch_normalisation(method: s
     assert made.checks.step[-1] == made.facts["steps"]
 
 
+@pytest.mark.parametrize(
+    ("method", "norm", "metric"),
+    [
+        ("pgd", "linf", "robust_accuracy"),
+        ("fast", "linf", "robust_accuracy"),
+        ("gaussian", "l2", "accuracy_under_noise"),
+        ("crown-ibp", "linf", "certified_accuracy"),
+    ],
+)
+def test_the_held_out_figure_has_the_name_of_what_chose_the_weights(method: str, norm: str, metric: str) -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    made = secure_ai.hardened(network, colours(), method=method, **(QUICK | {"norm": norm, "epochs": 1}))
+    held_out = made.as_json()["held_out"]
+    assert held_out["metric"] == metric
+    assert held_out["value"] == made.value.as_json()
+    assert held_out["robust"] == (held_out["value"] if metric == "robust_accuracy" else None)
+
+
+class Rounded(nn.Module):
+    """Without an input gradient: PGD finds nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(768, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.linear(torch.round(x).flatten(1))  # type: ignore[no-any-return]  # torch's stub
+
+
+def test_a_figure_that_masked_gradients_made_is_not_judged() -> None:
+    held_out = secure_ai.hardened(Rounded(), colours(), **QUICK).as_json()["held_out"]
+    assert held_out["robust"] == held_out["clean"]
+    assert held_out["trust"] is None
+
+
 def test_hardening_a_network_leaves_it_alone_and_returns_another() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
@@ -95,6 +132,18 @@ def test_a_killed_hardening_ends_with_the_same_weights(arch: str, tmp_path: Path
     )
     assert resumed[0] == 5
     assert again.digest == whole.digest
+
+
+def test_the_figure_reported_is_that_of_the_weights_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second check has the highest figure, but one step overstates it: its weights were thrown away."""
+    found = iter([Checked(1, 0.5, 0.5), Checked(0.75, 1, 0.75), Checked(1, 0.625, 0.625), Checked(1, 0.5, 0.5)])
+    monkeypatch.setattr(hardening, "checks", lambda held, asked: lambda network: next(found))
+    monkeypatch.setattr(hardening, "GUARD_EVERY", 1)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    made = secure_ai.hardened(network, colours(), method="fast", **(QUICK | {"epochs": 1}))
+    assert made.checks.rolled_back == [2]
+    assert made.facts["chosen_step"] == 3
+    assert (made.robust, made.clean) == (rate(10, 16), rate(16, 16))
 
 
 def test_an_attack_of_the_catalogue_trains_by_its_name() -> None:

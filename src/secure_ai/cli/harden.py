@@ -38,8 +38,9 @@ def harden(
 ) -> int:
     """Train a network so that it withstands attacks. Test images are never read.
 
-    A tenth of the training images is held out: robust accuracy on them chooses the weights. A stopped
-    training goes on with the same command from its last check, and ends with the same weights.
+    A tenth of the training images is held out: robust accuracy on them chooses the weights (certified accuracy
+    for ibp and crown-ibp, accuracy under noise for gaussian). A stopped training goes on with the same command
+    from its last check, and ends with the same weights.
 
     Args:
         file: Model file, as --model.
@@ -97,7 +98,8 @@ def harden(
         f"digest {result.digest}",
         f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {result.facts['train_seconds']:.0f} s; "
         f"weights of step {result.facts['chosen_step']}",
-        f"held-out training images that chose the weights: clean {result.clean}, robust {result.robust}",
+        f"held-out training images that chose the weights: clean {result.clean}, "
+        f"{result.metric.replace('_', ' ')} {result.value}{' under PGD, not judged' if result.robust else ''}",
     ]
     if result.facts["cut_by_time"]:
         lines.append(f"no more steps fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
@@ -105,7 +107,7 @@ def harden(
               for s in result.checks.rolled_back]  # fmt: skip
     lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]
     lines.append(
-        "measure it on images that it has not seen: "
+        "measure it on images that it has not seen, with a trust verdict: "
         f"secure-ai attack {result.out} --data TEST --norm {norm} --eps {eps}"
     )
     print_lines(lines)

@@ -188,8 +188,7 @@ def _begin(network: nn.Module, plan: HardeningPlan, checkpoint: Checkpoint | Non
 
 
 def _ended(checks: Checks, plan: HardeningPlan) -> bool:
-    robust = checks.robust
-    return bool(plan.patience and robust) and len(robust) - 1 - int(np.argmax(robust)) >= plan.patience
+    return bool(plan.patience and checks.robust) and len(checks.robust) - 1 - checks.chosen >= plan.patience
 
 
 def _batches(images: Tensor, labels: Tensor, plan: HardeningPlan, step: int, replicas: Replicas) -> list[Batch]:
@@ -247,15 +246,15 @@ def _look(run: _Run, plan: HardeningPlan, check: Check, step: int, *, guarded: b
     seconds = time.perf_counter() - run.began
     with _evaluated(run.averaged):
         now = check(run.averaged)
-    checks, best = run.checks, max(run.checks.robust, default=-1.0)
-    if guarded and run.best and collapsed(best, now):
+    checks = run.checks
+    if guarded and run.best and collapsed(checks.best, now):
         checks.rolled_back.append(step + 1)
         run.network.load_state_dict(run.best)
         if plan.average:
             run.averaged.load_state_dict(run.best)
         run.optimizer.load_state_dict(plan.optimizer.build(run.network).state_dict())
-    elif now.robust > best:
-        run.best = _copy(run.averaged)
+    elif now.robust > checks.best:
+        run.best, checks.chosen = _copy(run.averaged), len(checks.robust)
     for values, value in (
         (checks.loss, float(np.mean(run.losses))), (checks.clean, now.clean), (checks.one_step, now.one_step),
         (checks.robust, now.robust), (checks.seconds, seconds),

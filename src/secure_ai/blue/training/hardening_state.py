@@ -26,6 +26,7 @@ class Checks:
         seconds: of training alone since the check before.
         rolled_back: steps at which single-step training had collapsed and the last good weights came back.
         diverged: the step at which the loss was no longer finite; empty: none.
+        chosen: index of the check whose weights are kept, never of one that was rolled back; -1 before the first.
     """
 
     step: list[int] = field(default_factory=list)
@@ -36,6 +37,12 @@ class Checks:
     seconds: list[float] = field(default_factory=list)
     rolled_back: list[int] = field(default_factory=list)
     diverged: list[int] = field(default_factory=list)
+    chosen: int = -1
+
+    @property
+    def best(self) -> float:
+        """Robust accuracy of the weights that are kept; -1 before the first check."""
+        return self.robust[self.chosen] if self.chosen >= 0 else -1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +51,7 @@ class HardeningState:
 
     Attributes:
         tensors: by group: `network`, `optimizer`, `average` (weights averaged so far; empty without averaging) and
-            `best` (of the check with the highest robust accuracy).
+            `best` (of the check `checks.chosen`).
         step: steps done.
         steps: steps in all, fixed when the training began.
     """
@@ -77,6 +84,8 @@ def hardening_state(content: bytes, name: str) -> tuple[HardeningState, str]:
         facts = read.metadata
         key, step, steps = facts["key"], int(facts["step"]), int(facts["steps"])
         checks = Checks(**json.loads(facts["checks"]))
+        if not 0 <= checks.chosen < len(checks.robust):
+            raise ValueError(checks.chosen)
     except (KeyError, ValueError, TypeError):
         raise StateMismatchError("not the state of a hardening", where=name, expected="key, step and checks") from None
     tensors: dict[str, dict[str, Tensor]] = {group: {} for group in GROUPS}

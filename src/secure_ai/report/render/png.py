@@ -29,6 +29,7 @@ INK, MUTED, GRID = "#1a1d21", "#5c6670", "#e3e7eb"
 DPI = 144
 MOST_TICKS = 8  # labels of a curve's points beside each other
 TITLE_INCHES = 0.13  # of one bold character of a title
+KEY_CHARACTERS = 44  # of a line of a key beside a picture
 LEAST_COLUMNS = 4  # of a grid of images: room for its title
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans",
@@ -282,7 +283,7 @@ def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> b
             area = 40 + 8 * min(seconds, 3600) ** 0.5
             axes.scatter(
                 x.value, y.value, s=area, color=colour, marker=MARKERS[index % 6], zorder=3,
-                label=f"{index + 1} {_plain(name)}, {seconds:,.0f} s",
+                label=textwrap.fill(f"{index + 1} {_plain(name)}, {seconds:,.0f} s", KEY_CHARACTERS),
             )  # fmt: skip
             axes.annotate(str(index + 1), (x.value, y.value), (7, 5), "data", "offset points", weight="bold", zorder=4)
         axes.set(xlabel="clean accuracy", ylabel="robust accuracy", ylim=(-0.03, 1.03))

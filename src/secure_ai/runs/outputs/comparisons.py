@@ -19,7 +19,7 @@ VERDICTS = list(Verdict)
 def comparisons(
     networks: Mapping[str, Network], measurements: Sequence[Measurement], per_sample: Iterable[PerSample]
 ) -> tuple[Comparison, ...]:
-    """Every network against its twin, condition by condition, where both were measured on the same images."""
+    """Every network against its twin, condition by condition: both on the same images, within the same norm and eps."""
     entries, correct = {entry.id: entry for entry in measurements}, {entry.id: entry for entry in per_sample}
     found: list[Comparison] = []
     for card in dict.fromkeys(network.card for network in networks.values() if network.card):
@@ -30,8 +30,13 @@ def comparisons(
             for condition in CONDITIONS
         ]
         measured = [pair for pair in pairs if correct.keys() >= set(pair) and entries.keys() >= set(pair)]
-        found += _card(card, measured, entries, correct)
+        alike = [(first, second) for first, second in measured if _budget(entries[first]) == _budget(entries[second])]
+        found += _card(card, alike, entries, correct)
     return tuple(found)
+
+
+def _budget(entry: Measurement) -> tuple[str, float] | None:
+    return (entry.budget.norm, entry.budget.eps) if entry.budget else None
 
 
 def _card(

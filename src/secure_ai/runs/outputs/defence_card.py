@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from secure_ai.core.comparisons import Comparison, Distance
@@ -11,22 +11,24 @@ from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, Rate
 from secure_ai.core.sections import Cell, Column, Ref, Section
 
 ROLES = ("baseline", "defended")
-CONDITIONS = ("clean", "fgsm", "pgd", "suite", "certified")
+ATTACKS = ("fgsm", "pgd", "suite")
 COLUMNS = (
-    Column("model", "network"), Column("clean", "clean"), Column("fgsm", "FGSM"), Column("pgd", "PGD"),
-    Column("suite", "suite, worst case"), Column("certified", "certified"), Column("trust", "trust of the suite"),
-    Column("p", "McNemar against the baseline, p (Holm)"), Column("distance", "median distance"),
+    Column("model", "network"), Column("clean", "clean"), Column("attack-budget", "attacked within"),
+    Column("fgsm", "FGSM"), Column("pgd", "PGD"), Column("suite", "suite, worst case"),
+    Column("certified-budget", "certified within"), Column("certified", "certified"),
+    Column("trust", "trust of the suite"), Column("p", "McNemar against the baseline, p (Holm)"),
+    Column("distance", "median distance"),
     Column("seconds", "training"), Column("latency", "latency of an image"), Column("calibration", "calibration error"),
 )  # fmt: skip
 INTRO = (
     "Every trained network on the same test images: what a defence keeps under attack, and what it costs. Read the "
-    "suite's column, not that of one attack."
+    "suite's column, not that of one attack. Only rows with the same budget can be compared; others have no p-value."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One network of the picture: clean against robust accuracy, and what its training took."""
+    """One network of the picture, its budget in the title: clean and robust accuracy, and what its training took."""
 
     title: str
     clean: Rate
@@ -60,8 +62,9 @@ def _row(
     compared: dict[str, Comparison],
     medians: dict[str, Distance],
 ) -> tuple[Cell, ...]:
-    found = {name: rates.get(f"{model.id}/{name}") for name in CONDITIONS}
-    suite = found["suite"] or found["pgd"]
+    clean, certified = rates.get(f"{model.id}/clean"), rates.get(f"{model.id}/certified")
+    attacked = {name: rates.get(f"{model.id}/{name}") for name in ATTACKS}
+    suite = attacked["suite"] or attacked["pgd"]
     against = compared.get(f"{model.id}/suite") or compared.get(f"{model.id}/pgd")
     images = numbers.get(f"{model.id}/inference/images")
     took = numbers.get(f"{model.id}/inference/seconds")
@@ -73,7 +76,11 @@ def _row(
     error = numbers.get(f"{model.id}/calibration/error")
     return (
         Ref("model", model.id),
-        *(entry.value if entry else None for entry in found.values()),
+        clean.value if clean else None,
+        _budgets(attacked.values()),
+        *(entry.value if entry else None for entry in attacked.values()),
+        _budgets([certified]),
+        certified.value if certified else None,
         str(suite.trust.verdict.value) if suite and suite.trust else None,
         f"{against.p_holm:.2g}" if against else None,
         Quantity(median.median, median.norm, median.ci_low, median.ci_high, median.n) if median else None,
@@ -81,6 +88,11 @@ def _row(
         latency,
         error.quantity if error else None,
     )
+
+
+def _budgets(entries: Iterable[Measurement | None]) -> str | None:
+    """E.g. `linf 0.3`."""
+    return ", ".join(dict.fromkeys(str(entry.budget) for entry in entries if entry and entry.budget)) or None
 
 
 def points(
@@ -91,12 +103,13 @@ def points(
     Args:
         titles: by network id; baselines and defended networks.
     """
-    rates = {entry.id: entry.value for entry in measurements}
+    rates = {entry.id: entry for entry in measurements}
     numbers = {entry.id: entry.value for entry in quantities}
     found = []
     for name, title in titles.items():
         clean, seconds = rates.get(f"{name}/clean"), numbers.get(f"{name}/train/seconds")
         robust = rates.get(f"{name}/suite") or rates.get(f"{name}/pgd")
         if clean and robust and seconds is not None:
-            found.append(Point(title, clean, robust, seconds))
+            within = _budgets([robust])
+            found.append(Point(f"{title}, {within}" if within else title, clean.value, robust.value, seconds))
     return tuple(found)

@@ -78,6 +78,11 @@ class HardeningMethod:
     options: frozenset[str] = frozenset()
     from_scratch: bool = False
 
+    @property
+    def metric(self) -> str:
+        """The name of what chooses the weights."""
+        return {"attack": "robust_accuracy", "noise": "accuracy_under_noise"}.get(self.chosen_by, "certified_accuracy")
+
 
 def _adversary(wanted: Wanted, loss: str = "cross-entropy") -> Adversary:
     if wanted.adversary:

@@ -42,9 +42,9 @@ class Hardened:
         network: in evaluation mode, with the weights of the best check.
         out: the file written; empty: none.
         digest: of its weights.
-        robust: held-out training images classified correctly under the check's attack (certified for `ibp` and
-            `crown-ibp`, under noise for `gaussian`), at the best check. It chose the weights, so it flatters:
-            `secure-ai attack` measures.
+        metric, value: what chose the weights, on held-out training images: `robust_accuracy` (under PGD),
+            `certified_accuracy` (`ibp`, `crown-ibp`) or `accuracy_under_noise` (`gaussian`). It flatters, and has no
+            trust verdict: `secure-ai attack` measures and judges.
         facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget did not allow all
             the epochs that were asked for, or that the method has by itself up to 1,000.
     """
@@ -53,17 +53,29 @@ class Hardened:
     out: str
     digest: str
     arch: str
-    robust: Rate
+    metric: str
+    value: Rate
     clean: Rate
     checks: Checks
     facts: dict[str, Any]
 
+    @property
+    def robust(self) -> Rate | None:
+        """`value` where it is a robust accuracy."""
+        return self.value if self.metric == "robust_accuracy" else None
+
     def as_json(self) -> dict[str, Any]:
-        """The document of `secure-ai harden --json`."""
+        """The document of `secure-ai harden --json`; `held_out.trust` is null: nobody judged the figure."""
         return {
             "schema_version": SCHEMA_VERSION,
             "model": {"file": self.out, "arch": self.arch, "digest": self.digest},
-            "held_out": {"clean": self.clean.as_json(), "robust": self.robust.as_json()},
+            "held_out": {
+                "clean": self.clean.as_json(),
+                "robust": self.robust.as_json() if self.robust else None,
+                "metric": self.metric,
+                "value": self.value.as_json(),
+                "trust": None,
+            },
             "checks": asdict(self.checks),
             **self.facts,
         }
@@ -201,7 +213,7 @@ def hardened(
         "compute": compute.as_json(),
         "not_reused": note,
     }
-    return _written(loaded, state, facts, out, kept, events)
+    return _written(loaded, state, asked.row.metric, facts, out, kept, events)
 
 
 def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compute) -> str:
@@ -215,6 +227,7 @@ def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compu
 def _written(
     loaded: LoadedModel,
     state: HardeningState,
+    metric: str,
     facts: dict[str, Any],
     out: str | Path | None,
     kept: _FileCheckpoint | None,
@@ -227,15 +240,15 @@ def _written(
         events("model_written", {"file": Path(out).name, "digest": digest})
         if kept is not None:
             kept.file.remove()
-    best = max(range(len(state.checks.robust)), key=lambda i: state.checks.robust[i])
-    n = facts["data"]["n_checked"]
+    checks, n = state.checks, facts["data"]["n_checked"]
     return Hardened(
         network=network,
         out=str(out or ""),
         digest=digest,
         arch=loaded.arch,
-        robust=rate(round(state.checks.robust[best] * n), n),
-        clean=rate(round(state.checks.clean[best] * n), n),
-        checks=state.checks,
-        facts=facts | {"chosen_step": state.checks.step[best]},
+        metric=metric,
+        value=rate(round(checks.best * n), n),
+        clean=rate(round(checks.clean[checks.chosen] * n), n),
+        checks=checks,
+        facts=facts | {"chosen_step": checks.step[checks.chosen]},
     )
