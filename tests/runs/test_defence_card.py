@@ -109,12 +109,19 @@ def planned(recipe: Recipe) -> Plan:
     return plan(recipe, {"train": 60_000, "test": 10_000}, "auto", {}, lambda: pytest.fail("asked for"), ignore_event)
 
 
+def attack_eps(made: Plan, network: str) -> dict[str, float]:
+    """By measure: within what it attacks."""
+    rows = {row.id: row.settings.model_dump() for row in made.networks[network].measures}
+    return {name: settings["eps"] for name, settings in rows.items() if name in ("pgd", "white-box", "suite")}
+
+
 def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:
     made = planned(load_recipe("full"))
     ids = {stage.id for stage in made.stages}
     for name in ("defended-recommended", "trades", "certified"):
         assert {f"defences/{name}", f"defences/{name}/suite", f"defences/{name}/confidence"} <= ids
-        assert made.networks[f"defences/{name}"].against == "report-1/baseline"
+        assert made.networks[f"defences/{name}"].against == "defences/undefended"
+        assert attack_eps(made, f"defences/{name}") == attack_eps(made, "defences/undefended") != {}
     assert "defences/certified/certified" in ids
     assert len([network for network in made.networks.values() if network.role in ("baseline", "defended")]) >= 8
     assert not made.known

@@ -30,7 +30,7 @@ from secure_ai.runs.stages.hardening import Hardening, harden_network
 
 ARCH = "report1-cnn"
 CARD = "defences that hold"
-RECOMMENDED, TRADES, CERTIFIED = "defended-recommended", "trades", "certified"
+UNDEFENDED, RECOMMENDED, TRADES, CERTIFIED = "undefended", "defended-recommended", "trades", "certified"
 KEY = "stage"  # the file of a stage is its own
 MAX_STATE_BYTES = 256 * MIB
 
@@ -94,16 +94,29 @@ def hardened(parents: Parents, settings: HardenSettings, context: Context) -> Ou
     }
 
 
+def copied(parents: Parents, settings: Settings, context: Context) -> Outputs:
+    """Report 1's baseline as it is, to be attacked within the defences' budget: others cannot be compared."""
+    start = parents[BASELINE]
+    said = {name: start.output(name) for name in (HISTORY_NAME, FACTS_NAME)}
+    return {MODEL_NAME: start.artifact, RESULT_NAME: result_bytes(Result()), **said}
+
+
 def networks(recipe: Recipe) -> tuple[Network, ...]:
     """The recommended defence, TRADES and the certified network, each against report 1's baseline where it is there."""
     own = recipe.defences
+    twin = f"defences/{UNDEFENDED}" if REPORT in recipe.parts else ""
+    baseline = Network(
+        id=twin, role="baseline", title="Report 1: undefended, within the defences' budget", arch=ARCH,
+        file=f"{UNDEFENDED}_cnn", measures=_measures(recipe, UNDEFENDED), holds=0.02,
+        make=Make(function=copied, settings=Settings(), passes=lambda settings, n: Passes(), parents=(BASELINE,)),
+    )  # fmt: skip
     rows = (
         (RECOMMENDED, "Recommended: PGD training, averaged weights", "pgd", own.eps, own.epochs, 0.9),
         (TRADES, "TRADES", "trades", own.eps, own.trades_epochs, 0.9),
         (CERTIFIED, f"Certified at {own.certified_eps:g}: interval bounds", "ibp", own.certified_eps,
          own.certified_epochs, 0.9),
     )  # fmt: skip
-    return tuple(
+    defended = tuple(
         Network(
             id=f"defences/{name}", role="defended", title=title, arch=ARCH, file=name.replace("-", "_") + "_cnn",
             make=Make(
@@ -111,11 +124,12 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 settings=HardenSettings(method=method, eps=eps, epochs=epochs, batch_size=own.batch_size),
                 passes=_passes,
             ),
-            against=BASELINE if REPORT in recipe.parts else "", card=CARD,
+            against=twin, card=CARD,
             measures=_measures(recipe, name), holds=holds,
         )
         for name, title, method, eps, epochs, holds in rows
     )  # fmt: skip
+    return (baseline, *defended) if twin else defended
 
 
 def _measures(recipe: Recipe, name: str) -> tuple[Measure[Any], ...]:
