@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DataOptions, DeviceOptions, ModelFile, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, stdout_is_for_json
-from secure_ai.core.errors import EXIT_OK, EXIT_VERIFICATION_FAILED
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK, EXIT_VERIFICATION_FAILED
+from secure_ai.core.trust import CheckOutcome, fed_wrongly, input_warning
 from secure_ai.files.sandbox import sandbox_required
+from secure_ai.report.render.verdict import exit_reason
+
+if TYPE_CHECKING:
+    from secure_ai.runs.verbs.certify import CertifyReport
 
 
 def certify(
@@ -67,14 +72,31 @@ def certify(
             events=say_user_code(),
             progress=progress,
         )
-    code = EXIT_VERIFICATION_FAILED if report.contradictions else EXIT_OK
+    code = _exit_code(report)
     if common.json:
         print_json(report.as_json())
-        return code
+    else:
+        print_lines(_lines(report))
+        if code == EXIT_INCONCLUSIVE:
+            print(exit_reason(code, "never", misfed=True, complete=True))
+    return code
+
+
+def _exit_code(report: CertifyReport) -> int:
+    if report.contradictions:
+        return EXIT_VERIFICATION_FAILED
+    return EXIT_INCONCLUSIVE if fed_wrongly(report.trust.checks) else EXIT_OK
+
+
+def _lines(report: CertifyReport) -> list[str]:
+    failed = [made for made in report.trust.checks if made.outcome is CheckOutcome.FAIL]
+    warning = input_warning(report.trust.checks)
     lines = [
+        *([f"CHECK THE INPUT: {warning}"] if warning else []),
         f"certified {report.certified}: no attack within {report.budget} changes these predictions",
         f"attacked  {report.attacked}: what the attack left (trust: {report.trust.verdict})",
         f"clean     {report.clean}",
+        *(f"{made.id}: {made.evidence}" for made in failed),
     ]
     if report.method == "smoothing":
         lines.append(
@@ -83,5 +105,4 @@ def certify(
         )
     if report.contradictions:
         lines.append(f"{report.contradictions} certified predictions were changed: the certificate is wrong")
-    print_lines(lines)
-    return code
+    return lines

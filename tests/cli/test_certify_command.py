@@ -1,0 +1,42 @@
+"""`secure-ai certify`: what its exit code says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
+from tests.cli.test_commands import call
+
+CODE = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))\n"
+
+pytestmark = pytest.mark.usefixtures("smaller_probes")
+
+
+@pytest.fixture
+def request_words(tmp_path: Path) -> list[str]:
+    """Class 1 where the mean pixel is above one half, on greys from dark to bright."""
+    network = nn.Linear(16, 2)
+    with torch.no_grad():
+        network.weight.copy_(torch.tensor([[-1.0], [1.0]]).expand(2, 16))
+        network.bias.copy_(torch.tensor([8.0, -8.0]))
+    torch.save({"1.weight": network.weight.detach(), "1.bias": network.bias.detach()}, tmp_path / "m.pt")
+    (tmp_path / "net.py").write_text(CODE)
+    level = np.linspace(20, 235, 60).astype(np.uint8)
+    np.savez(tmp_path / "d.npz", x=level[:, None, None, None].repeat(4, 2).repeat(4, 3), y=(level > 127).astype(np.int64))
+    return ["certify", str(tmp_path / "m.pt"), "--arch", f"{tmp_path / 'net.py'}:net", "--data", str(tmp_path / "d.npz"),
+            "--norm", "linf", "--eps", "0.05", "--attack", "fgsm", "--json"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fed", "expected"), [((), EXIT_OK), (("--mean", "0.9", "--std", "0.1"), EXIT_INCONCLUSIVE)])
+def test_a_network_fed_wrongly_has_no_certificate_to_show(
+    capsys: pytest.CaptureFixture[str], request_words: list[str], fed: tuple[str, ...], expected: int
+) -> None:
+    code, out, _ = call(capsys, *request_words, *fed)
+    assert code == expected
+    assert json.loads(out)["contradictions"] == 0
