@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.cli.test_commands import call
 from torch import nn
 
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
-from tests.cli.test_commands import call
 
 CODE = "from torch import nn\n\n\ndef net():\n    return nn.Sequential(nn.Flatten(), nn.Linear(16, 2))\n"
 
@@ -28,15 +28,16 @@ def request_words(tmp_path: Path) -> list[str]:
     torch.save({"1.weight": network.weight.detach(), "1.bias": network.bias.detach()}, tmp_path / "m.pt")
     (tmp_path / "net.py").write_text(CODE)
     level = np.linspace(20, 235, 60).astype(np.uint8)
-    np.savez(tmp_path / "d.npz", x=level[:, None, None, None].repeat(4, 2).repeat(4, 3), y=(level > 127).astype(np.int64))
-    return ["certify", str(tmp_path / "m.pt"), "--arch", f"{tmp_path / 'net.py'}:net", "--data", str(tmp_path / "d.npz"),
-            "--norm", "linf", "--eps", "0.05", "--attack", "fgsm", "--json"]  # fmt: skip
+    images = level[:, None, None, None].repeat(4, 2).repeat(4, 3)
+    np.savez(tmp_path / "d.npz", x=images, y=(level > 127).astype(np.int64))
+    model, arch, data = str(tmp_path / "m.pt"), f"{tmp_path / 'net.py'}:net", str(tmp_path / "d.npz")
+    return ["certify", model, "--arch", arch, "--data", data, "--norm", "linf", "--eps", "0.05", "--attack", "fgsm"]
 
 
 @pytest.mark.parametrize(("fed", "expected"), [((), EXIT_OK), (("--mean", "0.9", "--std", "0.1"), EXIT_INCONCLUSIVE)])
 def test_a_network_fed_wrongly_has_no_certificate_to_show(
     capsys: pytest.CaptureFixture[str], request_words: list[str], fed: tuple[str, ...], expected: int
 ) -> None:
-    code, out, _ = call(capsys, *request_words, *fed)
+    code, out, _ = call(capsys, *request_words, *fed, "--json")
     assert code == expected
     assert json.loads(out)["contradictions"] == 0
