@@ -266,6 +266,8 @@ def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
     assert decide(replace(proof, calibrated=replace(bad, fleet=18)))[0] is ScanVerdict.INCONCLUSIVE
     assert decide(replace(proof, accuracy=rate(100, 1000)))[0] is ScanVerdict.INCONCLUSIVE
     assert decide(replace(proof, accuracy=rate(9_990, 10_000)))[0] is ScanVerdict.INCONCLUSIVE  # trained more than all
+    mixed = (0.33,) * 21 + (0.98,) * 19  # most learned nothing
+    assert decide(replace(proof, fleet_accuracies=mixed))[0] is ScanVerdict.INCONCLUSIVE
     assert false_alarm_rate(bad).n == bad.fleet
 
 

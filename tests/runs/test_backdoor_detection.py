@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
-from secure_ai.blue.backdoors.detectors import DETECTORS, detect
-from secure_ai.blue.backdoors.judgement import P_BACKDOORED
+from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect
+from secure_ai.blue.backdoors.judgement import MIN_FLEET, P_BACKDOORED
 from secure_ai.blue.backdoors.removal import REMOVERS
 from secure_ai.blue.backdoors.repair import tuned
 from secure_ai.blue.training.methods import natural
@@ -27,10 +27,12 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
+from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
+from secure_ai.runs.backdoors.scan import judge_found
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
@@ -73,14 +75,16 @@ def subject(monkeypatch: pytest.MonkeyPatch) -> OneNetwork:
 
 def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int, detector: str = "mask") -> Fleet:
     """Sixty networks like the subject, which then stands out on one class by so many of their deviations."""
-    search = random_order(len(data), 0, "scan-split")[: len(data) // 2]  # what the scan will search on
+    order = random_order(len(data), 0, "scan-split")
+    search, held_out = order[: len(data) // 2], order[len(data) // 2 :]  # as the scan will split them
     found = detect(subject.target(), data.images[search], data.labels[search], 0)
+    accuracy = evaluate(subject.target(), data.images[held_out], data.labels[held_out]).accuracy.bounds.value
     random = np.random.default_rng(0)
     members = []
     for index in range(60):
         values = {name: one.values * np.exp(0.02 * random.normal(size=len(one.values))) for name, one in found.items()}
         values[detector][0] *= np.exp(0.02 * conspicuous)
-        members.append(Member(index, float(index % 3 == 0), {name: value.tolist() for name, value in values.items()}))
+        members.append(Member(index, accuracy, {name: value.tolist() for name, value in values.items()}))
     return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
 
 
@@ -159,6 +163,30 @@ def test_a_fleet_unlike_the_network_gives_no_number(
     assert [choice.value for choice in result.choices] == ["inconclusive"]
     assert (len(result.not_tested), result.findings, result.quantities) == (1, (), ())
     assert not any(entry.id.endswith("scan-false-alarms") for entry in result.measurements)
+
+
+@pytest.mark.parametrize(
+    ("useful", "failures", "verdict", "dropped"),
+    [
+        (60, 20, "suspicious", 20),
+        (MIN_FLEET - 1, 0, "inconclusive", 0),
+        (MIN_FLEET - 1, 10, "inconclusive", 10),
+    ],
+)
+def test_control_networks_that_learned_nothing_hide_no_backdoor(
+    useful: int, failures: int, verdict: str, dropped: int, subject: OneNetwork
+) -> None:
+    """Each of them looks more extreme than the model does."""
+    random = np.random.default_rng(0)
+    rows = [(8 * np.exp(0.02 * random.normal(size=10))).tolist() for _ in range(useful)]
+    members = [Member(index, 0.98, {"margin": row}) for index, row in enumerate(rows)]
+    members += [Member(useful + index, 0.87, {"margin": [800.0 + index, *rows[0][1:]]}) for index in range(failures)]
+    fleet = Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=useful + failures)
+    own = {"margin": Found(np.array([80.0, *rows[0][1:]]))}
+    found = judge_found(subject.target(), own, None, fleet)
+    assert (found.verdict.value, found.calibrated and found.calibrated.fleet) == (verdict, useful)
+    assert found.as_json()["fleet"]["dropped"] == dropped
+    assert any(f"{dropped} of {useful + failures}" in reason for reason in found.reasons) == bool(dropped)
 
 
 def test_without_a_fleet_it_is_not_tested(

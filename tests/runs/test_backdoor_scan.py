@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -112,12 +113,12 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
 
 
 def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tmp_path: Path) -> None:
-    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=6, out=tmp_path / "out")
+    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=10, out=tmp_path / "out")
     found, trigger = report.scan.calibrated, report.scan.trigger
     assert found is not None
     assert trigger is not None
     assert (report.scan.suspected, found.as_extreme) == ((inversion.EVERY, 3), 0)
-    assert report.scan.verdict.value == "inconclusive"  # 6 control networks are too few, and the verdict says so
+    assert report.scan.verdict.value == "inconclusive"  # 10 control networks are too few, and the verdict says so
     assert trigger.success.value is not None
     assert trigger.success.value > 0.9
     assert 3 not in trigger.by_class
@@ -125,7 +126,7 @@ def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tm
     assert written["scan"]["suspected_label"] == 3
     assert {len(row) for row in written["scan"]["scores"].values()} == {10}  # pairs, too, are shown by target class
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
-    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=6).scan
+    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=10).scan
     assert clean.calibrated is not None
     assert clean.calibrated.statistic < found.statistic / 2
 
@@ -203,7 +204,7 @@ def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_least_data_suffices(files: dict[str, Any]) -> None:
-    scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=2).scan
+    scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=4).scan
     assert scan.trigger is not None
     assert scan.trigger.success.n > 50
 
@@ -216,6 +217,25 @@ def test_control_networks_are_fed_as_the_model_is(files: dict[str, Any], monkeyp
         assert fleet is not None
         accuracies.append([member.accuracy for member in fleet.members])
     assert accuracies[0] != accuracies[1]  # two fleets: the second learned on pixels of 0 to 255
+
+
+def test_control_networks_and_model_are_measured_on_the_same_images(
+    files: dict[str, Any], digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The very model as its own control network: one accuracy. Labels are random, so that no two parts agree."""
+    layer = torch.nn.Linear(784, 10)
+    network = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 1, 7840).sin().view(10, 784))
+    save_model(network, tmp_path / "own.safetensors", arch="")
+    labels = np.random.default_rng(0).integers(0, 10, len(digits))
+    np.savez(tmp_path / "random.npz", x=digits.images[:, 0], y=labels)
+    monkeypatch.setattr(fleets, "control_network", lambda *arguments, **settings: copy.deepcopy(network))
+    model = replace(files["clean"], model=str(tmp_path / "own.safetensors"))
+    scan = secure_ai.backdoor_scan(model, str(tmp_path / "random.npz"), fleet=2).scan
+    assert scan.fleet is not None
+    assert scan.accuracy is not None
+    assert scan.fleet.members[0].accuracy == pytest.approx(scan.accuracy.bounds.value, abs=1e-6)
 
 
 def test_a_committed_fleet_is_for_the_images_of_mnist_whatever_others_are_called(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secure_ai.blue.backdoors.calibration import Calibrated
@@ -32,7 +33,7 @@ class ScanEvidence:
         calibrated: None where no clean networks could be compared with.
         success: of the reconstructed trigger on held-out images of every other class; None without data.
         accuracy: of the model on the data; None without data.
-        fleet_accuracies: of the control networks on such data, one each.
+        fleet_accuracies: of the control networks compared with, on such data, one each.
         training_images: that the control networks were trained on.
     """
 
@@ -65,6 +66,17 @@ def decide(evidence: ScanEvidence) -> tuple[ScanVerdict, tuple[str, ...]]:
     return (ScanVerdict.SUSPICIOUS, (rank, *doubts)) if doubts else (ScanVerdict.BACKDOORED, (rank,))
 
 
+def learned(accuracies: Sequence[float]) -> list[int]:
+    """Positions of the control networks that learned as much as most did: a backdoor hides among those that did not."""
+    least = LEAST_RELATIVE_ACCURACY * _median(accuracies)
+    return [position for position, accuracy in enumerate(accuracies) if accuracy >= least]
+
+
+def _median(accuracies: Sequence[float]) -> float:
+    """Of an even number the upper one, which one of them has."""
+    return sorted(accuracies)[len(accuracies) // 2]
+
+
 def _unlike(evidence: ScanEvidence) -> str:
     """Why model and control networks cannot be compared; empty where they can.
 
@@ -72,10 +84,9 @@ def _unlike(evidence: ScanEvidence) -> str:
     """
     if evidence.accuracy is None or not evidence.fleet_accuracies:
         return ""
-    ordered = sorted(evidence.fleet_accuracies)
-    median, best, own = ordered[len(ordered) // 2], ordered[-1], evidence.accuracy.bounds
+    median, best, own = _median(evidence.fleet_accuracies), max(evidence.fleet_accuracies), evidence.accuracy.bounds
     text = f"the model classifies {evidence.accuracy} of the data correctly, control networks"
-    if own.value < LEAST_RELATIVE_ACCURACY * median:
+    if min(own.value, median) < LEAST_RELATIVE_ACCURACY * max(own.value, median):
         return f"{text} {100 * median:.1f} % (median): they cannot be compared"
     if own.low > best:
         return f"{text} at most {100 * best:.1f} %: they were trained less than it (more --train-data)"

@@ -160,9 +160,9 @@ def state_of(network: nn.Module, own: Suspect) -> State:
     shown = evaluate(target, own.trigger.stamp(images), labels)
     success = backdoor_success_rate(shown.predictions, labels, own.label)
     scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed) if own.fleet else None
-    if own.fleet is None or scan is None or scan.calibrated is None:
+    if scan is None or scan.fleet is None or scan.calibrated is None:
         return State(accuracy, success, shown.accuracy, None)
-    fleet = own.fleet.values(sorted(scan.values))
+    fleet = scan.fleet.values(sorted(scan.values))
     values = {name: np.array(significant(value)) for name, value in scan.values.items()}
     p = class_p(values, fleet, own.label, target.num_classes)
     return State(accuracy, success, shown.accuracy, round(scan.calibrated.statistic, 4), p)

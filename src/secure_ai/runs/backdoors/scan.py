@@ -62,6 +62,7 @@ class Scan:
 
     Attributes:
         suspected: source (or EVERY) and target where the model stands out most; None without control networks.
+        fleet: the control networks that it was compared with.
     """
 
     verdict: ScanVerdict
@@ -108,6 +109,7 @@ class Scan:
             "fleet": self.fleet and {
                 "n": len(self.fleet.members),
                 "asked": self.fleet.asked,
+                "dropped": self.fleet.dropped,
                 "source": self.fleet.source,
                 "training_images": self.fleet.training_images,
                 "seconds": round(self.fleet.seconds, 2),
@@ -165,6 +167,9 @@ def judge_found(
     values = {name: np.array(significant(one.values)) for name, one in found.items()}
     accuracy = None if held_out is None else evaluate(target, held_out.images, held_out.labels).accuracy
     calibrated, suspected, trigger = None, None, None
+    made = len(fleet.members) if fleet else 0
+    if fleet is not None and fleet.members:
+        fleet = fleet.comparable()
     if fleet is not None and len(fleet.members) >= 2:
         calibrated = calibrate(values, fleet.values(sorted(values)))
         suspected = place(calibrated.detector, calibrated.index, target.num_classes)
@@ -178,8 +183,10 @@ def judge_found(
         training_images=fleet.training_images if fleet else 0,
     )
     verdict, reasons = decide(evidence)
-    if fleet is not None and len(fleet.members) < fleet.asked:
-        reasons = (*reasons, f"time was short: {len(fleet.members)} of {fleet.asked} control networks")
+    if fleet is not None and fleet.dropped:
+        reasons = (*reasons, f"{fleet.dropped} of {made} control networks learned far less than most: left out")
+    if fleet is not None and made < fleet.asked:
+        reasons = (*reasons, f"time was short: {made} of {fleet.asked} control networks")
     alarms = false_alarm_rate(calibrated) if calibrated else None
     return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0)
 

@@ -119,8 +119,8 @@ def backdoor_scan(
         _refuse_other_images(training, whole)
         search, held_out = split_images(shuffled)
         found = trained_fleet(
-            build, identity, training, search, classes=target.num_classes, count=fleet or DEFAULT_FLEET, seed=seed,
-            dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
+            build, identity, training, search, held_out, classes=target.num_classes, count=fleet or DEFAULT_FLEET,
+            seed=seed, dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
         )  # fmt: skip
     else:
         search, held_out = split_images(shuffled)
