@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
-from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect
+from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, of_classes
+from secure_ai.blue.backdoors.inversion import Inverted
 from secure_ai.blue.backdoors.judgement import MIN_FLEET, P_BACKDOORED
 from secure_ai.blue.backdoors.removal import REMOVERS
 from secure_ai.blue.backdoors.repair import tuned
@@ -57,6 +58,13 @@ class OneNetwork:
         return examine(self.target(), data, 0)
 
 
+class Rounded(torch.nn.Module):
+    """Pixels in steps: next to no change of them changes a score, and no gradient passes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (8 * x).round() / 8
+
+
 def context(data: Mapping[str, Dataset], kept: dict[str, bytes]) -> Context:
     return Context(
         seed=0, data=data.__getitem__, precision="float32", events=ignore_event,
@@ -68,6 +76,7 @@ def context(data: Mapping[str, Dataset], kept: dict[str, bytes]) -> Context:
 @pytest.fixture
 def subject(monkeypatch: pytest.MonkeyPatch) -> OneNetwork:
     monkeypatch.setattr(margin, "STEPS", 2)
+    monkeypatch.setattr(inversion, "SUCCESS", 0.0)  # in three steps nothing else would reach its goal
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=3))
     return OneNetwork(build_network("report1-cnn", generator=generator(0, "scan test")))
@@ -141,10 +150,7 @@ def test_without_data_the_same_network_is_at_most_suspicious(
 ) -> None:
     own = np.full(10, 8.0)
     monkeypatch.setattr(detectors, "max_margins", lambda target, seed: own)
-    random = np.random.default_rng(0)
-    values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]
-    members = tuple(Member(index, 0.9, value) for index, value in enumerate(values))
-    fleet = Fleet(members=members, source="stand-ins", training_images=12_000, asked=60)
+    fleet = of_margins()
     quiet, _ = scanned(subject, digits_test, fleet, monkeypatch, whole=False)
     assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
     own[4] = 16
@@ -183,10 +189,37 @@ def test_control_networks_that_learned_nothing_hide_no_backdoor(
     members += [Member(useful + index, 0.87, {"margin": [800.0 + index, *rows[0][1:]]}) for index in range(failures)]
     fleet = Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=useful + failures)
     own = {"margin": Found(np.array([80.0, *rows[0][1:]]))}
-    found = judge_found(subject.target(), own, None, fleet)
+    found = judge_found(subject.target(), own, None, fleet, ())
     assert (found.verdict.value, found.calibrated and found.calibrated.fleet) == (verdict, useful)
     assert found.as_json()["fleet"]["dropped"] == dropped
     assert any(f"{dropped} of {useful + failures}" in reason for reason in found.reasons) == bool(dropped)
+
+
+def of_margins() -> Fleet:
+    random = np.random.default_rng(0)
+    values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]
+    members = tuple(Member(index, 0.9, value) for index, value in enumerate(values))
+    return Fleet(members=members, source="stand-ins", training_images=12_000, asked=60)
+
+
+@pytest.mark.parametrize(("before", "verdict"), [(torch.nn.Identity(), "not_detected"), (Rounded(), "inconclusive")])
+def test_without_an_input_gradient_nothing_is_concluded(
+    before: torch.nn.Module, verdict: str, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detectors, "max_margins", lambda target, seed: np.full(10, 8.0))
+    subject = OneNetwork(torch.nn.Sequential(before, small()))
+    result, _ = scanned(subject, digits_test, of_margins(), monkeypatch, whole=False)
+    assert [choice.value for choice in result.choices] == [verdict]
+
+
+@pytest.mark.parametrize(("reached", "verdict"), [(1, "not_detected"), (0, "inconclusive")])
+def test_searches_that_all_failed_are_no_evidence(reached: int, verdict: str, subject: OneNetwork) -> None:
+    rows = of_margins().values(["margin"])["margin"]
+    members = tuple(Member(index, 0.9, {"mask": row.tolist()}) for index, row in enumerate(rows))
+    fleet = replace(of_margins(), members=members)
+    inverted = Inverted(inversion.FORMS["mask"], np.ones(10), (), np.arange(10) < reached)
+    found = judge_found(subject.target(), {"mask": of_classes(inverted)}, None, fleet, ())
+    assert found.verdict.value == verdict
 
 
 def test_without_a_fleet_it_is_not_tested(

@@ -14,7 +14,7 @@ import torch
 
 import secure_ai
 from secure_ai.blue.backdoors import fleet as control
-from secure_ai.blue.backdoors import inversion, margin
+from secure_ai.blue.backdoors import inversion, judgement, margin
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import DataUnavailableError, UsageError
@@ -35,6 +35,13 @@ CODE = """import torch
 
 
 def net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+
+class Rounded(torch.nn.Module):
+    def forward(self, x): return (8 * x).round().flatten(1) / 8
+
+
+def rounded(): return torch.nn.Sequential(Rounded(), torch.nn.Linear(784, 10))
 
 
 def normed(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(784), torch.nn.Linear(784, 10))
@@ -142,6 +149,17 @@ def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[
 def test_what_cannot_be_built_anew_is_inconclusive(files: dict[str, Any]) -> None:
     report = secure_ai.backdoor_scan(files["normed"], files["test"])
     assert (report.scan.verdict.value, report.scan.fleet, len(report.notes)) == ("inconclusive", None, 1)
+
+
+@pytest.mark.parametrize(("arch", "verdict"), [("net", "not_detected"), ("rounded", "inconclusive")])
+def test_a_model_that_hides_its_gradient_is_inconclusive(
+    arch: str, verdict: str, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judgement, "MIN_FLEET", 3)
+    monkeypatch.setattr(inversion, "SUCCESS", 0.0)  # every search reaches its goal: the check alone decides
+    model = replace(files["clean"], arch=files["clean"].arch.replace(":net", f":{arch}"))
+    scan = secure_ai.backdoor_scan(model, files["test"], fleet=4).scan
+    assert (scan.verdict.value, scan.fleet and scan.fleet.asked) == (verdict, 4)
 
 
 def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from secure_ai.blue.backdoors.inversion import EVERY, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
 from secure_ai.core.labels import class_text
 from secure_ai.core.results import Rate, rate_or_reason
+from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
@@ -141,14 +142,16 @@ def _named(source: int) -> int | None:
 
 
 def scan_target(
-    target: NetworkTarget, search: Dataset | None, held_out: Dataset | None, fleet: Fleet | None, seed: int
-) -> Scan:
+    target: NetworkTarget, search: Dataset | None, held_out: Dataset | None, fleet: Fleet | None, seed: int,
+    checks: Sequence[Check],
+) -> Scan:  # fmt: skip
     """Scan `target`.
 
     Args:
         search: clean images that inversion works on; None: the data-free statistic alone.
         held_out: others, that the reconstructed trigger is tried on.
         fleet: clean networks measured on `search` or on images like it; None: the verdict is `inconclusive`.
+        checks: of the target's preflight; none where it was not examined.
     """
     began = time.monotonic()
     if search is None:
@@ -156,14 +159,16 @@ def scan_target(
     else:
         images, labels = search.images, search.labels
     found = detect(target, images, labels, seed)
-    scan = judge_found(target, found, held_out, fleet)
+    scan = judge_found(target, found, held_out, fleet, checks)
     return replace(scan, seconds=time.monotonic() - began)
 
 
 def judge_found(
-    target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset | None, fleet: Fleet | None
-) -> Scan:
+    target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset | None, fleet: Fleet | None,
+    checks: Sequence[Check],
+) -> Scan:  # fmt: skip
     """The verdict on what the detectors found."""
+    inverted = [one.inverted for one in found.values() if one.inverted is not None]
     values = {name: np.array(significant(one.values)) for name, one in found.items()}
     accuracy = None if held_out is None else evaluate(target, held_out.images, held_out.labels).accuracy
     calibrated, suspected, trigger = None, None, None
@@ -181,6 +186,8 @@ def judge_found(
         accuracy=accuracy,
         fleet_accuracies=tuple(member.accuracy for member in fleet.members) if fleet else (),
         training_images=fleet.training_images if fleet else 0,
+        gradient=next((made for made in checks if made.id == "input-gradient"), None),
+        reached=sum(int(one.reached.sum()) for one in inverted) if inverted else None,
     )
     verdict, reasons = decide(evidence)
     if fleet is not None and fleet.dropped:

@@ -106,7 +106,8 @@ def backdoor_scan(
         raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
     shuffled = whole.select(random_order(len(whole), seed, "scan-split"), whole.note)
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
-    target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
+    checked = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed)
+    target = checked.target
     _refuse_black_box(target)
     build, identity = fed_alike(target, *anew(loaded))
     notes: tuple[str, ...] = ()
@@ -128,7 +129,7 @@ def backdoor_scan(
         notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
     elif found.note:
         notes = (f"not reused: {found.note}",)
-    scan = scan_target(target, search, held_out, found, seed)
+    scan = scan_target(target, search, held_out, found, seed, checked.checks)
     report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
     _write(report)
     events("backdoor_scanned", {"verdict": scan.verdict.value, "digest": loaded.digest})
@@ -154,7 +155,8 @@ def _without_data(
     notes: tuple[str, ...] = ("no data: the data-free statistic alone, at most `suspicious`",)
     if found is not None:
         notes = (*notes, "compared with networks trained on MNIST: a network trained on other data is no match")
-    report = ScanReport(loaded, None, scan_target(target, None, None, found, seed), notes, Path(out) if out else None)
+    scan = scan_target(target, None, None, found, seed, ())
+    report = ScanReport(loaded, None, scan, notes, Path(out) if out else None)
     _write(report)
     return report
 
