@@ -28,10 +28,12 @@ from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors import scan as scans
+from secure_ai.runs.backdoors.build import SHARED_CODE
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs import backdoor_scan
 
-CODE = """import torch
+CODE = """import numpy
+import torch
 
 
 def net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
@@ -42,6 +44,24 @@ class Rounded(torch.nn.Module):
 
 
 def rounded(): return torch.nn.Sequential(Rounded(), torch.nn.Linear(784, 10))
+
+
+class Keeping(torch.nn.Sequential):
+    def __init__(self, kept):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+        self.kept = kept
+
+
+def attribute(): return Keeping(torch.zeros(10))
+
+
+def inside(): return Keeping({"mask": [torch.zeros(10)]})
+
+
+def array(): return Keeping(numpy.zeros(10))
+
+
+def nothing(): return Keeping({"sizes": [1, 2]})
 
 
 def normed(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(784), torch.nn.Linear(784, 10))
@@ -110,11 +130,11 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
     again = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
     assert calls == [-1, 2, 3]
     assert again.scan.as_json()["scores"] == first.scan.as_json()["scores"]
-    assert first.notes == again.notes == ()
+    assert first.notes == again.notes == (SHARED_CODE,)
     member = next((tmp_path / "cache" / "secure-ai" / "fleets").glob("*/0"))
     assert b"accuracy" in member.read_bytes()
     member.write_bytes(member.read_bytes().replace(b'"accuracy": ', b'"accuracy": 0'))  # not sealed: made again
-    assert len(secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4).notes) == 1
+    assert len(secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4).notes) == 2
     secure_ai.backdoor_scan(files["clean"], files["test"], fleet=2, seed=1)
     assert calls == [-1, 2, 3, 0, 0, 1]
 
@@ -146,9 +166,29 @@ def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[
     assert any("of 30" in reason for reason in scan.reasons)
 
 
-def test_what_cannot_be_built_anew_is_inconclusive(files: dict[str, Any]) -> None:
-    report = secure_ai.backdoor_scan(files["normed"], files["test"])
+@pytest.mark.parametrize("arch", ["normed", "attribute", "inside", "array"])
+def test_what_cannot_be_built_anew_is_inconclusive(arch: str, files: dict[str, Any]) -> None:
+    model = replace(files["normed"], arch=files["normed"].arch.replace(":normed", f":{arch}"))
+    report = secure_ai.backdoor_scan(model, files["test"], n=400)
     assert (report.scan.verdict.value, report.scan.fleet, len(report.notes)) == ("inconclusive", None, 1)
+
+
+def test_control_networks_of_the_users_code_are_said_to_share_it(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=1))
+    nothing = replace(files["normed"], arch=files["normed"].arch.replace(":normed", ":nothing"))
+    assert secure_ai.backdoor_scan(nothing, files["test"], n=400, fleet=2).notes == (SHARED_CODE,)
+    path = tmp_path / "built-in.safetensors"
+    save_model(build_network("report1-cnn", generator=generator(0, "scan")), path, arch="report1-cnn")
+    widths = {"additive": 10, "margin": 10, "mask": 10, "pair": 90}
+    row = {name: [1.0] * width for name, width in widths.items()}
+    small = fleets.Fleet(
+        members=tuple(fleets.Member(i, 0.98, row) for i in range(2)), source="", training_images=8_000, asked=2
+    )
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None: small)
+    assert secure_ai.backdoor_scan(ModelSpec(model=str(path)), files["test"], n=400).notes == ()
 
 
 @pytest.mark.parametrize(("arch", "verdict"), [("net", "not_detected"), ("rounded", "inconclusive")])

@@ -22,9 +22,10 @@ from secure_ai.data.source import load_data
 from secure_ai.data.splits import random_order
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import LoadedModel, load_model, make_target
+from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.backdoors.build import anew, fed_alike
+from secure_ai.runs.backdoors.build import SHARED_CODE, anew, fed_alike
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
@@ -129,6 +130,8 @@ def backdoor_scan(
         notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
     elif found.note:
         notes = (f"not reused: {found.note}",)
+    if found is not None and loaded.arch not in NETWORKS:
+        notes = (*notes, SHARED_CODE)
     scan = scan_target(target, search, held_out, found, seed, checked.checks)
     report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
     _write(report)
