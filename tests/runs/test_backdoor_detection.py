@@ -33,14 +33,15 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
+from secure_ai.runs.backdoors.repair import Suspect, suspect
 from secure_ai.runs.backdoors.scan import judge_found
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.stages import backdoor_detection
+from secure_ai.runs.stages import backdoor_detection, backdoor_removal
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
-from secure_ai.runs.stages.backdoor_removal import RemovalSettings, removal
+from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
 
 
 @dataclass
@@ -253,13 +254,13 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
 
 
 def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(margin, "STEPS", 2)
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=60 if name == "mask" else 3))
     poisoned = plant(
-        digits, trigger=parse_trigger("patch:size=5:place=0x0:value=1"), target_label=3, source_label=None,
+        digits_test, trigger=parse_trigger("patch:size=5:place=0x0:value=1"), target_label=3, source_label=None,
         label_mode="dirty", select="random", seed=0, poison_rate=0.2,
     )  # fmt: skip
 
@@ -268,9 +269,19 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
         def twin(self) -> OneNetwork:
             return OneNetwork(small(), id="report-1/baseline")
 
-    subject = Paired(tuned(small(), poisoned.dataset, natural, 0, epochs=40))
+    def watched(target: NetworkTarget, whole: Dataset, fleet: Fleet | None, seed: int) -> Suspect:
+        used.append(whole)
+        return suspect(target, whole, fleet, seed)
+
+    used: list[Dataset] = []
+    monkeypatch.setattr(backdoor_removal, "suspect", watched)
+    images = np.concatenate([digits_test.images, digits.images])  # trained on the first 300, the last 600 validate
+    train = Dataset(images, np.concatenate([digits_test.labels, digits.labels]), "digits", 10)
+    network = tuned(small(), poisoned.dataset, natural, 0, epochs=80)
+    subject = Paired(network, facts={"n_validation": 600})
     settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, images=600)
-    result = removal(cast(Subject, subject), settings, context({"train": digits}, {}))
+    result = removal(cast(Subject, subject), settings, context({"train": train}, {}))
+    assert sorted(used[0].indices) == list(range(300, 900))
     assert read_result(result_bytes(result), "result.json").measurements == result.measurements
     rates = {entry.id.rpartition("/")[2]: entry.value.value or 0.0 for entry in result.measurements}
     assert rates["unrepaired-planted"] > 0.6
@@ -278,6 +289,16 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     assert rates["repaired-accuracy"] >= rates["unrepaired-accuracy"] - 0.011
     assert {"unrepaired-relearned", "repaired-relearned", "clean-relearned"} <= set(rates)
     assert len(result.sections[0].rows) == 1 + len(REMOVERS)
+
+
+@pytest.mark.parametrize(("facts", "seen"), [({"n_validation": 600}, False), ({"n_validation": 599}, True), ({}, True)])
+def test_a_removal_takes_images_that_the_network_has_not_seen(facts: dict[str, int], seen: bool) -> None:
+    """Where there are enough; else it says so."""
+    train = Dataset(np.zeros((900, 1, 2, 2), np.uint8), np.zeros(900, np.int64), "n", 10)
+    subject = cast(Subject, OneNetwork(small(), facts))
+    used, called = _clean_images(train, subject, 500, 0)
+    assert (bool((used.indices < 300).any()), len(used)) == (seen, 500)
+    assert ("trained on" in called) == seen
 
 
 def small() -> torch.nn.Module:

@@ -25,7 +25,7 @@ from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.backdoors.fleet import Fleet, significant
 from secure_ai.runs.backdoors.scan import SEARCH, scan_target
 
-MOST_IMAGES, TRIED = 3_000, 2_000
+LEAST_IMAGES, MOST_IMAGES, TRIED = 600, 3_000, 2_000
 MOST_LOST = 0.01  # of clean accuracy
 
 

@@ -26,6 +26,7 @@ from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.planted import measured_apart
 from secure_ai.runs.backdoors.repair import (
+    LEAST_IMAGES,
     MOST_IMAGES,
     State,
     Suspect,
@@ -38,8 +39,6 @@ from secure_ai.runs.backdoors.repair import (
 )
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
-
-LEAST_IMAGES = 600
 
 
 @dataclass(frozen=True, slots=True)
