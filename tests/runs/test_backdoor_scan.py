@@ -61,6 +61,13 @@ def inside(): return Keeping({"mask": [torch.zeros(10)]})
 def array(): return Keeping(numpy.zeros(10))
 
 
+class Probabilities(torch.nn.Sequential):
+    def forward(self, x): return (super().forward(x).softmax(1),)
+
+
+def probabilities(): return Probabilities(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+
 def nothing(): return Keeping({"sizes": [1, 2]})
 
 
@@ -200,6 +207,17 @@ def test_a_model_that_hides_its_gradient_is_inconclusive(
     model = replace(files["clean"], arch=files["clean"].arch.replace(":net", f":{arch}"))
     scan = secure_ai.backdoor_scan(model, files["test"], fleet=4).scan
     assert (scan.verdict.value, scan.fleet and scan.fleet.asked) == (verdict, 4)
+
+
+def test_control_networks_answer_in_the_form_that_the_model_does(files: dict[str, Any]) -> None:
+    """Logits again where preflight took them from behind a softmax: the same fleet, number by number."""
+    rows = []
+    for arch in ("net", "probabilities"):
+        model = replace(files["clean"], arch=files["clean"].arch.replace(":net", f":{arch}"))
+        fleet = secure_ai.backdoor_scan(model, files["test"], fleet=2).scan.fleet
+        assert fleet is not None
+        rows.append(fleet.values(["margin"])["margin"])
+    assert np.allclose(*rows, rtol=1e-3)
 
 
 def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def backdoor_remove(
 
 def _clean_network(loaded: LoadedModel, own: Suspect, device: torch.device) -> nn.Module | None:
     """A network from scratch on the clean images, for comparison; None where the architecture cannot be built."""
-    build, _ = anew(loaded)
+    build, _ = anew(loaded.arch, own.target.network)
     return (
         None if build is None else control_network(build, own.repair, 0, own.seed, largest=MOST_IMAGES, device=device)
     )

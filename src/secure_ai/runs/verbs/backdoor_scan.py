@@ -110,7 +110,7 @@ def backdoor_scan(
     checked = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed)
     target = checked.target
     _refuse_black_box(target)
-    build, identity = fed_alike(target, *anew(loaded))
+    build, identity = fed_alike(target, *anew(loaded.arch, target.network))
     notes: tuple[str, ...] = ()
     found = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
     if found is None and build is not None:
