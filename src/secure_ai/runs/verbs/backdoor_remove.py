@@ -21,6 +21,7 @@ from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.store import LoadedModel, model_bytes
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import known_fleet
@@ -38,7 +39,7 @@ from secure_ai.runs.backdoors.repair import (
     with_relearning,
 )
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
+from secure_ai.runs.user_model import is_object, load_subject, refuse_untrainable, spec_of, target_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,17 +113,21 @@ def backdoor_remove(
     if len(whole) < LEAST_IMAGES:
         raise UsageError("too few images", where="--data", expected=f">= {LEAST_IMAGES}", got=len(whole))
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
+    if loaded.arch not in NETWORKS:
+        refuse_untrainable(loaded)
     target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
     if target.access != "gradients":
         raise UsageError("a removal needs gradients", where="--access", expected="gradients", got=target.access)
     if target.transform != InputTransform():
         raise UsageError("a repair feeds pixels in [0, 1]", where="--mean, --std, --range", expected="none")
+    place = _place(loaded, target)
     own = suspect(target, whole, known_fleet(loaded.arch, target.transform, whole), seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own, progress)
     chosen = choose(before, tried)
     network = networks[chosen]
-    write_bytes(Path(out), model_bytes(network, loaded.arch if loaded.arch in NETWORKS else ""))
+    arch = loaded.arch if loaded.arch in NETWORKS else ""
+    write_bytes(Path(out), model_bytes(network.get_submodule(place), arch))
     events("model_written", {"file": Path(out).name})
     clean = _clean_network(loaded, own, compute.device)
     planted: dict[str, Rate] = {}
@@ -136,6 +141,14 @@ def backdoor_remove(
         with_relearning(tried[chosen], network, own), tried, planted,
         None if clean is None else success_after_relearning(clean, own), str(out),
     )  # fmt: skip
+
+
+def _place(loaded: LoadedModel, target: NetworkTarget) -> str:
+    """Where the user's network stands in the one that preflight made of it, e.g. `network`: what is to be written."""
+    place = next((name for name, module in target.network.named_modules() if module is loaded.network), None)
+    if place is None:
+        raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
+    return place
 
 
 def _clean_network(loaded: LoadedModel, own: Suspect, device: torch.device) -> nn.Module | None:
