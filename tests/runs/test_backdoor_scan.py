@@ -217,7 +217,7 @@ def test_control_networks_answer_in_the_form_that_the_model_does(files: dict[str
         fleet = secure_ai.backdoor_scan(model, files["test"], fleet=2).scan.fleet
         assert fleet is not None
         rows.append(fleet.values(["margin"])["margin"])
-    assert np.allclose(*rows, rtol=1e-3)
+    assert np.allclose(rows[0], rows[1], rtol=1e-3)
 
 
 def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:

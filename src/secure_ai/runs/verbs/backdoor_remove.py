@@ -145,10 +145,10 @@ def backdoor_remove(
 
 def _place(loaded: LoadedModel, target: NetworkTarget) -> str:
     """Where the user's network stands in the one that preflight made of it, e.g. `network`: what is to be written."""
-    place = next((name for name, module in target.network.named_modules() if module is loaded.network), None)
-    if place is None:
+    places = [name for name, module in target.network.named_modules() if module is loaded.network]
+    if not places:
         raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
-    return place
+    return str(places[0])
 
 
 def _clean_network(loaded: LoadedModel, own: Suspect, device: torch.device) -> nn.Module | None:
