@@ -234,7 +234,7 @@ def target_of(stack: Stack, number: int, device: torch.device) -> NetworkTarget:
 
 def row(what: Drawn, target: NetworkTarget, found: dict[str, Found], rest: Dataset, clean: Fleet) -> dict[str, Any]:
     """One network's scan; it sees neither trigger nor target."""
-    scan = judge_found(target, found, rest, clean)
+    scan = judge_found(target, found, rest, clean, ())
     source, label = scan.suspected or (None, None)
     right = what.trigger is not None and label == (what.target_label if what.target_label is not None else
                                                    None if source is None else (source + 1) % 10)  # fmt: skip

@@ -19,6 +19,7 @@ from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide
 from secure_ai.blue.backdoors.margin import max_margins
 from secure_ai.core.errors import EmptyDataError, NonFiniteError, ShapeError
 from secure_ai.core.results import rate
+from secure_ai.core.trust import check
 from secure_ai.models.target.target import NetworkTarget
 
 SIZE, CLASSES, PIXEL, TARGET_LABEL = 6, 4, (4, 5), 2
@@ -255,7 +256,8 @@ def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
     }
     wide = {name: np.vstack([rows, rows]) for name, rows in wide.items()}
     bad = calibrate(values_of(Linear(99, planted=6)), wide)
-    proof = ScanEvidence(bad, rate(95, 100), rate(980, 1000), (0.97, 0.98, 0.99), 10_000)
+    gradient = check("input-gradient", True, "")
+    proof = ScanEvidence(bad, rate(95, 100), rate(980, 1000), (0.97, 0.98, 0.99), 10_000, gradient, reached=5)
     assert decide(proof)[0] is ScanVerdict.BACKDOORED
     assert decide(replace(proof, success=None))[0] is ScanVerdict.SUSPICIOUS
     assert decide(replace(proof, success=rate(40, 100)))[0] is ScanVerdict.SUSPICIOUS
@@ -266,6 +268,11 @@ def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
     assert decide(replace(proof, calibrated=replace(bad, fleet=18)))[0] is ScanVerdict.INCONCLUSIVE
     assert decide(replace(proof, accuracy=rate(100, 1000)))[0] is ScanVerdict.INCONCLUSIVE
     assert decide(replace(proof, accuracy=rate(9_990, 10_000)))[0] is ScanVerdict.INCONCLUSIVE  # trained more than all
+    assert decide(replace(proof, gradient=check("input-gradient", False, "")))[0] is ScanVerdict.INCONCLUSIVE
+    assert decide(replace(proof, reached=0))[0] is ScanVerdict.INCONCLUSIVE
+    assert decide(replace(proof, gradient=None, reached=None))[0] is ScanVerdict.BACKDOORED  # nothing was searched for
+    mixed = (0.33,) * 21 + (0.98,) * 19  # most learned nothing
+    assert decide(replace(proof, fleet_accuracies=mixed))[0] is ScanVerdict.INCONCLUSIVE
     assert false_alarm_rate(bad).n == bad.fleet
 
 

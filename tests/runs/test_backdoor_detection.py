@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
-from secure_ai.blue.backdoors.detectors import DETECTORS, detect
-from secure_ai.blue.backdoors.judgement import P_BACKDOORED
+from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, of_classes
+from secure_ai.blue.backdoors.inversion import Inverted
+from secure_ai.blue.backdoors.judgement import MIN_FLEET, P_BACKDOORED
 from secure_ai.blue.backdoors.removal import REMOVERS
 from secure_ai.blue.backdoors.repair import tuned
 from secure_ai.blue.training.methods import natural
@@ -27,17 +28,20 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.seal import Seal, SealedFile
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
+from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
+from secure_ai.runs.backdoors.repair import Suspect, suspect
+from secure_ai.runs.backdoors.scan import judge_found
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.stages import backdoor_detection
+from secure_ai.runs.stages import backdoor_detection, backdoor_removal
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
-from secure_ai.runs.stages.backdoor_removal import RemovalSettings, removal
+from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
 
 
 @dataclass
@@ -55,6 +59,13 @@ class OneNetwork:
         return examine(self.target(), data, 0)
 
 
+class Rounded(torch.nn.Module):
+    """Pixels in steps: next to no change of them changes a score, and no gradient passes."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (8 * x).round() / 8
+
+
 def context(data: Mapping[str, Dataset], kept: dict[str, bytes]) -> Context:
     return Context(
         seed=0, data=data.__getitem__, precision="float32", events=ignore_event,
@@ -66,6 +77,7 @@ def context(data: Mapping[str, Dataset], kept: dict[str, bytes]) -> Context:
 @pytest.fixture
 def subject(monkeypatch: pytest.MonkeyPatch) -> OneNetwork:
     monkeypatch.setattr(margin, "STEPS", 2)
+    monkeypatch.setattr(inversion, "SUCCESS", 0.0)  # in three steps nothing else would reach its goal
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=3))
     return OneNetwork(build_network("report1-cnn", generator=generator(0, "scan test")))
@@ -73,14 +85,16 @@ def subject(monkeypatch: pytest.MonkeyPatch) -> OneNetwork:
 
 def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int, detector: str = "mask") -> Fleet:
     """Sixty networks like the subject, which then stands out on one class by so many of their deviations."""
-    search = random_order(len(data), 0, "scan-split")[: len(data) // 2]  # what the scan will search on
+    order = random_order(len(data), 0, "scan-split")
+    search, held_out = order[: len(data) // 2], order[len(data) // 2 :]  # as the scan will split them
     found = detect(subject.target(), data.images[search], data.labels[search], 0)
+    accuracy = evaluate(subject.target(), data.images[held_out], data.labels[held_out]).accuracy.bounds.value
     random = np.random.default_rng(0)
     members = []
     for index in range(60):
         values = {name: one.values * np.exp(0.02 * random.normal(size=len(one.values))) for name, one in found.items()}
         values[detector][0] *= np.exp(0.02 * conspicuous)
-        members.append(Member(index, float(index % 3 == 0), {name: value.tolist() for name, value in values.items()}))
+        members.append(Member(index, accuracy, {name: value.tolist() for name, value in values.items()}))
     return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
 
 
@@ -137,10 +151,7 @@ def test_without_data_the_same_network_is_at_most_suspicious(
 ) -> None:
     own = np.full(10, 8.0)
     monkeypatch.setattr(detectors, "max_margins", lambda target, seed: own)
-    random = np.random.default_rng(0)
-    values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]
-    members = tuple(Member(index, 0.9, value) for index, value in enumerate(values))
-    fleet = Fleet(members=members, source="stand-ins", training_images=12_000, asked=60)
+    fleet = of_margins()
     quiet, _ = scanned(subject, digits_test, fleet, monkeypatch, whole=False)
     assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
     own[4] = 16
@@ -159,6 +170,57 @@ def test_a_fleet_unlike_the_network_gives_no_number(
     assert [choice.value for choice in result.choices] == ["inconclusive"]
     assert (len(result.not_tested), result.findings, result.quantities) == (1, (), ())
     assert not any(entry.id.endswith("scan-false-alarms") for entry in result.measurements)
+
+
+@pytest.mark.parametrize(
+    ("useful", "failures", "verdict", "dropped"),
+    [
+        (60, 20, "suspicious", 20),
+        (MIN_FLEET - 1, 0, "inconclusive", 0),
+        (MIN_FLEET - 1, 10, "inconclusive", 10),
+    ],
+)
+def test_control_networks_that_learned_nothing_hide_no_backdoor(
+    useful: int, failures: int, verdict: str, dropped: int, subject: OneNetwork
+) -> None:
+    """Each of them looks more extreme than the model does."""
+    random = np.random.default_rng(0)
+    rows = [(8 * np.exp(0.02 * random.normal(size=10))).tolist() for _ in range(useful)]
+    members = [Member(index, 0.98, {"margin": row}) for index, row in enumerate(rows)]
+    members += [Member(useful + index, 0.87, {"margin": [800.0 + index, *rows[0][1:]]}) for index in range(failures)]
+    fleet = Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=useful + failures)
+    own = {"margin": Found(np.array([80.0, *rows[0][1:]]))}
+    found = judge_found(subject.target(), own, None, fleet, ())
+    assert (found.verdict.value, found.calibrated and found.calibrated.fleet) == (verdict, useful)
+    assert found.as_json()["fleet"]["dropped"] == dropped
+    assert any(f"{dropped} of {useful + failures}" in reason for reason in found.reasons) == bool(dropped)
+
+
+def of_margins() -> Fleet:
+    random = np.random.default_rng(0)
+    values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]
+    members = tuple(Member(index, 0.9, value) for index, value in enumerate(values))
+    return Fleet(members=members, source="stand-ins", training_images=12_000, asked=60)
+
+
+@pytest.mark.parametrize(("before", "verdict"), [(torch.nn.Identity(), "not_detected"), (Rounded(), "inconclusive")])
+def test_without_an_input_gradient_nothing_is_concluded(
+    before: torch.nn.Module, verdict: str, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detectors, "max_margins", lambda target, seed: np.full(10, 8.0))
+    subject = OneNetwork(torch.nn.Sequential(before, small()))
+    result, _ = scanned(subject, digits_test, of_margins(), monkeypatch, whole=False)
+    assert [choice.value for choice in result.choices] == [verdict]
+
+
+@pytest.mark.parametrize(("reached", "verdict"), [(1, "not_detected"), (0, "inconclusive")])
+def test_searches_that_all_failed_are_no_evidence(reached: int, verdict: str, subject: OneNetwork) -> None:
+    rows = of_margins().values(["margin"])["margin"]
+    members = tuple(Member(index, 0.9, {"mask": row.tolist()}) for index, row in enumerate(rows))
+    fleet = replace(of_margins(), members=members)
+    inverted = Inverted(inversion.FORMS["mask"], np.ones(10), (), np.arange(10) < reached)
+    found = judge_found(subject.target(), {"mask": of_classes(inverted)}, None, fleet, ())
+    assert found.verdict.value == verdict
 
 
 def test_without_a_fleet_it_is_not_tested(
@@ -192,13 +254,13 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
 
 
 def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
-    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+    digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(margin, "STEPS", 2)
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=60 if name == "mask" else 3))
     poisoned = plant(
-        digits, trigger=parse_trigger("patch:size=5:place=0x0:value=1"), target_label=3, source_label=None,
+        digits_test, trigger=parse_trigger("patch:size=5:place=0x0:value=1"), target_label=3, source_label=None,
         label_mode="dirty", select="random", seed=0, poison_rate=0.2,
     )  # fmt: skip
 
@@ -207,9 +269,19 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
         def twin(self) -> OneNetwork:
             return OneNetwork(small(), id="report-1/baseline")
 
-    subject = Paired(tuned(small(), poisoned.dataset, natural, 0, epochs=40))
+    def watched(target: NetworkTarget, whole: Dataset, fleet: Fleet | None, seed: int) -> Suspect:
+        used.append(whole)
+        return suspect(target, whole, fleet, seed)
+
+    used: list[Dataset] = []
+    monkeypatch.setattr(backdoor_removal, "suspect", watched)
+    images = np.concatenate([digits_test.images, digits.images])  # trained on the first 300, the last 600 validate
+    train = Dataset(images, np.concatenate([digits_test.labels, digits.labels]), "digits", 10)
+    network = tuned(small(), poisoned.dataset, natural, 0, epochs=80)
+    subject = Paired(network, facts={"n_validation": 600})
     settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, images=600)
-    result = removal(cast(Subject, subject), settings, context({"train": digits}, {}))
+    result = removal(cast(Subject, subject), settings, context({"train": train}, {}))
+    assert sorted(used[0].indices) == list(range(300, 900))
     assert read_result(result_bytes(result), "result.json").measurements == result.measurements
     rates = {entry.id.rpartition("/")[2]: entry.value.value or 0.0 for entry in result.measurements}
     assert rates["unrepaired-planted"] > 0.6
@@ -217,6 +289,16 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     assert rates["repaired-accuracy"] >= rates["unrepaired-accuracy"] - 0.011
     assert {"unrepaired-relearned", "repaired-relearned", "clean-relearned"} <= set(rates)
     assert len(result.sections[0].rows) == 1 + len(REMOVERS)
+
+
+@pytest.mark.parametrize(("facts", "seen"), [({"n_validation": 600}, False), ({"n_validation": 599}, True), ({}, True)])
+def test_a_removal_takes_images_that_the_network_has_not_seen(facts: dict[str, int], seen: bool) -> None:
+    """Where there are enough; else it says so."""
+    train = Dataset(np.zeros((900, 1, 2, 2), np.uint8), np.zeros(900, np.int64), "n", 10)
+    subject = cast(Subject, OneNetwork(small(), facts))
+    used, called = _clean_images(train, subject, 500, 0)
+    assert (bool((used.indices < 300).any()), len(used)) == (seen, 500)
+    assert ("trained on" in called) == seen
 
 
 def small() -> torch.nn.Module:

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 
 import secure_ai
 from secure_ai.blue.backdoors import inversion, margin, removal
-from secure_ai.blue.backdoors.repair import tuned
+from secure_ai.blue.backdoors.repair import fine_tune, tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import ShapeError, UsageError
@@ -21,10 +22,16 @@ from secure_ai.core.results import Rate, rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
-from secure_ai.files.safetensors import safetensors_bytes
+from secure_ai.files.open import FileBytes
+from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
+from secure_ai.models.load.store import LoadedModel
+from secure_ai.models.tensors import array_to_tensor, images_to_float
 from secure_ai.red.poisoning.plant import Planted, plant
+from secure_ai.runs.backdoors import repair
 from secure_ai.runs.backdoors.repair import State, choose
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.user_model import load_subject
+from secure_ai.runs.verbs import backdoor_remove
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
 
@@ -132,6 +139,56 @@ def test_removal_keeps_accuracy_and_loses_the_backdoor(
     assert out.exists()
     assert set(done.tried) == set(removal.REMOVERS)
     assert done.clean_relearned is not None
+
+
+class Own(torch.nn.Module):
+    """Preflight wraps it: it answers probabilities, in a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = torch.nn.Linear(784, 10)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor]:
+        return (self.a(x.flatten(1)).softmax(dim=1),)
+
+
+def test_the_file_holds_the_users_own_network(
+    digits: Dataset, digit_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(margin, "STEPS", 1)
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=1))
+    monkeypatch.setattr(repair, "REMOVERS", {"fine-tuning": fine_tune})
+    made: list[torch.nn.Module] = []
+
+    def kept(*arguments: Any) -> Any:
+        networks, states = repair.repairs(*arguments)
+        made.append(networks["fine-tuning"])
+        return networks, states
+
+    monkeypatch.setattr(backdoor_remove, "repairs", kept)
+    own, again, out = Own().eval(), Own().eval(), tmp_path / "good.safetensors"
+    secure_ai.backdoor_remove(own, str(digit_files["train"]), out=out, device="cpu")
+    arrays = read_safetensors(FileBytes("good", out.read_bytes())).tensors
+    again.load_state_dict({name: array_to_tensor(array) for name, array in arrays.items()})
+    x = images_to_float(digits.images)
+    with torch.no_grad():
+        before, after, wrapped = own(x)[0].argmax(dim=1), again(x)[0].argmax(dim=1), made[0](x).argmax(dim=1)
+    assert torch.equal(after, wrapped)
+    assert not torch.equal(after, before)
+
+
+@pytest.mark.parametrize("kind", ["keras", "pt2"])
+def test_what_no_class_could_load_again_is_refused(
+    kind: str, model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def described(*arguments: Any, **settings: Any) -> LoadedModel:
+        return replace(load_subject(*arguments, **settings), format=kind, arch=kind)
+
+    monkeypatch.setattr(backdoor_remove, "load_subject", described)
+    monkeypatch.setattr(backdoor_remove, "suspect", None)  # it is refused before anything is searched for
+    with pytest.raises(UsageError):
+        secure_ai.backdoor_remove(model, str(digit_files["train"]), out=tmp_path / "x.safetensors")
 
 
 def test_the_choice_is_by_accuracy_then_scan_then_reconstructed_trigger() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 
 import secure_ai
 from secure_ai.blue.backdoors import fleet as control
-from secure_ai.blue.backdoors import inversion, margin
+from secure_ai.blue.backdoors import inversion, judgement, margin
 from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.cli.main import run_command
 from secure_ai.core.errors import DataUnavailableError, UsageError
@@ -27,13 +28,47 @@ from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors import scan as scans
+from secure_ai.runs.backdoors.build import SHARED_CODE
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs import backdoor_scan
 
-CODE = """import torch
+CODE = """import numpy
+import torch
 
 
 def net(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+
+class Rounded(torch.nn.Module):
+    def forward(self, x): return (8 * x).round().flatten(1) / 8
+
+
+def rounded(): return torch.nn.Sequential(Rounded(), torch.nn.Linear(784, 10))
+
+
+class Keeping(torch.nn.Sequential):
+    def __init__(self, kept):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+        self.kept = kept
+
+
+def attribute(): return Keeping(torch.zeros(10))
+
+
+def inside(): return Keeping({"mask": [torch.zeros(10)]})
+
+
+def array(): return Keeping(numpy.zeros(10))
+
+
+class Probabilities(torch.nn.Sequential):
+    def forward(self, x): return (super().forward(x).softmax(1),)
+
+
+def probabilities(): return Probabilities(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+
+
+def nothing(): return Keeping({"sizes": [1, 2]})
 
 
 def normed(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(784), torch.nn.Linear(784, 10))
@@ -102,22 +137,22 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
     again = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4)
     assert calls == [-1, 2, 3]
     assert again.scan.as_json()["scores"] == first.scan.as_json()["scores"]
-    assert first.notes == again.notes == ()
+    assert first.notes == again.notes == (SHARED_CODE,)
     member = next((tmp_path / "cache" / "secure-ai" / "fleets").glob("*/0"))
     assert b"accuracy" in member.read_bytes()
     member.write_bytes(member.read_bytes().replace(b'"accuracy": ', b'"accuracy": 0'))  # not sealed: made again
-    assert len(secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4).notes) == 1
+    assert len(secure_ai.backdoor_scan(files["clean"], files["test"], fleet=4).notes) == 2
     secure_ai.backdoor_scan(files["clean"], files["test"], fleet=2, seed=1)
     assert calls == [-1, 2, 3, 0, 0, 1]
 
 
 def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tmp_path: Path) -> None:
-    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=6, out=tmp_path / "out")
+    report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=10, out=tmp_path / "out")
     found, trigger = report.scan.calibrated, report.scan.trigger
     assert found is not None
     assert trigger is not None
     assert (report.scan.suspected, found.as_extreme) == ((inversion.EVERY, 3), 0)
-    assert report.scan.verdict.value == "inconclusive"  # 6 control networks are too few, and the verdict says so
+    assert report.scan.verdict.value == "inconclusive"  # 10 control networks are too few, and the verdict says so
     assert trigger.success.value is not None
     assert trigger.success.value > 0.9
     assert 3 not in trigger.by_class
@@ -125,7 +160,7 @@ def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tm
     assert written["scan"]["suspected_label"] == 3
     assert {len(row) for row in written["scan"]["scores"].values()} == {10}  # pairs, too, are shown by target class
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
-    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=6).scan
+    clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=10).scan
     assert clean.calibrated is not None
     assert clean.calibrated.statistic < found.statistic / 2
 
@@ -138,9 +173,51 @@ def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[
     assert any("of 30" in reason for reason in scan.reasons)
 
 
-def test_what_cannot_be_built_anew_is_inconclusive(files: dict[str, Any]) -> None:
-    report = secure_ai.backdoor_scan(files["normed"], files["test"])
+@pytest.mark.parametrize("arch", ["normed", "attribute", "inside", "array"])
+def test_what_cannot_be_built_anew_is_inconclusive(arch: str, files: dict[str, Any]) -> None:
+    model = replace(files["normed"], arch=files["normed"].arch.replace(":normed", f":{arch}"))
+    report = secure_ai.backdoor_scan(model, files["test"], n=400)
     assert (report.scan.verdict.value, report.scan.fleet, len(report.notes)) == ("inconclusive", None, 1)
+
+
+def test_control_networks_of_the_users_code_are_said_to_share_it(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=1))
+    nothing = replace(files["normed"], arch=files["normed"].arch.replace(":normed", ":nothing"))
+    assert secure_ai.backdoor_scan(nothing, files["test"], n=400, fleet=2).notes == (SHARED_CODE,)
+    path = tmp_path / "built-in.safetensors"
+    save_model(build_network("report1-cnn", generator=generator(0, "scan")), path, arch="report1-cnn")
+    widths = {"additive": 10, "margin": 10, "mask": 10, "pair": 90}
+    row = {name: [1.0] * width for name, width in widths.items()}
+    small = fleets.Fleet(
+        members=tuple(fleets.Member(i, 0.98, row) for i in range(2)), source="", training_images=8_000, asked=2
+    )
+    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None: small)
+    assert secure_ai.backdoor_scan(ModelSpec(model=str(path)), files["test"], n=400).notes == ()
+
+
+@pytest.mark.parametrize(("arch", "verdict"), [("net", "not_detected"), ("rounded", "inconclusive")])
+def test_a_model_that_hides_its_gradient_is_inconclusive(
+    arch: str, verdict: str, files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judgement, "MIN_FLEET", 3)
+    monkeypatch.setattr(inversion, "SUCCESS", 0.0)  # every search reaches its goal: the check alone decides
+    model = replace(files["clean"], arch=files["clean"].arch.replace(":net", f":{arch}"))
+    scan = secure_ai.backdoor_scan(model, files["test"], fleet=4).scan
+    assert (scan.verdict.value, scan.fleet and scan.fleet.asked) == (verdict, 4)
+
+
+def test_control_networks_answer_in_the_form_that_the_model_does(files: dict[str, Any]) -> None:
+    """Logits again where preflight took them from behind a softmax: the same fleet, number by number."""
+    rows = []
+    for arch in ("net", "probabilities"):
+        model = replace(files["clean"], arch=files["clean"].arch.replace(":net", f":{arch}"))
+        fleet = secure_ai.backdoor_scan(model, files["test"], fleet=2).scan.fleet
+        assert fleet is not None
+        rows.append(fleet.values(["margin"])["margin"])
+    assert np.allclose(rows[0], rows[1], rtol=1e-3)
 
 
 def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:
@@ -203,7 +280,7 @@ def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_least_data_suffices(files: dict[str, Any]) -> None:
-    scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=2).scan
+    scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=4).scan
     assert scan.trigger is not None
     assert scan.trigger.success.n > 50
 
@@ -216,6 +293,25 @@ def test_control_networks_are_fed_as_the_model_is(files: dict[str, Any], monkeyp
         assert fleet is not None
         accuracies.append([member.accuracy for member in fleet.members])
     assert accuracies[0] != accuracies[1]  # two fleets: the second learned on pixels of 0 to 255
+
+
+def test_control_networks_and_model_are_measured_on_the_same_images(
+    files: dict[str, Any], digits: Dataset, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The very model as its own control network: one accuracy. Labels are random, so that no two parts agree."""
+    layer = torch.nn.Linear(784, 10)
+    network = torch.nn.Sequential(torch.nn.Flatten(), layer).eval()
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 1, 7840).sin().view(10, 784))
+    save_model(network, tmp_path / "own.safetensors", arch="")
+    labels = np.random.default_rng(0).integers(0, 10, len(digits))
+    np.savez(tmp_path / "random.npz", x=digits.images[:, 0], y=labels)
+    monkeypatch.setattr(fleets, "control_network", lambda *arguments, **settings: copy.deepcopy(network))
+    model = replace(files["clean"], model=str(tmp_path / "own.safetensors"))
+    scan = secure_ai.backdoor_scan(model, str(tmp_path / "random.npz"), fleet=2).scan
+    assert scan.fleet is not None
+    assert scan.accuracy is not None
+    assert scan.fleet.members[0].accuracy == pytest.approx(scan.accuracy.bounds.value, abs=1e-6)
 
 
 def test_a_committed_fleet_is_for_the_images_of_mnist_whatever_others_are_called(

@@ -127,17 +127,22 @@ def trainable(model: ModelSpec | Any, dataset: Dataset, seed: int, events: Event
                                  name=model.arch, arch=model.arch)  # fmt: skip
     else:
         loaded = load_subject(spec, dataset, events, given=model if is_object(model) else None)
+    refuse_untrainable(loaded)
+    checked = examine(target_for(loaded, dataset, spec), dataset, seed).target
+    network = fed(checked)
+    if {id(p) for p in network.parameters()} != {id(p) for p in loaded.network.parameters()}:
+        raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
+    return loaded, network
+
+
+def refuse_untrainable(loaded: LoadedModel) -> None:
+    """Raises UsageError for a model whose file describes a network that cannot be trained and written again."""
     reason = UNTRAINABLE.get(loaded.format)
     if reason:
         raise UsageError(
             f"this model cannot be trained: {reason}", where=loaded.name, got=loaded.format,
             expected="safetensors or a torch state dict with --arch, or a built-in name",
         )  # fmt: skip
-    checked = examine(target_for(loaded, dataset, spec), dataset, seed).target
-    network = fed(checked)
-    if {id(p) for p in network.parameters()} != {id(p) for p in loaded.network.parameters()}:
-        raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
-    return loaded, network
 
 
 def fed(target: NetworkTarget) -> nn.Module:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from secure_ai.blue.backdoors.calibration import Calibrated
 from secure_ai.core.results import Rate, rate
+from secure_ai.core.trust import Check, CheckOutcome
 
 P_BACKDOORED, P_SUSPICIOUS = 0.025, 0.05
 MIN_FLEET = 19  # below it no p-value reaches P_SUSPICIOUS
@@ -32,8 +34,10 @@ class ScanEvidence:
         calibrated: None where no clean networks could be compared with.
         success: of the reconstructed trigger on held-out images of every other class; None without data.
         accuracy: of the model on the data; None without data.
-        fleet_accuracies: of the control networks on such data, one each.
+        fleet_accuracies: of the control networks compared with, on such data, one each.
         training_images: that the control networks were trained on.
+        gradient: the model's check `input-gradient`; None where it was not examined.
+        reached: searches for a trigger that reached their goal; None where nothing was searched for.
     """
 
     calibrated: Calibrated | None
@@ -41,6 +45,8 @@ class ScanEvidence:
     accuracy: Rate | None
     fleet_accuracies: tuple[float, ...]
     training_images: int
+    gradient: Check | None
+    reached: int | None
 
 
 def false_alarm_rate(calibrated: Calibrated) -> Rate:
@@ -55,14 +61,33 @@ def decide(evidence: ScanEvidence) -> tuple[ScanVerdict, tuple[str, ...]]:
         return ScanVerdict.INCONCLUSIVE, ("no clean control networks to compare with",)
     if found.fleet < MIN_FLEET:
         return ScanVerdict.INCONCLUSIVE, (f"{found.fleet} clean control networks; a verdict needs {MIN_FLEET}",)
-    unlike = _unlike(evidence)
-    if unlike:
-        return ScanVerdict.INCONCLUSIVE, (unlike,)
+    unusable = _blind(evidence) or _unlike(evidence)
+    if unusable:
+        return ScanVerdict.INCONCLUSIVE, (unusable,)
     rank = f"{found.as_extreme} of {found.fleet} clean control networks look as extreme, p = {found.p:.3f}"
     if found.p > P_SUSPICIOUS:
         return ScanVerdict.NOT_DETECTED, (rank,)
     doubts = tuple(text for text in (*_doubts(evidence, found),) if text)
     return (ScanVerdict.SUSPICIOUS, (rank, *doubts)) if doubts else (ScanVerdict.BACKDOORED, (rank,))
+
+
+def _blind(evidence: ScanEvidence) -> str:
+    """Why the detectors saw nothing, and so found nothing; empty where they could see. All follow the gradient."""
+    gradient = evidence.gradient
+    if gradient is not None and gradient.outcome is CheckOutcome.FAIL:
+        return f"the scan follows the input gradient, which is unusable here: {gradient.evidence}"
+    return "no search for a trigger reached its goal: the scan saw nothing" if evidence.reached == 0 else ""
+
+
+def learned(accuracies: Sequence[float]) -> list[int]:
+    """Positions of the control networks that learned as much as most did: a backdoor hides among those that did not."""
+    least = LEAST_RELATIVE_ACCURACY * _median(accuracies)
+    return [position for position, accuracy in enumerate(accuracies) if accuracy >= least]
+
+
+def _median(accuracies: Sequence[float]) -> float:
+    """Of an even number the upper one, which one of them has."""
+    return sorted(accuracies)[len(accuracies) // 2]
 
 
 def _unlike(evidence: ScanEvidence) -> str:
@@ -72,10 +97,9 @@ def _unlike(evidence: ScanEvidence) -> str:
     """
     if evidence.accuracy is None or not evidence.fleet_accuracies:
         return ""
-    ordered = sorted(evidence.fleet_accuracies)
-    median, best, own = ordered[len(ordered) // 2], ordered[-1], evidence.accuracy.bounds
+    median, best, own = _median(evidence.fleet_accuracies), max(evidence.fleet_accuracies), evidence.accuracy.bounds
     text = f"the model classifies {evidence.accuracy} of the data correctly, control networks"
-    if own.value < LEAST_RELATIVE_ACCURACY * median:
+    if min(own.value, median) < LEAST_RELATIVE_ACCURACY * max(own.value, median):
         return f"{text} {100 * median:.1f} % (median): they cannot be compared"
     if own.low > best:
         return f"{text} at most {100 * best:.1f} %: they were trained less than it (more --train-data)"

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -18,6 +18,7 @@ from torch import nn
 from secure_ai.blue.backdoors.detectors import DETECTORS, detect
 from secure_ai.blue.backdoors.fleet import RECIPES, control_network
 from secure_ai.blue.backdoors.inversion import FORMS, MOST_PAIRED, PRICES, SUCCESS
+from secure_ai.blue.backdoors.judgement import learned
 from secure_ai.blue.backdoors.margin import STARTS, STEPS
 from secure_ai.core.compute import CPU, device_name
 from secure_ai.core.errors import SecureAIError
@@ -42,7 +43,7 @@ Build = Callable[[torch.Generator], nn.Module]
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One clean control network: its accuracy on the scan's images, and each detector's value for each class."""
+    """One clean control network: its accuracy on held-out images, and each detector's value for each class."""
 
     index: int
     accuracy: float
@@ -60,6 +61,7 @@ class Fleet:
         seconds: that making them took; 0 where they were there.
         power: detection rates by kind of trigger, measured with this fleet; empty: not measured.
         note: what of the cache was not reused, and why; empty: nothing stood in the way.
+        dropped: members left out because they learned far less than most.
     """
 
     members: tuple[Member, ...]
@@ -69,6 +71,7 @@ class Fleet:
     seconds: float = 0.0
     power: Mapping[str, Any] | None = None
     note: str = ""
+    dropped: int = 0
 
     def values(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """(F, K) of each detector of `names`."""
@@ -78,6 +81,12 @@ class Fleet:
     def accuracy(self) -> float:
         """The members' median accuracy."""
         return float(np.median([member.accuracy for member in self.members]))
+
+    def comparable(self) -> Fleet:
+        """Without the members that learned far less than most."""
+        kept = learned([member.accuracy for member in self.members])
+        members = tuple(self.members[position] for position in kept)
+        return replace(self, members=members, dropped=self.dropped + len(self.members) - len(members))
 
 
 @cache
@@ -137,14 +146,16 @@ def measuring_settings() -> str:
     return json.dumps([sorted(DETECTORS), forms, SUCCESS, PRICES, MOST_PAIRED, STARTS, STEPS, RECIPES], sort_keys=True)
 
 
-def measure_member(network: nn.Module, index: int, images: Dataset, classes: int, seed: int) -> Member:
-    """A control network's member of the fleet."""
+def measure_member(
+    network: nn.Module, index: int, search: Dataset, held_out: Dataset, classes: int, seed: int
+) -> Member:
+    """A control network's member of the fleet, measured on the very images that the model is."""
     target = NetworkTarget(
-        to_channels_last(network), name=f"control {index}", digest="", input_shape=images.input_shape,
+        to_channels_last(network), name=f"control {index}", digest="", input_shape=search.input_shape,
         num_classes=classes,
     )  # fmt: skip
-    accuracy = evaluate(target, images.images, images.labels).accuracy.bounds.value
-    found = detect(target, images.images, images.labels, seed)
+    accuracy = evaluate(target, held_out.images, held_out.labels).accuracy.bounds.value
+    found = detect(target, search.images, search.labels, seed)
     return Member(index, round(accuracy, 6), {name: significant(one.values) for name, one in found.items()})
 
 
@@ -152,7 +163,8 @@ def trained_fleet(
     build: Build,
     identity: str,
     training: Dataset,
-    images: Dataset,
+    search: Dataset,
+    held_out: Dataset,
     *,
     classes: int,
     count: int,
@@ -168,12 +180,13 @@ def trained_fleet(
     Args:
         identity: what `build` makes, e.g. a built-in name or a digest of its shapes.
         training: taken to be clean.
-        images: that the scan measures on; none of them in `training`.
+        search: images that the detectors search on; held_out: that accuracy is measured on; none in `training`.
         classes: outputs of the network.
         largest: most training images of one control network.
         deadline: `time.monotonic()` past which no further network is begun: the fleet is smaller then.
     """
-    content = [identity, training.digest, images.digest, classes, seed, largest, measuring_settings(), str(dtype)]
+    data = [training.digest, search.digest, held_out.digest]
+    content = [identity, *data, classes, seed, largest, measuring_settings(), str(dtype)]
     content += [] if device.type == "cpu" else [device_name(device)]
     folder = make_folder(cache_root() / "fleets" / hashlib.sha256(repr(content).encode()).hexdigest()[:32])
     seal = user_seal()
@@ -188,7 +201,7 @@ def trained_fleet(
             if deadline is not None and start + longest > deadline:
                 break
             network = control_network(build, training, index, seed, largest=largest, dtype=dtype, device=device)
-            member = measure_member(network, index, images, classes, seed)
+            member = measure_member(network, index, search, held_out, classes, seed)
             file.write(json.dumps(asdict(member), allow_nan=False).encode())
             longest = max(longest, time.monotonic() - start)
         members.append(member)

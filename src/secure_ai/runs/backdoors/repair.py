@@ -25,7 +25,7 @@ from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.backdoors.fleet import Fleet, significant
 from secure_ai.runs.backdoors.scan import SEARCH, scan_target
 
-MOST_IMAGES, TRIED = 3_000, 2_000
+LEAST_IMAGES, MOST_IMAGES, TRIED = 600, 3_000, 2_000
 MOST_LOST = 0.01  # of clean accuracy
 
 
@@ -103,7 +103,7 @@ def suspect(target: NetworkTarget, whole: Dataset, fleet: Fleet | None, seed: in
         ArchError: no trigger could be reconstructed.
     """
     repair, search, held_out = parts_of(whole, seed)
-    scan = scan_target(target, search, held_out, fleet, seed)
+    scan = scan_target(target, search, held_out, fleet, seed, ())
     if scan.trigger is not None:
         name, source, label = scan.trigger.detector, scan.trigger.source, scan.trigger.label
         index = scan.calibrated.index if scan.calibrated and scan.calibrated.detector == name else label
@@ -159,10 +159,10 @@ def state_of(network: nn.Module, own: Suspect) -> State:
     images, labels = own.held_out.images[own.triggered], labels[own.triggered]
     shown = evaluate(target, own.trigger.stamp(images), labels)
     success = backdoor_success_rate(shown.predictions, labels, own.label)
-    scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed) if own.fleet else None
-    if own.fleet is None or scan is None or scan.calibrated is None:
+    scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed, ()) if own.fleet else None
+    if scan is None or scan.fleet is None or scan.calibrated is None:
         return State(accuracy, success, shown.accuracy, None)
-    fleet = own.fleet.values(sorted(scan.values))
+    fleet = scan.fleet.values(sorted(scan.values))
     values = {name: np.array(significant(value)) for name, value in scan.values.items()}
     p = class_p(values, fleet, own.label, target.num_classes)
     return State(accuracy, success, shown.accuracy, round(scan.calibrated.statistic, 4), p)

@@ -15,6 +15,7 @@ from secure_ai.blue.backdoors.inversion import EVERY, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
 from secure_ai.core.labels import class_text
 from secure_ai.core.results import Rate, rate_or_reason
+from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
@@ -62,6 +63,7 @@ class Scan:
 
     Attributes:
         suspected: source (or EVERY) and target where the model stands out most; None without control networks.
+        fleet: the control networks that it was compared with.
     """
 
     verdict: ScanVerdict
@@ -108,6 +110,7 @@ class Scan:
             "fleet": self.fleet and {
                 "n": len(self.fleet.members),
                 "asked": self.fleet.asked,
+                "dropped": self.fleet.dropped,
                 "source": self.fleet.source,
                 "training_images": self.fleet.training_images,
                 "seconds": round(self.fleet.seconds, 2),
@@ -139,14 +142,16 @@ def _named(source: int) -> int | None:
 
 
 def scan_target(
-    target: NetworkTarget, search: Dataset | None, held_out: Dataset | None, fleet: Fleet | None, seed: int
-) -> Scan:
+    target: NetworkTarget, search: Dataset | None, held_out: Dataset | None, fleet: Fleet | None, seed: int,
+    checks: Sequence[Check],
+) -> Scan:  # fmt: skip
     """Scan `target`.
 
     Args:
         search: clean images that inversion works on; None: the data-free statistic alone.
         held_out: others, that the reconstructed trigger is tried on.
         fleet: clean networks measured on `search` or on images like it; None: the verdict is `inconclusive`.
+        checks: of the target's preflight; none where it was not examined.
     """
     began = time.monotonic()
     if search is None:
@@ -154,17 +159,22 @@ def scan_target(
     else:
         images, labels = search.images, search.labels
     found = detect(target, images, labels, seed)
-    scan = judge_found(target, found, held_out, fleet)
+    scan = judge_found(target, found, held_out, fleet, checks)
     return replace(scan, seconds=time.monotonic() - began)
 
 
 def judge_found(
-    target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset | None, fleet: Fleet | None
-) -> Scan:
+    target: NetworkTarget, found: Mapping[str, Found], held_out: Dataset | None, fleet: Fleet | None,
+    checks: Sequence[Check],
+) -> Scan:  # fmt: skip
     """The verdict on what the detectors found."""
+    inverted = [one.inverted for one in found.values() if one.inverted is not None]
     values = {name: np.array(significant(one.values)) for name, one in found.items()}
     accuracy = None if held_out is None else evaluate(target, held_out.images, held_out.labels).accuracy
     calibrated, suspected, trigger = None, None, None
+    made = len(fleet.members) if fleet else 0
+    if fleet is not None and fleet.members:
+        fleet = fleet.comparable()
     if fleet is not None and len(fleet.members) >= 2:
         calibrated = calibrate(values, fleet.values(sorted(values)))
         suspected = place(calibrated.detector, calibrated.index, target.num_classes)
@@ -176,10 +186,14 @@ def judge_found(
         accuracy=accuracy,
         fleet_accuracies=tuple(member.accuracy for member in fleet.members) if fleet else (),
         training_images=fleet.training_images if fleet else 0,
+        gradient=next((made for made in checks if made.id == "input-gradient"), None),
+        reached=sum(int(one.reached.sum()) for one in inverted) if inverted else None,
     )
     verdict, reasons = decide(evidence)
-    if fleet is not None and len(fleet.members) < fleet.asked:
-        reasons = (*reasons, f"time was short: {len(fleet.members)} of {fleet.asked} control networks")
+    if fleet is not None and fleet.dropped:
+        reasons = (*reasons, f"{fleet.dropped} of {made} control networks learned far less than most: left out")
+    if fleet is not None and made < fleet.asked:
+        reasons = (*reasons, f"time was short: {made} of {fleet.asked} control networks")
     alarms = false_alarm_rate(calibrated) if calibrated else None
     return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0)
 

@@ -58,7 +58,8 @@ class FilterSettings(Settings):
 def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     """The verdict on one network, its p-value, and the reconstructed trigger."""
     test = context.data("test")
-    target = subject.checked(test).target
+    checked = subject.checked(test)
+    target = checked.target
     fleet = known_fleet(arch_of(target.network), target.transform, test)
     if fleet is None or target.access != "gradients":
         why = "no committed control networks for it and its data" if fleet is None else "it offers no gradients"
@@ -67,9 +68,9 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     search, held_out = split_images(shuffled)
     if settings.whole:
-        found = scan_target(target, search, held_out, fleet, context.seed)
+        found = scan_target(target, search, held_out, fleet, context.seed, checked.checks)
     else:
-        found = scan_target(target, None, None, fleet, context.seed)
+        found = scan_target(target, None, None, fleet, context.seed, checked.checks)
     verdict = MeasuredChoice(
         id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
         allowed=tuple(word.value for word in ScanVerdict), stage="",

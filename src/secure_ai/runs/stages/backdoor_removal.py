@@ -8,12 +8,14 @@ from torch import nn
 from secure_ai.core.result import Result
 from secure_ai.core.results import Measurement, Rate
 from secure_ai.core.sections import Column, Section
-from secure_ai.data.splits import random_order
+from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import hold_out_last, random_order
 from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.red.poisoning.plant import backdoor_success_rate
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.repair import (
+    LEAST_IMAGES,
     State,
     Suspect,
     choose,
@@ -35,7 +37,7 @@ class RemovalSettings(Settings):
     """What was planted, so that its success can be measured; the removers and the choice do not see it.
 
     Attributes:
-        images: clean training images; at most 3,000 of them repair, the others measure.
+        images: clean images; at most 3,000 of them repair, the others measure.
     """
 
     trigger: str
@@ -45,9 +47,7 @@ class RemovalSettings(Settings):
 
 def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Result:
     """Every remover, the choice among them, and then the planted trigger's success."""
-    train = context.data("train")
-    chosen_images = random_order(len(train), context.seed, "removal-images")[: settings.images]
-    whole = train.select(chosen_images, f"{len(chosen_images)} random images")
+    whole, called = _clean_images(context.data("train"), subject, settings.images, context.seed)
     target = subject.checked(whole).target
     own = suspect(target, whole, known_fleet(arch_of(target.network), target.transform, whole), context.seed)
     before = state_of(target.network, own)
@@ -55,8 +55,8 @@ def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Re
     chosen = choose(before, tried)
     planted = {name: _planted(one, own, settings) for name, one in {"before": target.network, **networks}.items()}
     entries = [
-        *_entries(subject.id, "unrepaired", before, planted["before"], settings.trigger),
-        *_entries(subject.id, "repaired", tried[chosen], planted[chosen], settings.trigger),
+        *_entries(subject.id, "unrepaired", before, planted["before"], settings.trigger, called),
+        *_entries(subject.id, "repaired", tried[chosen], planted[chosen], settings.trigger, called),
     ]
     again = {"unrepaired": target.network, "repaired": networks[chosen], "clean": subject.twin().target().network}
     for name, network in again.items():
@@ -71,11 +71,22 @@ def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Re
         Column("network", "network"), Column("clean", "clean accuracy"), Column("success", "reconstructed trigger"),
         Column("recovered", "triggered, true class"), Column("planted", "planted trigger"),
     )  # fmt: skip
-    intro = "Chosen by clean accuracy and a second scan; the planted trigger was measured afterwards."
+    intro = f"Measured on {called}, by clean accuracy and a second scan. The planted trigger was measured afterwards."
     section = Section(
         f"{subject.id}/backdoor-removal", f"Removal of the backdoor of {subject.id}", intro, columns, rows
     )
     return Result(measurements=tuple(entries), sections=(section,))
+
+
+def _clean_images(train: Dataset, subject: Subject, most: int, seed: int) -> tuple[Dataset, str]:
+    """Images to repair with and to measure on, and what the latter are: validation images where there are enough."""
+    held_out = int(subject.facts.get("n_validation", 0))
+    unseen = held_out >= LEAST_IMAGES
+    own = hold_out_last(train, held_out)[1] if unseen else train
+    chosen = random_order(len(own), seed, "removal-images")[:most]
+    called = "validation images" if unseen else "images that the network was trained on"
+    note = f"{len(chosen)} random {called}"
+    return own.select(chosen, note), f"{called}, not used in repair; the remover was chosen on them, too"
 
 
 def _planted(network: nn.Module, own: Suspect, settings: RemovalSettings) -> Rate:
@@ -84,9 +95,9 @@ def _planted(network: nn.Module, own: Suspect, settings: RemovalSettings) -> Rat
     return backdoor_success_rate(shown.predictions, labels, settings.target_label)
 
 
-def _entries(model: str, name: str, state: State, planted: Rate, trigger: str) -> tuple[Measurement, ...]:
+def _entries(model: str, name: str, state: State, planted: Rate, trigger: str, called: str) -> tuple[Measurement, ...]:
     return (
-        rate_entry(model, f"{name}-accuracy", "clean_accuracy", state.accuracy, "held-out training images"),
+        rate_entry(model, f"{name}-accuracy", "clean_accuracy", state.accuracy, called),
         rate_entry(model, f"{name}-reconstructed", "reconstructed_trigger_success", state.success,
                    "held-out images with the reconstructed trigger, predicted as its class"),
         rate_entry(model, f"{name}-planted", "backdoor_success_rate", planted,

@@ -21,11 +21,13 @@ from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.store import LoadedModel, model_bytes
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.planted import measured_apart
 from secure_ai.runs.backdoors.repair import (
+    LEAST_IMAGES,
     MOST_IMAGES,
     State,
     Suspect,
@@ -37,9 +39,7 @@ from secure_ai.runs.backdoors.repair import (
     with_relearning,
 )
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
-
-LEAST_IMAGES = 600
+from secure_ai.runs.user_model import is_object, load_subject, refuse_untrainable, spec_of, target_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,17 +113,21 @@ def backdoor_remove(
     if len(whole) < LEAST_IMAGES:
         raise UsageError("too few images", where="--data", expected=f">= {LEAST_IMAGES}", got=len(whole))
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
+    if loaded.arch not in NETWORKS:
+        refuse_untrainable(loaded)
     target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
     if target.access != "gradients":
         raise UsageError("a removal needs gradients", where="--access", expected="gradients", got=target.access)
     if target.transform != InputTransform():
         raise UsageError("a repair feeds pixels in [0, 1]", where="--mean, --std, --range", expected="none")
+    place = _place(loaded, target)
     own = suspect(target, whole, known_fleet(loaded.arch, target.transform, whole), seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own, progress)
     chosen = choose(before, tried)
     network = networks[chosen]
-    write_bytes(Path(out), model_bytes(network, loaded.arch if loaded.arch in NETWORKS else ""))
+    arch = loaded.arch if loaded.arch in NETWORKS else ""
+    write_bytes(Path(out), model_bytes(network.get_submodule(place), arch))
     events("model_written", {"file": Path(out).name})
     clean = _clean_network(loaded, own, compute.device)
     planted: dict[str, Rate] = {}
@@ -139,9 +143,17 @@ def backdoor_remove(
     )  # fmt: skip
 
 
+def _place(loaded: LoadedModel, target: NetworkTarget) -> str:
+    """Where the user's network stands in the one that preflight made of it, e.g. `network`: what is to be written."""
+    places = [name for name, module in target.network.named_modules() if module is loaded.network]
+    if not places:
+        raise UsageError("preflight had to copy the network", where=loaded.name, expected="a network fed as it is")
+    return str(places[0])
+
+
 def _clean_network(loaded: LoadedModel, own: Suspect, device: torch.device) -> nn.Module | None:
     """A network from scratch on the clean images, for comparison; None where the architecture cannot be built."""
-    build, _ = anew(loaded)
+    build, _ = anew(loaded.arch, own.target.network)
     return (
         None if build is None else control_network(build, own.repair, 0, own.seed, largest=MOST_IMAGES, device=device)
     )

@@ -22,9 +22,10 @@ from secure_ai.data.source import load_data
 from secure_ai.data.splits import random_order
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import LoadedModel, load_model, make_target
+from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.backdoors.build import anew, fed_alike
+from secure_ai.runs.backdoors.build import SHARED_CODE, anew, fed_alike
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
@@ -106,9 +107,10 @@ def backdoor_scan(
         raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
     shuffled = whole.select(random_order(len(whole), seed, "scan-split"), whole.note)
     loaded = load_subject(spec_of(model), whole, events, given=model if is_object(model) else None)
-    target = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed).target
+    checked = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed)
+    target = checked.target
     _refuse_black_box(target)
-    build, identity = fed_alike(target, *anew(loaded))
+    build, identity = fed_alike(target, *anew(loaded.arch, target.network))
     notes: tuple[str, ...] = ()
     found = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
     if found is None and build is not None:
@@ -119,8 +121,8 @@ def backdoor_scan(
         _refuse_other_images(training, whole)
         search, held_out = split_images(shuffled)
         found = trained_fleet(
-            build, identity, training, search, classes=target.num_classes, count=fleet or DEFAULT_FLEET, seed=seed,
-            dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
+            build, identity, training, search, held_out, classes=target.num_classes, count=fleet or DEFAULT_FLEET,
+            seed=seed, dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
         )  # fmt: skip
     else:
         search, held_out = split_images(shuffled)
@@ -128,7 +130,9 @@ def backdoor_scan(
         notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
     elif found.note:
         notes = (f"not reused: {found.note}",)
-    scan = scan_target(target, search, held_out, found, seed)
+    if found is not None and loaded.arch not in NETWORKS:
+        notes = (*notes, SHARED_CODE)
+    scan = scan_target(target, search, held_out, found, seed, checked.checks)
     report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
     _write(report)
     events("backdoor_scanned", {"verdict": scan.verdict.value, "digest": loaded.digest})
@@ -154,7 +158,8 @@ def _without_data(
     notes: tuple[str, ...] = ("no data: the data-free statistic alone, at most `suspicious`",)
     if found is not None:
         notes = (*notes, "compared with networks trained on MNIST: a network trained on other data is no match")
-    report = ScanReport(loaded, None, scan_target(target, None, None, found, seed), notes, Path(out) if out else None)
+    scan = scan_target(target, None, None, found, seed, ())
+    report = ScanReport(loaded, None, scan, notes, Path(out) if out else None)
     _write(report)
     return report
 
