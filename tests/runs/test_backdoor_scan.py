@@ -28,7 +28,7 @@ from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors import scan as scans
-from secure_ai.runs.backdoors.build import SHARED_CODE
+from secure_ai.runs.backdoors.build import SHARED_CODE, anew
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.verbs import backdoor_scan
 
@@ -53,6 +53,9 @@ class Keeping(torch.nn.Sequential):
 
 
 def attribute(): return Keeping(torch.zeros(10))
+
+
+def parameter(): return Keeping(torch.nn.Parameter(torch.zeros(10)))
 
 
 def inside(): return Keeping({"mask": [torch.zeros(10)]})
@@ -173,11 +176,43 @@ def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[
     assert any("of 30" in reason for reason in scan.reasons)
 
 
-@pytest.mark.parametrize("arch", ["normed", "attribute", "inside", "array"])
+@pytest.mark.parametrize("arch", ["parameter", "attribute", "inside", "array"])
 def test_what_cannot_be_built_anew_is_inconclusive(arch: str, files: dict[str, Any]) -> None:
     model = replace(files["normed"], arch=files["normed"].arch.replace(":normed", f":{arch}"))
     report = secure_ai.backdoor_scan(model, files["test"], n=400)
     assert (report.scan.verdict.value, report.scan.fleet, len(report.notes)) == ("inconclusive", None, 1)
+
+
+def test_normalisation_is_made_anew(digits: Dataset) -> None:
+    """Weights are drawn, statistics begin again, and what a control network learns moves them."""
+    old = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 5, stride=4), torch.nn.BatchNorm2d(2), torch.nn.Flatten(), torch.nn.Linear(72, 10)
+    )
+    with torch.no_grad():
+        for value in (*old.parameters(), old.get_buffer("1.running_mean")):
+            value.fill_(7.0)
+    build, identity = anew("", old.eval())
+    assert build is not None
+    first, second = build(generator(0)), build(generator(1))
+    assert not torch.equal(first.get_parameter("0.weight"), second.get_parameter("0.weight"))
+    for fresh in (first, second):
+        assert {float(value) for value in fresh.get_parameter("1.weight").detach()} == {1.0}
+        assert {float(value) for value in fresh.get_buffer("1.running_mean")} == {0.0}
+    learned = control.control_network(build, digits.select(np.arange(200), "few"), 0, 0, largest=200)
+    assert float(learned.get_buffer("1.running_mean").abs().max()) > 0
+    assert not learned.training
+    assert identity != anew("", torch.nn.Sequential(*list(old)[:3], torch.nn.Linear(72, 11)))[1]
+
+
+def test_an_attribute_of_a_layer_is_not_taken_for_its_weights() -> None:
+    """A subclass may keep a trigger beside the weights that are drawn anew."""
+
+    class Own(torch.nn.Linear):
+        def __init__(self) -> None:
+            super().__init__(784, 10)
+            self.trigger = torch.nn.Parameter(torch.ones(784))
+
+    assert anew("", torch.nn.Sequential(torch.nn.Flatten(), Own()))[0] is None
 
 
 def test_control_networks_of_the_users_code_are_said_to_share_it(

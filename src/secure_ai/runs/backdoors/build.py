@@ -19,12 +19,16 @@ from secure_ai.runs.user_model import fed
 
 SHARED_CODE = "control networks run the model's own code: a backdoor in the code is in all of them and cannot be seen"
 
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
+RENEWED = (nn.Conv2d, nn.Linear, *NORMS)
+REGISTERED = ("_parameters", "_buffers")
+
 
 def anew(arch: str, network: nn.Module) -> tuple[Build | None, str]:
-    """How the architecture is built with random weights, and its identity; None where it cannot be.
+    """How the architecture is built with random weights, and its identity; where it cannot be: None, and why.
 
-    Built-in networks, and those whose only weights are those of Conv2d and Linear layers, which torch's own
-    initialisation then fills. A tensor in a plain attribute would be copied from the suspect into every one.
+    Built-in networks, and those whose only weights are those of Conv2d and Linear layers and of normalisation, which
+    torch's own initialisation then fills. A tensor in a plain attribute would be copied from the suspect into every one.
 
     Args:
         arch: a built-in name; any other text says nothing.
@@ -32,27 +36,40 @@ def anew(arch: str, network: nn.Module) -> tuple[Build | None, str]:
     """
     if arch in NETWORKS:
         return lambda draws: build_network(arch, generator=draws), arch
-    layers = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    known = {id(value) for layer in layers for value in layer.parameters()}
-    values = [*network.parameters(), *network.buffers()]
-    if not values or any(id(value) not in known for value in values) or _keeps_tensors(network):
-        return None, ""
+    if why := _foreign(network):
+        return None, why
 
     def build(draws: torch.Generator) -> nn.Module:
         fresh = copy.deepcopy(network).cpu()
         for value in fresh.parameters():
             value.requires_grad_(True)
         torch_initialise(fresh, draws)
+        for layer in fresh.modules():
+            if isinstance(layer, NORMS):
+                layer.reset_parameters()
         return fresh
 
-    return build, hashlib.sha256(repr(network).encode()).hexdigest()
+    return build, hashlib.sha256(repr(network).encode() + b"".join(map(_code, network.modules()))).hexdigest()
 
 
-def _keeps_tensors(network: nn.Module) -> bool:
-    """Whether a module has a tensor or an array that is neither parameter nor buffer."""
-    registered = ("_parameters", "_buffers")
-    own = [{name: value for name, value in vars(m).items() if name not in registered} for m in network.modules()]
-    return _holds_tensors(own)
+def _code(module: nn.Module) -> bytes:
+    """What `forward` does: two modules may have the same layers."""
+    code = getattr(type(module).forward, "__code__", None)
+    if code is None:
+        return b""
+    plain = [value for value in code.co_consts if isinstance(value, int | float | str | None)]
+    return code.co_code + repr((code.co_names, plain)).encode()
+
+
+def _foreign(network: nn.Module) -> str:
+    """What cannot be made anew, by name; empty: nothing."""
+    for name, module in network.named_modules():
+        where = f"{name or 'the network'} ({type(module).__name__})"
+        if type(module) not in RENEWED and any(True for _ in (*module._parameters, *module._buffers)):
+            return f"{where} holds weights; known: {', '.join(kind.__name__ for kind in RENEWED)}"
+        if _holds_tensors({key: value for key, value in vars(module).items() if key not in REGISTERED}):
+            return f"{where} holds a tensor that is neither parameter nor buffer"
+    return "" if any(True for _ in network.parameters()) else "the network has no weights"
 
 
 def _holds_tensors(value: Any) -> bool:

@@ -127,7 +127,7 @@ def backdoor_scan(
     else:
         search, held_out = split_images(shuffled)
     if found is None:
-        notes = ("this architecture cannot be built from scratch: no control networks to compare with",)
+        notes = (f"this architecture cannot be built from scratch: {identity}; so no control networks to compare with",)
     elif found.note:
         notes = (f"not reused: {found.note}",)
     if found is not None and loaded.arch not in NETWORKS:
