@@ -28,7 +28,7 @@ from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.tensors import array_to_tensor, images_to_float
 from secure_ai.red.poisoning.plant import Planted, plant
 from secure_ai.runs.backdoors import repair
-from secure_ai.runs.backdoors.repair import State, choose
+from secure_ai.runs.backdoors.repair import State, choose, doubts
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject
 from secure_ai.runs.verbs import backdoor_remove
@@ -203,6 +203,16 @@ def test_the_choice_is_by_accuracy_then_scan_then_reconstructed_trigger() -> Non
     other_class = {"a": state(98, 9, 0.5, statistic=1.5), "b": state(98, 5, 0.02, statistic=0.9)}
     assert choose(before, other_class) == "a"  # of the suspected class, not of one that stands out by chance
     assert choose(before, {"a": state(98, 9, 0.9), "b": state(98, 5, 0.2)}) == "b"  # both look clean: the trigger
+
+
+@pytest.mark.parametrize(
+    ("success", "class_p", "expected"), [(3, 0.9, 0), (3, 0.0, 1), (3, None, 1), (50, 0.9, 1), (50, 0.01, 2)]
+)
+def test_what_says_that_a_backdoor_may_be_there_still(success: int, class_p: float | None, expected: int) -> None:
+    def state(success: int, class_p: float | None) -> State:
+        return State(rate(98, 100), rate(success, 100), rate(90, 100), None, class_p)
+
+    assert len(doubts(state(50, 0.01), state(success, class_p))) == expected
 
 
 def test_bad_removal_requests_are_refused(model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import secure_ai
 from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, Split, named_data
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
+from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.files.sandbox import sandbox_required
 
 
@@ -93,9 +94,10 @@ def remove(
             resize=resize, seed=common.seed_or_zero, device=compute.device, precision=common.precision,
             events=say_user_code(), progress=progress,
         )  # fmt: skip
+    code = EXIT_INCONCLUSIVE if done.doubts else EXIT_OK
     if common.json:
         print_json(done.as_json())
-        return 0
+        return code
     states = {"before": done.before, **{f"after {name}": state for name, state in done.tried.items()}}
     rows = [
         (name, *(str(found).partition(", n")[0] for found in (one.accuracy, one.success, one.recovered)),
@@ -112,6 +114,7 @@ def remove(
             *([f"success of the planted trigger: {planted}"] if planted else []),
             f"the trigger learned again from 50 images: before {done.before.relearned}, after {done.after.relearned}, "
             f"a clean network {done.clean_relearned or 'cannot be made'}",
+            *([f"exit 3: a backdoor may be there still: {'; '.join(done.doubts)}"] if done.doubts else []),
         ]
     )
-    return 0
+    return code

@@ -27,8 +27,8 @@ REGISTERED = ("_parameters", "_buffers")
 def anew(arch: str, network: nn.Module) -> tuple[Build | None, str]:
     """How the architecture is built with random weights, and its identity; where it cannot be: None, and why.
 
-    Built-in networks, and those whose only weights are those of Conv2d and Linear layers and of normalisation, which
-    torch's own initialisation then fills. A tensor in a plain attribute would be copied from the suspect into every one.
+    Built-in networks, and those whose only weights are those of Conv2d, Linear and normalisation layers, which torch's
+    own initialisation then fills. A tensor in a plain attribute would be copied from the suspect into every one.
 
     Args:
         arch: a built-in name; any other text says nothing.

@@ -152,6 +152,18 @@ def choose(before: State, tried: Mapping[str, State]) -> str:
     return min(kept, key=lambda name: (-min(kept[name].class_p or 0.0, P_SUSPICIOUS), kept[name].success.bounds.value))
 
 
+def doubts(before: State, after: State) -> tuple[str, ...]:
+    """Why a backdoor may be there still; empty: nothing says so."""
+    found = []
+    if after.class_p is None:
+        found.append("without control networks the suspected class is a guess, and there was no second scan")
+    elif after.class_p <= P_SUSPICIOUS:
+        found.append("the suspected class still stands out in the second scan")
+    if after.success.bounds.value >= before.success.bounds.value:
+        found.append("the reconstructed trigger works as before")
+    return tuple(found)
+
+
 def state_of(network: nn.Module, own: Suspect) -> State:
     """What a network does on held-out images, without and with the reconstructed trigger, and in a second scan."""
     target, labels = target_of(network, own), np.asarray(own.held_out.labels)

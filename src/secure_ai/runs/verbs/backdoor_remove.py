@@ -32,6 +32,7 @@ from secure_ai.runs.backdoors.repair import (
     State,
     Suspect,
     choose,
+    doubts,
     repairs,
     state_of,
     success_after_relearning,
@@ -55,11 +56,17 @@ class Removed:
     clean_relearned: Rate | None
     out: str
 
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why a backdoor may be there still; empty: nothing says so."""
+        return doubts(self.before, self.after)
+
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai backdoor remove --json`."""
         return {
             "schema_version": SCHEMA_VERSION,
             "chosen": self.chosen,
+            "doubts": list(self.doubts),
             "label": self.label,
             "before": self.before.as_json(),
             "after": self.after.as_json(),
