@@ -53,6 +53,9 @@ def test_an_attacker_who_trains_gets_a_network_with_the_backdoor(
         ({"target_label": 10}, UsageError),
         ({"poison_rate": 0.5}, UsageError),
         ({"poison_rate": None, "poison_count": 5}, UsageError),
+        ({"poison_count": 5}, UsageError),
+        ({"perturb_eps": 0.1}, UsageError),
+        ({"train": None, "perturb_eps": 0.1}, UsageError),
         ({"trigger": "patch:size=40:place=0x0:value=1"}, TriggerError),
     ],
 )

@@ -80,6 +80,7 @@ def test_bad_filter_requests_are_refused(poisoned_file: Path, tmp_path: Path) ->
     for data, settings, error in (
         (poisoned_file, {"fraction": 0.0}, UsageError),
         (poisoned_file, {"fraction": 0.5}, UsageError),
+        (poisoned_file, {"trusted": str(poisoned_file), "fraction": 0.1}, UsageError),
         (poisoned_file, {"trusted": str(other)}, ShapeError),
         (other, {}, ShapeError),
     ):

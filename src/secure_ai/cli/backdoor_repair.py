@@ -16,7 +16,7 @@ def filter_data(
     out: Path,
     data: str = "mnist:train",
     trusted: str | None = None,
-    fraction: float = 0.015,
+    fraction: float | None = None,
     arch: str = "report1-cnn",
     split: Split = "train",
     n: int | None = None,
@@ -30,7 +30,7 @@ def filter_data(
         out: Folder for filter.json, scores.npz, suspicious.png and cleaned.npz.
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
         trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
-        fraction: How much to remove where there are no trusted images.
+        fraction: How much to remove where there are no trusted images; default: 0.015.
         arch: report1-cnn or report2-cnn; the network whose features are looked at.
         split: train, val or test, where the data have several.
         n: The first N images in file order.

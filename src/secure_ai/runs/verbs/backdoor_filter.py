@@ -30,6 +30,7 @@ from secure_ai.models.networks.built_in import build_network, network_entry
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, to_channels_last
 
+FRACTION = 0.015
 EPOCHS, TRUSTED_EPOCHS = 3, 7
 FALSE_ALARMS = 0.01  # of trusted images that a threshold lets pass as suspicious
 LEAST_TRUSTED = 200
@@ -52,7 +53,7 @@ def backdoor_filter(
     *,
     out: str | Path,
     trusted: str | None = None,
-    fraction: float = 0.015,
+    fraction: float | None = None,
     arch: str = "report1-cnn",
     split: str = "train",
     n: int | None = None,
@@ -70,13 +71,16 @@ def backdoor_filter(
 
     Args:
         trusted: clean images of the same classes, at least 200.
-        fraction: removed where there are no trusted images, in (0, 0.5).
+        fraction: removed where there are no trusted images, in (0, 0.5); None: 0.015.
         arch: built-in network whose features are looked at.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: bad data or request, or an output that cannot be written.
     """
+    if trusted is not None and fraction is not None:
+        raise UsageError("trusted images set the limits", where="--fraction", expected="none", got=fraction)
+    fraction = FRACTION if fraction is None else fraction
     if not 0 < fraction < 0.5:
         raise UsageError("not such a fraction", where="--fraction", expected="above 0, below 0.5", got=fraction)
     compute = configure(precision, device)
