@@ -364,6 +364,14 @@ def test_a_reader_that_leaves_early_is_no_error(model: Path, digit_files: dict[s
     assert "Traceback" not in done.stderr
 
 
+def test_training_without_data_names_data_that_it_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["harden", "--arch", "n.py:f", "--norm", "linf", "--eps", "0.1", "--out", str(tmp_path / "x.safetensors")]
+    _, said = call_json(capsys, *words)
+    assert said["error"]["where"] == "--data"
+    assert "mnist:train" in said["error"]["expected"]
+    assert "mnist:test" not in said["error"]["expected"]
+
+
 def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     import signal
 

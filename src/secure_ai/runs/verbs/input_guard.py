@@ -69,6 +69,7 @@ def input_guard(
     """A guard that refuses inputs which look as if they carried a trigger; clean images set its threshold.
 
     Args:
+        model: a network, a function from images to scores, or a file: `ModelSpec(model=FILE, arch="FILE.py:FACTORY")`.
         data: clean images like those the model was trained on, in any form that `attack` takes. Half of them make the
             score, the others set the threshold.
         method: strip (from scores) or expert (trains two copies of the network).
