@@ -372,6 +372,19 @@ def test_training_without_data_names_data_that_it_takes(capsys: pytest.CaptureFi
     assert "mnist:test" not in said["error"]["expected"]
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_interrupted_command_says_what_is_kept_where_something_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secure_ai.cli.main.build_app", interrupted)
+    code, said = call_json(capsys, *name.split())
+    assert (code, said["error"]["code"]) == (130, "E_INTERRUPTED")
+    assert ("kept" in said["error"]["message"]) == (name in ("run", "harden", "backdoor scan"))
+
+
 def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     import signal
 
