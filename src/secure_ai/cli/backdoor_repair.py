@@ -45,13 +45,14 @@ def filter_data(
         print_json(found.record)
         return 0
     record = found.record
-    print_lines(
-        [
-            f"{record['suspicious']} of {record['source']['n']} images are suspicious, by "
-            + " and ".join(f"{name} above {limit:g}" for name, limit in record["limits"].items()),
-            f"scores, picture and cleaned data in {found.folder}",
-        ]
-    )
+    alarms, by = record["expected_false_alarms"], " and ".join(f"{k} above {v:g}" for k, v in record["limits"].items())
+    lines = [f"{record['suspicious']} of {record['source']['n']} images are suspicious, by {by}"]
+    if alarms:
+        lines.append(
+            f"expected false alarms: at most {100 * alarms['at_most']:.1f} % of clean images "
+            f"({alarms['limits']} limits, each exceeded by 1 % of the {alarms['n']} trusted images that set it)"
+        )
+    print_lines([*lines, f"scores, picture and cleaned data in {found.folder}"])
     return 0
 
 

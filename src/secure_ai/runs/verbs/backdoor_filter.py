@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +68,8 @@ def backdoor_filter(
     """Score every training image and write scores, a picture of the worst and the data set without them.
 
     With trusted images an image is suspicious above the 99th percentile of trusted images that no network was trained
-    on. Without them there is no such threshold: the `fraction` with the highest SPECTRE score is.
+    on, by either of two filters: their false alarms add up (`expected_false_alarms`). Without them there is no such
+    threshold: the `fraction` with the highest SPECTRE score is.
 
     Args:
         trusted: clean images of the same classes, at least 200.
@@ -106,6 +108,7 @@ def backdoor_filter(
         "trusted": known and {"name": known.name, "digest": known.digest, "n": len(known)},
         "filters": sorted(scores),
         "limits": {name: round(limit, 6) for name, limit in limits.items()},
+        "expected_false_alarms": known and _false_alarms(len(known) - _teaching(len(known)), len(limits)),
         "suspicious": int(suspicious.sum()),
         "indices": np.flatnonzero(suspicious).tolist(),
         "arch": arch,
@@ -161,13 +164,28 @@ def _losses(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> np
     return torch.cat(parts).cpu().double().numpy()
 
 
+def _teaching(trusted: int) -> int:
+    """How many trusted images teach: four fifths. The others set the limits."""
+    return 4 * trusted // 5
+
+
+def _false_alarms(n: int, limits: int) -> dict[str, float]:
+    """The largest expected fraction of clean images like the trusted ones that is above one of the limits.
+
+    A limit lies at or above the k-th smallest of n scores, and a new image takes each of the n + 1 ranks among them
+    with the same chance. The limits' fractions are added: an image above either counts.
+    """
+    k = math.floor((1 - FALSE_ALARMS) * (n - 1)) + 1
+    return {"at_most": round(min(1.0, limits * (n + 1 - k) / (n + 1)), 6), "limits": limits, "n": n}
+
+
 def _with_trusted(
     known: Dataset, pixels: np.ndarray, labels: np.ndarray, features: np.ndarray, arch: str, seed: int,
     compute: Compute,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
-    """All scores, and the limits of the two filters that have one: four fifths teach, a fifth sets the limits."""
+    """All scores, and the limits of the two filters that have one."""
     order = random_order(len(known), seed, "trusted")
-    taught, kept = (known.select(part, "trusted") for part in np.split(order, [4 * len(known) // 5]))
+    taught, kept = (known.select(part, "trusted") for part in np.split(order, [_teaching(len(known))]))
     teacher = _trained(taught, arch, TRUSTED_EPOCHS, seed, compute, lambda done, total: None)
     base = images_to_float(taught.images).double().numpy()
     losses = _losses(teacher, pixels.astype(np.float32), labels)
