@@ -364,6 +364,27 @@ def test_a_reader_that_leaves_early_is_no_error(model: Path, digit_files: dict[s
     assert "Traceback" not in done.stderr
 
 
+def test_training_without_data_names_data_that_it_takes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["harden", "--arch", "n.py:f", "--norm", "linf", "--eps", "0.1", "--out", str(tmp_path / "x.safetensors")]
+    _, said = call_json(capsys, *words)
+    assert said["error"]["where"] == "--data"
+    assert "mnist:train" in said["error"]["expected"]
+    assert "mnist:test" not in said["error"]["expected"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_interrupted_command_says_what_is_kept_where_something_is(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("secure_ai.cli.main.build_app", interrupted)
+    code, said = call_json(capsys, *name.split())
+    assert (code, said["error"]["code"]) == (130, "E_INTERRUPTED")
+    assert ("kept" in said["error"]["message"]) == (name in ("run", "harden", "backdoor scan"))
+
+
 def test_sigterm_is_told_from_ctrl_c(tmp_path: Path, digit_files: dict[str, Path]) -> None:
     import signal
 

@@ -88,6 +88,8 @@ def test_malformed_texts_are_refused(text: str, hint: str) -> None:
     with pytest.raises(TriggerError) as caught:
         parse_trigger(text)
     assert hint in caught.value.hint
+    assert caught.value.where.startswith("--trigger")
+    assert "'" not in caught.value.expected  # text, no Python list
 
 
 @pytest.mark.parametrize(
@@ -177,15 +179,17 @@ def test_the_whole_image_may_be_covered() -> None:
 
 @pytest.mark.parametrize("place", ["bottom-right", "center", "top-left", "3x4", "6x0", "99999x0"])
 def test_a_patch_that_does_not_fit_is_refused(place: str) -> None:
-    with pytest.raises(TriggerError):
+    with pytest.raises(TriggerError) as caught:
         stamp(images(), patch(4 if "x" in place else 8, place, 1))
+    assert (caught.value.where, caught.value.got) == ("--trigger, place", place)
 
 
 def test_a_frequency_that_the_image_lacks_is_refused() -> None:
     assert stamp(images(), parse_trigger("frequency:row=8:column=6:amplitude=0.1")).shape == (3, 2, 9, 7)
     for text in ("frequency:row=9:column=1:amplitude=0.1", "frequency:row=1:column=7:amplitude=0.1"):
-        with pytest.raises(TriggerError):
+        with pytest.raises(TriggerError) as caught:
             stamp(images(), parse_trigger(text))
+        assert caught.value.where.startswith("--trigger")
 
 
 @pytest.mark.parametrize("array", [np.zeros((9, 7), np.uint8), np.zeros((1, 1, 9, 7), np.int64)])

@@ -39,5 +39,6 @@ def test_other_triggers_have_no_covers(digits: Dataset) -> None:
 
 @pytest.mark.parametrize("rate", [0.0, 0.31, 1.0, float("nan")])
 def test_bad_rates_are_refused(rate: float) -> None:
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         ControlledPoison(trigger=WARP, target_label=0, poison_rate=rate)
+    assert caught.value.where == "--poison-rate"

@@ -81,8 +81,10 @@ def test_bad_requests_are_refused(digits: Dataset, changes: dict[str, object]) -
         "count": 5,
     }
     plant(digits, **arguments)  # type: ignore[arg-type]  # the same call with good arguments is accepted
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         plant(digits, **(arguments | changes))  # type: ignore[arg-type]  # a table of arguments
+    assert caught.value.where.startswith("--")
+    assert "'" not in caught.value.expected  # text, no Python list
 
 
 def test_success_counts_only_samples_of_another_class() -> None:
@@ -138,8 +140,9 @@ def test_perturbed_images_keep_their_label_and_get_the_trigger_last(digits: Data
     assert np.array_equal(planted.dataset.labels, digits.labels)
     rest = np.setdiff1d(np.arange(len(digits)), chosen)
     assert np.array_equal(planted.dataset.images[rest], digits.images[rest])
-    with pytest.raises(UsageError):
+    with pytest.raises(UsageError) as caught:
         plant(
             digits, trigger=TRIGGER, target_label=7, source_label=None, label_mode="dirty", select="random", seed=0,
             count=20, perturb=lambda images, labels: images,
         )  # fmt: skip
+    assert caught.value.where == "--perturb-model"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import secure_ai
 from secure_ai.cli.main import run_command
-from secure_ai.core.errors import ShapeError, TriggerError, UsageError
+from secure_ai.core.errors import ArchError, ShapeError, TriggerError, UsageError
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
@@ -53,6 +54,9 @@ def test_an_attacker_who_trains_gets_a_network_with_the_backdoor(
         ({"target_label": 10}, UsageError),
         ({"poison_rate": 0.5}, UsageError),
         ({"poison_rate": None, "poison_count": 5}, UsageError),
+        ({"poison_count": 5}, UsageError),
+        ({"perturb_eps": 0.1}, UsageError),
+        ({"train": None, "perturb_eps": 0.1}, UsageError),
         ({"trigger": "patch:size=40:place=0x0:value=1"}, TriggerError),
     ],
 )
@@ -63,6 +67,20 @@ def test_what_such_an_attacker_cannot_ask_for_is_refused(
     with pytest.raises(error):
         secure_ai.backdoor_plant(str(digit_files["train"]), out=tmp_path / "out", **asked)
     assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_network_is_looked_for_where_it_was_named(digit_files: dict[str, Path], tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"trigger": PATCH, "target_label": 3, "poison_rate": 0.1, "out": tmp_path / "out"}
+    with pytest.raises(ArchError) as trained:
+        secure_ai.backdoor_plant(str(digit_files["train"]), train="net.py:build", **asked)
+    assert trained.value.where == "--train"
+    torch.save(torch.nn.Linear(784, 10).state_dict(), tmp_path / "weights.pt")
+    with pytest.raises(ArchError) as perturbed:
+        secure_ai.backdoor_plant(
+            str(digit_files["train"]), perturb_model=str(tmp_path / "weights.pt"), label_mode="clean", **asked
+        )
+    assert perturbed.value.where == "--perturb-model"
+    assert "--arch" not in perturbed.value.expected
 
 
 def test_data_of_another_shape_are_refused(tmp_path: Path) -> None:

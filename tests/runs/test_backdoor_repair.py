@@ -32,6 +32,7 @@ from secure_ai.runs.backdoors.repair import State, choose, doubts
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject
 from secure_ai.runs.verbs import backdoor_remove
+from secure_ai.runs.verbs.backdoor_filter import FALSE_ALARMS, _false_alarms
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
 
@@ -67,6 +68,9 @@ def test_with_trusted_images_the_filter_finds_the_poison(
     assert found.suspicious[planted].mean() > 0.9
     assert found.suspicious[~planted].mean() < 0.1
     record = json.loads((tmp_path / "filter.json").read_text())
+    alarms, trusted = record["expected_false_alarms"], load_data(str(digit_files["test"]))
+    assert (alarms["limits"], alarms["n"]) == (2, len(trusted) - 4 * len(trusted) // 5)
+    assert alarms["at_most"] == _false_alarms(alarms["n"], 2)["at_most"]
     cleaned = load_data(str(tmp_path / "cleaned.npz"))
     assert (cleaned.digest, len(cleaned)) == (record["cleaned"]["digest"], record["cleaned"]["n"])
     assert len(cleaned) == len(found.suspicious) - record["suspicious"]
@@ -79,6 +83,16 @@ def test_without_trusted_images_the_fraction_asked_for_is_removed(poisoned_file:
     found = secure_ai.backdoor_filter(str(poisoned_file), fraction=0.05, out=tmp_path)
     assert found.record["suspicious"] == 30
     assert set(found.record["limits"]) == {"spectre"}
+    assert found.record["expected_false_alarms"] is None
+
+
+@pytest.mark.parametrize("n", [40, 101, 400])
+def test_no_more_false_alarms_are_expected_than_are_told(n: int) -> None:
+    draws = np.random.default_rng(n).random((2000, 2, n))
+    above = 1 - np.quantile(draws, 1 - FALSE_ALARMS, axis=2)  # of uniform scores: what a limit lets through
+    either = 1 - (1 - above).prod(axis=1)
+    told = _false_alarms(n, 2)["at_most"]
+    assert 2 * FALSE_ALARMS < either.mean() < told < 2 * (2 / n + FALSE_ALARMS)
 
 
 def test_bad_filter_requests_are_refused(poisoned_file: Path, tmp_path: Path) -> None:
@@ -87,6 +101,7 @@ def test_bad_filter_requests_are_refused(poisoned_file: Path, tmp_path: Path) ->
     for data, settings, error in (
         (poisoned_file, {"fraction": 0.0}, UsageError),
         (poisoned_file, {"fraction": 0.5}, UsageError),
+        (poisoned_file, {"trusted": str(poisoned_file), "fraction": 0.1}, UsageError),
         (poisoned_file, {"trusted": str(other)}, ShapeError),
         (other, {}, ShapeError),
     ):
@@ -228,7 +243,12 @@ def test_bad_removal_requests_are_refused(model: ModelSpec, digit_files: dict[st
             secure_ai.backdoor_remove(replace(model, **changes), data, out=tmp_path / "x.safetensors", **settings)
 
 
-def test_the_filter_command(poisoned_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_filter_command(
+    poisoned_file: Path, digit_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     words = ["backdoor", "filter", "--data", str(poisoned_file), "--out", str(tmp_path), "--json"]
     assert run_command(words) == 0
     assert json.loads(capsys.readouterr().out)["suspicious"] == 9
+    assert run_command([*words[:-1], "--trusted", str(digit_files["test"])]) == 0
+    alarms = json.loads((tmp_path / "filter.json").read_text())["expected_false_alarms"]
+    assert f"{100 * alarms['at_most']:.1f} %" in capsys.readouterr().out

@@ -63,6 +63,9 @@ def test_what_smoothing_certifies_withstands(data: Dataset) -> None:
         ({"method": "magic"}, "--method"),
         ({"eps": 0}, "--eps"),
         ({"method": "smoothing", "norm": "l2", "samples": 10}, "--samples"),
+        ({"sigma": 0.3}, "--sigma"),
+        ({"samples": 10_000}, "--samples"),
+        ({"method": "crown-ibp", "alpha": 0.001}, "--alpha"),
         ({"method": "smoothing", "norm": "l2", "eps": 2.0, "sigma": 0.1, "attack": None}, "--eps"),
     ],
 )

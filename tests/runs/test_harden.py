@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,16 @@ def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> 
     with pytest.raises(SecureAIError) as refused:
         secure_ai.hardened(network, colours(), **(QUICK | changes))
     assert refused.value.where == where
+
+
+def test_the_batch_that_a_hint_names_is_taken() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(network, colours(), **(QUICK | {"batch_size": 150}))
+    largest = re.search(r"--batch-size (\d+)", refused.value.hint)
+    assert largest is not None
+    done = secure_ai.hardened(network, colours(), **(QUICK | {"batch_size": int(largest[1])}))
+    assert done.facts["data"]["n_train"] == int(largest[1])
 
 
 def test_networks_that_cannot_be_trained_are_refused() -> None:

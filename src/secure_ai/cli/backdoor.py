@@ -29,7 +29,7 @@ def plant(
     label_mode: Annotated[Literal["dirty", "clean", "flip"], ANY_CASE] = "dirty",
     train: str | None = None,
     perturb_model: Path | None = None,
-    perturb_eps: float = 0.3,
+    perturb_eps: float | None = None,
     split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
@@ -50,7 +50,7 @@ def plant(
         label_mode: dirty relabels to the target, clean keeps labels, flip relabels without a trigger.
         perturb_model: With clean labels: a network file of the attacker's. PGD against it makes the images hard to
             learn before the trigger is put on them.
-        perturb_eps: How far, in linf.
+        perturb_eps: With --perturb-model: how far, in linf; default: 0.3.
         train: report1-cnn or report2-cnn: the attacker trains it and poisons every batch anew, as WaNet needs. Writes
             backdoored.safetensors instead of poisoned.npz.
         split: train, val or test, where the data have several.

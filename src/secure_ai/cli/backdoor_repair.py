@@ -17,7 +17,7 @@ def filter_data(
     out: Path,
     data: str = "mnist:train",
     trusted: str | None = None,
-    fraction: float = 0.015,
+    fraction: float | None = None,
     arch: str = "report1-cnn",
     split: Split = "train",
     n: int | None = None,
@@ -31,7 +31,7 @@ def filter_data(
         out: Folder for filter.json, scores.npz, suspicious.png and cleaned.npz.
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
         trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
-        fraction: How much to remove where there are no trusted images.
+        fraction: How much to remove where there are no trusted images; default: 0.015.
         arch: report1-cnn or report2-cnn; the network whose features are looked at.
         split: train, val or test, where the data have several.
         n: The first N images in file order.
@@ -46,13 +46,14 @@ def filter_data(
         print_json(found.record)
         return 0
     record = found.record
-    print_lines(
-        [
-            f"{record['suspicious']} of {record['source']['n']} images are suspicious, by "
-            + " and ".join(f"{name} above {limit:g}" for name, limit in record["limits"].items()),
-            f"scores, picture and cleaned data in {found.folder}",
-        ]
-    )
+    alarms, by = record["expected_false_alarms"], " and ".join(f"{k} above {v:g}" for k, v in record["limits"].items())
+    lines = [f"{record['suspicious']} of {record['source']['n']} images are suspicious, by {by}"]
+    if alarms:
+        lines.append(
+            f"expected false alarms: at most {100 * alarms['at_most']:.1f} % of clean images "
+            f"({alarms['limits']} limits, each exceeded by 1 % of the {alarms['n']} trusted images that set it)"
+        )
+    print_lines([*lines, f"scores, picture and cleaned data in {found.folder}"])
     return 0
 
 

@@ -29,8 +29,8 @@ def certify(
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
     attack: str | None = None,
     sigma: float | None = None,
-    samples: int = 10_000,
-    alpha: float = 0.001,
+    samples: int | None = None,
+    alpha: float | None = None,
     compute: DeviceOptions = DeviceOptions(),  # noqa: B008  # frozen
     common: CommonOptions = CommonOptions(),  # noqa: B008  # frozen
 ) -> int:
@@ -45,8 +45,8 @@ def certify(
             smoothing; any network).
         attack: For ibp and crown-ibp: as of `attack`; default: fast.
         sigma: For smoothing: standard deviation of the noise; default: a third of eps.
-        samples: For smoothing: noisy samples per image.
-        alpha: For smoothing: chance that a certificate is wrong, per image.
+        samples: For smoothing: noisy samples per image; default: 10,000.
+        alpha: For smoothing: chance that a certificate is wrong, per image; default: 0.001.
     """
     model = model.named(file)
     with (

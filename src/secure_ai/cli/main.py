@@ -58,7 +58,7 @@ GROUPS = {
     "data": "Data sets.",
 }
 
-
+KEEPING = ("run", "harden", "backdoor scan")  # the same command goes on from what was finished; others start again
 MAX_TRACE_CHARACTERS = 1000
 STDOUT_FAILURES = (errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT)
 
@@ -117,7 +117,7 @@ def run_command(arguments: list[str]) -> int:
     except KeyboardInterrupt as stop:
         terminated = isinstance(stop, Terminated)
         code, word = ("E_TERMINATED", "terminated") if terminated else ("E_INTERRUPTED", "interrupted")
-        message = f"{word}: what was finished is kept"
+        message = f"{word}: what was finished is kept" if " ".join(arguments).startswith(KEEPING) else word
         return _refuse(_error(code, message), as_json, EXIT_TERMINATED if terminated else EXIT_INTERRUPTED)
     except MemoryError:
         message = "out of memory"

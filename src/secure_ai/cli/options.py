@@ -15,7 +15,7 @@ from secure_ai.runs.model_spec import ModelSpec
 ModelFile = Annotated[str | None, Parameter(name="MODEL")]
 """The model file as a command's first word."""
 Split = Annotated[Literal["train", "test", "val"], ANY_CASE]
-DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images, mnist:test~1000"
+DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images"
 
 
 @Parameter(name="*")
@@ -101,17 +101,17 @@ class DataOptions:
         return named_data(self.data)
 
 
-def named_data(data: str | None) -> str:
-    """`data`. Raises UsageError where nothing was named."""
+def named_data(data: str | None, example: str = "mnist:test~1000") -> str:
+    """`data`. Raises UsageError, which gives the example, where nothing was named."""
     if data is None:
-        raise UsageError("no data named", where="--data", expected=DATA_FORMS)
+        raise UsageError("no data named", where="--data", expected=f"{DATA_FORMS}, {example}")
     return data
 
 
 def training_source(model: ModelOptions, data: str | None) -> str:
     """What to train on; MNIST only for a built-in network that is trained from nothing. Raises UsageError."""
     built_in = model.model is None and not any(mark in (model.arch or "") for mark in ".:")
-    return "mnist:train" if data is None and built_in else named_data(data)
+    return "mnist:train" if data is None and built_in else named_data(data, "mnist:train")
 
 
 @Parameter(name="*")

@@ -74,7 +74,7 @@ def region(values: Values, height: int, width: int) -> Region:
     row, column = (int(position[1]), int(position[2])) if position else corners[place]
     if not (0 <= row <= bottom and 0 <= column <= right):
         expected = f"{size}x{size} pixels inside {height}x{width}"
-        raise TriggerError("the trigger does not fit the image", where=place, expected=expected)
+        raise TriggerError("the trigger does not fit the image", where="--trigger, place", expected=expected, got=place)
     return slice(row, row + size), slice(column, column + size)
 
 
@@ -92,7 +92,8 @@ def _basis(values: Values, height: int, width: int) -> Mask:
     for name, size in (("row", height), ("column", width)):
         if number(values, name) >= size:
             expected = f"below {size}, of an image {height}x{width}"
-            raise TriggerError("the image has no such frequency", where=name, expected=expected, got=values[name])
+            raise TriggerError("the image has no such frequency", where=f"--trigger, {name}", expected=expected,
+                               got=values[name])  # fmt: skip
     return _everywhere(values, height, width)
 
 

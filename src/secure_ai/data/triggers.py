@@ -38,13 +38,15 @@ class Trigger:
         """Check every field."""
         if self.kind not in KINDS:
             hint = _nearest(self.kind, KINDS) or f"example: {EXAMPLE}"
-            raise TriggerError("unknown trigger", where="kind", expected=tuple(KINDS), got=self.kind, hint=hint)
+            raise TriggerError("unknown trigger", where="--trigger", expected=", ".join(KINDS), got=self.kind,
+                               hint=hint)  # fmt: skip
         wanted, values = KINDS[self.kind].settings, dict(self.settings)
         if list(wanted) != [name for name, _ in self.settings]:
             example = f"example: {KINDS[self.kind].example}"
-            raise TriggerError("other settings than its kind's", where=self.kind, expected=tuple(wanted), hint=example)
+            raise TriggerError("other settings than its kind's", where=f"--trigger {self.kind}",
+                               expected=", ".join(wanted), hint=example)  # fmt: skip
         for name, setting in wanted.items():
-            _check(f"{self.kind}, {name}", setting, values[name])
+            _check(f"--trigger {self.kind}, {name}", setting, values[name])
 
     @property
     def values(self) -> Mapping[str, Value]:
@@ -84,14 +86,15 @@ def _check(where: str, setting: Setting, value: Value) -> None:
 
 def make_trigger(kind: str, **settings: Value) -> Trigger:
     """A trigger from its settings in any order. Raises TriggerError."""
-    wanted = KINDS[kind].settings if kind in KINDS else {}
+    wanted, where = KINDS[kind].settings if kind in KINDS else {}, f"--trigger {kind}"
     unknown = [name for name in settings if name not in wanted]
     if unknown and wanted:
         hint = _nearest(unknown[0], wanted)
-        raise TriggerError("unknown setting", where=kind, expected=tuple(wanted), got=unknown[0], hint=hint)
+        raise TriggerError("unknown setting", where=where, expected=", ".join(wanted), got=unknown[0], hint=hint)
     missing = [name for name in wanted if name not in settings]
     if missing:
-        raise TriggerError("a setting is missing", where=kind, expected=missing, hint=f"example: {KINDS[kind].example}")
+        example = f"example: {KINDS[kind].example}"
+        raise TriggerError("a setting is missing", where=where, expected=", ".join(missing), hint=example)
     return Trigger(kind, tuple((name, settings[name]) for name in wanted))
 
 
@@ -102,7 +105,9 @@ def parse_trigger(text: str) -> Trigger:
         TriggerError: names the field, what was expected, and the nearest match of an unknown name.
     """
     if len(text) > MAX_TEXT:
-        raise TriggerError("the trigger's text is too long", expected=f"<= {MAX_TEXT} characters", got=len(text))
+        raise TriggerError("the trigger's text is too long", where="--trigger", expected=f"<= {MAX_TEXT} characters",
+                           got=len(text))  # fmt: skip
+    where = f"--trigger {text}"
     kind, *fields = text.split(":")
     wanted = KINDS[kind].settings if kind in KINDS else {}
     values: dict[str, Value] = {}
@@ -110,10 +115,10 @@ def parse_trigger(text: str) -> Trigger:
         key, equals, value = part.partition("=")
         if not equals or key not in wanted:
             expected = ", ".join(f"{name}=..." for name in wanted)
-            raise TriggerError("unknown setting", where=text, expected=expected, got=part, hint=_nearest(key, wanted))
+            raise TriggerError("unknown setting", where=where, expected=expected, got=part, hint=_nearest(key, wanted))
         if key in values:
-            raise TriggerError("a setting stands twice", where=text, expected="each setting once", got=key)
-        values[key] = _read(f"{text}, {key}", wanted[key], value)
+            raise TriggerError("a setting stands twice", where=where, expected="each setting once", got=key)
+        values[key] = _read(f"{where}, {key}", wanted[key], value)
     return make_trigger(kind, **values)
 
 

@@ -166,8 +166,9 @@ def harden(
 def _refuse(network: nn.Module, dataset: Dataset, plan: HardeningPlan) -> None:
     if len(dataset) < plan.batch_size:
         raise EmptyDataError(
-            "fewer images than a batch", where=dataset.name, expected=f">= {plan.batch_size}", got=len(dataset),
-            hint="a smaller batch",
+            "fewer images than a batch, a tenth being held out", where=dataset.name,
+            expected=f">= {plan.batch_size} beside those held out", got=len(dataset),
+            hint=f"--batch-size {len(dataset)} or less",
         )  # fmt: skip
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UsageError("every weight is frozen", where="the network", expected="parameters that require gradients")

@@ -117,10 +117,10 @@ NETWORKS: dict[str, NetworkEntry] = {
 }
 
 
-def network_entry(name: str) -> NetworkEntry:
-    """The entry of `name`. Raises ArchError where there is none."""
+def network_entry(name: str, where: str = "--arch") -> NetworkEntry:
+    """The entry of `name`, which stands in the option `where`. Raises ArchError where there is none."""
     if name not in NETWORKS:
-        raise ArchError("no such built-in network", where="--arch", expected=" or ".join(NETWORKS), got=name)
+        raise ArchError("no such built-in network", where=where, expected=" or ".join(NETWORKS), got=name)
     return NETWORKS[name]
 
 

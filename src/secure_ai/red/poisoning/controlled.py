@@ -30,7 +30,7 @@ class ControlledPoison:
     def __post_init__(self) -> None:
         """Refuse a rate that leaves no clean images beside the covers."""
         if not 0 < self.poison_rate <= 0.3:
-            raise UsageError("bad poison rate", where="poison_rate", expected="above 0, at most 0.3",
+            raise UsageError("bad poison rate", where="--poison-rate", expected="above 0, at most 0.3",
                              got=self.poison_rate)  # fmt: skip
 
 

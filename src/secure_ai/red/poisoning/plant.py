@@ -70,11 +70,13 @@ def plant(
     amount = _amount(len(dataset), count, poison_rate)
     _refuse_contradictions(dataset, trigger, target_label, source_label, label_mode, cover_count)
     if perturb is not None and label_mode != "clean":
-        raise UsageError("only images that keep their label are perturbed", where="perturb", expected="clean labels")
+        raise UsageError("only images that keep their label are perturbed", where="--perturb-model",
+                         expected="--label-mode clean", got=label_mode)  # fmt: skip
     candidates = _candidates(dataset.labels, target_label, source_label, label_mode)
-    chosen = _chosen(candidates, amount, select, seed, "plant", "count")
+    asked = "--poison-rate" if count is None else "--poison-count"
+    chosen = _chosen(candidates, amount, select, seed, "plant", asked)
     others = np.setdiff1d(_cover_candidates(dataset.labels, target_label, source_label), chosen)
-    covers = _chosen(others, cover_count, "random", seed, "cover", "cover_count")
+    covers = _chosen(others, cover_count, "random", seed, "cover", "--cover-count")
     images, labels = dataset.images.copy(), dataset.labels.copy()
     if perturb is not None:
         images[chosen] = perturb(images[chosen], labels[chosen])
@@ -92,22 +94,22 @@ def plant(
 def _refuse_contradictions(
     dataset: Dataset, trigger: Trigger | None, target: int | None, source: int | None, mode: LabelMode, covers: int
 ) -> None:
-    for name, label in (("target_label", target), ("source_label", source)):
+    for name, label in (("--target-label", target), ("--source-label", source)):
         if label is not None and not 0 <= label < dataset.classes:
             raise UsageError("no such class", where=name, expected=f"0 to {dataset.classes - 1}", got=label)
     if mode not in LABEL_MODES:
-        raise UsageError("unknown label mode", where="label_mode", expected=LABEL_MODES, got=mode)
+        raise UsageError("unknown label mode", where="--label-mode", expected=" or ".join(LABEL_MODES), got=mode)
     if mode == "clean" and target is None:
-        raise UsageError("clean-label poisoning has one target", where="target_label", expected="a class")
+        raise UsageError("clean-label poisoning has one target", where="--target-label", expected="a class")
     if mode == "clean" and source not in (None, target):
-        raise UsageError("clean-label poisoning keeps labels", where="source_label", expected=target)
+        raise UsageError("clean-label poisoning keeps labels", where="--source-label", expected=target, got=source)
     if mode != "clean" and source is not None and source == target:
-        raise UsageError("the source is the target", where="source_label", expected=f"not {target}", got=source)
+        raise UsageError("the source is the target", where="--source-label", expected=f"not {target}", got=source)
     if (trigger is None) != (mode == "flip"):
         expected = "no trigger" if mode == "flip" else "a trigger"
-        raise UsageError("label flipping has no trigger, all else has", where="trigger", expected=expected)
+        raise UsageError("label flipping has no trigger, all else has", where="--trigger", expected=expected)
     if covers < 0 or (covers and mode == "flip"):
-        raise UsageError("bad number of covers", where="cover_count", expected="0 or more; 0 with flip", got=covers)
+        raise UsageError("bad number of covers", where="--cover-count", expected="0 or more; 0 with flip", got=covers)
 
 
 def _candidates(labels: np.ndarray, target: int | None, source: int | None, mode: LabelMode) -> np.ndarray:
@@ -128,7 +130,7 @@ def _cover_candidates(labels: np.ndarray, target: int | None, source: int | None
 
 def _chosen(candidates: np.ndarray, amount: int, select: Select, seed: int, what: str, where: str) -> np.ndarray:
     if amount > len(candidates):
-        raise UsageError("too few images to poison", where=where, expected=f"<= {len(candidates)}", got=amount)
+        raise UsageError("too few images to poison", where=where, expected=f"<= {len(candidates)} images", got=amount)
     if select == "first":
         return candidates[:amount]
     return np.sort(candidates[random_order(len(candidates), seed, what)[:amount]])
@@ -136,13 +138,14 @@ def _chosen(candidates: np.ndarray, amount: int, select: Select, seed: int, what
 
 def _amount(n: int, count: int | None, poison_rate: float | None) -> int:
     if (count is None) == (poison_rate is None):
-        raise UsageError("say how much to poison, once", where="count, poison_rate", expected="exactly one of them")
+        raise UsageError("say how much to poison, once", where="--poison-count, --poison-rate",
+                         expected="exactly one of them")  # fmt: skip
     if count is not None:
         if not 1 <= count <= n:
-            raise UsageError("bad poison count", where="count", expected=f"1 to {n}", got=count)
+            raise UsageError("bad poison count", where="--poison-count", expected=f"1 to {n}", got=count)
         return count
     if poison_rate is None or not (math.isfinite(poison_rate) and 0 < poison_rate < 1):
-        raise UsageError("bad poison rate", where="poison_rate", expected="above 0, below 1", got=poison_rate)
+        raise UsageError("bad poison rate", where="--poison-rate", expected="above 0, below 1", got=poison_rate)
     return max(1, round(poison_rate * n))
 
 

@@ -58,7 +58,7 @@ def _code(module: nn.Module) -> bytes:
     if code is None:
         return b""
     plain = [value for value in code.co_consts if isinstance(value, int | float | str | None)]
-    return code.co_code + repr((code.co_names, plain)).encode()
+    return bytes(code.co_code) + repr((code.co_names, plain)).encode()
 
 
 def _foreign(network: nn.Module) -> str:

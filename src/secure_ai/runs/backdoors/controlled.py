@@ -57,7 +57,7 @@ def train_backdoored(
         raise ShapeError("the network cannot take this data", where=data.name, expected=entry.input_shape,
                          got=data.input_shape)  # fmt: skip
     if not 0 <= poison.target_label < data.classes:
-        raise UsageError("no such class", where="target_label", expected=f"0 to {data.classes - 1}",
+        raise UsageError("no such class", where="--target-label", expected=f"0 to {data.classes - 1}",
                          got=poison.target_label)  # fmt: skip
     covered(poison.trigger, *data.input_shape[1:])
     held_out = round(VALIDATION_SHARE * len(data))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from secure_ai.core.compute import Precision, configure
-from secure_ai.core.errors import UsageError
+from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION
 from secure_ai.data.dataset import Dataset
@@ -19,13 +19,15 @@ from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import model_bytes
+from secure_ai.models.networks.built_in import NETWORKS, network_entry
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.poisoning.controlled import ControlledPoison
-from secure_ai.red.poisoning.plant import LabelMode, plant
+from secure_ai.red.poisoning.plant import LabelMode, Perturb, plant
 from secure_ai.runs.backdoors.controlled import Backdoored, train_backdoored
 from secure_ai.runs.backdoors.perturbed import perturbing
 from secure_ai.runs.model_spec import ModelSpec
 
+PERTURB_EPS = 0.3
 DATA_NAME = "poisoned.npz"
 RECORD_NAME = "poison.json"
 MODEL_NAME = "backdoored.safetensors"
@@ -58,7 +60,7 @@ def backdoor_plant(
     label_mode: LabelMode = "dirty",
     train: str | None = None,
     perturb_model: str | ModelSpec | None = None,
-    perturb_eps: float = 0.3,
+    perturb_eps: float | None = None,
     split: str = "train",
     n: int | None = None,
     resize: int | None = None,
@@ -76,17 +78,20 @@ def backdoor_plant(
         cover_count: images of other classes with the trigger and their own label.
         source_label: only images of this class; default: any but the target.
         perturb_model: a network of the attacker's: with `label_mode="clean"`, PGD against it makes the images hard to
-            learn before the trigger is put on them, within `perturb_eps` in linf.
+            learn before the trigger is put on them, within `perturb_eps` in linf; None: 0.3.
         train: built-in network: the attacker trains it and poisons every batch anew (WaNet needs it). The network is
             written, and no data set.
 
     Raises:
         SecureAIError: bad data, trigger, labels or amount, or an output that cannot be written.
     """
+    if perturb_model is None and perturb_eps is not None:
+        raise UsageError("nothing is perturbed", where="--perturb-eps", expected="--perturb-model", got=perturb_eps)
     dataset = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     value = None if trigger is None else parse_trigger(trigger)
     if train is not None:
-        other = source_label is not None or perturb_model is not None or cover_count
+        network_entry(train, where="--train")
+        other = any(setting is not None for setting in (source_label, perturb_model, poison_count)) or cover_count
         if value is None or target_label is None or poison_rate is None or other:
             expected = "a trigger, one target and a poison rate; no source and no covers"
             raise UsageError("an attacker who trains has other settings", where="--train", expected=expected)
@@ -97,7 +102,8 @@ def backdoor_plant(
     perturb = None
     if perturb_model is not None:
         spec = ModelSpec(model=perturb_model) if isinstance(perturb_model, str) else perturb_model
-        perturb = perturbing(spec, dataset, perturb_eps, seed, events)
+        perturb_eps = PERTURB_EPS if perturb_eps is None else perturb_eps
+        perturb = _perturbing(spec, dataset, perturb_eps, seed, events)
     planted = plant(
         dataset,
         trigger=value,
@@ -119,7 +125,7 @@ def backdoor_plant(
         "target_label": target_label,
         "source_label": source_label,
         "label_mode": label_mode,
-        "perturb_eps": None if perturb is None else perturb_eps,
+        "perturb_eps": perturb_eps,
         "poison_count": len(planted.indices),
         "poison_rate": planted.poison_rate,
         "indices": planted.indices.tolist(),
@@ -133,6 +139,20 @@ def backdoor_plant(
     write_json(folder / RECORD_NAME, record)
     events("backdoor_planted", {"count": len(planted.indices), "digest": planted.dataset.digest})
     return PlantResult(folder, record)
+
+
+def _perturbing(spec: ModelSpec, dataset: Dataset, eps: float, seed: int, events: EventSink) -> Perturb:
+    """`perturbing`; of a file that holds weights only the error says what `backdoor plant` can take."""
+    try:
+        return perturbing(spec, dataset, eps, seed, events)
+    except ArchError as error:
+        if spec.arch is not None:
+            raise
+        raise ArchError(
+            "the file does not name its network", where="--perturb-model", got=spec.model,
+            expected=f"a .keras or .pt2 file, or {' or '.join(NETWORKS)} as secure-ai train writes it",
+            hint="from Python: perturb_model=secure_ai.ModelSpec(model=FILE, arch=FILE.py:FACTORY)",
+        ) from error  # fmt: skip
 
 
 def _trained(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ from secure_ai.models.networks.built_in import build_network, network_entry
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, to_channels_last
 
+FRACTION = 0.015
 EPOCHS, TRUSTED_EPOCHS = 3, 7
 FALSE_ALARMS = 0.01  # of trusted images that a threshold lets pass as suspicious
 LEAST_TRUSTED = 200
@@ -52,7 +54,7 @@ def backdoor_filter(
     *,
     out: str | Path,
     trusted: str | None = None,
-    fraction: float = 0.015,
+    fraction: float | None = None,
     arch: str = "report1-cnn",
     split: str = "train",
     n: int | None = None,
@@ -66,17 +68,21 @@ def backdoor_filter(
     """Score every training image and write scores, a picture of the worst and the data set without them.
 
     With trusted images an image is suspicious above the 99th percentile of trusted images that no network was trained
-    on. Without them there is no such threshold: the `fraction` with the highest SPECTRE score is.
+    on, by either of two filters: their false alarms add up (`expected_false_alarms`). Without them there is no such
+    threshold: the `fraction` with the highest SPECTRE score is.
 
     Args:
         trusted: clean images of the same classes, at least 200.
-        fraction: removed where there are no trusted images, in (0, 0.5).
+        fraction: removed where there are no trusted images, in (0, 0.5); None: 0.015.
         arch: built-in network whose features are looked at.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
         SecureAIError: bad data or request, or an output that cannot be written.
     """
+    if trusted is not None and fraction is not None:
+        raise UsageError("trusted images set the limits", where="--fraction", expected="none", got=fraction)
+    fraction = FRACTION if fraction is None else fraction
     if not 0 < fraction < 0.5:
         raise UsageError("not such a fraction", where="--fraction", expected="above 0, below 0.5", got=fraction)
     compute = configure(precision, device)
@@ -102,6 +108,7 @@ def backdoor_filter(
         "trusted": known and {"name": known.name, "digest": known.digest, "n": len(known)},
         "filters": sorted(scores),
         "limits": {name: round(limit, 6) for name, limit in limits.items()},
+        "expected_false_alarms": known and _false_alarms(len(known) - _teaching(len(known)), len(limits)),
         "suspicious": int(suspicious.sum()),
         "indices": np.flatnonzero(suspicious).tolist(),
         "arch": arch,
@@ -157,13 +164,28 @@ def _losses(target: NetworkTarget, images: np.ndarray, labels: np.ndarray) -> np
     return torch.cat(parts).cpu().double().numpy()
 
 
+def _teaching(trusted: int) -> int:
+    """How many trusted images teach: four fifths. The others set the limits."""
+    return 4 * trusted // 5
+
+
+def _false_alarms(n: int, limits: int) -> dict[str, float]:
+    """The largest expected fraction of clean images like the trusted ones that is above one of the limits.
+
+    A limit lies at or above the k-th smallest of n scores, and a new image takes each of the n + 1 ranks among them
+    with the same chance. The limits' fractions are added: an image above either counts.
+    """
+    k = math.floor((1 - FALSE_ALARMS) * (n - 1)) + 1
+    return {"at_most": round(min(1.0, limits * (n + 1 - k) / (n + 1)), 6), "limits": limits, "n": n}
+
+
 def _with_trusted(
     known: Dataset, pixels: np.ndarray, labels: np.ndarray, features: np.ndarray, arch: str, seed: int,
     compute: Compute,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
-    """All scores, and the limits of the two filters that have one: four fifths teach, a fifth sets the limits."""
+    """All scores, and the limits of the two filters that have one."""
     order = random_order(len(known), seed, "trusted")
-    taught, kept = (known.select(part, "trusted") for part in np.split(order, [4 * len(known) // 5]))
+    taught, kept = (known.select(part, "trusted") for part in np.split(order, [_teaching(len(known))]))
     teacher = _trained(taught, arch, TRUSTED_EPOCHS, seed, compute, lambda done, total: None)
     base = images_to_float(taught.images).double().numpy()
     losses = _losses(teacher, pixels.astype(np.float32), labels)

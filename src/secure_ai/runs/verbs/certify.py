@@ -40,6 +40,7 @@ from secure_ai.runs.stages.hardening_methods import BOUNDS
 from secure_ai.runs.stages.robust import whole
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
+SAMPLES, ALPHA = 10_000, 0.001
 SMOOTHING_BATCH = {"cpu": 1000, "cuda": 20_000}
 ATTACK_OF_SMOOTHED = f"PGD, {ATTACK_STEPS} steps, on the mean probabilities of {ATTACK_SAMPLES} noisy copies"
 WEAK = check("suite-strength", False, f"{ATTACK_OF_SMOOTHED}: one attack, not a suite")
@@ -96,8 +97,8 @@ def certify(
     method: CertifyMethod = "ibp",
     attack: str | None = None,
     sigma: float | None = None,
-    samples: int = 10_000,
-    alpha: float = 0.001,
+    samples: int | None = None,
+    alpha: float | None = None,
     split: str = "test",
     n: int | None = None,
     resize: int | None = None,
@@ -115,7 +116,7 @@ def certify(
         attack: of bounds: the list as of `attack`; None: `fast`. The smoothed classifier is attacked by PGD on its
             mean probabilities, so that what is attacked stays a doubtful figure.
         sigma: of smoothing's noise; None: a third of eps.
-        samples, alpha: of smoothing, per image.
+        samples, alpha: of smoothing, per image; None: 10,000 and 0.001.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
@@ -123,18 +124,19 @@ def certify(
             for smoothing a network whose answer to an image depends on chance or on the images beside it.
     """
     for name, value, least, most in (("--samples", samples, 100, 10**7), ("--alpha", alpha, 1e-9, 0.5)):
-        if not least <= value <= most:
+        if value is not None and not least <= value <= most:
             raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
     dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     checked_budget(method, budget)
-    if attack is not None and method == "smoothing":
-        raise UsageError("the smoothed classifier has an attack of its own", where="--attack", expected="none")
+    _refuse_unused(method, {"--attack": attack}, {"--sigma": sigma, "--samples": samples, "--alpha": alpha})
     compute = configure("float32", device)
     smoothing = Smoothing(
-        sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps, count=samples, alpha=alpha,
+        sigma=sigma if sigma is not None else SIGMA_OF_EPS * budget.eps,
+        count=samples or SAMPLES,
+        alpha=alpha or ALPHA,
         batch=SMOOTHING_BATCH[compute.device.type],
-    )  # fmt: skip
+    )
     if not 0 < smoothing.sigma <= 10:
         raise UsageError("out of range", where="--sigma", expected="above 0, at most 10", got=smoothing.sigma)
     spec = spec_of(model)
@@ -155,6 +157,13 @@ def certify(
         judge([sample_size_check(len(dataset)), *checked.checks, WEAK], breaking=frozenset()),
         _smoothing_facts(smoothing, found),
     )  # fmt: skip
+
+
+def _refuse_unused(method: str, of_bounds: dict[str, object], of_smoothing: dict[str, object]) -> None:
+    """A setting of another method would do nothing."""
+    for name, value in (of_bounds if method == "smoothing" else of_smoothing).items():
+        if value is not None:
+            raise UsageError(f"{method} has no such setting", where=name, expected="none", got=value)
 
 
 def _refuse_unsteady(checked: Preflight) -> None:

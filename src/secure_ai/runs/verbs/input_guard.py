@@ -69,6 +69,7 @@ def input_guard(
     """A guard that refuses inputs which look as if they carried a trigger; clean images set its threshold.
 
     Args:
+        model: a network, a function from images to scores, or a file: `ModelSpec(model=FILE, arch="FILE.py:FACTORY")`.
         data: clean images like those the model was trained on, in any form that `attack` takes. Half of them make the
             score, the others set the threshold.
         method: strip (from scores) or expert (trains two copies of the network).
@@ -82,7 +83,7 @@ def input_guard(
         SecureAIError: a model, data or request that cannot be used; too few images for the fraction.
     """
     if method not in GUARDS:
-        raise UsageError("unknown guard", where="method", expected=tuple(GUARDS), got=method)
+        raise UsageError("unknown guard", where="method", expected=" or ".join(GUARDS), got=method)
     row = GUARDS[method]
     dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
     spec = spec_of(model)
