@@ -180,6 +180,11 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
     assert made.checks.step == [4, 7]
 
 
+def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    assert secure_ai.hardened(network, colours(), **QUICK, time_budget="2m").facts["time_budget"] == 120
+
+
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
@@ -194,6 +199,9 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
         ({"adversary": "fast"}, "--adversary"),
         ({"adversary": "transfer"}, "--adversary"),
         ({"epochs": None, "time_budget": 1e-4}, "--time-budget"),
+        ({"time_budget": "5 minutes"}, "--time-budget"),
+        ({"time_budget": -1}, "--time-budget"),
+        ({"optimizer": "adamw"}, "--optimizer"),
     ],
 )
 def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, parse_duration, training_source
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, training_source
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.files.sandbox import sandbox_required
@@ -79,7 +79,7 @@ def harden(
             batch_size=batch_size,
             learning_rate=learning_rate,
             optimizer=optimizer,
-            time_budget=parse_duration(time_budget) if time_budget else None,
+            time_budget=time_budget,
             patience=patience,
             n=n,
             resize=resize,

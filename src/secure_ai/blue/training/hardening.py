@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -33,13 +33,15 @@ FALL = 0.15  # in robust accuracy, or between one step and many: catastrophic ov
 SPEED_STEPS, LEAST_SPEED_STEPS = 50, 5
 GOLDEN = 0.6180339887498949
 MAX_SPEED_FRACTION = 0.1  # of the time budget
+OptimizerName = Literal["adam", "sgd"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerPlan:
     """`adam` (1412.6980) or `sgd` with momentum; `momentum` and `epsilon` are of one of them each."""
 
-    name: Literal["adam", "sgd"]
+    name: OptimizerName
     momentum: float = 0.9
     epsilon: float = 1e-8
     weight_decay: float = 0.0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,7 +12,15 @@ from torch import Tensor, nn
 
 from secure_ai.blue.certify.layers import layers_of
 from secure_ai.blue.training.certified_training import interval_initialise
-from secure_ai.blue.training.hardening import Check, Checked, HardeningPlan, OptimizerPlan, affordable_steps, harden
+from secure_ai.blue.training.hardening import (
+    Check,
+    Checked,
+    HardeningPlan,
+    OptimizerName,
+    OptimizerPlan,
+    affordable_steps,
+    harden,
+)
 from secure_ai.blue.training.hardening_state import Checkpoint, HardeningState
 from secure_ai.blue.training.schedules import cosine, triangular
 from secure_ai.core.budget import PerturbationBudget
@@ -53,7 +60,7 @@ class Hardening:
     batch_size: int = 128
     epochs: int | None = None
     rate: float | None = None
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: OptimizerName = "adam"
     adversary: str = ""
     awp: float = 0.0
     time_budget: float | None = None

@@ -11,9 +11,11 @@ from typing import Any, Literal, Unpack
 
 from torch import nn
 
+from secure_ai.blue.training.hardening import OPTIMIZERS, OptimizerName
 from secure_ai.blue.training.hardening_state import Checks, HardeningState, hardening_state
 from secure_ai.core.budget import parse_budget
 from secure_ai.core.compute import TRAINING_REPLICAS, Compute, Device, configure, device_name, device_of
+from secure_ai.core.duration import parse_duration
 from secure_ai.core.errors import SecureAIError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
@@ -126,8 +128,8 @@ def hardened(
     epochs: int | None = None,
     batch_size: int = 128,
     learning_rate: float | None = None,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    time_budget: float | None = None,
+    optimizer: OptimizerName = "adam",
+    time_budget: str | float | None = None,
     patience: int = 0,
     n: int | None = None,
     resize: int | None = None,
@@ -148,7 +150,7 @@ def hardened(
         adversary: an attack of the catalogue to train against, e.g. `cw:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
         epochs: passes over the data; None: the method's own number, or what the time allows.
-        time_budget: seconds; the number of steps is fixed from the speed of the first 50 and recorded.
+        time_budget: seconds, or e.g. `5m`; the number of steps is fixed from the speed of the first 50 and recorded.
         resize: every image to so many rows and columns.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
         device: auto (a GPU where there is one), cpu or cuda; the network then goes back to where it was.
@@ -163,6 +165,9 @@ def hardened(
     ):  # fmt: skip
         if value is not None and not least <= value <= most:
             raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
+    if optimizer not in OPTIMIZERS:
+        raise UsageError("unknown optimizer", where="--optimizer", expected=" or ".join(OPTIMIZERS), got=optimizer)
+    time_budget = None if time_budget is None else parse_duration(time_budget)
     if out is not None:
         refuse_unwritable(Path(out))
     compute = configure(precision, device)
