@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +199,9 @@ def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:
         ({"adversary": "cw", "method": "trades"}, "--adversary"),
         ({"adversary": "fast"}, "--adversary"),
         ({"adversary": "transfer"}, "--adversary"),
+        ({"adversary": "foo"}, "--adversary"),
+        ({"adversary": "pgd:stepz=3"}, "--adversary"),
+        ({"adversary": "cw:steps=10"}, "--adversary"),
         ({"epochs": None, "time_budget": 1e-4}, "--time-budget"),
         ({"time_budget": "5 minutes"}, "--time-budget"),
         ({"time_budget": -1}, "--time-budget"),
@@ -209,6 +213,17 @@ def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> 
     with pytest.raises(SecureAIError) as refused:
         secure_ai.hardened(network, colours(), **(QUICK | changes))
     assert refused.value.where == where
+
+
+@pytest.mark.parametrize(("text", "norm_named"), [("cw:steps=10", True), ("sigma-zero", True), ("foo", False)])
+def test_a_refused_adversary_lists_what_trains_and_names_the_norm_where_that_is_the_reason(
+    text: str, norm_named: bool
+) -> None:
+    with pytest.raises(SecureAIError) as refused:
+        named_attack(text, "linf", lambda step, steps: 0.3, 2)
+    assert "apgd-ce" in refused.value.expected
+    assert not {"cw", "fast", "transfer", "examples"} & set(re.findall(r"[\w-]+", refused.value.expected))
+    assert ("linf" in refused.value.message) is norm_named
 
 
 def test_networks_that_cannot_be_trained_are_refused() -> None:

@@ -147,7 +147,7 @@ def hardened(
         norm, eps: the largest change that the network should withstand.
         method: pgd, trades, mart, fast, gaussian, ibp or crown-ibp.
         out: the safetensors file to write. Until it is whole, the state to resume from lies beside it.
-        adversary: an attack of the catalogue to train against, e.g. `cw:steps=10`; empty: PGD.
+        adversary: an attack of the catalogue to train against, e.g. `apgd-ce:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
         epochs: passes over the data; None: the method's own number, or what the time allows.
         time_budget: seconds, or e.g. `5m`; the number of steps is fixed from the speed of the first 50 and recorded.
