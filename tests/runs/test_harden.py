@@ -19,7 +19,10 @@ from secure_ai.core.errors import ArchError, SecureAIError
 from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.image_digests import image_digests
+from secure_ai.data.training_record import record_path
 from secure_ai.models.load.store import load_model
+from secure_ai.models.target.known import TrainingData
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages import hardening
 from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step
@@ -277,6 +280,24 @@ def test_no_test_image_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("secure_ai.runs.given_data.load_data", spy)
     secure_ai.hardened(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), str(tmp_path), **QUICK)
     assert asked == ["train"]
+
+
+def test_a_data_set_of_test_images_is_refused() -> None:
+    """Loaded by the caller: its name is the one that `mnist:test~400` has."""
+    images = Dataset(colours().images, colours().labels, "mnist:test", 4)
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), images, **QUICK)
+    assert (refused.value.code, refused.value.where) == ("E_USAGE", "DATA")
+
+
+def test_the_images_that_decided_the_weights_are_known_beside_the_file(arch: str, tmp_path: Path) -> None:
+    out, data = tmp_path / "hard.safetensors", colours()
+    secure_ai.hardened(ModelSpec(arch=arch), data, out=out, **QUICK)
+    training = load_model(out, arch=arch).known.training
+    assert training is not None
+    assert (training.digest, training.images) == (data.digest, frozenset(image_digests(data.images)))
+    record_path(out).unlink()
+    assert load_model(out, arch=arch).known.training == TrainingData(data.digest, 160)
 
 
 def test_the_last_tenth_is_held_out_unless_the_file_is_sorted() -> None:

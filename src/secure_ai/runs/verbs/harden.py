@@ -20,6 +20,8 @@ from secure_ai.core.errors import SecureAIError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.image_digests import image_digests
+from secure_ai.data.training_record import RECORD_MODE, data_metadata, record_path, training_record
 from secure_ai.files.open import MIB
 from secure_ai.files.seal import SealedFile, user_seal
 from secure_ai.files.write import refuse_unwritable, write_bytes
@@ -146,7 +148,8 @@ def hardened(
         data: in the forms of `--data`, or a data set; of a folder with both splits only `train` is read.
         norm, eps: the largest change that the network should withstand.
         method: pgd, trades, mart, fast, gaussian, ibp or crown-ibp.
-        out: the safetensors file to write. Until it is whole, the state to resume from lies beside it.
+        out: the safetensors file to write; beside it `OUT.training.json`, as of `train`. Until it is whole, the state
+            to resume from lies beside it.
         adversary: an attack of the catalogue to train against, e.g. `apgd-ce:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
         epochs: passes over the data; None: the method's own number, or what the time allows.
@@ -170,10 +173,12 @@ def hardened(
     time_budget = None if time_budget is None else parse_duration(time_budget)
     if out is not None:
         refuse_unwritable(Path(out))
+        refuse_unwritable(record_path(Path(out)))
     compute = configure(precision, device)
-    if isinstance(data, str) and data.startswith(TEST):
-        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=data)
+    if isinstance(data, str | Path):
+        _refuse_test(str(data))
     dataset = dataset_of(data, split="train", n=n, resize=resize, seed=seed, events=events)
+    _refuse_test(dataset.name)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     asked = Hardening(
         method=method, budget=budget, seed=seed, batch_size=batch_size, epochs=epochs, rate=learning_rate,
@@ -218,7 +223,12 @@ def hardened(
         "compute": compute.as_json(),
         "not_reused": note,
     }
-    return _written(loaded, state, asked.row.metric, facts, out, kept, events)
+    return _written(loaded, dataset, state, asked.row.metric, facts, out, kept, events)
+
+
+def _refuse_test(name: str) -> None:
+    if name.startswith(TEST):
+        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=name)
 
 
 def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compute) -> str:
@@ -231,6 +241,7 @@ def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compu
 
 def _written(
     loaded: LoadedModel,
+    dataset: Dataset,
     state: HardeningState,
     metric: str,
     facts: dict[str, Any],
@@ -241,7 +252,9 @@ def _written(
     network, digest = loaded.network.eval(), state_digest(loaded.network.state_dict())
     arch = loaded.arch if loaded.arch in NETWORKS else ""
     if out is not None:
-        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"]}))
+        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"], **data_metadata(dataset)}))
+        record = training_record(digest, dataset, image_digests(dataset.images))  # held-out ones chose the weights
+        write_bytes(record_path(Path(out)), record, mode=RECORD_MODE)
         events("model_written", {"file": Path(out).name, "digest": digest})
         if kept is not None:
             kept.file.remove()
