@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from secure_ai.models.load.store import load_model
 from secure_ai.models.target.known import TrainingData
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages import hardening
-from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step
+from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step, pgd_examples
 from secure_ai.runs.stages.hardening import Hardening, held_out
 from secure_ai.runs.stages.hardening_methods import METHODS, Wanted
 
@@ -181,7 +182,27 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
     assert made.facts["time_budget"] == 100
     assert made.facts["steps"] == 7
     assert made.facts["cut_by_time"]
-    assert made.checks.step == [4, 7]
+    assert made.checks.step == [7]  # not after every epoch of 4 steps: checks take of the time
+    assert made.facts["check_seconds"] == pytest.approx(sum(made.checks.check_seconds), abs=1e-3)
+    assert made.facts["check_seconds"] > 0
+
+
+def test_the_time_of_a_check_is_that_of_a_network_which_withstands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained, it misclassifies most images, which the attack of a check spares; the last check attacks them all."""
+    attacked: list[int] = []
+
+    def counted(network: nn.Module, x: Tensor, y: Tensor, **settings: Any) -> Tensor:
+        attacked.append(len(x))
+        return pgd_examples(network, x, y, **settings)
+
+    monkeypatch.setattr(hardening, "pgd_examples", counted)
+    now = iter([10.0, 12.0])
+    monkeypatch.setattr(hardening, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr(hardening, "PART", 20)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.5), seed=0)
+    assert hardening.check_seconds(network, colours(), asked) == 2 * 160 / 20
+    assert attacked == [20, 20]  # with either loss
 
 
 def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:

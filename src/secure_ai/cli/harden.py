@@ -61,7 +61,7 @@ def harden(
         adversary: Attack to train against, e.g. apgd-ce:steps=10, or cw:steps=10 in l2; default: PGD, every step.
         awp: Relative size of adversarial weight perturbation, e.g. 0.005; 0: none.
         epochs: Passes over the data; default: the method's own number.
-        time_budget: E.g. 5m: as many steps as fit, computed from the speed of the first 50.
+        time_budget: E.g. 5m: as many steps as fit with their checks, from the speed of the first 50 and of a check.
         batch_size: Images per step.
         learning_rate: Highest learning rate; default: the method's own.
         optimizer: adam (triangular rate) or sgd (momentum 0.9, cosine).
@@ -99,12 +99,13 @@ def harden(
     if common.json:
         print_json(result.as_json())
         return 0
+    seconds = result.facts["train_seconds"] + result.facts["check_seconds"]
     lines = [f"not reused: {result.facts['not_reused']}"] if result.facts["not_reused"] else []
     lines += [
         f"wrote {result.out}",
         f"digest {result.digest}",
-        f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {result.facts['train_seconds']:.0f} s; "
-        f"weights of step {result.facts['chosen_step']}",
+        f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {seconds:.0f} s, "
+        f"{result.facts['check_seconds']:.0f} s of them checks; weights of step {result.facts['chosen_step']}",
         f"held-out training images that chose the weights: clean {result.clean}, "
         f"{result.metric.replace('_', ' ')} {result.value}{' under PGD, not judged' if result.robust else ''}",
     ]

@@ -153,7 +153,8 @@ def hardened(
         adversary: an attack of the catalogue to train against, e.g. `apgd-ce:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
         epochs: passes over the data; None: the method's own number, or what the time allows.
-        time_budget: seconds, or e.g. `5m`; the number of steps is fixed from the speed of the first 50 and recorded.
+        time_budget: seconds, or e.g. `5m`; the number of steps is fixed from the speed of the first 50 and of
+            a check, and recorded.
         resize: every image to so many rows and columns.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
         device: auto (a GPU where there is one), cpu or cuda; the network then goes back to where it was.
@@ -220,6 +221,7 @@ def hardened(
         "time_budget": time_budget,
         "cut_by_time": plan.steps < planned(asked, asked.row, int(str(divided["n_train"]))).steps,
         "train_seconds": round(sum(state.checks.seconds), 3),
+        "check_seconds": round(sum(state.checks.check_seconds), 3),
         "compute": compute.as_json(),
         "not_reused": note,
     }
