@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -203,6 +204,20 @@ def test_the_time_of_a_check_is_that_of_a_network_which_withstands(monkeypatch: 
     asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.5), seed=0)
     assert hardening.check_seconds(network, colours(), asked) == 2 * 160 / 20
     assert attacked == [20, 20]  # with either loss
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "cut"),
+    [(None, 55, True), (None, 56, False), (None, 80, False), (30, 80, True), (20, 80, False)],
+)
+def test_a_training_is_cut_only_below_what_was_asked_for_or_the_method_has(
+    epochs: int | None, steps: int, cut: bool
+) -> None:
+    """Four steps an epoch; PGD training has 14 epochs by itself."""
+    asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.1), seed=0, batch_size=32, epochs=epochs,
+                      time_budget=100)  # fmt: skip
+    plan = replace(hardening.planned(asked, asked.row, 144), steps=steps)
+    assert hardening.cut_by_time(asked, plan, 144) is cut
 
 
 def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:

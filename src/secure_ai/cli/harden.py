@@ -60,7 +60,7 @@ def harden(
         resize: Every image to N x N pixels.
         adversary: Attack to train against, e.g. apgd-ce:steps=10, or cw:steps=10 in l2; default: PGD, every step.
         awp: Relative size of adversarial weight perturbation, e.g. 0.005; 0: none.
-        epochs: Passes over the data; default: the method's own number.
+        epochs: Passes over the data; default: the method's own number, or as many as fit into --time-budget.
         time_budget: E.g. 5m: as many steps as fit with their checks, from the speed of the first 50 and of a check.
         batch_size: Images per step.
         learning_rate: Highest learning rate; default: the method's own.
@@ -110,7 +110,7 @@ def harden(
         f"{result.metric.replace('_', ' ')} {result.value}{' under PGD, not judged' if result.robust else ''}",
     ]
     if result.facts["cut_by_time"]:
-        lines.append(f"no more steps fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
+        lines.append(f"no more epochs fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
     lines += [f"single-step training collapsed at step {s}: rolled back, several steps from there"
               for s in result.checks.rolled_back]  # fmt: skip
     lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]

@@ -52,7 +52,7 @@ class Hardening:
     """What decides a hardening, besides network and data.
 
     Attributes:
-        epochs: passes over the training images; None: the method's own number, or as many as the time allows.
+        epochs: passes over the training images; None: the method's own number, or with a time budget as many as fit.
         rate: highest learning rate; None: the method's own.
         time_budget: seconds of training and checks; the number of steps is fixed from the speed of the first ones.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
@@ -238,6 +238,11 @@ def harden_network(
         "n_train": len(training), "n_held_out": len(held), "n_checked": checked, "held_out": held.note
     }  # fmt: skip
     return state, plan, divided
+
+
+def cut_by_time(asked: Hardening, plan: HardeningPlan, n: int) -> bool:
+    """Whether the time allowed fewer epochs than were asked for, or than the method has by itself."""
+    return plan.steps < planned(replace(asked, time_budget=None), asked.row, n).steps
 
 
 def planned(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:

@@ -30,7 +30,7 @@ from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.given_data import dataset_of
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.stages.hardening import Hardening, harden_network, planned
+from secure_ai.runs.stages.hardening import Hardening, cut_by_time, harden_network
 from secure_ai.runs.user_model import trainable
 from secure_ai.runs.verbs.harden_options import HardenOptions
 
@@ -49,8 +49,8 @@ class Hardened:
         metric, value: what chose the weights, on held-out training images: `robust_accuracy` (under PGD),
             `certified_accuracy` (`ibp`, `crown-ibp`) or `accuracy_under_noise` (`gaussian`). It flatters, and has no
             trust verdict: `secure-ai attack` measures and judges.
-        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget did not allow all
-            the epochs that were asked for, or that the method has by itself up to 1,000.
+        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget allowed fewer
+            epochs than were asked for, or than the method has by itself.
     """
 
     network: nn.Module
@@ -152,7 +152,7 @@ def hardened(
             to resume from lies beside it.
         adversary: an attack of the catalogue to train against, e.g. `apgd-ce:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
-        epochs: passes over the data; None: the method's own number, or what the time allows.
+        epochs: passes over the data; None: the method's own number, or with a time budget as many as fit.
         time_budget: seconds, or e.g. `5m`; the number of steps is fixed from the speed of the first 50 and of
             a check, and recorded.
         resize: every image to so many rows and columns.
@@ -219,7 +219,7 @@ def hardened(
             "learning_rate": asked.row.rate if learning_rate is None else learning_rate,
         },
         "time_budget": time_budget,
-        "cut_by_time": plan.steps < planned(asked, asked.row, int(str(divided["n_train"]))).steps,
+        "cut_by_time": cut_by_time(asked, plan, int(str(divided["n_train"]))),
         "train_seconds": round(sum(state.checks.seconds), 3),
         "check_seconds": round(sum(state.checks.check_seconds), 3),
         "compute": compute.as_json(),
