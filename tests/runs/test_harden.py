@@ -30,6 +30,7 @@ from secure_ai.runs.stages import hardening
 from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step, pgd_examples
 from secure_ai.runs.stages.hardening import Hardening, held_out
 from secure_ai.runs.stages.hardening_methods import METHODS, Wanted
+from secure_ai.runs.verbs.harden import Hardened
 
 ARCH = """
 from torch import nn
@@ -204,6 +205,28 @@ def test_the_time_of_a_check_is_that_of_a_network_which_withstands(monkeypatch: 
     asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.5), seed=0)
     assert hardening.check_seconds(network, colours(), asked) == 2 * 160 / 20
     assert attacked == [20, 20]  # with either loss
+
+
+def test_a_killed_training_within_a_time_budget_keeps_its_number_of_steps(
+    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is faster when it goes on: what was found when it began counts."""
+    monkeypatch.setattr(hardening, "CHECK_APART", 5)
+    budgeted = QUICK | {"epochs": None, "time_budget": 100}
+
+    def hardened(name: str, steps: int, kill_at: int = 0) -> Hardened:
+        def kill(done: int, total: int) -> None:
+            if done == kill_at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(hardening, "affordable_steps", lambda *arguments: steps)
+        return secure_ai.hardened(ModelSpec(arch=arch), colours(), out=tmp_path / name, progress=kill, **budgeted)
+
+    whole = hardened("a.safetensors", 12)
+    with pytest.raises(KeyboardInterrupt):
+        hardened("b.safetensors", 12, kill_at=9)
+    again = hardened("b.safetensors", 16)
+    assert (again.digest, again.checks.step) == (whole.digest, whole.checks.step)
 
 
 @pytest.mark.parametrize(
