@@ -233,7 +233,7 @@ def test_what_cannot_be_trained_is_refused(digits: Dataset) -> None:
 
 def test_the_number_of_steps_follows_the_time(digits: Dataset) -> None:
     with pytest.raises(UsageError) as refused:
-        affordable_steps(network(), digits, natural, PLAN, 1e-6)
+        affordable_steps(network(), digits, natural, PLAN, 1e-6, lambda network: 0.0)
     assert refused.value.where == "--time-budget"
 
 
@@ -250,12 +250,42 @@ def test_the_speed_of_the_first_steps_decides(digits: Dataset, monkeypatch: pyte
     mine = network()
     before = mine.get_parameter("5.weight").detach().clone()
     plan = replace(PLAN, steps=1000)
-    assert affordable_steps(mine, digits, method, plan, 100) == 179
+    assert affordable_steps(mine, digits, method, plan, 100, lambda network: 0.0) == 179
     assert len(positions) == 21
     assert min(positions) < 100
     assert max(positions) > 900  # from all over the schedule
     assert torch.equal(mine.get_parameter("5.weight"), before)
-    assert affordable_steps(mine, digits, method, replace(plan, steps=50), 100) == 50
+    assert affordable_steps(mine, digits, method, replace(plan, steps=50), 100, lambda network: 0.0) == 50
+
+
+def test_checks_are_counted_in_the_time(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second a step, and a second the check that is timed: 88.5 s are left, for 125 steps and 25 checks."""
+    now = [0.0]
+
+    def method(network: nn.Module, batch: Batch) -> BatchLoss:
+        now[0] += 0.5
+        return natural(network, batch)
+
+    def check_seconds(network: nn.Module) -> float:
+        now[0] += 1.0
+        return 1.0
+
+    monkeypatch.setattr(hardening, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    steps = affordable_steps(network(), digits, method, replace(PLAN, steps=1000), 100, check_seconds)
+    assert (steps, math.ceil(steps / PLAN.check_every)) == (125, 25)
+
+
+def test_the_time_of_each_check_is_kept(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    def check(network: nn.Module) -> Checked:
+        now[0] += 3.0
+        return rising(network)
+
+    monkeypatch.setattr(hardening, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    checks = harden(network(), digits, method=natural, plan=PLAN, check=check).checks
+    assert checks.check_seconds == [3.0] * 4
+    assert checks.seconds == [0.0] * 4
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 100])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,16 +53,16 @@ def test_a_learning_rate_that_trains_nothing_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("method", "norm", "shown"),
+    ("method", "norm", "shown", "measured_by"),
     [
-        ("pgd", "linf", "robust accuracy"),
-        ("gaussian", "l2", "accuracy under noise"),
-        ("ibp", "linf", "certified accuracy"),
+        ("pgd", "linf", "robust accuracy", "secure-ai attack"),
+        ("gaussian", "l2", "accuracy under noise", "secure-ai certify --method smoothing"),
+        ("ibp", "linf", "certified accuracy", "secure-ai certify --method ibp"),
     ],
 )
 def test_harden_names_what_chose_the_weights(
     capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], tmp_path: Path, method: str, norm: str,
-    shown: str,
+    shown: str, measured_by: str,
 ) -> None:  # fmt: skip
     out = tmp_path / "hard.safetensors"
     code, text, _ = call(
@@ -71,7 +72,30 @@ def test_harden_names_what_chose_the_weights(
     assert code == 0
     assert shown in text
     assert ("robust" in text) is ("not judged" in text) is (method == "pgd")
-    assert "secure-ai attack" in text
+    assert measured_by in text
+
+
+FLAT = "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))\n"
+
+
+@pytest.mark.parametrize(("method", "norm"), [("pgd", "linf"), ("ibp", "linf"), ("gaussian", "l2")])
+def test_the_command_that_harden_names_measures_an_own_network(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], tmp_path: Path, method: str, norm: str
+) -> None:
+    (tmp_path / "my net.py").write_text(FLAT)
+    code, text, _ = call(
+        capsys, "harden", "--arch", f"{tmp_path / 'my net.py'}:build", "--mean", "0.13", "--std", "0.3", "--method",
+        method, "--norm", norm, "--eps", "8/255", "--data", str(digit_files["train"]), "--epochs", "1", "--out",
+        str(tmp_path / "hard.safetensors"), "--quiet",
+    )  # fmt: skip
+    assert code == 0
+    words = shlex.split(text[text.index("secure-ai ") :])
+    words[words.index("TEST")] = str(digit_files["test"])
+    quick = [] if method == "gaussian" else ["--attack", "fgsm"]
+    code, result = call_json(capsys, *words[1:], "--n", "10", "--quiet", *quick)
+    assert code == 0
+    assert result["budget"]["eps_text"] == "8/255"
+    assert words[words.index("--mean") + 1] == "0.13"
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,12 +21,16 @@ from secure_ai.core.errors import ArchError, SecureAIError
 from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.image_digests import image_digests
+from secure_ai.data.training_record import record_path
 from secure_ai.models.load.store import load_model
+from secure_ai.models.target.known import TrainingData
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages import hardening
-from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step
+from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step, pgd_examples
 from secure_ai.runs.stages.hardening import Hardening, held_out
 from secure_ai.runs.stages.hardening_methods import METHODS, Wanted
+from secure_ai.runs.verbs.harden import Hardened
 
 ARCH = """
 from torch import nn
@@ -178,7 +184,68 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
     assert made.facts["time_budget"] == 100
     assert made.facts["steps"] == 7
     assert made.facts["cut_by_time"]
-    assert made.checks.step == [4, 7]
+    assert made.checks.step == [7]  # not after every epoch of 4 steps: checks take of the time
+    assert made.facts["check_seconds"] == pytest.approx(sum(made.checks.check_seconds), abs=1e-3)
+    assert made.facts["check_seconds"] > 0
+
+
+def test_the_time_of_a_check_is_that_of_a_network_which_withstands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Untrained, it misclassifies most images, which the attack of a check spares; the last check attacks them all."""
+    attacked: list[int] = []
+
+    def counted(network: nn.Module, x: Tensor, y: Tensor, **settings: Any) -> Tensor:
+        attacked.append(len(x))
+        return pgd_examples(network, x, y, **settings)
+
+    monkeypatch.setattr(hardening, "pgd_examples", counted)
+    now = iter([10.0, 12.0])
+    monkeypatch.setattr(hardening, "time", SimpleNamespace(perf_counter=lambda: next(now)))
+    monkeypatch.setattr(hardening, "PART", 20)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.5), seed=0)
+    assert hardening.check_seconds(network, colours(), asked) == 2 * 160 / 20
+    assert attacked == [20, 20]  # with either loss
+
+
+def test_a_killed_training_within_a_time_budget_keeps_its_number_of_steps(
+    arch: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The machine is faster when it goes on: what was found when it began counts."""
+    monkeypatch.setattr(hardening, "CHECK_APART", 5)
+    budgeted = QUICK | {"epochs": None, "time_budget": 100}
+
+    def hardened(name: str, steps: int, kill_at: int = 0) -> Hardened:
+        def kill(done: int, total: int) -> None:
+            if done == kill_at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(hardening, "affordable_steps", lambda *arguments: steps)
+        return secure_ai.hardened(ModelSpec(arch=arch), colours(), out=tmp_path / name, progress=kill, **budgeted)
+
+    whole = hardened("a.safetensors", 12)
+    with pytest.raises(KeyboardInterrupt):
+        hardened("b.safetensors", 12, kill_at=9)
+    again = hardened("b.safetensors", 16)
+    assert (again.digest, again.checks.step) == (whole.digest, whole.checks.step)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "steps", "cut"),
+    [(None, 55, True), (None, 56, False), (None, 80, False), (30, 80, True), (20, 80, False)],
+)
+def test_a_training_is_cut_only_below_what_was_asked_for_or_the_method_has(
+    epochs: int | None, steps: int, cut: bool
+) -> None:
+    """Four steps an epoch; PGD training has 14 epochs by itself."""
+    asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.1), seed=0, batch_size=32, epochs=epochs,
+                      time_budget=100)  # fmt: skip
+    plan = replace(hardening.planned(asked, asked.row, 144), steps=steps)
+    assert hardening.cut_by_time(asked, plan, 144) is cut
+
+
+def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    assert secure_ai.hardened(network, colours(), **QUICK, time_budget="2m").facts["time_budget"] == 120
 
 
 @pytest.mark.parametrize(
@@ -194,7 +261,13 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
         ({"adversary": "cw", "method": "trades"}, "--adversary"),
         ({"adversary": "fast"}, "--adversary"),
         ({"adversary": "transfer"}, "--adversary"),
+        ({"adversary": "foo"}, "--adversary"),
+        ({"adversary": "pgd:stepz=3"}, "--adversary"),
+        ({"adversary": "cw:steps=10"}, "--adversary"),
         ({"epochs": None, "time_budget": 1e-4}, "--time-budget"),
+        ({"time_budget": "5 minutes"}, "--time-budget"),
+        ({"time_budget": -1}, "--time-budget"),
+        ({"optimizer": "adamw"}, "--optimizer"),
     ],
 )
 def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> None:
@@ -212,6 +285,17 @@ def test_the_batch_that_a_hint_names_is_taken() -> None:
     assert largest is not None
     done = secure_ai.hardened(network, colours(), **(QUICK | {"batch_size": int(largest[1])}))
     assert done.facts["data"]["n_train"] == int(largest[1])
+
+
+@pytest.mark.parametrize(("text", "norm_named"), [("cw:steps=10", True), ("sigma-zero", True), ("foo", False)])
+def test_a_refused_adversary_lists_what_trains_and_names_the_norm_where_that_is_the_reason(
+    text: str, norm_named: bool
+) -> None:
+    with pytest.raises(SecureAIError) as refused:
+        named_attack(text, "linf", lambda step, steps: 0.3, 2)
+    assert "apgd-ce" in refused.value.expected
+    assert not {"cw", "fast", "transfer", "examples"} & set(re.findall(r"[\w-]+", refused.value.expected))
+    assert ("linf" in refused.value.message) is norm_named
 
 
 def test_networks_that_cannot_be_trained_are_refused() -> None:
@@ -265,6 +349,24 @@ def test_no_test_image_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("secure_ai.runs.given_data.load_data", spy)
     secure_ai.hardened(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), str(tmp_path), **QUICK)
     assert asked == ["train"]
+
+
+def test_a_data_set_of_test_images_is_refused() -> None:
+    """Loaded by the caller: its name is the one that `mnist:test~400` has."""
+    images = Dataset(colours().images, colours().labels, "mnist:test", 4)
+    with pytest.raises(SecureAIError) as refused:
+        secure_ai.hardened(nn.Sequential(nn.Flatten(), nn.Linear(768, 4)), images, **QUICK)
+    assert (refused.value.code, refused.value.where) == ("E_USAGE", "DATA")
+
+
+def test_the_images_that_decided_the_weights_are_known_beside_the_file(arch: str, tmp_path: Path) -> None:
+    out, data = tmp_path / "hard.safetensors", colours()
+    secure_ai.hardened(ModelSpec(arch=arch), data, out=out, **QUICK)
+    training = load_model(out, arch=arch).known.training
+    assert training is not None
+    assert (training.digest, training.images) == (data.digest, frozenset(image_digests(data.images)))
+    record_path(out).unlink()
+    assert load_model(out, arch=arch).known.training == TrainingData(data.digest, 160)
 
 
 def test_the_last_tenth_is_held_out_unless_the_file_is_sorted() -> None:

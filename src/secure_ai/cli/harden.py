@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import shlex
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, parse_duration, training_source
+from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, training_source
 from secure_ai.cli.progress import say_user_code, watch_steps
 from secure_ai.cli.render import print_json, print_lines
 from secure_ai.files.sandbox import sandbox_required
+from secure_ai.runs.model_spec import ModelSpec
+
+if TYPE_CHECKING:
+    from secure_ai.runs.verbs.harden import Hardened
 
 
 def harden(
@@ -52,22 +58,23 @@ def harden(
             has mnist:train where nothing is named.
         n: The first N images in file order.
         resize: Every image to N x N pixels.
-        adversary: Attack to train against, e.g. cw:steps=10 or apgd-ce:steps=10; default: PGD, every step taken.
+        adversary: Attack to train against, e.g. apgd-ce:steps=10, or cw:steps=10 in l2; default: PGD, every step.
         awp: Relative size of adversarial weight perturbation, e.g. 0.005; 0: none.
-        epochs: Passes over the data; default: the method's own number.
-        time_budget: E.g. 5m: as many steps as fit, computed from the speed of the first 50.
+        epochs: Passes over the data; default: the method's own number, or as many as fit into --time-budget.
+        time_budget: E.g. 5m: as many steps as fit with their checks, from the speed of the first 50 and of a check.
         batch_size: Images per step.
         learning_rate: Highest learning rate; default: the method's own.
         optimizer: adam (triangular rate) or sgd (momentum 0.9, cosine).
         patience: Stop after so many checks without a better robust accuracy.
     """
     model = model.named(file)
+    spec = model.spec()
     with (
         sandbox_required(model.require_sandbox),
         watch_steps(common.quiet or common.json, f"hardening with {method}") as progress,
     ):
         result = secure_ai.hardened(
-            model.spec(),
+            spec,
             training_source(model, data),
             norm=norm,
             eps=eps,
@@ -79,7 +86,7 @@ def harden(
             batch_size=batch_size,
             learning_rate=learning_rate,
             optimizer=optimizer,
-            time_budget=parse_duration(time_budget) if time_budget else None,
+            time_budget=time_budget,
             patience=patience,
             n=n,
             resize=resize,
@@ -92,23 +99,31 @@ def harden(
     if common.json:
         print_json(result.as_json())
         return 0
+    seconds = result.facts["train_seconds"] + result.facts["check_seconds"]
     lines = [f"not reused: {result.facts['not_reused']}"] if result.facts["not_reused"] else []
     lines += [
         f"wrote {result.out}",
         f"digest {result.digest}",
-        f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {result.facts['train_seconds']:.0f} s; "
-        f"weights of step {result.facts['chosen_step']}",
+        f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {seconds:.0f} s, "
+        f"{result.facts['check_seconds']:.0f} s of them checks; weights of step {result.facts['chosen_step']}",
         f"held-out training images that chose the weights: clean {result.clean}, "
         f"{result.metric.replace('_', ' ')} {result.value}{' under PGD, not judged' if result.robust else ''}",
     ]
     if result.facts["cut_by_time"]:
-        lines.append(f"no more steps fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
+        lines.append(f"no more epochs fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
     lines += [f"single-step training collapsed at step {s}: rolled back, several steps from there"
               for s in result.checks.rolled_back]  # fmt: skip
     lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]
-    lines.append(
-        "measure it on images that it has not seen, with a trust verdict: "
-        f"secure-ai attack {result.out} --data TEST --norm {norm} --eps {eps}"
-    )
+    lines.append(f"measure it on images that it has not seen, with a trust verdict: {_measuring(result, spec, resize)}")
     print_lines(lines)
     return 0
+
+
+def _measuring(result: Hardened, trained: ModelSpec, resize: int | None) -> str:
+    """The command that measures what the network was trained for; TEST stands for the user's images."""
+    method, budget = result.facts["method"], result.facts["budget"]
+    certified = {"certified_accuracy": method, "accuracy_under_noise": "smoothing"}.get(result.metric)
+    verb = ["certify", "--method", certified] if certified else ["attack"]
+    words = replace(trained, model=result.out, weights_key="", access=None).words()
+    words += ["--data", "TEST", *(["--resize", str(resize)] if resize else [])]
+    return shlex.join(["secure-ai", *verb, *words, "--norm", budget["norm"], "--eps", budget["eps_text"]])

@@ -182,16 +182,3 @@ def _is_range(bounds: tuple[float, ...]) -> bool:
         return False
     apart, largest = abs(bounds[1] - bounds[0]), max(map(abs, bounds))
     return max(1e-6, 1e-4 * largest) <= apart <= 1e6
-
-
-def parse_duration(text: str) -> float:
-    """Seconds from `90`, `90s`, `10m` or `2h`. Raises UsageError."""
-    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
-    try:
-        seconds = float(number) * units[unit]
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < 10**7:
-        raise UsageError("not a duration", where="--time-budget", expected="e.g. 90s, 10m, 2h", got=text)
-    return seconds

@@ -9,9 +9,10 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from secure_ai.cli.choices import ANY_CASE
-from secure_ai.cli.options import CommonOptions, DeviceOptions, FailOptions, ModelFile, ModelOptions, parse_duration
+from secure_ai.cli.options import CommonOptions, DeviceOptions, FailOptions, ModelFile, ModelOptions
 from secure_ai.cli.progress import say_user_code, watch_run
 from secure_ai.cli.render import print_forecast, print_run, stdout_is_for_json
+from secure_ai.core.duration import parse_duration
 from secure_ai.core.errors import UsageError
 from secure_ai.files.sandbox import sandbox_required
 from secure_ai.report.render.verdict import why_exit

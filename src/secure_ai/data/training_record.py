@@ -19,7 +19,12 @@ PLAIN_INPUT: Mapping[str, str] = {"input_mean": "[]", "input_std": "[]"}
 
 def training_metadata(dataset: Dataset) -> dict[str, str]:
     """What this tool writes into the safetensors file of a network that it trained on `dataset`, pixels in [0, 1]."""
-    return {**PLAIN_INPUT, "training_data": dataset.digest, "training_n": str(len(dataset))}
+    return {**PLAIN_INPUT, **data_metadata(dataset)}
+
+
+def data_metadata(dataset: Dataset) -> dict[str, str]:
+    """The part of `training_metadata` that says on what it was trained, not how pixels were prepared."""
+    return {"training_data": dataset.digest, "training_n": str(len(dataset))}
 
 
 def record_path(model: Path) -> Path:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -33,13 +33,15 @@ FALL = 0.15  # in robust accuracy, or between one step and many: catastrophic ov
 SPEED_STEPS, LEAST_SPEED_STEPS = 50, 5
 GOLDEN = 0.6180339887498949
 MAX_SPEED_FRACTION = 0.1  # of the time budget
+OptimizerName = Literal["adam", "sgd"]
+OPTIMIZERS: tuple[OptimizerName, ...] = get_args(OptimizerName)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerPlan:
     """`adam` (1412.6980) or `sgd` with momentum; `momentum` and `epsilon` are of one of them each."""
 
-    name: Literal["adam", "sgd"]
+    name: OptimizerName
     momentum: float = 0.9
     epsilon: float = 1e-8
     weight_decay: float = 0.0
@@ -244,10 +246,10 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
 
 def _look(run: _Run, plan: HardeningPlan, check: Check, step: int, *, guarded: bool) -> None:
     """Measure, keep the best weights, and roll single-step training back where it collapsed."""
-    seconds = time.perf_counter() - run.began
+    checks, began = run.checks, time.perf_counter()
     with _evaluated(run.averaged):
         now = check(run.averaged)
-    checks = run.checks
+    ended = time.perf_counter()
     if guarded and run.best and collapsed(checks.best, now):
         checks.rolled_back.append(step + 1)
         run.network.load_state_dict(run.best)
@@ -258,7 +260,7 @@ def _look(run: _Run, plan: HardeningPlan, check: Check, step: int, *, guarded: b
         run.best, checks.chosen = _copy(run.averaged), len(checks.robust)
     for values, value in (
         (checks.loss, float(np.mean(run.losses))), (checks.clean, now.clean), (checks.one_step, now.one_step),
-        (checks.robust, now.robust), (checks.seconds, seconds),
+        (checks.robust, now.robust), (checks.seconds, began - run.began), (checks.check_seconds, ended - began),
     ):  # fmt: skip
         values.append(value)
     checks.step.append(step + 1)
@@ -300,20 +302,43 @@ def _state(run: _Run, step: int, plan: HardeningPlan) -> HardeningState:
     return HardeningState(tensors, step, plan.steps, run.checks)
 
 
-def affordable_steps(network: nn.Module, dataset: Dataset, method: Method, plan: HardeningPlan, seconds: float) -> int:
-    """How many steps of `method` fit into `seconds`, at most `plan.steps`, from the speed of up to 50 on a copy.
+def affordable_steps(
+    network: nn.Module,
+    dataset: Dataset,
+    method: Method,
+    plan: HardeningPlan,
+    seconds: float,
+    check_seconds: Callable[[nn.Module], float],
+) -> int:
+    """How many steps of `method` fit into `seconds` with their checks, at most `plan.steps`.
+
+    Computed from the speed of up to 50 steps on a copy.
+
+    Args:
+        check_seconds: how long one check takes.
 
     Raises:
         UsageError: not even one pass over the data fits.
     """
-    done, spent, total = timed_steps(network, dataset, method, plan, MAX_SPEED_FRACTION * seconds)
-    steps, epoch = int((seconds - total) * done / spent), len(dataset) // plan.batch_size
+    began = time.perf_counter()
+    done, spent, _ = timed_steps(network, dataset, method, plan, MAX_SPEED_FRACTION * seconds)
+    step, check = spent / done, check_seconds(network)
+    used = time.perf_counter() - began
+    steps, epoch = _steps_within(seconds - used, step, check, plan.check_every), len(dataset) // plan.batch_size
     if steps < min(epoch, plan.steps):
+        least = epoch * step + math.ceil(epoch / plan.check_every) * check + used
         raise UsageError(
             "no time for one pass over the data", where="--time-budget", got=f"{seconds:g} s",
-            expected=f"at least {math.ceil(epoch * spent / done + total)} s", hint="fewer images, or a cheaper method",
+            expected=f"at least {math.ceil(least)} s", hint="fewer images, or a cheaper method",
         )  # fmt: skip
     return min(steps, plan.steps)
+
+
+def _steps_within(seconds: float, step: float, check: float, every: int) -> int:
+    """The most steps that fit, with a check after `every` steps and after the last."""
+    blocks = max(0, int(seconds / (every * step + check)))
+    rest = seconds - blocks * (every * step + check) - check
+    return blocks * every + max(0, int(rest / step))
 
 
 def timed_steps(

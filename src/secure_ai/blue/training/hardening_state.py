@@ -24,6 +24,7 @@ class Checks:
         clean, one_step, robust: fractions of the held-out training images classified correctly: as they are, under
             one gradient step, and under the attack that chooses the checkpoint.
         seconds: of training alone since the check before.
+        check_seconds: of the check itself.
         rolled_back: steps at which single-step training had collapsed and the last good weights came back.
         diverged: the step at which the loss was no longer finite; empty: none.
         chosen: index of the check whose weights are kept, never of one that was rolled back; -1 before the first.
@@ -35,6 +36,7 @@ class Checks:
     one_step: list[float] = field(default_factory=list)
     robust: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    check_seconds: list[float] = field(default_factory=list)
     rolled_back: list[int] = field(default_factory=list)
     diverged: list[int] = field(default_factory=list)
     chosen: int = -1

@@ -16,10 +16,12 @@ from secure_ai.core.errors import AttackSettingsError
 from secure_ai.core.seeds import uniform
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import TRAVEL, fgsm, pgd
+from secure_ai.red.evasion.contract import AttackPlan
 from secure_ai.red.evasion.math import projections
 from secure_ai.red.evasion.math.input_gradient import input_gradient, requiring_grad
 from secure_ai.red.evasion.math.losses import Loss, cross_entropy, margin
-from secure_ai.red.evasion.suite.catalogue import is_built_in, runnable
+from secure_ai.red.evasion.refusal import nearest
+from secure_ai.red.evasion.suite.catalogue import entry_named, runnable
 from secure_ai.red.evasion.suite.parse import parse_attacks
 
 
@@ -144,13 +146,7 @@ def named_attack(text: str, norm: Norm, eps: Schedule, classes: int) -> Adversar
     Raises:
         AttackSettingsError: no such attack, a suite, an attack that is not the catalogue's own, or another norm.
     """
-    plans = parse_attacks(text, norm)
-    (plan,) = plans if len(plans) == 1 else (None,)
-    if plan is None or not is_built_in(plan) or norm not in plan.entry.norms:
-        raise AttackSettingsError(
-            "not an attack to train against", where="--adversary", got=text,
-            expected="one of " + ", ".join(runnable(norm, "gradients")),
-        )  # fmt: skip
+    plan = _adversary_plan(text, norm)
     if plan.name == "pgd":
         return pgd_every_step(norm, eps, constant(float(plan.settings["steps"])))
     attack: Callable[..., Tensor] = plan.entry.attack
@@ -166,6 +162,25 @@ def named_attack(text: str, norm: Norm, eps: Schedule, classes: int) -> Adversar
         return projections.project(x_adv, batch.x, budget)
 
     return adversary
+
+
+def _adversary_plan(text: str, norm: Norm) -> AttackPlan:
+    able = runnable(norm, "gradients")
+    name = text.partition(":")[0].strip().lower()
+    if name not in able or "," in text:
+        entry = entry_named(name)
+        other_norm = entry is not None and norm not in entry.norms
+        raise AttackSettingsError(
+            f"{name} has no {norm} form" if other_norm else "not an attack to train against", where="--adversary",
+            expected=f"for {norm} one of {', '.join(able)}", got=text, hint="" if other_norm else nearest(name, able),
+        )  # fmt: skip
+    try:
+        return parse_attacks(text, norm)[0]
+    except AttackSettingsError as error:
+        where = error.where.replace("--attack", "--adversary")
+        raise AttackSettingsError(
+            error.message, where=where, expected=error.expected, got=error.got, hint=error.hint
+        ) from None
 
 
 @contextlib.contextmanager

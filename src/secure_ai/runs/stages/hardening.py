@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +14,15 @@ from torch import Tensor, nn
 
 from secure_ai.blue.certify.layers import layers_of
 from secure_ai.blue.training.certified_training import interval_initialise
-from secure_ai.blue.training.hardening import Check, Checked, HardeningPlan, OptimizerPlan, affordable_steps, harden
+from secure_ai.blue.training.hardening import (
+    Check,
+    Checked,
+    HardeningPlan,
+    OptimizerName,
+    OptimizerPlan,
+    affordable_steps,
+    harden,
+)
 from secure_ai.blue.training.hardening_state import Checkpoint, HardeningState
 from secure_ai.blue.training.schedules import cosine, triangular
 from secure_ai.core.budget import PerturbationBudget
@@ -30,9 +39,11 @@ from secure_ai.runs.stages.hardening_methods import BOUNDS, METHODS, RAMP, SIGMA
 
 HELD_OUT, MOST_HELD_OUT = 0.1, 6000
 CHECKED, CHECK_STEPS = 1000, 20
+CHECK_APART = 100  # steps between checks, at least, of a training that is to end in time
 GUARD_EVERY, GUARD_CHECKED, GUARD_STEPS = 100, 256, 10
 AVERAGE, AVERAGED_STEPS = 0.998, 20.0
 CLIP = 10.0
+PART = 250  # images in one pass of a check
 MOST_EPOCHS = 1000
 
 
@@ -41,9 +52,9 @@ class Hardening:
     """What decides a hardening, besides network and data.
 
     Attributes:
-        epochs: passes over the training images; None: the method's own number, or as many as the time allows.
+        epochs: passes over the training images; None: the method's own number, or with a time budget as many as fit.
         rate: highest learning rate; None: the method's own.
-        time_budget: seconds of training; the number of steps is fixed from the speed of the first ones.
+        time_budget: seconds of training and checks; the number of steps is fixed from the speed of the first ones.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
     """
 
@@ -53,7 +64,7 @@ class Hardening:
     batch_size: int = 128
     epochs: int | None = None
     rate: float | None = None
-    optimizer: Literal["adam", "sgd"] = "adam"
+    optimizer: OptimizerName = "adam"
     adversary: str = ""
     awp: float = 0.0
     time_budget: float | None = None
@@ -109,10 +120,35 @@ def held_out(dataset: Dataset, seed: int) -> tuple[Dataset, Dataset]:
 
 def checks(held: Dataset, asked: Hardening) -> Check:
     """What is measured on held-out images: clean, under one step, and under what the method is chosen by."""
-    guarded = asked.row.fallback is not None
-    n, steps = (GUARD_CHECKED, GUARD_STEPS) if guarded else (CHECKED, CHECK_STEPS)
+    n, steps = _check_size(asked, held)
     images = images_to_float(held.images[:n]).contiguous(memory_format=MEMORY_FORMAT)
-    labels = labels_to_tensor(held.labels[:n])
+    return _check(images, labels_to_tensor(held.labels[:n]), asked, steps)
+
+
+def check_seconds(network: nn.Module, held: Dataset, asked: Hardening) -> float:
+    """About the most that one of `checks` takes, from one on a part of the images.
+
+    An untrained network would be faster: the attack spares what is misclassified. So its own predictions are the
+    labels, and eps is too small to change one.
+    """
+    n, steps = _check_size(asked, held)
+    device = device_of(network)
+    images = images_to_float(held.images[: min(n, PART)]).contiguous(memory_format=MEMORY_FORMAT)
+    with still(network), torch.no_grad():
+        labels = network(images.to(device)).argmax(dim=1).cpu()
+    small = replace(asked, budget=PerturbationBudget(asked.budget.norm, 1e-6 * asked.budget.eps))
+    check, began = _check(images, labels, small, steps), time.perf_counter()
+    check(network)
+    return (time.perf_counter() - began) * n / len(images)
+
+
+def _check_size(asked: Hardening, held: Dataset) -> tuple[int, int]:
+    """(images, gradient steps) of a check."""
+    n, steps = (GUARD_CHECKED, GUARD_STEPS) if asked.row.fallback is not None else (CHECKED, CHECK_STEPS)
+    return min(n, len(held)), steps
+
+
+def _check(images: Tensor, labels: Tensor, asked: Hardening, steps: int) -> Check:
     budget = asked.budget
 
     def check(network: nn.Module) -> Checked:
@@ -142,7 +178,7 @@ def _attacked(
     robust = clean.clone()
     for loss in ("cross-entropy", "margin"):
         kept = robust.nonzero().squeeze(1)
-        for part in kept.split(250):
+        for part in kept.split(PART):
             made = pgd_examples(network, x[part], y[part], budget=budget, steps=steps, generator=draws, loss=loss)
             robust[part] = _right(network, made, y[part])
     stepped = clean & _right(network, one, y)
@@ -154,7 +190,7 @@ def _fraction(right: Tensor) -> float:
 
 
 def _right(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    return torch.cat([network(part).argmax(dim=1) for part in x.split(250)]) == y
+    return torch.cat([network(part).argmax(dim=1) for part in x.split(PART)]) == y
 
 
 def harden_network(
@@ -188,17 +224,25 @@ def harden_network(
     if steps_known is not None:
         plan = _with_steps(plan, steps_known)
     elif asked.time_budget is not None:
-        steps = affordable_steps(network, training, fallback or method, plan, asked.time_budget)
+        steps = affordable_steps(
+            network, training, fallback or method, plan, asked.time_budget,
+            partial(check_seconds, held=held, asked=asked),
+        )  # fmt: skip
         plan = _with_steps(plan, steps)
     state = harden(
         network, training, method=method, fallback=fallback, plan=plan, check=checks(held, asked),
         checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
-    checked = min(GUARD_CHECKED if fallback else CHECKED, len(held))
+    checked, _ = _check_size(asked, held)
     divided: dict[str, object] = {
         "n_train": len(training), "n_held_out": len(held), "n_checked": checked, "held_out": held.note
     }  # fmt: skip
     return state, plan, divided
+
+
+def cut_by_time(asked: Hardening, plan: HardeningPlan, n: int) -> bool:
+    """Whether the time allowed fewer epochs than were asked for, or than the method has by itself."""
+    return plan.steps < planned(replace(asked, time_budget=None), asked.row, n).steps
 
 
 def planned(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
@@ -212,7 +256,7 @@ def planned(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
         rate=triangular(peak, RAMP) if asked.optimizer == "adam" else cosine(peak),
         optimizer=OptimizerPlan(name=asked.optimizer, weight_decay=0.0 if asked.optimizer == "adam" else 5e-4),
         seed=asked.seed,
-        check_every=GUARD_EVERY if row.fallback else per_epoch,
+        check_every=_check_every(asked, per_epoch),
         average=0.0,
         average_from=RAMP,
         clip=CLIP,
@@ -221,6 +265,13 @@ def planned(asked: Hardening, row: HardeningMethod, n: int) -> HardeningPlan:
         patience=asked.patience,
     )
     return _with_steps(plan, plan.steps)
+
+
+def _check_every(asked: Hardening, per_epoch: int) -> int:
+    """Every epoch; where time counts, not so often that checks take most of it."""
+    if asked.row.fallback:
+        return GUARD_EVERY
+    return per_epoch if asked.time_budget is None else max(per_epoch, CHECK_APART)
 
 
 def _with_steps(plan: HardeningPlan, steps: int) -> HardeningPlan:

@@ -11,13 +11,17 @@ from typing import Any, Literal, Unpack
 
 from torch import nn
 
+from secure_ai.blue.training.hardening import OPTIMIZERS, OptimizerName
 from secure_ai.blue.training.hardening_state import Checks, HardeningState, hardening_state
 from secure_ai.core.budget import parse_budget
 from secure_ai.core.compute import TRAINING_REPLICAS, Compute, Device, configure, device_name, device_of
+from secure_ai.core.duration import parse_duration
 from secure_ai.core.errors import SecureAIError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.results import SCHEMA_VERSION, Rate, rate
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.image_digests import image_digests
+from secure_ai.data.training_record import RECORD_MODE, data_metadata, record_path, training_record
 from secure_ai.files.open import MIB
 from secure_ai.files.seal import SealedFile, user_seal
 from secure_ai.files.write import refuse_unwritable, write_bytes
@@ -26,7 +30,7 @@ from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.tensors import state_digest
 from secure_ai.runs.given_data import dataset_of
 from secure_ai.runs.model_spec import ModelSpec
-from secure_ai.runs.stages.hardening import Hardening, harden_network, planned
+from secure_ai.runs.stages.hardening import Hardening, cut_by_time, harden_network
 from secure_ai.runs.user_model import trainable
 from secure_ai.runs.verbs.harden_options import HardenOptions
 
@@ -45,8 +49,8 @@ class Hardened:
         metric, value: what chose the weights, on held-out training images: `robust_accuracy` (under PGD),
             `certified_accuracy` (`ibp`, `crown-ibp`) or `accuracy_under_noise` (`gaussian`). It flatters, and has no
             trust verdict: `secure-ai attack` measures and judges.
-        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget did not allow all
-            the epochs that were asked for, or that the method has by itself up to 1,000.
+        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget allowed fewer
+            epochs than were asked for, or than the method has by itself.
     """
 
     network: nn.Module
@@ -126,8 +130,8 @@ def hardened(
     epochs: int | None = None,
     batch_size: int = 128,
     learning_rate: float | None = None,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    time_budget: float | None = None,
+    optimizer: OptimizerName = "adam",
+    time_budget: str | float | None = None,
     patience: int = 0,
     n: int | None = None,
     resize: int | None = None,
@@ -144,11 +148,13 @@ def hardened(
         data: in the forms of `--data`, or a data set; of a folder with both splits only `train` is read.
         norm, eps: the largest change that the network should withstand.
         method: pgd, trades, mart, fast, gaussian, ibp or crown-ibp.
-        out: the safetensors file to write. Until it is whole, the state to resume from lies beside it.
-        adversary: an attack of the catalogue to train against, e.g. `cw:steps=10`; empty: PGD.
+        out: the safetensors file to write; beside it `OUT.training.json`, as of `train`. Until it is whole, the state
+            to resume from lies beside it.
+        adversary: an attack of the catalogue to train against, e.g. `apgd-ce:steps=10`; empty: PGD.
         awp: adversarial weight perturbation, relative, e.g. 0.005; 0: none.
-        epochs: passes over the data; None: the method's own number, or what the time allows.
-        time_budget: seconds; the number of steps is fixed from the speed of the first 50 and recorded.
+        epochs: passes over the data; None: the method's own number, or with a time budget as many as fit.
+        time_budget: seconds, or e.g. `5m`; the number of steps is fixed from the speed of the first 50 and of
+            a check, and recorded.
         resize: every image to so many rows and columns.
         patience: checks without a better robust accuracy after which it stops; 0: never early.
         device: auto (a GPU where there is one), cpu or cuda; the network then goes back to where it was.
@@ -163,12 +169,17 @@ def hardened(
     ):  # fmt: skip
         if value is not None and not least <= value <= most:
             raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
+    if optimizer not in OPTIMIZERS:
+        raise UsageError("unknown optimizer", where="--optimizer", expected=" or ".join(OPTIMIZERS), got=optimizer)
+    time_budget = None if time_budget is None else parse_duration(time_budget)
     if out is not None:
         refuse_unwritable(Path(out))
+        refuse_unwritable(record_path(Path(out)))
     compute = configure(precision, device)
-    if isinstance(data, str) and data.startswith(TEST):
-        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=data)
+    if isinstance(data, str | Path):
+        _refuse_test(str(data))
     dataset = dataset_of(data, split="train", n=n, resize=resize, seed=seed, events=events)
+    _refuse_test(dataset.name)
     budget = parse_budget(norm, eps, dataset.images[0].size)
     asked = Hardening(
         method=method, budget=budget, seed=seed, batch_size=batch_size, epochs=epochs, rate=learning_rate,
@@ -208,12 +219,18 @@ def hardened(
             "learning_rate": asked.row.rate if learning_rate is None else learning_rate,
         },
         "time_budget": time_budget,
-        "cut_by_time": plan.steps < planned(asked, asked.row, int(str(divided["n_train"]))).steps,
+        "cut_by_time": cut_by_time(asked, plan, int(str(divided["n_train"]))),
         "train_seconds": round(sum(state.checks.seconds), 3),
+        "check_seconds": round(sum(state.checks.check_seconds), 3),
         "compute": compute.as_json(),
         "not_reused": note,
     }
-    return _written(loaded, state, asked.row.metric, facts, out, kept, events)
+    return _written(loaded, dataset, state, asked.row.metric, facts, out, kept, events)
+
+
+def _refuse_test(name: str) -> None:
+    if name.startswith(TEST):
+        raise UsageError("test images are not for training", where="DATA", expected="e.g. mnist:train", got=name)
 
 
 def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compute) -> str:
@@ -226,6 +243,7 @@ def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compu
 
 def _written(
     loaded: LoadedModel,
+    dataset: Dataset,
     state: HardeningState,
     metric: str,
     facts: dict[str, Any],
@@ -236,7 +254,9 @@ def _written(
     network, digest = loaded.network.eval(), state_digest(loaded.network.state_dict())
     arch = loaded.arch if loaded.arch in NETWORKS else ""
     if out is not None:
-        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"]}))
+        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"], **data_metadata(dataset)}))
+        record = training_record(digest, dataset, image_digests(dataset.images))  # held-out ones chose the weights
+        write_bytes(record_path(Path(out)), record, mode=RECORD_MODE)
         events("model_written", {"file": Path(out).name, "digest": digest})
         if kept is not None:
             kept.file.remove()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, Required, TypedDict
+from typing import Required, TypedDict
 
+from secure_ai.blue.training.hardening import OptimizerName
 from secure_ai.core.compute import Device, Precision
 from secure_ai.core.events import EventSink
 
@@ -22,8 +23,8 @@ class HardenOptions(TypedDict, total=False):
     epochs: int | None
     batch_size: int
     learning_rate: float | None
-    optimizer: Literal["adam", "sgd"]
-    time_budget: float | None
+    optimizer: OptimizerName
+    time_budget: str | float | None
     patience: int
     n: int | None
     resize: int | None
