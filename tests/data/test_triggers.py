@@ -199,6 +199,6 @@ def test_what_is_no_image_is_refused(array: np.ndarray) -> None:
 
 
 def test_the_page_describes_every_kind() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "backdoors.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "backdoors-repair.md").read_text(encoding="utf-8")
     listed = re.findall(r"^\| `([a-z]+)` \| `([^`]+)` \|", page, flags=re.MULTILINE)
     assert dict(listed) == EXAMPLES

@@ -39,7 +39,7 @@ def plant(
 
     Args:
         out: Folder for the files.
-        trigger: E.g. patch:size=4:place=bottom-right:value=1; the kinds are in docs/backdoors.md.
+        trigger: E.g. patch:size=4:place=bottom-right:value=1; the kinds are in docs/backdoors-repair.md.
         target_label: The class the trigger is to cause.
         all_to_all: Instead of one target, every class y is sent to y + 1.
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
