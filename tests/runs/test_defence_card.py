@@ -10,16 +10,20 @@ from secure_ai.core.comparisons import Comparison
 from secure_ai.core.events import ignore_event
 from secure_ai.core.result import Model
 from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
-from secure_ai.core.sections import Ref
+from secure_ai.core.sections import Cell, Ref, Section
 from secure_ai.core.trust import Verdict
 from secure_ai.report.render.png import frontier_png
-from secure_ai.runs.outputs.defence_card import COLUMNS, defence_card, points
+from secure_ai.runs.outputs.defence_card import defence_card, points
 from secure_ai.runs.recipe.plan import Plan, plan
 from secure_ai.runs.recipe.recipe import Recipe, load_recipe
 from secure_ai.runs.stages.confidence import calibration_error, worst_confidence
 from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 
-COLUMN = {column.id: number for number, column in enumerate(COLUMNS)}
+
+def cells(card: Section) -> dict[str, dict[str, Cell]]:
+    """By network and column."""
+    names = [column.id for column in card.columns]
+    return {row[0].id: dict(zip(names, row, strict=True)) for row in card.rows if isinstance(row[0], Ref)}
 
 
 def model(name: str, role: str) -> Model:
@@ -49,14 +53,14 @@ def test_the_card_holds_what_was_measured_and_nothing_else() -> None:
         ci_high=1.0, p=1e-9, p_holm=2e-9, trust=Verdict.RELIABLE,
     )  # fmt: skip
     (card,) = defence_card(models, [*measured("a", 990, 0), *measured("b", 985, 900)], quantities("b"), [compared], [])
-    rows = {row[0].id: row for row in card.rows if isinstance(row[0], Ref)}
+    rows = cells(card)
     assert list(rows) == ["a", "b"]
-    assert rows["b"][COLUMN["suite"]] == rate(900, 1000)
-    assert rows["b"][COLUMN["p"]] == "2e-09"
-    assert rows["b"][COLUMN["latency"]] == Quantity(0.5, "ms", n=1000)
-    assert rows["b"][COLUMN["seconds"]] == Quantity(12.5, "seconds")
-    assert rows["a"][COLUMN["seconds"]] is None
-    assert rows["a"][COLUMN["certified"]] is None
+    assert rows["b"]["suite"] == rate(900, 1000)
+    assert rows["b"]["p"] == "2e-09"
+    assert rows["b"]["latency"] == Quantity(0.5, "ms", n=1000)
+    assert rows["b"]["seconds"] == Quantity(12.5, "seconds")
+    assert rows["a"]["seconds"] is None
+    assert "certified" not in {column.id for column in card.columns}
 
 
 def test_the_card_and_the_picture_say_within_which_budget() -> None:
@@ -68,8 +72,8 @@ def test_the_card_and_the_picture_say_within_which_budget() -> None:
     attacked = [within("a", "pgd", 0.25), within("b", "pgd", 0.3), within("b", "suite", 0.3)]
     models = [model("a", "baseline"), model("b", "defended")]
     (card,) = defence_card(models, [*clean, *attacked, within("b", "certified", 0.1)], [], [], [])
-    cells = [[row[COLUMN[name]] for name in ("attack-budget", "certified-budget")] for row in card.rows]
-    assert cells == [["linf 0.25", None], ["linf 0.3", "linf 0.1"]]
+    within_what = [[row[name] for name in ("attack-budget", "certified-budget")] for row in cells(card).values()]
+    assert within_what == [["linf 0.25", None], ["linf 0.3", "linf 0.1"]]
     (point,) = points({"b": "B"}, [*clean, *attacked], quantities("b"))
     assert point.title == "B, linf 0.3"
 

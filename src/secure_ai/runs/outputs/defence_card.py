@@ -16,13 +16,14 @@ COLUMNS = (
     Column("model", "network"), Column("clean", "clean"), Column("attack-budget", "attacked within"),
     Column("fgsm", "FGSM"), Column("pgd", "PGD"), Column("suite", "suite, worst case"),
     Column("certified-budget", "certified within"), Column("certified", "certified"),
-    Column("trust", "trust of the suite"), Column("p", "McNemar against the baseline, p (Holm)"),
+    Column("trust", "trust of the suite"), Column("p", "p, McNemar"),
     Column("distance", "median distance"),
     Column("seconds", "training"), Column("latency", "latency of an image"), Column("calibration", "calibration error"),
 )  # fmt: skip
 INTRO = (
     "Every trained network on the same test images: what a defence keeps under attack, and what it costs. Read the "
-    "suite's column, not that of one attack. Only rows with the same budget can be compared; others have no p-value."
+    "suite's column, not that of one attack. Only rows with the same budget can be compared; others have no p-value "
+    "(McNemar against the baseline, Holm)."
 )
 
 
@@ -43,7 +44,10 @@ def defence_card(
     comparisons: Sequence[Comparison],
     distances: Sequence[Distance],
 ) -> tuple[Section, ...]:
-    """The card as one section; none where fewer than two networks were trained or none was defended."""
+    """The card as one section; none where fewer than two networks were trained or none was defended.
+
+    Columns that say nothing of any network are left out.
+    """
     shown = [model for model in models if model.role in ROLES and model.file]
     if len(shown) < 2 or all(model.role == "baseline" for model in shown):
         return ()
@@ -52,7 +56,9 @@ def defence_card(
     compared = {entry.after: entry for entry in comparisons}
     medians = {entry.model: entry for entry in distances}
     rows = tuple(_row(model, rates, numbers, compared, medians) for model in shown)
-    return (Section("defences/card", "Defence card", INTRO, COLUMNS, rows, "per class: the confusion tables"),)
+    told = [i for i in range(len(COLUMNS)) if any(row[i] is not None for row in rows)]
+    columns, cells = tuple(COLUMNS[i] for i in told), tuple(tuple(row[i] for i in told) for row in rows)
+    return (Section("defences/card", "Defence card", INTRO, columns, cells, "per class: the confusion tables"),)
 
 
 def _row(
