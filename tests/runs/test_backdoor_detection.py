@@ -26,7 +26,7 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.seal import Seal, SealedFile
-from secure_ai.models.networks.built_in import build_network
+from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.preflight.preflight import Preflight, examine
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
@@ -319,9 +319,10 @@ def test_other_control_networks_make_a_scan_stale() -> None:
     assert not decides_results("runs/verbs/backdoor_scan.py")
 
 
-def test_the_committed_fleet_is_of_the_code_of_today() -> None:
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_the_committed_fleets_are_of_the_code_of_today(arch: str) -> None:
     """Else the scan of built-in networks would say "not tested" without anybody noticing."""
-    fleet = known_fleet("report1-cnn", InputTransform())
+    fleet = known_fleet(arch, InputTransform())
     assert fleet is not None
     assert 1 / (1 + len(fleet.members)) <= P_BACKDOORED  # else nothing could be `backdoored`
     values = fleet.values(sorted(DETECTORS))
