@@ -224,3 +224,14 @@ def test_what_float32_rounds_in_a_wide_layer_is_allowed_for() -> None:
     with torch.no_grad():
         wide.weight[1] = 1.5
     assert bool(certified(network, x, x, one).all())  # a control: a margin of half the logit is proven
+
+
+@pytest.mark.parametrize(("margin", "proven"), [(1e-4, False), (0.1, True)])
+def test_what_float32_rounds_in_a_wide_average_is_allowed_for(margin: float, proven: bool) -> None:
+    last = nn.Linear(1, 2)
+    with torch.no_grad():
+        last.weight.copy_(torch.tensor([[-1.0], [1.0]]))
+        last.bias.copy_(torch.tensor([1.0, -1.0 + margin]))
+    x, one = torch.ones(1, 1, 256, 256), torch.ones(1, dtype=torch.int64)
+    network = nn.Sequential(nn.AvgPool2d(256), nn.Flatten(), last)
+    assert bool(certified(network, x, x, one).all()) == proven

@@ -41,3 +41,6 @@ def test_a_network_fed_wrongly_has_no_certificate_to_show(
     code, out, _ = call(capsys, *request_words, *fed, "--json")
     assert code == expected
     assert json.loads(out)["contradictions"] == 0
+    code, out, _ = call(capsys, *request_words, *fed)
+    assert (code, "CHECK THE INPUT" in out, "exit 3" in out) == (expected, bool(fed), bool(fed))
+    assert "suite-strength" in out  # a check that fails whatever is fed: one attack is no suite

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -213,6 +215,50 @@ def test_an_attribute_of_a_layer_is_not_taken_for_its_weights() -> None:
             self.trigger = torch.nn.Parameter(torch.ones(784))
 
     assert anew("", torch.nn.Sequential(torch.nn.Flatten(), Own()))[0] is None
+
+
+def own_layer(helper: Callable[[torch.Tensor, float], torch.Tensor], value: float) -> torch.nn.Module:
+    class Own(torch.nn.Module):
+        helped = staticmethod(helper)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.value = value
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.helped(x, self.value)
+
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10), Own())
+
+
+def test_the_same_layers_with_other_code_or_values_are_other_networks() -> None:
+    """Else the control networks of the one would be taken from the cache for the other."""
+    made = [own_layer(helper, value) for helper in (lambda x, k: x * k, lambda x, k: x + k) for value in (1.0, 5.0)]
+    assert len({anew("", network)[1] for network in made}) == 4
+    assert len({repr(network) for network in made}) == 1
+    assert anew("", made[0])[1] == anew("", copy.deepcopy(made[0]).eval())[1]
+
+
+def hiding(place: str) -> torch.nn.Module:
+    """A linear network that keeps something else where control networks would inherit it."""
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    kept: dict[str, Any] = {"list": [torch.nn.Linear(2, 2)], "object": SimpleNamespace(mask=torch.ones(2))}
+    if place == "buffer":
+        network[1].register_buffer("mask", torch.ones(2))
+    elif place:
+        network.kept = kept[place]
+    return network
+
+
+@pytest.mark.parametrize("place", ["list", "object", "buffer"])
+def test_what_control_networks_would_inherit_is_refused(place: str) -> None:
+    assert anew("", hiding(""))[0] is not None
+    assert anew("", hiding(place))[0] is None
+
+
+def test_normalisation_without_weights_is_no_obstacle() -> None:
+    network = torch.nn.Sequential(torch.nn.InstanceNorm2d(1), torch.nn.Flatten(), torch.nn.Linear(784, 10))
+    assert anew("", network)[0] is not None
 
 
 def test_control_networks_of_the_users_code_are_said_to_share_it(

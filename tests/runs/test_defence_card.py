@@ -129,6 +129,9 @@ def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:
     assert "defences/certified/certified" in ids
     assert len([network for network in made.networks.values() if network.role in ("baseline", "defended")]) >= 8
     assert not made.known
+    matrix = next(stage for stage in made.stages if stage.id == "transfer/matrix")
+    assert {"report-1/baseline", "defences/trades"} < set(matrix.needs)
+    assert "defences/undefended" not in matrix.needs  # the baseline's weights again
     alone = planned(load_recipe("full", ['parts=["defences"]']))
     assert {network.against for network in alone.networks.values()} == {""}
 

@@ -369,6 +369,24 @@ def test_the_images_that_decided_the_weights_are_known_beside_the_file(arch: str
     assert load_model(out, arch=arch).known.training == TrainingData(data.digest, 160)
 
 
+def test_images_of_an_earlier_training_stay_known_and_unknown_ones_unknown(arch: str, tmp_path: Path) -> None:
+    first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    data = colours()
+    other = replace(data, images=255 - data.images, name="other")
+    secure_ai.hardened(ModelSpec(arch=arch), data, out=first, **QUICK)
+    again = ModelSpec(model=str(first), arch=arch)
+    secure_ai.hardened(again, other, out=second, **QUICK)
+    training = load_model(second, arch=arch).known.training
+    assert training is not None
+    assert training.images == frozenset(image_digests(data.images)) | frozenset(image_digests(other.images))
+    record_path(second).unlink()
+    assert load_model(second, arch=arch).known.training is None  # one data set's digest would be half of the truth
+    record_path(first).unlink()
+    secure_ai.hardened(again, other, out=second, **QUICK)
+    assert load_model(second, arch=arch).known.training is None
+    assert not record_path(second).exists()
+
+
 def test_the_last_tenth_is_held_out_unless_the_file_is_sorted() -> None:
     data = colours()
     rest, last = held_out(data, 0)

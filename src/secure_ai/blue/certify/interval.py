@@ -88,6 +88,10 @@ def _rounding(layer: nn.Module, before: Box, after: Box, slack: float) -> Tensor
     Stability of Numerical Algorithms, 2nd ed., eq. 3.3 to 3.5).
     """
     off = slack * _largest(after).flatten(1).amax(dim=1).clamp_min(1.0)
+    if isinstance(layer, nn.AvgPool2d | nn.AdaptiveAvgPool2d):
+        terms = before[0][0, 0].numel() + 1  # at most: all of a channel
+        averages: Tensor = layer(_largest(before))
+        return off + terms * UNIT * averages.flatten(1).amax(dim=1)
     if not isinstance(layer, nn.Conv2d | nn.Linear):
         return off
     bias = None if layer.bias is None else layer.bias.abs()

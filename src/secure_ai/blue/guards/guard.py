@@ -57,8 +57,8 @@ def guard_by(score: Score, clean: np.ndarray, false_refusals: float) -> Guard:
         TargetError: the network gives a clean input a score that is not finite.
     """
     known = np.sort(score(clean))
-    if not np.isfinite(known).all():
-        raise TargetError("scores of clean images are not finite", where="clean", expected="finite", got=known[-1])
+    if (wrong := known[~np.isfinite(known)]).size:
+        raise TargetError("scores of clean images are not finite", where="clean", expected="finite", got=wrong[0])
     threshold = known[math.ceil((len(known) + 1) * (1 - false_refusals)) - 1]
 
     def guard(x: np.ndarray) -> Guarded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from dataclasses import replace
+from types import CodeType, FunctionType, ModuleType, NoneType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,9 @@ SHARED_CODE = "control networks run the model's own code: a backdoor in the code
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.GroupNorm, nn.LayerNorm)
 RENEWED = (nn.Conv2d, nn.Linear, *NORMS)
-REGISTERED = ("_parameters", "_buffers")
+OWN = frozenset({"weight", "bias", "running_mean", "running_var", "num_batches_tracked"})  # of those
+REGISTERED = ("_parameters", "_buffers", "_modules")
+PLAIN = (int, float, str, bytes, NoneType)
 
 
 def anew(arch: str, network: nn.Module) -> tuple[Build | None, str]:
@@ -53,31 +56,43 @@ def anew(arch: str, network: nn.Module) -> tuple[Build | None, str]:
 
 
 def _code(module: nn.Module) -> bytes:
-    """What `forward` does: two modules may have the same layers."""
-    code = getattr(type(module).forward, "__code__", None)
-    if code is None:
-        return b""
-    plain = [value for value in code.co_consts if isinstance(value, int | float | str | None)]
-    return bytes(code.co_code) + repr((code.co_names, plain)).encode()
+    """What a module computes beside its layers: its class's functions, and plain values in its attributes."""
+    classes = [kind for kind in type(module).__mro__ if kind not in nn.Module.__mro__]
+    own = [getattr(kind, name, None) for kind in classes for name in sorted(vars(kind))]  # static methods are functions
+    functions = [value.__code__ for value in own if isinstance(value, FunctionType)]
+    values = {key: value for key, value in vars(module).items() if key != "training" and isinstance(value, PLAIN)}
+    return b"".join(map(_said, functions)) + repr(sorted(values.items())).encode()
+
+
+def _said(code: CodeType) -> bytes:
+    """The same in every process, unlike the code object's own text."""
+    inner = b"".join(_said(value) for value in code.co_consts if isinstance(value, CodeType))
+    plain = [value for value in code.co_consts if isinstance(value, PLAIN)]
+    return bytes(code.co_code) + repr((code.co_names, plain)).encode() + inner
 
 
 def _foreign(network: nn.Module) -> str:
     """What cannot be made anew, by name; empty: nothing."""
     for name, module in network.named_modules():
         where = f"{name or 'the network'} ({type(module).__name__})"
-        if type(module) not in RENEWED and any(True for _ in (*module._parameters, *module._buffers)):
+        held = {key for key, value in (module._parameters | module._buffers).items() if value is not None}
+        if held - (OWN if type(module) in RENEWED else frozenset()):
             return f"{where} holds weights; known: {', '.join(kind.__name__ for kind in RENEWED)}"
-        if _holds_tensors({key: value for key, value in vars(module).items() if key not in REGISTERED}):
-            return f"{where} holds a tensor that is neither parameter nor buffer"
+        if _holds_tensors({key: value for key, value in vars(module).items() if key not in REGISTERED}, set()):
+            return f"{where} holds a tensor or a network in a plain attribute"
     return "" if any(True for _ in network.parameters()) else "the network has no weights"
 
 
-def _holds_tensors(value: Any) -> bool:
-    if isinstance(value, dict):
-        return any(map(_holds_tensors, value.values()))
-    if isinstance(value, list | tuple):
-        return any(map(_holds_tensors, value))
-    return isinstance(value, Tensor | np.ndarray)
+def _holds_tensors(value: Any, seen: set[int]) -> bool:
+    if isinstance(value, Tensor | np.ndarray | nn.Module):
+        return True
+    if id(value) in seen or isinstance(value, type | FunctionType | ModuleType):
+        return False
+    seen.add(id(value))
+    inner = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list | tuple | set | frozenset):
+        inner = getattr(value, "__dict__", {}).values()
+    return any(_holds_tensors(one, seen) for one in inner)
 
 
 def fed_alike(target: NetworkTarget, build: Build | None, identity: str) -> tuple[Build | None, str]:

@@ -140,6 +140,7 @@ class Network:
         against: id of its clean or undefended twin in the same run; empty: none.
         card: the family of before-and-after comparisons that it is in; empty: none.
         holds: fraction of images expected to withstand attacks: for the forecast only.
+        copy: it has the weights of another network of the run, to be measured otherwise.
     """
 
     id: str
@@ -153,6 +154,7 @@ class Network:
     card: str = ""
     measures: tuple[Measure[Any], ...] = ()
     holds: float = 0.3
+    copy: bool = False
 
 
 def offered(network: Network) -> frozenset[Need]:

@@ -88,8 +88,8 @@ def plan(
 
 
 def _transfer_matrix(recipe: Recipe, networks: Sequence[Network]) -> list[Joint[Any]]:
-    """The matrix over the networks that were not poisoned; none where there is only one."""
-    compared = [network.id for network in networks if network.role != "poisoned"]
+    """The matrix over the networks that were not poisoned, each once; none where there is only one."""
+    compared = [network.id for network in networks if network.role != "poisoned" and not network.copy]
     if len(compared) < 2:
         return []
     cases = [case for case in CASES if case.id in recipe.parts]

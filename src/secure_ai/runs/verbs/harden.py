@@ -31,7 +31,7 @@ from secure_ai.models.tensors import state_digest
 from secure_ai.runs.given_data import dataset_of
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages.hardening import Hardening, cut_by_time, harden_network
-from secure_ai.runs.user_model import trainable
+from secure_ai.runs.user_model import is_object, trainable
 from secure_ai.runs.verbs.harden_options import HardenOptions
 
 MAX_STATE_BYTES = 1024 * MIB
@@ -225,7 +225,8 @@ def hardened(
         "compute": compute.as_json(),
         "not_reused": note,
     }
-    return _written(loaded, dataset, state, asked.row.metric, facts, out, kept, events)
+    seen = _images_seen(model, loaded, dataset, asked)
+    return _written(loaded, dataset, seen, state, asked.row.metric, facts, out, kept, events)
 
 
 def _refuse_test(name: str) -> None:
@@ -241,9 +242,21 @@ def _key(asked: Hardening, loaded: LoadedModel, dataset: Dataset, compute: Compu
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def _images_seen(
+    model: ModelSpec | nn.Module, loaded: LoadedModel, dataset: Dataset, asked: Hardening
+) -> frozenset[str] | None:
+    """Digests of all images that decided the weights, the held-out ones, too; None where earlier ones are not known."""
+    own = frozenset(image_digests(dataset.images))
+    if asked.row.from_scratch or not (loaded.file_sha256 or is_object(model)):
+        return own
+    earlier = loaded.known.training.images if loaded.known.training else None
+    return None if earlier is None else own | earlier
+
+
 def _written(
     loaded: LoadedModel,
     dataset: Dataset,
+    seen: frozenset[str] | None,
     state: HardeningState,
     metric: str,
     facts: dict[str, Any],
@@ -254,9 +267,10 @@ def _written(
     network, digest = loaded.network.eval(), state_digest(loaded.network.state_dict())
     arch = loaded.arch if loaded.arch in NETWORKS else ""
     if out is not None:
-        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"], **data_metadata(dataset)}))
-        record = training_record(digest, dataset, image_digests(dataset.images))  # held-out ones chose the weights
-        write_bytes(record_path(Path(out)), record, mode=RECORD_MODE)
+        said = data_metadata(dataset) if seen == frozenset(image_digests(dataset.images)) else {}
+        write_bytes(Path(out), model_bytes(network, arch, {"method": facts["method"], **said}))
+        if seen is not None:
+            write_bytes(record_path(Path(out)), training_record(digest, dataset, sorted(seen)), mode=RECORD_MODE)
         events("model_written", {"file": Path(out).name, "digest": digest})
         if kept is not None:
             kept.file.remove()

@@ -107,7 +107,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     twin = f"defences/{UNDEFENDED}" if REPORT in recipe.parts else ""
     baseline = Network(
         id=twin, role="baseline", title="Report 1: undefended, within the defences' budget", arch=ARCH,
-        file=f"{UNDEFENDED}_cnn", measures=_measures(recipe, UNDEFENDED), holds=0.02,
+        file=f"{UNDEFENDED}_cnn", measures=_measures(recipe, UNDEFENDED), holds=0.02, copy=True,
         make=Make(function=copied, settings=Settings(), passes=lambda settings, n: Passes(), parents=(BASELINE,)),
     )  # fmt: skip
     rows = (
