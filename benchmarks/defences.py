@@ -148,10 +148,10 @@ def measured(row: Row, spec: ModelSpec, data: str, attack: str, options: argpars
     names: tuple[str, ...] = ("clean_accuracy", "robust_accuracy", "trust")
     shown = progress(f"{Path(str(spec.model)).stem} {attack} on {data}")
     if row.certify:
+        own: dict[str, Any] = {"samples": options.samples} if row.certify == "smoothing" else {"attack": attack}
         found = secure_ai.certify(
-            spec, data, norm=row.norm, eps=row.eps, method=row.certify, samples=options.samples,
-            attack=None if row.certify == "smoothing" else attack, device=options.device, progress=shown,
-        ).as_json()  # fmt: skip
+            spec, data, norm=row.norm, eps=row.eps, method=row.certify, device=options.device, progress=shown, **own
+        ).as_json()
         names = ("method", "clean_accuracy", "certified_accuracy", "attacked_accuracy", "contradictions", "trust")
         names += ("samples", "sigma", "largest_radius") if row.certify == "smoothing" else ()
     else:
