@@ -84,6 +84,7 @@ def normed(): return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1
 def _small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(margin, "STEPS", 15)
+    monkeypatch.setattr(backdoor_scan, "LEAST_FLEET", 2)
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=25))
 
@@ -299,6 +300,15 @@ def test_control_networks_answer_in_the_form_that_the_model_does(files: dict[str
         assert fleet is not None
         rows.append(fleet.values(["margin"])["margin"])
     assert np.allclose(rows[0], rows[1], rtol=1e-3)
+
+
+def test_fewer_control_networks_than_a_verdict_needs_are_refused(
+    files: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backdoor_scan, "LEAST_FLEET", judgement.MIN_FLEET)
+    with pytest.raises(UsageError) as caught:
+        secure_ai.backdoor_scan(files["clean"], files["test"], fleet=judgement.MIN_FLEET - 1)
+    assert caught.value.where == "--fleet"
 
 
 def test_bad_requests_are_refused(files: dict[str, Any], tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from torch import nn
 
+from secure_ai.blue.backdoors.judgement import MIN_FLEET
 from secure_ai.core.compute import Device, choose_device, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
@@ -32,7 +33,7 @@ from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
-DEFAULT_FLEET, MAX_FLEET = 40, 1_000
+LEAST_FLEET, DEFAULT_FLEET, MAX_FLEET = MIN_FLEET, 40, 1_000
 LEAST_DATA = 400
 SCAN_NAME, PICTURE_NAME = "scan.json", "trigger.png"
 
@@ -96,8 +97,9 @@ def backdoor_scan(
     Raises:
         SecureAIError: a model, data or request that cannot be used.
     """
-    if fleet is not None and not 2 <= fleet <= MAX_FLEET:
-        raise UsageError("bad number of control networks", where="--fleet", expected=f"2 to {MAX_FLEET}", got=fleet)
+    if fleet is not None and not LEAST_FLEET <= fleet <= MAX_FLEET:
+        expected = f"{LEAST_FLEET} to {MAX_FLEET}; some more than the least, as those that learn nothing are left out"
+        raise UsageError("bad number of control networks", where="--fleet", expected=expected, got=fleet)
     deadline = None if time_budget is None else time.monotonic() + time_budget
     compute = configure(precision, device)
     if data is None:
