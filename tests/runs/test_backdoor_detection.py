@@ -13,7 +13,7 @@ import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
 from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, of_classes
-from secure_ai.blue.backdoors.inversion import Inverted
+from secure_ai.blue.backdoors.inversion import EVERY, Inverted
 from secure_ai.blue.backdoors.judgement import MIN_FLEET, P_BACKDOORED
 from secure_ai.blue.backdoors.removal import REMOVERS
 from secure_ai.blue.backdoors.repair import tuned
@@ -32,9 +32,10 @@ from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
+from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
 from secure_ai.runs.backdoors.repair import Suspect, suspect
-from secure_ai.runs.backdoors.scan import judge_found
+from secure_ai.runs.backdoors.scan import Scan, judge_found, scan_target
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
@@ -105,11 +106,10 @@ def scanned(
     monkeypatch: pytest.MonkeyPatch,
     *,
     planted: bool = False,
-    whole: bool = True,
 ) -> tuple[Result, dict[str, bytes]]:
     monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: fleet)
     kept: dict[str, bytes] = {}
-    result = scan(cast(Subject, subject), ScanSettings(planted=planted, whole=whole), context({"test": data}, kept))
+    result = scan(cast(Subject, subject), ScanSettings(planted=planted), context({"test": data}, kept))
     return read_result(result_bytes(result), "result.json"), kept
 
 
@@ -151,14 +151,18 @@ def test_without_data_the_same_network_is_at_most_suspicious(
 ) -> None:
     own = np.full(10, 8.0)
     monkeypatch.setattr(detectors, "max_margins", lambda target, seed: own)
-    fleet = of_margins()
-    quiet, _ = scanned(subject, digits_test, fleet, monkeypatch, whole=False)
-    assert ([choice.value for choice in quiet.choices], quiet.findings) == (["not_detected"], ())
+    quiet = without_data(subject, digits_test)
+    assert (quiet.verdict.value, quiet.trigger) == ("not_detected", None)
     own[4] = 16
-    result, _ = scanned(subject, digits_test, fleet, monkeypatch, whole=False)
-    assert [choice.value for choice in result.choices] == ["suspicious"]
-    assert [finding.evidence["label"] for finding in result.findings] == [4]
-    assert (result.pictures, len(result.sections[0].columns)) == ((), 2)  # class, margin
+    found = without_data(subject, digits_test)
+    assert (found.verdict.value, found.suspected) == ("suspicious", (EVERY, 4))
+    assert (found.trigger, list(found.class_scores)) == (None, ["margin"])
+    assert [one.evidence["label"] for one in scan_findings("own", found, digits_test)] == [4]
+
+
+def without_data(subject: OneNetwork, data: Dataset) -> Scan:
+    checked = subject.checked(data)
+    return scan_target(checked.target, None, None, of_margins(), 0, checked.checks)
 
 
 def test_a_fleet_unlike_the_network_gives_no_number(
@@ -209,8 +213,7 @@ def test_without_an_input_gradient_nothing_is_concluded(
 ) -> None:
     monkeypatch.setattr(detectors, "max_margins", lambda target, seed: np.full(10, 8.0))
     subject = OneNetwork(torch.nn.Sequential(before, small()))
-    result, _ = scanned(subject, digits_test, of_margins(), monkeypatch, whole=False)
-    assert [choice.value for choice in result.choices] == [verdict]
+    assert without_data(subject, digits_test).verdict.value == verdict
 
 
 @pytest.mark.parametrize(("reached", "verdict"), [(1, "not_detected"), (0, "inconclusive")])

@@ -32,7 +32,7 @@ from secure_ai.runs.stages.gallery import gallery, gallery_row
 
 FALSE_ALARMS = 0.01
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
-SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
+SCAN_PASSES = 75_000  # forward and backward, of a network of ten classes
 
 
 class ScanSettings(Settings):
@@ -40,11 +40,9 @@ class ScanSettings(Settings):
 
     Attributes:
         planted: the network is one that this tool trained to show something: findings about it do not count.
-        whole: every detector; else the one that needs no data, which takes about a second, and at most `suspicious`.
     """
 
     planted: bool
-    whole: bool = True
 
 
 class FilterSettings(Settings):
@@ -67,10 +65,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
         return Result(not_tested=(reason,))
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     search, held_out = split_images(shuffled)
-    if settings.whole:
-        found = scan_target(target, search, held_out, fleet, context.seed, checked.checks)
-    else:
-        found = scan_target(target, None, None, fleet, context.seed, checked.checks)
+    found = scan_target(target, search, held_out, fleet, context.seed, checked.checks)
     verdict = MeasuredChoice(
         id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
         allowed=tuple(word.value for word in ScanVerdict), stage="",
@@ -160,25 +155,20 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     return Result(measurements=tuple(entries))
 
 
-def scan_row(arch: str, *, planted: bool, whole: bool = True, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
+def scan_row(arch: str, *, planted: bool, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
     """The row for the model scan.
 
     Args:
         arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
-        whole: as in `ScanSettings`.
     """
     costs = not arch or known_fleet(arch, InputTransform()) is not None
     return Measure(
         id="backdoor-scan",
         function=scan,
-        settings=ScanSettings(planted=planted, whole=whole),
-        passes=lambda own, n, holds: _passes(own, n) if costs else Passes(),
+        settings=ScanSettings(planted=planted),
+        passes=lambda own, n, holds: Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if costs else Passes(),
         answers=answers,
     )
-
-
-def _passes(settings: ScanSettings, n: int) -> Passes:
-    return Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if settings.whole else Passes(FREE_PASSES, FREE_PASSES)
 
 
 def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Measure[FilterSettings]:
