@@ -32,7 +32,7 @@ from secure_ai.core.compute import (
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog, ignore_event
 from secure_ai.core.machine import BF16_UNITS, cpu_flags, describe_machine
-from secure_ai.core.results import rate
+from secure_ai.core.results import Rate, rate
 from secure_ai.core.seeds import derive_seed, generator
 from secure_ai.core.statistics import mcnemar_exact, wilson
 from secure_ai.core.trust import CheckOutcome, Trust, Verdict
@@ -76,6 +76,7 @@ from secure_ai.red.evasion.trust.judged import judge_network
 from secure_ai.red.evasion.trust.probes.diagnose import diagnose
 from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
 from secure_ai.report.model import report_bytes
+from secure_ai.report.render.png import frontier_png
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.runs.backdoors.fleet import KNOWN, Fleet, Member, known_fleet, measuring_settings, significant
 from secure_ai.runs.backdoors.repair import (

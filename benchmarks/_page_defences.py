@@ -6,21 +6,23 @@ import statistics
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from _package import Rate, frontier_png
 from _pages import Result, cell_text, source, table
 
 Row = Mapping[str, Any]
 OF_SMOOTHED = "PGD on 32 noisy copies"  # whatever the measurement is called
 CLEAN, ROBUST, CERTIFIED = "clean_accuracy", "robust_accuracy", "certified_accuracy"
-AUTOATTACK = "autoattack~1000"
+AUTOATTACK, FAST = "autoattack~1000", "fast~1000"
+FRONTIER, FRONTIER_EPS = "../images/defences.png", 0.3
 
 AIMS: tuple[tuple[str, str, str, str, float], ...] = (
     ("pgd", "AutoAttack, mean of the seeds", ROBUST, AUTOATTACK, 90.0),
     ("pgd", "AutoAttack, the worst seed", ROBUST, AUTOATTACK, 89.3),
     ("pgd", "clean, mean of the seeds", CLEAN, AUTOATTACK, 98.5),
     ("larger", "AutoAttack", ROBUST, AUTOATTACK, 91.5),
-    ("ibp-0.1", "certified at 0.1", CERTIFIED, "fast~1000", 96.0),
-    ("ibp-0.3", "certified at 0.3", CERTIFIED, "fast~1000", 88.0),
-    ("ibp-0.3", "clean", CLEAN, "fast~1000", 97.5),
+    ("ibp-0.1", "certified at 0.1", CERTIFIED, FAST, 96.0),
+    ("ibp-0.3", "certified at 0.3", CERTIFIED, FAST, 88.0),
+    ("ibp-0.3", "clean", CLEAN, FAST, 97.5),
     ("smoothing", "certified at L2 radius 1.5", CERTIFIED, "fast~500", 65.0),
 )
 """Row, what, which rate, of which measurement, and the percentage that was asked for before anything was measured.
@@ -50,6 +52,7 @@ def defences(result: Result) -> list[str]:
             ("row", "parameters", "trained for", "on", "images", "attack", "clean", "attacked", "certified", "verdict"),
             [line for name, row in trained.items() for line in _lines(name, row)],
         ),
+        *_pictured(rows),
         *_colour(rows),
         *_minutes(rows),
         *_transforms(rows),
@@ -93,6 +96,50 @@ def _lines(name: str, row: Row) -> Iterable[tuple[object, ...]]:
             name, cell_text(row.get("parameters")), spent, where, n, by, _percent(found[CLEAN]), _percent(attacked),
             _percent(certified) if certified else "-", found["trust"]["verdict"],
         )  # fmt: skip
+
+
+def frontier(result: Result) -> bytes:
+    """The picture: clean accuracy, robust accuracy and seconds of training of networks trained for one eps."""
+    shown = [
+        (
+            f"{name}{_mark(found)}",
+            _rate(found[CLEAN]),
+            _rate(found.get(ROBUST) or found["attacked_accuracy"]),
+            row["train_seconds"],
+        )
+        for name, row, found in _within_eps(result["rows"])
+    ]
+    shown.sort(key=lambda row: -row[2].bounds.value)
+    return frontier_png(shown, f"Clean and robust accuracy, linf {FRONTIER_EPS:g}")
+
+
+def _mark(found: Mapping[str, Any]) -> str:
+    verdict = found["trust"]["verdict"]
+    return "" if verdict == "reliable" else f" ({verdict})"
+
+
+def _within_eps(rows: Mapping[str, Row]) -> Iterable[tuple[str, Row, Mapping[str, Any]]]:
+    """Name, row and the measurement that every such network has."""
+    for name, row in rows.items():
+        if (row.get("norm"), row.get("eps")) == ("linf", FRONTIER_EPS) and FAST in row.get("measured", {}):
+            yield name, row, row["measured"][FAST]
+
+
+def _pictured(rows: Mapping[str, Row]) -> list[str]:
+    shown = list(_within_eps(rows))
+    claims = sum(found["trust"]["verdict"] == "reliable" for _, _, found in shown)
+    return [
+        f"![Clean accuracy, robust accuracy and seconds of training of {len(shown)} networks]({FRONTIER})",
+        "",
+        f"All {len(shown)} networks that were trained for linf {FRONTIER_EPS:g}, attacked by `fast` on the same 1,000 "
+        f"test images; the seconds are of one thread. {claims} of {len(shown)} verdicts are "
+        "`reliable`.",
+        "",
+    ]
+
+
+def _rate(value: Mapping[str, Any]) -> Rate:
+    return Rate(value["value"], value["ci_low"], value["ci_high"], value["n"], value["successes"])
 
 
 def _percent(rate: Mapping[str, Any] | None) -> str:

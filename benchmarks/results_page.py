@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from _backdoor_page import backdoors, scanned_files
 from _headline import COLUMNS, headline, missed
 from _page_attacks import evasion
-from _page_defences import defences
+from _page_defences import defences, frontier
 from _page_report import main_job, measurements, must_reach, reproduction, tolerances
 from _page_speed import pipeline
 from _page_zoo import zoo
@@ -38,6 +38,8 @@ PAGES: dict[str, tuple[str, Section, str]] = {
     "backdoors-reports": ("backdoors_reports", scanned_files, "the model scan of networks of the two reports"),
 }
 """Page -> results file, what writes it, what it shows."""
+PICTURES: dict[str, tuple[str, Callable[[Result], bytes]]] = {"images/defences.png": ("defences", frontier)}
+"""Picture beneath docs/ -> results file, what draws it."""
 ZOO = "self-test of the trust verdict on planted broken defences and on honest networks"
 ZOO_LEAD = [
     "# Self-test of the trust verdict",
@@ -122,6 +124,10 @@ def main() -> None:
         path = DOCS / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
+        print(f"wrote docs/{name}")
+    results = load()
+    for name, (file, draw) in PICTURES.items():
+        (DOCS / name).write_bytes(draw(results[file]))
         print(f"wrote docs/{name}")
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from matplotlib.image import imread
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("results_page", "_headline", "_pages", "_page_attacks", "_page_report", "_page_speed", "_page_zoo", "_record",
@@ -29,6 +32,23 @@ def test_the_committed_pages_are_those_of_the_committed_results(page: ModuleType
     stale = [name for name, text in made.items() if (ROOT / "docs" / name).read_text(encoding="utf-8") != text]
     assert stale == []
     assert {f"results/{path.name}" for path in (ROOT / "docs" / "results").iterdir()} == set(made) - {"results.md"}
+
+
+def test_the_committed_pictures_are_those_of_the_committed_results(page: ModuleType) -> None:
+    results, shown = page.load(), "".join(page.pages().values())
+    for name, (file, draw) in page.PICTURES.items():
+        committed = (ROOT / "docs" / name).read_bytes()
+        assert same_picture(committed, draw(results[file]))
+        assert f"../{name})" in shown
+        moved = copy.deepcopy(results[file])
+        moved["rows"]["pgd-seed1"]["measured"]["fast~1000"]["robust_accuracy"]["value"] -= 0.01
+        assert not same_picture(committed, draw(moved))
+
+
+def same_picture(first: bytes, second: bytes) -> bool:
+    """Some pixels at a letter's edge may differ from one machine to another."""
+    pixels = [imread(io.BytesIO(png)) for png in (first, second)]
+    return pixels[0].shape == pixels[1].shape and int((abs(pixels[0] - pixels[1]) > 0.5).sum()) < 50
 
 
 def test_the_first_page_is_short_and_leads_with_ten_rows(page: ModuleType) -> None:

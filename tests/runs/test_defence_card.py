@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from secure_ai.core.events import ignore_event
 from secure_ai.core.result import Model
 from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
 from secure_ai.core.sections import Cell, Ref, Section
-from secure_ai.core.trust import Verdict
+from secure_ai.core.trust import Trust, Verdict
 from secure_ai.report.render.png import frontier_png
 from secure_ai.runs.outputs.defence_card import defence_card, points
 from secure_ai.runs.recipe.plan import Plan, plan
@@ -87,6 +89,13 @@ def test_a_point_needs_all_three() -> None:
     every = [*measured("a", 990, 0), *measured("b", 985, 900)]
     found = points({"a": "A", "b": "B"}, every, quantities("b"))
     assert [(p.title, p.clean.successes, p.robust.successes, p.seconds) for p in found] == [("B", 985, 900, 12.5)]
+
+
+def test_a_figure_without_a_reliable_verdict_is_marked() -> None:
+    clean, robust = measured("b", 985, 900)
+    weak = replace(robust, trust=Trust(Verdict.DOUBTFUL, ()))
+    titles = [points({"b": "B"}, [clean, entry], quantities("b"))[0].title for entry in (robust, weak)]
+    assert titles == ["B", "B, doubtful"]
 
 
 def test_the_picture_is_the_same_for_the_same_numbers() -> None:

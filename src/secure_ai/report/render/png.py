@@ -261,42 +261,36 @@ def curve_png(
 
 
 def frontier_png(rows: Sequence[tuple[str, Rate, Rate, float]], title: str) -> bytes:
-    """Clean against robust accuracy, a point a network with both intervals, numbered as in the key; larger: slower.
+    """What each defence keeps and costs: clean and robust accuracy with intervals, beside seconds, the first on top.
 
     Args:
-        rows: name, clean accuracy, robust accuracy, seconds of training.
+        rows: name, clean accuracy, robust accuracy, seconds of training; those without a rate are left out.
         title: what is shown.
     """
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
+    from matplotlib.ticker import PercentFormatter
 
-    with _figure(8.4, 4.6) as figure:
-        axes = figure.add_subplot()
-        for index, (name, clean, robust, seconds) in enumerate(rows):
-            if clean.value is None or robust.value is None:
-                continue
-            x, y = clean.bounds, robust.bounds
-            colour = SERIES[index % 6]
-            axes.errorbar(
-                x.value, y.value, [[max(0.0, y.value - y.low)], [max(0.0, y.high - y.value)]],
-                [[max(0.0, x.value - x.low)], [max(0.0, x.high - x.value)]], color=colour, linewidth=1.2,
-            )  # fmt: skip
-            area = 40 + 8 * min(seconds, 3600) ** 0.5
-            axes.scatter(
-                x.value, y.value, s=area, color=colour, marker=MARKERS[index % 6], zorder=3,
-                label=textwrap.fill(f"{index + 1} {_plain(name)}, {seconds:,.0f} s", KEY_CHARACTERS),
-            )  # fmt: skip
-            axes.annotate(str(index + 1), (x.value, y.value), (7, 5), "data", "offset points", weight="bold", zorder=4)
-        axes.set(xlabel="clean accuracy", ylabel="robust accuracy", ylim=(-0.03, 1.03))
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=1, symbol=" %"))
-        _percent_axis(axes)
-        axes.grid(color=GRID)
-        axes.set_axisbelow(True)
-        legend = axes.legend(loc="center left", bbox_to_anchor=(1.02, 0.5), fontsize=9)
-        for handle in legend.legend_handles:
-            if handle is not None:
-                handle.set(sizes=[40])  # the size of its place says nothing there
-        _title(axes, title)
+    known = [row for row in rows if row[1].value is not None and row[2].value is not None]
+    places = range(len(known))
+    with _figure(9.6, 1.6 + 0.46 * len(known)) as figure:
+        kept, spent = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+        clean, robust = [row[1].bounds for row in known], [row[2].bounds for row in known]
+        for x, colour, marker in ((clean, BLUE, "o"), (robust, VERMILION, "s")):
+            ends = [[max(0.0, one.value - one.low) for one in x], [max(0.0, one.high - one.value) for one in x]]
+            kept.errorbar([one.value for one in x], places, xerr=ends, fmt=marker, color=colour, capsize=3)
+        kept.set_yticks(places, [textwrap.fill(_plain(row[0]), KEY_CHARACTERS) for row in known])
+        kept.set(xlabel="accuracy", ylim=(len(known) - 0.4, -0.6))
+        kept.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+        spent.barh(places, [row[3] for row in known], height=0.5, color=MUTED)
+        for place, row in enumerate(known):
+            spent.annotate(f"{row[3]:,.0f}", (row[3], place), (4, 0), "data", "offset points", va="center")
+        spent.set(xlabel="seconds of training", xticks=[])
+        spent.margins(x=0.3)
+        spent.spines["bottom"].set_visible(False)
+        for axes in (kept, spent):
+            axes.tick_params(axis="y", length=0)
+            axes.set_axisbelow(True)
+        kept.grid(color=GRID)
+        _title(kept, title, "circle: clean, square: robust, with 95 % intervals")
         return _png(figure)
 
 

@@ -116,6 +116,7 @@ def points(
         clean, seconds = rates.get(f"{name}/clean"), numbers.get(f"{name}/train/seconds")
         robust = rates.get(f"{name}/suite") or rates.get(f"{name}/pgd")
         if clean and robust and seconds is not None:
-            within = _budgets([robust])
-            found.append(Point(f"{title}, {within}" if within else title, clean.value, robust.value, seconds))
+            verdict = robust.trust.verdict.value if robust.trust else "reliable"
+            marked = (title, _budgets([robust]), None if verdict == "reliable" else verdict)
+            found.append(Point(", ".join(filter(None, marked)), clean.value, robust.value, seconds))
     return tuple(found)
