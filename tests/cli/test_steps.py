@@ -51,14 +51,14 @@ def test_a_command_beats_where_no_bar_is_drawn_unless_it_is_quiet(monkeypatch: p
     monkeypatch.setattr(module, "heartbeat", kept)
     with watch_steps(quiet, "preflight") as steps:
         steps.phase("attacking")
-        steps(1, 4)
+        steps(4, 4)
         steps.phase("checking the number")
     with watch_run(quiet) as watcher:
         watcher(Notice("start", "assess/attack", total=10))
         watcher(Notice("phase", "assess/attack", text="checking the number"))
         watcher(Notice("progress", "assess/attack", done=8, total=10))
     said = [now() for now in told]
-    assert said == ([] if quiet else ["checking the number, 25 %", "assess/attack: checking the number, 80 %"])
+    assert said == ([] if quiet else ["checking the number, 100 %", "assess/attack: checking the number, 80 %"])
 
 
 def drawn() -> tuple[Progress, Console]:
@@ -81,6 +81,19 @@ def test_time_taken_and_time_left_are_told_apart() -> None:
     assert TimeColumn().render(task).plain == "12 s, about 12 s left"
     bar.update(task.id, completed=10)
     assert "left" not in TimeColumn().render(task).plain
+
+
+def test_a_line_in_a_log_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    steps = Steps(None, "control networks")
+    now[0] = 30.0
+    steps(1, 4)
+    assert steps.now() == "control networks, 25 %, about 90 s left"
+    steps(0, 5)  # another count, which begins now
+    now[0] = 40.0
+    steps(1, 5)
+    assert steps.now() == "control networks, 20 %, about 40 s left"
 
 
 def test_a_part_has_its_own_label_and_does_not_begin_again() -> None:

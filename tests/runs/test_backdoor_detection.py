@@ -32,6 +32,7 @@ from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
+from secure_ai.runs.backdoors import controls
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
 from secure_ai.runs.backdoors.repair import Suspect, suspect
@@ -40,6 +41,7 @@ from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
 from secure_ai.runs.engine.subject import Subject
+from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages import backdoor_detection, backdoor_removal
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
 from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
@@ -52,6 +54,7 @@ class OneNetwork:
     network: torch.nn.Module
     facts: Mapping[str, Any] = field(default_factory=dict)
     id: str = "report-1/badnets"
+    named: ModelSpec = field(default_factory=lambda: ModelSpec(model="models/badnets.safetensors"))
 
     def target(self) -> NetworkTarget:
         return NetworkTarget(self.network.eval(), name="n", digest="", input_shape=(1, 28, 28), num_classes=10)
@@ -120,6 +123,7 @@ def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
     assert [choice.value for choice in result.choices] == ["suspicious"]  # its trigger moves too few images
     assert [(finding.id, finding.evidence["label"]) for finding in result.findings] == [("SAI-BD-002", 0)]
     assert exceeds(result.findings, "medium")
+    assert "--model models/badnets.safetensors" in result.findings[0].reproduce
     rates = {entry.id: entry.value for entry in result.measurements}
     assert (rates["report-1/badnets/scan-false-alarms"].successes, rates["report-1/badnets/scan-false-alarms"].n) == (
         0,
@@ -157,7 +161,7 @@ def test_without_data_the_same_network_is_at_most_suspicious(
     found = without_data(subject, digits_test)
     assert (found.verdict.value, found.suspected) == ("suspicious", (EVERY, 4))
     assert (found.trigger, list(found.class_scores)) == (None, ["margin"])
-    assert [one.evidence["label"] for one in scan_findings("own", found, digits_test)] == [4]
+    assert [one.evidence["label"] for one in scan_findings("own", found, digits_test, again="")] == [4]
 
 
 def without_data(subject: OneNetwork, data: Dataset) -> Scan:
@@ -195,7 +199,8 @@ def test_control_networks_that_learned_nothing_hide_no_backdoor(
     fleet = Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=useful + failures)
     own = {"margin": Found(np.array([80.0, *rows[0][1:]]))}
     found = judge_found(subject.target(), own, None, fleet, ())
-    assert (found.verdict.value, found.calibrated and found.calibrated.fleet) == (verdict, useful)
+    known = None if verdict == "inconclusive" else useful
+    assert (found.verdict.value, found.calibrated and found.calibrated.fleet) == (verdict, known)
     assert found.as_json()["fleet"]["dropped"] == dropped
     assert any(f"{dropped} of {useful + failures}" in reason for reason in found.reasons) == bool(dropped)
 
@@ -229,8 +234,28 @@ def test_searches_that_all_failed_are_no_evidence(reached: int, verdict: str, su
 def test_without_a_fleet_it_is_not_tested(
     subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(detectors, "max_margins", lambda target, seed: np.full(10, 8.0))
     result, _ = scanned(subject, digits_test, None, monkeypatch)
-    assert (len(result.not_tested), result.choices) == (1, ())
+    assert (len(result.not_tested), result.choices, result.findings) == (1, (), ())
+    assert [row[1] for row in result.sections[0].rows] == ["8"] * 10  # what was measured, without a verdict
+
+
+def test_control_networks_are_trained_where_that_is_asked_for(
+    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def trained_fleet(build: object, identity: str, training: Dataset, *rest: Dataset, **options: Any) -> Fleet:
+        asked.append((len(training), options["count"]))
+        return fleet_like(subject, digits_test, 0)
+
+    monkeypatch.setattr(controls, "trained_fleet", trained_fleet)
+    monkeypatch.setattr(backdoor_detection, "LEAST_DATA", 100)
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: None)
+    settings = ScanSettings(planted=False, calibrate=True)
+    result = scan(cast(Subject, subject), settings, context({"test": digits_test}, {}))
+    assert asked == [(len(digits_test) // 2, 40)]
+    assert [choice.value for choice in result.choices] == ["not_detected"]
 
 
 def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None:

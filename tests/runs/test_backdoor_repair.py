@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import secure_ai
-from secure_ai.blue.backdoors import inversion, margin, removal
+from secure_ai.blue.backdoors import inversion, judgement, margin, removal
 from secure_ai.blue.backdoors.repair import fine_tune, tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.cli.main import run_command
@@ -154,6 +154,25 @@ def test_removal_keeps_accuracy_and_loses_the_backdoor(
     assert out.exists()
     assert set(done.tried) == set(removal.REMOVERS)
     assert done.clean_relearned is not None
+
+
+def test_with_control_networks_of_its_own_there_is_a_second_scan(
+    model: ModelSpec, digit_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(margin, "STEPS", 1)
+    monkeypatch.setattr(judgement, "MIN_FLEET", 2)
+    monkeypatch.setattr(backdoor_remove, "LEAST_FLEET", 2)
+    monkeypatch.setattr(repair, "REMOVERS", {"fine-tuning": fine_tune})
+    for name, form in inversion.FORMS.items():
+        monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=5))
+    monkeypatch.setattr(inversion, "SUCCESS", 0.0)  # in five steps nothing else would reach its goal
+    named, out = str(digit_files["test"]), tmp_path / "good.safetensors"
+    done = secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, fleet=3, train_data=named)
+    assert None not in (done.before.class_p, done.after.class_p)
+    for fleet, train_data in ((1, None), (0, named)):
+        with pytest.raises(UsageError):
+            secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, fleet=fleet, train_data=train_data)
 
 
 class Own(torch.nn.Module):

@@ -22,6 +22,7 @@ from secure_ai.cli.main import run_command
 from secure_ai.core.errors import DataUnavailableError, UsageError
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.source import load_data
 from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.models.load.store import save_model
@@ -152,13 +153,18 @@ def test_a_killed_calibration_resumes_and_a_changed_one_does_not(
     assert calls == [-1, 2, 3, 0, 0, 1]
 
 
-def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tmp_path: Path) -> None:
+def test_the_planted_network_stands_out_from_its_fleet(
+    files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=10, out=tmp_path / "few").scan
+    assert (few.verdict.value, few.calibrated, few.trigger, few.false_alarms) == ("inconclusive", None, None, None)
+    assert [path.name for path in (tmp_path / "few").iterdir()] == ["scan.json"]  # no picture of what says nothing
+    monkeypatch.setattr(judgement, "MIN_FLEET", 2)
     report = secure_ai.backdoor_scan(files["bad"], files["test"], fleet=10, out=tmp_path / "out")
     found, trigger = report.scan.calibrated, report.scan.trigger
     assert found is not None
     assert trigger is not None
     assert (report.scan.suspected, found.as_extreme) == ((inversion.EVERY, 3), 0)
-    assert report.scan.verdict.value == "inconclusive"  # 10 control networks are too few, and the verdict says so
     assert trigger.success.value is not None
     assert trigger.success.value > 0.9
     assert 3 not in trigger.by_class
@@ -166,9 +172,40 @@ def test_the_planted_network_stands_out_from_its_fleet(files: dict[str, Any], tm
     assert written["scan"]["suspected_label"] == 3
     assert {len(row) for row in written["scan"]["scores"].values()} == {10}  # pairs, too, are shown by target class
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
+    again = report.again.split()
+    assert [again[again.index(word) + 1] for word in ("--model", "--data", "--fleet")] == [
+        files["bad"].model, files["test"], "10"
+    ]  # fmt: skip
     clean = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=10).scan
     assert clean.calibrated is not None
     assert clean.calibrated.statistic < found.statistic / 2
+
+
+def test_control_networks_are_trained_on_the_images_named_for_them(
+    files: dict[str, Any], digit_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    trained_on: list[str] = []
+    whole, named = control.control_network, str(digit_files["test"])
+
+    def kept(*given: Any, **options: Any) -> torch.nn.Module:
+        trained_on.append(given[1].digest)
+        return whole(*given, **options)
+
+    monkeypatch.setattr(fleets, "control_network", kept)
+    scan = secure_ai.backdoor_scan(files["clean"], files["test"], fleet=2, train_data=named).scan
+    assert trained_on == [load_data(named, split="train").digest] * 2
+    assert scan.fleet is not None
+    np.savez(tmp_path / "small.npz", x=np.zeros((50, 8, 8), dtype=np.uint8), y=np.arange(50) % 10)
+    with pytest.raises(UsageError) as refusal:
+        secure_ai.backdoor_scan(files["clean"], files["test"], fleet=2, train_data=str(tmp_path / "small.npz"))
+    assert refusal.value.where == "--train-data"
+
+
+@pytest.mark.parametrize("option", [{"train_data": "x.npz"}, {"fleet": 25}, {"n": 5}, {"time_budget": 60.0}])
+def test_without_data_nothing_that_needs_them_is_taken(option: dict[str, Any], files: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refusal:
+        secure_ai.backdoor_scan(files["clean"], **option)
+    assert refusal.value.where == f"--{next(iter(option)).replace('_', '-')}"
 
 
 def test_short_of_time_the_fleet_is_smaller_and_the_verdict_says_so(files: dict[str, Any]) -> None:
@@ -370,7 +407,8 @@ def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatc
     assert secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.verdict.value == "inconclusive"
 
 
-def test_the_least_data_suffices(files: dict[str, Any]) -> None:
+def test_the_least_data_suffices(files: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(judgement, "MIN_FLEET", 2)
     scan = secure_ai.backdoor_scan(files["clean"], files["test"], n=400, fleet=4).scan
     assert scan.trigger is not None
     assert scan.trigger.success.n > 50

@@ -66,6 +66,8 @@ def remove(
     data: str | None = None,
     trigger: str | None = None,
     target_label: int | None = None,
+    fleet: int = 0,
+    train_data: str | None = None,
     split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
@@ -80,6 +82,8 @@ def remove(
         data: Clean images: at most 3,000 repair, others measure.
         trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
         target_label: The planted trigger's class.
+        fleet: Control networks to train for the second scan where none are committed, e.g. 40. 0: no second scan.
+        train_data: What they are trained on; default: the images that repair.
         split: train, val or test, where the data have several.
         n: The first N images in file order.
         resize: Every image to N x N pixels.
@@ -88,12 +92,12 @@ def remove(
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),
-        watch_steps(common.quiet or common.json, "removers") as progress,
+        watch_steps(common.quiet or common.json, "networks") as progress,
     ):
         done = secure_ai.backdoor_remove(
-            model.spec(), named_data(data), out=out, trigger=trigger, target_label=target_label, split=split, n=n,
-            resize=resize, seed=common.seed_or_zero, device=compute.device, precision=common.precision,
-            events=say_user_code(), progress=progress,
+            model.spec(), named_data(data), out=out, trigger=trigger, target_label=target_label, fleet=fleet,
+            train_data=train_data, split=split, n=n, resize=resize, seed=common.seed_or_zero, device=compute.device,
+            precision=common.precision, events=say_user_code(), progress=progress,
         )  # fmt: skip
     code = EXIT_INCONCLUSIVE if done.doubts else EXIT_OK
     if common.json:

@@ -90,7 +90,10 @@ def _print(report: ScanReport) -> None:
     found, trigger = scan.calibrated, scan.trigger
     names = () if report.data is None else report.data.class_names
     if scan.false_alarms is not None and scan.fleet is not None:
-        lines.append(f"clean networks that look as extreme: {scan.false_alarms} ({scan.fleet.source})")
+        lines += [
+            f"clean networks that look as extreme: {scan.false_alarms} ({scan.fleet.source})",
+            scan.fleet.power_text,
+        ]
     if trigger is not None:
         lines.append(
             f"reconstructed trigger for class {class_text(trigger.label, names)} ({trigger.detector}, size "

@@ -77,10 +77,15 @@ class Steps:
         self._bar, self._text = bar, text
         self._task = None if bar is None else bar.add_task(text, total=None)
         self._part, self._release = "", releaser()
+        self._done, self._since = 0, time.monotonic()
 
     def __call__(self, done: int, total: int) -> None:
         """So much of it is done."""
-        self._part = f", {100 * done // max(1, total)} %"
+        if done < self._done:  # another count begins
+            self._since = time.monotonic()
+        self._done, spent = done, time.monotonic() - self._since
+        left = f", about {_span(spent * (total - done) / done)} left" if 0 < done < total else ""
+        self._part = f", {100 * done // max(1, total)} %{left}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)
         self._release()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +51,11 @@ class ModelSpec:
             if values:
                 words += [name, ",".join(map(repr, values))]
         return words
+
+    def command(self, verb: str, options: Mapping[str, object]) -> str:
+        """The command line that does `verb` to it; an option that is None was not given."""
+        given = (word for name, value in options.items() if value is not None for word in (f"--{name}", str(value)))
+        return shlex.join(["secure-ai", *verb.split(), *self.words(), *given])
 
     def as_json(self) -> dict[str, Any]:
         """For stage settings."""

@@ -14,14 +14,16 @@ SEVERITIES = {ScanVerdict.BACKDOORED: Severity.CRITICAL, ScanVerdict.SUSPICIOUS:
 
 
 def scan_findings(
-    model: str, scan: Scan, data: Dataset | None, *, measured: bool = False, shown: str = "", planted: bool = False
-) -> tuple[Finding, ...]:
+    model: str, scan: Scan, data: Dataset | None, *, again: str, measured: bool = False, shown: str = "",
+    planted: bool = False,
+) -> tuple[Finding, ...]:  # fmt: skip
     """One finding where the verdict is `backdoored` or `suspicious`, else none.
 
     Args:
         model: its id, the location.
         shown: what it is called for people, where that is not its id.
         data: that it was scanned with.
+        again: the command that scans it again.
         measured: whether a rate `MODEL/scan-false-alarms` stands in the same document.
         planted: as in `Finding`.
     """
@@ -46,7 +48,7 @@ def scan_findings(
             },
             taxonomy=WORKING_BACKDOOR,
             remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",
-            reproduce=f"secure-ai backdoor scan --model FILE{f' --data {data.name}' if data else ''}",
+            reproduce=again,
             planted=planted,
         ),
     )

@@ -73,6 +73,17 @@ class Fleet:
     note: str = ""
     dropped: int = 0
 
+    @property
+    def power_text(self) -> str:
+        """How many planted backdoors of each kind were called `suspicious` or `backdoored`, for people."""
+        if not self.power:
+            return "detection rates: not measured with these control networks"
+        rates = {kind: rows["suspicious or backdoored"] for kind, rows in self.power.items()}
+        return "detected of planted backdoors: " + "; ".join(
+            f"{kind} {one['successes']} of {one['n']} [{100 * one['ci_low']:.0f}, {100 * one['ci_high']:.0f} %]"
+            for kind, one in rates.items()
+        )
+
     def values(self, names: Sequence[str]) -> dict[str, np.ndarray]:
         """(F, K) of each detector of `names`."""
         return {name: np.array([member.values[name] for member in self.members]) for name in names}

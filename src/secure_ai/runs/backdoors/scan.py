@@ -62,7 +62,8 @@ class Scan:
     """What a scan found; `reasons` begins with the decisive one.
 
     Attributes:
-        suspected: source (or EVERY) and target where the model stands out most; None without control networks.
+        calibrated, suspected, trigger: None where the verdict is `inconclusive`.
+        suspected: source (or EVERY) and target where the model stands out most.
         fleet: the control networks that it was compared with.
     """
 
@@ -194,6 +195,8 @@ def judge_found(
         reasons = (*reasons, f"{fleet.dropped} of {made} control networks learned far less than most: left out")
     if fleet is not None and made < fleet.asked:
         reasons = (*reasons, f"time was short: {made} of {fleet.asked} control networks")
+    if verdict is ScanVerdict.INCONCLUSIVE:
+        calibrated, suspected, trigger = None, None, None  # they compare what cannot be compared
     alarms = false_alarm_rate(calibrated) if calibrated else None
     return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0)
 

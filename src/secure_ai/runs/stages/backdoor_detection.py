@@ -10,10 +10,12 @@ from torch import nn
 
 from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence
 from secure_ai.blue.backdoors.judgement import ScanVerdict
+from secure_ai.core.compute import configure
 from secure_ai.core.labels import class_text
 from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredChoice, Measurement, rate
 from secure_ai.core.sections import Column, Picture, Section
+from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
 from secure_ai.data.triggers import parse_trigger, stamp
@@ -21,6 +23,7 @@ from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import images_to_float
+from secure_ai.runs.backdoors.controls import DEFAULT_FLEET, LEAST_DATA, Controlled, controlled
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.scan import Scan, Trigger, scan_target, split_images
@@ -32,7 +35,8 @@ from secure_ai.runs.stages.gallery import gallery, gallery_row
 
 FALSE_ALARMS = 0.01
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
-SCAN_PASSES = 75_000  # forward and backward, of a network of ten classes
+SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
+CONTROL_EPOCHS = 4  # of a control network, on average
 
 
 class ScanSettings(Settings):
@@ -40,9 +44,11 @@ class ScanSettings(Settings):
 
     Attributes:
         planted: the network is one that this tool trained to show something: findings about it do not count.
+        calibrate: train control networks where none are committed; else the data-free statistic is listed alone.
     """
 
     planted: bool
+    calibrate: bool = False
 
 
 class FilterSettings(Settings):
@@ -58,21 +64,19 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     test = context.data("test")
     checked = subject.checked(test)
     target = checked.target
-    fleet = known_fleet(arch_of(target.network), target.transform, test)
-    if fleet is None or target.access != "gradients":
-        why = "no committed control networks for it and its data" if fleet is None else "it offers no gradients"
-        reason = f"{target.name}: backdoor scan: {why}; `secure-ai backdoor scan` trains some"
-        return Result(not_tested=(reason,))
-    shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
-    search, held_out = split_images(shuffled)
-    found = scan_target(target, search, held_out, fleet, context.seed, checked.checks)
+    if target.access != "gradients":
+        return Result(not_tested=(f"{target.name}: backdoor scan: it offers no gradients",))
+    using = _controls(target, test, settings, context)
+    if using is None:
+        return _margins_alone(subject, target, checked.checks, test.class_names, context.seed)
+    held_out = using.held_out
+    found = scan_target(target, using.search, held_out, using.fleet, context.seed, checked.checks)
     verdict = MeasuredChoice(
         id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
         allowed=tuple(word.value for word in ScanVerdict), stage="",
     )  # fmt: skip
     measurements, quantities = [], []
-    told = found.verdict is not ScanVerdict.INCONCLUSIVE  # else its numbers compare what cannot be compared
-    if told and found.calibrated is not None and found.false_alarms is not None:
+    if found.calibrated is not None and found.false_alarms is not None:
         measurements.append(
             rate_entry(subject.id, "scan-false-alarms", "false_alarm_rate", found.false_alarms,
                        "clean control networks that look at least as extreme", data=test)
@@ -86,9 +90,44 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
         sections=(_section(subject, target.name, found, test.class_names),),
-        findings=scan_findings(subject.id, found, test, measured=True, shown=target.name, planted=settings.planted),
-        not_tested=() if told else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
+        findings=scan_findings(
+            subject.id, found, test, measured=True, shown=target.name, planted=settings.planted,
+            again=subject.named.command("backdoor scan", {"data": test.name, "seed": context.seed}),
+        ),
+        not_tested=() if found.calibrated else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
+
+
+def _controls(target: NetworkTarget, test: Dataset, settings: ScanSettings, context: Context) -> Controlled | None:
+    """The committed control networks or, where that is asked for, ones trained on half of the images; else None."""
+    arch = arch_of(target.network)
+    fleet = known_fleet(arch, target.transform, test)
+    shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
+    if fleet is not None:
+        return Controlled(fleet, *split_images(shuffled))
+    if not settings.calibrate or len(test) < LEAST_DATA:
+        return None
+    compute = configure(context.precision, context.device)
+    return controlled(
+        target, arch, shuffled, seed=context.seed, dtype=compute.training_dtype, device=compute.device,
+        deadline=context.deadline, progress=context.progress,
+    )  # fmt: skip
+
+
+def _margins_alone(
+    subject: Subject, target: NetworkTarget, checks: Sequence[Check], names: Sequence[str], seed: int
+) -> Result:
+    """The data-free statistic of each class, and that nothing is there to compare it with."""
+    margins = scan_target(target, None, None, None, seed, checks).values["margin"]
+    section = Section(
+        f"{subject.id}/backdoor-margins", f"Backdoor scan of {target.name}: not tested",
+        "The largest margin of each class, found without data. Alone it says nothing: there are no clean networks of "
+        "this architecture to compare with.",
+        (Column("class", "class"), Column("margin", "largest margin")),
+        tuple((class_text(k, names), f"{margin:.4g}") for k, margin in enumerate(margins)),
+    )  # fmt: skip
+    why = "no committed control networks for it and its data; `secure-ai backdoor scan` trains some"
+    return Result(sections=(section,), not_tested=(f"{target.name}: backdoor scan: {why}",))
 
 
 def _pictures(
@@ -125,7 +164,7 @@ def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str]) ->
     return Section(
         f"{subject.id}/backdoor-scan", f"Backdoor scan of {shown}: {found.verdict.value.replace('_', ' ')}",
         f"{'; '.join(found.reasons)}. Scores in deviations of clean networks' same class, or pair; large is worse.",
-        columns, rows, found.fleet.source if found.fleet else "",
+        columns, rows, f"{found.fleet.source}; {found.fleet.power_text}" if found.fleet else "",
     )  # fmt: skip
 
 
@@ -155,20 +194,32 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     return Result(measurements=tuple(entries))
 
 
-def scan_row(arch: str, *, planted: bool, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
+def scan_row(
+    arch: str, *, planted: bool, calibrate: bool = False, answers: tuple[str, ...] = ()
+) -> Measure[ScanSettings]:
     """The row for the model scan.
 
     Args:
-        arch: built-in name, whose committed fleet decides whether the scan costs anything; empty: not known.
+        arch: a built-in name or a factory, which decides what the scan costs; empty: not known, e.g. in the file.
+        calibrate: as in `ScanSettings`.
     """
-    costs = not arch or known_fleet(arch, InputTransform()) is not None
+    known = not arch or known_fleet(arch, InputTransform()) is not None
     return Measure(
         id="backdoor-scan",
         function=scan,
-        settings=ScanSettings(planted=planted),
-        passes=lambda own, n, holds: Passes(SCAN_PASSES + 2 * n, SCAN_PASSES) if costs else Passes(),
+        settings=ScanSettings(planted=planted, calibrate=calibrate),
+        passes=lambda own, n, holds: _passes(own, n, known),
         answers=answers,
     )
+
+
+def _passes(settings: ScanSettings, n: int, known: bool) -> Passes:
+    if known:
+        return Passes(SCAN_PASSES + 2 * n, SCAN_PASSES)
+    if settings.calibrate:
+        scans = (DEFAULT_FLEET + 1) * SCAN_PASSES
+        return Passes(scans, scans, DEFAULT_FLEET * CONTROL_EPOCHS * (n // 2))
+    return Passes(FREE_PASSES, FREE_PASSES)
 
 
 def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Measure[FilterSettings]:

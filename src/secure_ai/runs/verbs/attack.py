@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -284,7 +283,8 @@ def attack(
     options = {"data": data, "split": split, "n": n, "resize": resize, "norm": norm, "eps": eps, "attack": attack}
     options |= {"seed": seed, "device": compute.device.type, "precision": precision}
     named = not is_object(model) and isinstance(data, str | Path)
-    command = _command(spec, surrogate, options) if named else ""
+    options |= {} if surrogate is None else {"surrogate": surrogate.model, "surrogate-arch": surrogate.arch}
+    command = spec.command("attack", options) if named else ""
 
     def save(result: SuiteResult) -> None:
         if save_adversarial is not None and result.n:
@@ -333,13 +333,6 @@ def _check_examples_file(path: str | Path) -> None:
         raise UsageError("bad output", where="--save-adversarial", expected="FILE.npz", got=str(path))
     refuse_unwritable(Path(path))
     refuse_replacing(Path(path))
-
-
-def _command(model: ModelSpec, surrogate: ModelSpec | None, options: Mapping[str, object]) -> str:
-    """The command line that does the same again; an option that is None was not given."""
-    other = {} if surrogate is None else {"surrogate": surrogate.model, "surrogate-arch": surrogate.arch}
-    given = [(name, value) for name, value in {**options, **other}.items() if value is not None]
-    return shlex.join(["secure-ai", "attack", *model.words(), *(w for n, v in given for w in (f"--{n}", str(v)))])
 
 
 def _check_surrogate(plans: tuple[AttackPlan, ...], surrogate: ModelSpec | None) -> None:

@@ -24,6 +24,7 @@ from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew
+from secure_ai.runs.backdoors.controls import FLEET_SIZE, LEAST_FLEET, MAX_FLEET, control_fleet, refuse_other_images
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.planted import measured_apart
 from secure_ai.runs.backdoors.repair import (
@@ -33,6 +34,7 @@ from secure_ai.runs.backdoors.repair import (
     Suspect,
     choose,
     doubts,
+    parts_of,
     repairs,
     state_of,
     success_after_relearning,
@@ -84,6 +86,8 @@ def backdoor_remove(
     out: str | Path,
     trigger: str | None = None,
     target_label: int | None = None,
+    fleet: int = 0,
+    train_data: str | None = None,
     split: str = "train",
     n: int | None = None,
     resize: int | None = None,
@@ -96,12 +100,15 @@ def backdoor_remove(
     """Try every remover, keep the best.
 
     Of those that lose at most a point of clean accuracy the one is kept whose suspected class looks clean in a second
-    scan (without control networks there is none) and on which the reconstructed trigger works least.
+    scan and on which the reconstructed trigger works least. A second scan needs control networks: the committed ones
+    of a built-in network on MNIST, else `fleet` that are trained.
 
     Args:
         data: clean images: at most 3,000 repair, the others measure.
         trigger: the planted trigger, if it is known, with its `target_label`: another process measures its success,
             after the choice.
+        fleet: how many control networks to train where none are committed; 0: none, so there is no second scan.
+        train_data: what they are trained on; None: the images that repair.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
@@ -113,6 +120,10 @@ def backdoor_remove(
         )
     if trigger is not None and is_object(model):
         raise UsageError("another process measures the planted trigger", where="model", expected="a model file")
+    if fleet and not LEAST_FLEET <= fleet <= MAX_FLEET:
+        raise UsageError("bad number of control networks", where="--fleet", expected=FLEET_SIZE, got=fleet)
+    if train_data is not None and not fleet:
+        raise UsageError("nothing is trained on it", where="--train-data", expected="--fleet as well", got="none")
     text = "" if trigger is None else parse_trigger(trigger).text
     refuse_unwritable(Path(out))
     compute = configure(precision, device)
@@ -128,7 +139,17 @@ def backdoor_remove(
     if target.transform != InputTransform():
         raise UsageError("a repair feeds pixels in [0, 1]", where="--mean, --std, --range", expected="none")
     place = _place(loaded, target)
-    own = suspect(target, whole, known_fleet(loaded.arch, target.transform, whole), seed)
+    known = None if fleet else known_fleet(loaded.arch, target.transform, whole)
+    if fleet:
+        training, search, held_out = parts_of(whole, seed)
+        if train_data is not None:
+            training = load_data(train_data, split="train", resize=resize, seed=seed, events=events)
+            refuse_other_images(training, whole)
+        known, _ = control_fleet(
+            target, loaded.arch, training, search, held_out, count=fleet, seed=seed, dtype=compute.training_dtype,
+            device=compute.device, progress=progress,
+        )  # fmt: skip
+    own = suspect(target, whole, known, seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own, progress)
     chosen = choose(before, tried)

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from torch import nn
 
-from secure_ai.blue.backdoors.judgement import MIN_FLEET
 from secure_ai.core.compute import Device, choose_device, configure
 from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink, ignore_event
@@ -26,32 +24,41 @@ from secure_ai.models.load.store import LoadedModel, load_model, make_target
 from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
-from secure_ai.runs.backdoors.build import SHARED_CODE, anew, fed_alike
+from secure_ai.runs.backdoors.build import SHARED_CODE
+from secure_ai.runs.backdoors.controls import (
+    DEFAULT_FLEET,
+    FLEET_SIZE,
+    LEAST_DATA,
+    LEAST_FLEET,
+    MAX_FLEET,
+    Controlled,
+    controlled,
+    refuse_other_images,
+)
 from secure_ai.runs.backdoors.findings import scan_findings
-from secure_ai.runs.backdoors.fleet import known_fleet, trained_fleet
+from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.scan import Scan, scan_target, split_images
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import is_object, load_subject, spec_of, target_for
 
-LEAST_FLEET, DEFAULT_FLEET, MAX_FLEET = MIN_FLEET, 40, 1_000
-LEAST_DATA = 400
 SCAN_NAME, PICTURE_NAME = "scan.json", "trigger.png"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanReport:
-    """What `backdoor scan` found, and where it was written."""
+    """What `backdoor scan` found, where it was written, and the command that does it again."""
 
     model: LoadedModel
     data: Dataset | None
     scan: Scan
     notes: tuple[str, ...]
     folder: Path | None
+    again: str
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What `--fail-on` looks at."""
-        return scan_findings(self.model.name, self.scan, self.data)
+        return scan_findings(self.model.name, self.scan, self.data, again=self.again)
 
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai backdoor scan --json`."""
@@ -97,13 +104,18 @@ def backdoor_scan(
     Raises:
         SecureAIError: a model, data or request that cannot be used.
     """
+    asked = {"data": data, "train-data": train_data, "fleet": fleet, "time-budget": time_budget, "n": n,
+             "resize": resize, "split": None if split == "test" else split}  # fmt: skip
+    if data is None and any(value is not None for value in asked.values()):
+        given = ", ".join(f"--{name}" for name, value in asked.items() if value is not None)
+        raise UsageError("without images nothing can be trained", where=given, expected="--data as well", got="none")
+    again = spec_of(model).command("backdoor scan", {**asked, "seed": seed})
     if fleet is not None and not LEAST_FLEET <= fleet <= MAX_FLEET:
-        expected = f"{LEAST_FLEET} to {MAX_FLEET}; some more than the least, as those that learn nothing are left out"
-        raise UsageError("bad number of control networks", where="--fleet", expected=expected, got=fleet)
+        raise UsageError("bad number of control networks", where="--fleet", expected=FLEET_SIZE, got=fleet)
     deadline = None if time_budget is None else time.monotonic() + time_budget
     compute = configure(precision, device)
     if data is None:
-        return _without_data(model, seed, device, out, events)
+        return _without_data(model, seed, device, out, events, again)
     whole = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
     if len(whole) < LEAST_DATA:
         raise UsageError("too few images to scan with", where="--data", expected=f">= {LEAST_DATA}", got=len(whole))
@@ -112,37 +124,32 @@ def backdoor_scan(
     checked = examine(target_for(loaded, whole, spec_of(model), device=compute.device), whole, seed)
     target = checked.target
     _refuse_black_box(target)
-    build, identity = fed_alike(target, *anew(loaded.arch, target.network))
-    notes: tuple[str, ...] = ()
-    found = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
-    if found is None and build is not None:
-        if train_data is None:
-            training, shuffled = _halves(shuffled)
-        else:
-            training = load_data(train_data, split="train", resize=resize, seed=seed, events=events)
-        _refuse_other_images(training, whole)
-        search, held_out = split_images(shuffled)
-        found = trained_fleet(
-            build, identity, training, search, held_out, classes=target.num_classes, count=fleet or DEFAULT_FLEET,
-            seed=seed, dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
-        )  # fmt: skip
+    known = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
+    if known is not None:
+        using = Controlled(known, *split_images(shuffled))
     else:
-        search, held_out = split_images(shuffled)
-    if found is None:
-        notes = (f"this architecture cannot be built from scratch: {identity}; so no control networks to compare with",)
-    elif found.note:
-        notes = (f"not reused: {found.note}",)
-    if found is not None and loaded.arch not in NETWORKS:
+        training = None
+        if train_data is not None:
+            training = load_data(train_data, split="train", resize=resize, seed=seed, events=events)
+            refuse_other_images(training, whole)
+        using = controlled(
+            target, loaded.arch, shuffled, training, count=fleet or DEFAULT_FLEET, seed=seed,
+            dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
+        )  # fmt: skip
+    notes = (using.why,) if using.why else ()
+    if using.fleet is not None and using.fleet.note:
+        notes = (f"not reused: {using.fleet.note}",)
+    if using.fleet is not None and loaded.arch not in NETWORKS:
         notes = (*notes, SHARED_CODE)
-    scan = scan_target(target, search, held_out, found, seed, checked.checks)
-    report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out))
+    scan = scan_target(target, using.search, using.held_out, using.fleet, seed, checked.checks)
+    report = ScanReport(loaded, whole, scan, notes, None if out is None else Path(out), again)
     _write(report)
     events("backdoor_scanned", {"verdict": scan.verdict.value, "digest": loaded.digest})
     return report
 
 
 def _without_data(
-    model: ModelSpec | nn.Module, seed: int, device: Device, out: str | Path | None, events: EventSink
+    model: ModelSpec | nn.Module, seed: int, device: Device, out: str | Path | None, events: EventSink, again: str
 ) -> ScanReport:
     """The data-free statistic, which needs a network whose input is known."""
     spec = spec_of(model)
@@ -161,7 +168,7 @@ def _without_data(
     if found is not None:
         notes = (*notes, "compared with networks trained on MNIST: a network trained on other data is no match")
     scan = scan_target(target, None, None, found, seed, ())
-    report = ScanReport(loaded, None, scan, notes, Path(out) if out else None)
+    report = ScanReport(loaded, None, scan, notes, Path(out) if out else None, again)
     _write(report)
     return report
 
@@ -169,19 +176,6 @@ def _without_data(
 def _refuse_black_box(target: NetworkTarget) -> None:
     if target.access != "gradients":
         raise UsageError("a scan needs gradients", where="--access", expected="gradients", got=target.access)
-
-
-def _refuse_other_images(training: Dataset, data: Dataset) -> None:
-    if training.input_shape != data.input_shape or training.classes > data.classes:
-        expected = f"{data.input_shape}, {data.classes} classes"
-        got = f"{training.input_shape}, {training.classes} classes"
-        raise UsageError("other images than --data", where="--train-data", expected=expected, got=got)
-
-
-def _halves(data: Dataset) -> tuple[Dataset, Dataset]:
-    positions = np.arange(len(data))
-    half = len(data) // 2
-    return data.select(positions[:half], "half of the data"), data.select(positions[half:], "the other half")
 
 
 def _write(report: ScanReport) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -54,13 +54,14 @@ PICTURE_TITLE = "Adversarial examples for the network; prediction and confidence
 Subjects = Mapping[str, Subject]
 
 
-def networks(models: Mapping[str, JudgedFiles], *, scan: bool) -> tuple[Network, ...]:
+def networks(models: Mapping[str, JudgedFiles], parts: Collection[str]) -> tuple[Network, ...]:
     """The network that is assessed, and its surrogate where there is one.
 
     Args:
         models: by network id.
-        scan: whether the network is scanned for a backdoor.
+        parts: of the recipe; `scan` looks for a backdoor, `backdoors` trains control networks for it where none are.
     """
+    calibrate = "backdoors" in parts
     roles: Mapping[str, Role] = {SUBJECT: "subject", SURROGATE: "surrogate"}
     return tuple(
         Network(
@@ -69,7 +70,9 @@ def networks(models: Mapping[str, JudgedFiles], *, scan: bool) -> tuple[Network,
             title=_title(judged_files.spec),
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
-            measures=(scan_row("", planted=False),) if name == SUBJECT and scan else (),
+            measures=(scan_row(judged_files.spec.arch or "", planted=False, calibrate=calibrate),)
+            if name == SUBJECT and "scan" in parts
+            else (),
             holds=0.5,
         )
         for name, judged_files in models.items()
