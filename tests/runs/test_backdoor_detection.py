@@ -200,6 +200,24 @@ def test_control_networks_that_learned_nothing_hide_no_backdoor(
     assert any(f"{dropped} of {useful + failures}" in reason for reason in found.reasons) == bool(dropped)
 
 
+@pytest.mark.parametrize(
+    ("classes", "names", "expected"),
+    [
+        (100, ("margin", "pair"), {"sampled": 380, "of": 9_900}),
+        (20, ("margin", "pair"), None),
+        (100, ("margin",), None),
+    ],
+)
+def test_a_random_sample_of_the_pairs_is_told(
+    classes: int, names: tuple[str, ...], expected: dict[str, int] | None, subject: OneNetwork
+) -> None:
+    counts = {"margin": classes, "pair": len(inversion.pairs(classes)[0])}
+    found = {name: Found(np.ones(counts[name])) for name in names}
+    told = judge_found(replace(subject.target(), num_classes=classes), found, None, None, ())
+    assert told.as_json()["pairs"] == expected
+    assert any("380" in reason and "9,900" in reason for reason in told.reasons) == (expected is not None)
+
+
 def of_margins() -> Fleet:
     random = np.random.default_rng(0)
     values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]

@@ -64,6 +64,7 @@ class Scan:
     Attributes:
         suspected: source (or EVERY) and target where the model stands out most; None without control networks.
         fleet: the control networks that it was compared with.
+        sampled: pairs of classes in the random sample, and all; None where all pairs were searched, or none.
     """
 
     verdict: ScanVerdict
@@ -76,6 +77,7 @@ class Scan:
     fleet: Fleet | None
     accuracy: Rate | None
     seconds: float
+    sampled: tuple[int, int] | None
 
     @property
     def values(self) -> Mapping[str, np.ndarray]:
@@ -117,6 +119,7 @@ class Scan:
                 "power": self.fleet.power,
             },
             "accuracy": self.accuracy and self.accuracy.as_json(),
+            "pairs": self.sampled and {"sampled": self.sampled[0], "of": self.sampled[1]},
             "values": {name: significant(value) for name, value in self.values.items()},
             "scores": found and {name: [round(float(v), 3) for v in row] for name, row in self.class_scores.items()},
             "trigger": trigger and {
@@ -194,8 +197,17 @@ def judge_found(
         reasons = (*reasons, f"{fleet.dropped} of {made} control networks learned far less than most: left out")
     if fleet is not None and made < fleet.asked:
         reasons = (*reasons, f"time was short: {made} of {fleet.asked} control networks")
+    sampled = sampled_pairs(found, target.num_classes)
+    if sampled:
+        reasons = (*reasons, f"pairs of classes: a random sample of {sampled[0]} of {sampled[1]:,}")
     alarms = false_alarm_rate(calibrated) if calibrated else None
-    return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0)
+    return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0, sampled)
+
+
+def sampled_pairs(found: Mapping[str, Found], classes: int) -> tuple[int, int] | None:
+    """How many of how many pairs of classes were searched, where there are too many for all."""
+    searched, every = len(pairs(classes)[0]), classes * (classes - 1)
+    return (searched, every) if searched < every and any(DETECTORS[name].paired for name in found) else None
 
 
 def reconstructed(
