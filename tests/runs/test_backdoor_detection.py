@@ -274,6 +274,26 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
     assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
 
 
+def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
+    """Two clusters in the clean images, too: all images of a cluster have one score, and no limit lies among them."""
+
+    class Halves(torch.nn.Module):
+        def features(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([50 * (x[:, 0, :1, 0] > 0.7), x.flatten(1)[:, ::97]], dim=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10]
+
+    facts = {"poisoned": list(range(1, 600, 100))}
+    settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
+    found = data_filters(cast(Subject, OneNetwork(Halves(), facts)), settings, context({"train": digits}, {}))
+    values = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
+    tied = values.pop("filter-activation-clustering")
+    assert (tied.value, tied.n, bool(tied.reason)) == (None, 0, True)
+    assert [value.n for value in values.values()] == [6, 6]
+    assert read_result(result_bytes(found), "result.json").measurements == found.measurements
+
+
 def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
