@@ -150,4 +150,5 @@ def success_of(what: Drawn, target: NetworkTarget, images: Dataset) -> dict[str,
         return None
     predictions = evaluate(target, stamp(images.images, what.trigger), images.labels).predictions
     labels = np.asarray(images.labels)
-    return backdoor_success_rate(predictions, labels, what.target_label, what.source_label).as_json()
+    found = backdoor_success_rate(predictions, labels, what.target_label, what.source_label, classes=target.num_classes)
+    return found.as_json()

@@ -46,7 +46,7 @@ def scanned_files(result: Result) -> Lines:
         "rules: an index above 2, a p below 0.05."
     )  # fmt: skip
     columns = ("network", "verdict", "as extreme", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
-    return ["# The scan of the reports' networks", "", *source(result), intro, "", *table(columns, rows)]
+    return ["# The scan of report 1's networks", "", *source(result), intro, "", *table(columns, rows)]
 
 
 def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tuple[str, ...]]:
@@ -131,18 +131,24 @@ def _filters(entries: Sequence[Mapping[str, Any]]) -> Lines:
     rows = []
     for kind, dose in dict.fromkeys((one["kind"], one["dose"]) for one in entries):
         own = [one["filters"] for one in entries if (one["kind"], one["dose"]) == (kind, dose)]
-        cells = [
-            f"{_pooled([one[name]['found'] for one in own])} / {_pooled([one[name]['false_alarms'] for one in own])}"
-            for name in names
-        ]
+        cells = [_above_limit([one[name] for one in own]) for name in names]
         rows.append((kind, f"{100 * dose:g} %", len(own), *cells))
     intro = (
         "Data filters on 24,000 images: poisoned images found / clean ones taken for poisoned (least to most). "
-        "`trusted-loss` and "
-        "`pixel-support` have 2,000 trusted images and a threshold from those. The others have none: their threshold "
-        "is the one that 1 % of the clean images exceed, which no user knows."
+        "`trusted-loss` and `pixel-support` have 2,000 trusted images and a limit from those. The others have none: "
+        "their limit is one that at most 1 % of the clean images exceed, which no user knows. "
+        "`activation-clustering` gives the smaller cluster of a class one score. *No such limit*: the highest score is "
+        "that of more than 1 % of the clean images, so that any limit is exceeded by no image or by too many."
     )
     return [intro, "", *table(("kind", "dose", "sets", *names), rows)]
+
+
+def _above_limit(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Poisoned and clean images above a filter's limit; no rate where no image of any set is above it."""
+    found, alarms = ([one[what] for one in entries] for what in ("found", "false_alarms"))
+    if not any(one["successes"] for one in (*found, *alarms)):
+        return "no such limit"
+    return f"{_pooled(found)} / {_pooled(alarms)}"
 
 
 def _art(entries: Sequence[Mapping[str, Any]]) -> Lines:

@@ -35,7 +35,7 @@ PAGES: dict[str, tuple[str, Section, str]] = {
         backdoors,
         "false alarms and detection by kind of trigger; filters, guards, removal",
     ),
-    "backdoors-reports": ("backdoors_reports", scanned_files, "the model scan of networks of the two reports"),
+    "backdoors-reports": ("backdoors_reports", scanned_files, "the model scan of report 1's three networks"),
 }
 """Page -> results file, what writes it, what it shows."""
 PICTURES: dict[str, tuple[str, Callable[[Result], bytes]]] = {"images/defences.png": ("defences", frontier)}

@@ -165,6 +165,17 @@ def test_the_p_value_of_a_class_is_of_that_class_alone(fleet: dict[str, np.ndarr
     assert sorted(ps) == pytest.approx([(k + 1) / 40 for k in range(40)])
 
 
+def test_a_class_that_no_sampled_pair_leads_to_has_the_p_value_of_the_other_detectors() -> None:
+    classes = 100
+    (unsearched, *_) = np.setdiff1d(np.arange(classes), pairs(classes)[1])
+    random = np.random.default_rng(6)
+    rows = {name: np.exp(random.normal(size=(20, n))) for name, n in (("margin", classes), ("pair", 380))}
+    own = {name: row[0] for name, row in rows.items()}
+    others = {name: row[1:] for name, row in rows.items()}
+    alone = class_p({"margin": own["margin"]}, {"margin": others["margin"]}, int(unsearched), classes)
+    assert class_p(own, others, int(unsearched), classes) == alone
+
+
 def test_measured_otherwise_than_the_fleet_is_refused(fleet: dict[str, np.ndarray]) -> None:
     values = {name: rows[0] for name, rows in fleet.items()}
     calibrate(values, fleet)

@@ -90,10 +90,10 @@ def test_bad_requests_are_refused(digits: Dataset, changes: dict[str, object]) -
 def test_success_counts_only_samples_of_another_class() -> None:
     labels = np.array([7, 7, 7, 1, 2, 3])
     predictions = np.array([7, 7, 7, 7, 2, 3])
-    success = backdoor_success_rate(predictions, labels, 7)
+    success = backdoor_success_rate(predictions, labels, 7, classes=10)
     assert (success.successes, success.n) == (1, 3)
-    assert backdoor_success_rate(predictions, labels, 7, source_label=2).value == 0.0
-    nothing = backdoor_success_rate(predictions[:3], labels[:3], 7)
+    assert backdoor_success_rate(predictions, labels, 7, source_label=2, classes=10).value == 0.0
+    nothing = backdoor_success_rate(predictions[:3], labels[:3], 7, classes=10)
     assert nothing.value is None
     assert nothing.reason
 
@@ -117,8 +117,10 @@ def test_all_to_all_sends_every_class_to_the_next(digits: Dataset) -> None:
     )  # fmt: skip
     before, after = digits.labels[planted.indices], planted.dataset.labels[planted.indices]
     assert np.array_equal(after, (before + 1) % 10)
-    assert backdoor_success_rate((digits.labels + 1) % 10, digits.labels, None).value == 1.0
-    assert backdoor_success_rate(digits.labels, digits.labels, None).value == 0.0
+    assert backdoor_success_rate((digits.labels + 1) % 10, digits.labels, None, classes=10).value == 1.0
+    assert backdoor_success_rate(digits.labels, digits.labels, None, classes=10).value == 0.0
+    few = digits.labels[digits.labels < 9]  # the next class of 8 is 9, though no sample has it
+    assert backdoor_success_rate(few + 1, few, None, classes=10).value == 1.0
 
 
 def test_flipping_changes_labels_only(digits: Dataset) -> None:

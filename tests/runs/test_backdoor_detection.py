@@ -205,6 +205,24 @@ def test_control_networks_that_learned_nothing_hide_no_backdoor(
     assert any(f"{dropped} of {useful + failures}" in reason for reason in found.reasons) == bool(dropped)
 
 
+@pytest.mark.parametrize(
+    ("classes", "names", "expected"),
+    [
+        (100, ("margin", "pair"), {"sampled": 380, "of": 9_900}),
+        (20, ("margin", "pair"), None),
+        (100, ("margin",), None),
+    ],
+)
+def test_a_random_sample_of_the_pairs_is_told(
+    classes: int, names: tuple[str, ...], expected: dict[str, int] | None, subject: OneNetwork
+) -> None:
+    counts = {"margin": classes, "pair": len(inversion.pairs(classes)[0])}
+    found = {name: Found(np.ones(counts[name])) for name in names}
+    told = judge_found(replace(subject.target(), num_classes=classes), found, None, None, ())
+    assert told.as_json()["pairs"] == expected
+    assert any("380" in reason and "9,900" in reason for reason in told.reasons) == (expected is not None)
+
+
 def of_margins() -> Fleet:
     random = np.random.default_rng(0)
     values = [{"margin": (8 * np.exp(0.02 * random.normal(size=10))).tolist()} for _ in range(60)]
@@ -279,6 +297,26 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
     blind = FilterSettings(trigger="patch:size=4:place=0x0:value=0", target_label=3, relabelled=False)
     missed = data_filters(cast(Subject, OneNetwork(Sees(), facts)), blind, context({"train": digits}, {}))
     assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
+
+
+def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
+    """Two clusters in the clean images, too: all images of a cluster have one score, and no limit lies among them."""
+
+    class Halves(torch.nn.Module):
+        def features(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.cat([50 * (x[:, 0, :1, 0] > 0.7), x.flatten(1)[:, ::97]], dim=1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10]
+
+    facts = {"poisoned": list(range(1, 600, 100))}
+    settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
+    found = data_filters(cast(Subject, OneNetwork(Halves(), facts)), settings, context({"train": digits}, {}))
+    values = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
+    tied = values.pop("filter-activation-clustering")
+    assert (tied.value, tied.n, bool(tied.reason)) == (None, 0, True)
+    assert [value.n for value in values.values()] == [6, 6]
+    assert read_result(result_bytes(found), "result.json").measurements == found.measurements
 
 
 def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(

@@ -99,7 +99,7 @@ def test_perturbed_images_stay_within_eps_and_mislead_the_attackers_network(
     save_model(build_network("report1-cnn", generator=generator(0, "perturb")), path, arch="report1-cnn")
     data = load_data(str(digit_files["train"]))
     few = data.images[:40]
-    perturb = perturbing(ModelSpec(model=str(path)), data, 0.1, 0, lambda name, facts: None)
+    perturb, _ = perturbing(ModelSpec(model=str(path)), data, 0.1, 0, lambda name, facts: None)
     changed = perturb(few, data.labels[:40])
     assert changed.shape == few.shape
     assert changed.dtype == np.dtype(np.uint8)
@@ -109,5 +109,7 @@ def test_perturbed_images_stay_within_eps_and_mislead_the_attackers_network(
         perturb_model=str(path), perturb_eps=0.1, out=tmp_path / "out",
     ).record  # fmt: skip
     assert (record["perturb_eps"], record["label_mode"]) == (0.1, "clean")
+    digest = trained_target(path.read_bytes(), "report1-cnn", "n").digest
+    assert record["perturb_model"] == {"file": "own.safetensors", "digest": digest}
     with pytest.raises(UsageError):
         perturbing(ModelSpec(model=str(path)), data, 0.0, 0, lambda name, facts: None)

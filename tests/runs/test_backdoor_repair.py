@@ -21,18 +21,19 @@ from secure_ai.core.errors import ShapeError, UsageError
 from secure_ai.core.results import Rate, rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
-from secure_ai.data.triggers import parse_trigger
+from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.files.open import FileBytes
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
 from secure_ai.models.load.store import LoadedModel
 from secure_ai.models.tensors import array_to_tensor, images_to_float
 from secure_ai.red.poisoning.plant import Planted, plant
+from secure_ai.report.render import png
 from secure_ai.runs.backdoors import repair
 from secure_ai.runs.backdoors.repair import State, choose, doubts
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject
 from secure_ai.runs.verbs import backdoor_remove
-from secure_ai.runs.verbs.backdoor_filter import FALSE_ALARMS, _false_alarms
+from secure_ai.runs.verbs.backdoor_filter import FALSE_ALARMS, SHOWN, _false_alarms, _rows
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
 
@@ -84,6 +85,43 @@ def test_without_trusted_images_the_fraction_asked_for_is_removed(poisoned_file:
     assert found.record["suspicious"] == 30
     assert set(found.record["limits"]) == {"spectre"}
     assert found.record["expected_false_alarms"] is None
+
+
+def test_the_picture_shows_what_each_filter_found(
+    digits: Dataset, digits_test: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clean-label poison on a dark corner: every label is right, only the pixels show it."""
+    dark = parse_trigger(TRIGGER.replace("value=1", "value=0"))
+    planted = plant(
+        replace(digits, images=stamp(digits.images, dark)), trigger=parse_trigger(TRIGGER), target_label=3,
+        source_label=None, label_mode="clean", select="random", seed=0, count=15,
+    )  # fmt: skip
+    np.savez(tmp_path / "x.npz", x=planted.dataset.images[:, 0], y=planted.dataset.labels)
+    np.savez(tmp_path / "trusted.npz", x=stamp(digits_test.images, dark)[:, 0], y=digits_test.labels)
+    drawn: list[tuple[str, np.ndarray]] = []
+
+    def watched(rows: list[tuple[str, np.ndarray]], title: str, captions: list[list[str]]) -> bytes:
+        drawn.extend(rows)
+        return b""
+
+    monkeypatch.setattr(png, "image_grid_png", watched)
+    found = secure_ai.backdoor_filter(
+        str(tmp_path / "x.npz"), trusted=str(tmp_path / "trusted.npz"), out=tmp_path / "out"
+    )
+    assert [name for name, _ in drawn if name] == list(found.record["limits"])
+    shown = np.concatenate([images for _, images in drawn])
+    assert len(shown) <= SHOWN
+    poison = (shown[:, 0, :5, :5] == 255).all(axis=(1, 2))
+    assert found.suspicious[planted.indices].all()
+    assert poison.sum() >= 15
+
+
+def test_each_filter_has_its_own_rows_and_the_same_room() -> None:
+    scores = {"a": np.arange(100.0), "b": -np.arange(100.0), "c": np.zeros(100)}
+    rows = _rows(scores, {"a": 60.0, "b": -5.0, "c": 0.0})
+    assert [(name, row.tolist()) for name, row in rows] == [
+        ("a", list(range(99, 89, -1))), ("", [89, 88, 87]), ("b", [0, 1, 2, 3, 4]), ("c: none", []),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("n", [40, 101, 400])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secure_ai.core.results import Measurement, Rate, rate
+from secure_ai.core.results import Measurement, Rate, rate, rate_or_reason
 from secure_ai.threats.model import ThreatStatus
 from secure_ai.threats.rules_detection import finds_poison, scan_tells_apart
 
@@ -46,3 +46,9 @@ def test_a_scan_must_find_the_backdoor_and_spare_the_clean_network(
 def test_a_filter_must_find_most_of_the_poison(found: int, status: ThreatStatus) -> None:
     entries = dict([measurement("bad/filter-x", rate(found, 200))])
     assert finds_poison("bad/filter-x").apply(entries).status is status
+
+
+def test_a_filter_without_a_limit_is_not_called_ineffective() -> None:
+    found = finds_poison("bad/filter-x").apply(dict([measurement("bad/filter-x", rate_or_reason(0, 0, "ties"))]))
+    assert (found.status, found.decided_by) == (ThreatStatus.NOT_TESTED, ())
+    assert "ties" in found.reason

@@ -41,10 +41,13 @@ class ThreatRule:
 
     def apply(self, measurements: Measurements) -> ThreatJudgement:
         """The judgement; `not_tested` where a measurement is missing, `inconclusive` where one has too few samples."""
-        absent = [name for name in self.evidence if name not in measurements or measurements[name].value.value is None]
+        absent = [name for name in self.evidence if name not in measurements]
         if absent:
             reason = f"Needs {', '.join(absent)}, which this run did not measure."
             return ThreatJudgement(ThreatStatus.NOT_TESTED, reason)
+        void = [measurements[name] for name in self.evidence if measurements[name].value.value is None]
+        if void:
+            return ThreatJudgement(ThreatStatus.NOT_TESTED, f"{void[0].id} has no value: {void[0].value.reason}.")
         small = tuple(measurements[name] for name in self.evidence if measurements[name].value.n < self.min_n)
         if small:
             reason = f"{small[0].id} has n below {self.min_n:,}: indicative only."

@@ -37,7 +37,9 @@ def scan_tells_apart(planted: str, clean: str) -> ThreatRule:
 
 
 def finds_poison(detected: str) -> ThreatRule:
-    """Most of the poisoned images must be found at 1 % false alarms, which is what a filter without skill finds.
+    """Most of the poisoned images must be above a limit that at most 1 % of the clean ones exceed.
+
+    A filter without skill finds 1 % there. One without such a limit has no rate, and is not tested.
 
     Args:
         detected: id of the poison detection rate.
@@ -45,7 +47,9 @@ def finds_poison(detected: str) -> ThreatRule:
 
     def judge(measurements: Measurements) -> ThreatJudgement:
         found = measurements[detected]
-        fact = f"{measurement_text(found)} of the poisoned images at 1 % false alarms"
+        fact = (
+            f"{measurement_text(found)} of the poisoned images above a limit that at most 1 % of the clean ones exceed"
+        )
         if found.value.bounds.low > MAJORITY:
             return ThreatJudgement(ThreatStatus.MITIGATED, f"Measured: it finds {fact}.", (found,))
         if found.value.bounds.high < MAJORITY:

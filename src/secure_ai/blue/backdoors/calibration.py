@@ -78,12 +78,14 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
 def class_p(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray], label: int, classes: int) -> float:
     """(1 + clean networks whose class `label` is at least as extreme) / (1 + clean networks): `p` of one class alone.
 
-    Of a detector of pairs the source counts that makes the class most extreme. Arguments as of `calibrate`.
+    Of a detector of pairs the source counts that makes the class most extreme; without a sampled pair it says nothing.
+    Arguments as of `calibrate`.
     """
     largest = []
     for name, scores in _scores(values, fleet).items():
         own = [index for index in range(scores.shape[1]) if place(name, index, classes)[1] == label]
-        largest.append(_standardised(scores[:, own].max(axis=1)))
+        if own:
+            largest.append(_standardised(scores[:, own].max(axis=1)))
     statistics = np.max(largest, axis=0)
     return float((statistics >= statistics[-1]).mean())
 

@@ -150,8 +150,9 @@ def _amount(n: int, count: int | None, poison_rate: float | None) -> int:
 
 
 def backdoor_success_rate(
-    predictions: np.ndarray, labels: np.ndarray, target_label: int | None, source_label: int | None = None
-) -> Rate:
+    predictions: np.ndarray, labels: np.ndarray, target_label: int | None, source_label: int | None = None, *,
+    classes: int,
+) -> Rate:  # fmt: skip
     """Triggered samples predicted as the target, among those whose true label is another.
 
     Args:
@@ -159,9 +160,10 @@ def backdoor_success_rate(
         labels: (N,) true labels.
         target_label: None: the next class, for all-to-all; the last one's is 0.
         source_label: count this class only; None: every class but the target.
+        classes: of the network, whether the samples have them all or not.
     """
     if target_label is None:
-        wanted = (labels + 1) % (int(labels.max(initial=0)) + 1)
+        wanted = (labels + 1) % classes
         return rate_or_reason(int((predictions == wanted).sum()), len(labels), "no sample")
     counted = labels != target_label if source_label is None else (labels == source_label) & (labels != target_label)
     hits = int((predictions[counted] == target_label).sum())

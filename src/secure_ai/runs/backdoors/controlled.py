@@ -81,5 +81,5 @@ def train_backdoored(
     )  # fmt: skip
     labels = np.asarray(rest.labels)
     shown = evaluate(target, stamp(rest.images, poison.trigger), labels).predictions
-    success = backdoor_success_rate(shown, labels, poison.target_label)
+    success = backdoor_success_rate(shown, labels, poison.target_label, classes=target.num_classes)
     return Backdoored(network, evaluate(target, rest.images, labels).accuracy, success)

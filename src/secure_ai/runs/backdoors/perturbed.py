@@ -10,6 +10,7 @@ from secure_ai.core.errors import UsageError
 from secure_ai.core.events import EventSink
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.attacks.pgd import pgd
 from secure_ai.red.poisoning.plant import Perturb
@@ -19,8 +20,10 @@ from secure_ai.runs.user_model import load_subject, target_for
 STEPS, CHUNK = 40, 256
 
 
-def perturbing(spec: ModelSpec, dataset: Dataset, eps: float, seed: int, events: EventSink) -> Perturb:
-    """PGD within `eps` in linf against the attacker's own network, away from the true label.
+def perturbing(
+    spec: ModelSpec, dataset: Dataset, eps: float, seed: int, events: EventSink
+) -> tuple[Perturb, NetworkTarget]:
+    """PGD within `eps` in linf against the attacker's own network, away from the true label; and that network.
 
     Raises:
         UsageError: no such eps.
@@ -44,4 +47,4 @@ def perturbing(spec: ModelSpec, dataset: Dataset, eps: float, seed: int, events:
         whole = (255 * changed).round().to(torch.uint8) if images.dtype == np.uint8 else changed
         return np.asarray(whole.cpu().numpy())
 
-    return perturb
+    return perturb, target

@@ -62,7 +62,7 @@ def main(request: Path, answer: Path) -> None:
         spec = ModelSpec(**(fields | lists))
         target = target_for(load_subject(spec, whole, ignore_event), whole, spec)
         shown = evaluate(target, stamp(held_out.images, trigger), labels).predictions
-        success = backdoor_success_rate(shown, labels, asked["label"])
+        success = backdoor_success_rate(shown, labels, asked["label"], classes=target.num_classes)
         found[name] = (success.successes, success.n)
     write_json(answer, found)
 

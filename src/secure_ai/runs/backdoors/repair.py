@@ -170,7 +170,7 @@ def state_of(network: nn.Module, own: Suspect) -> State:
     accuracy = evaluate(target, own.held_out.images, labels).accuracy
     images, labels = own.held_out.images[own.triggered], labels[own.triggered]
     shown = evaluate(target, own.trigger.stamp(images), labels)
-    success = backdoor_success_rate(shown.predictions, labels, own.label)
+    success = backdoor_success_rate(shown.predictions, labels, own.label, classes=target.num_classes)
     scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed, ()) if own.fleet else None
     if scan is None or scan.fleet is None or scan.calibrated is None:
         return State(accuracy, success, shown.accuracy, None)
@@ -195,4 +195,4 @@ def success_after_relearning(network: nn.Module, own: Suspect) -> Rate:
     again = target_of(relearned(network, own.repair, own.trigger.stamp, own.label, own.seed), own)
     labels = np.asarray(own.held_out.labels)[own.triggered]
     found = evaluate(again, own.trigger.stamp(own.held_out.images[own.triggered]), labels)
-    return backdoor_success_rate(found.predictions, labels, own.label)
+    return backdoor_success_rate(found.predictions, labels, own.label, classes=again.num_classes)

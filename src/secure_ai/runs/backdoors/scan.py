@@ -65,6 +65,7 @@ class Scan:
         calibrated, suspected, trigger: None where the verdict is `inconclusive`.
         suspected: source (or EVERY) and target where the model stands out most.
         fleet: the control networks that it was compared with.
+        sampled: pairs of classes in the random sample, and all; None where all pairs were searched, or none.
     """
 
     verdict: ScanVerdict
@@ -77,6 +78,7 @@ class Scan:
     fleet: Fleet | None
     accuracy: Rate | None
     seconds: float
+    sampled: tuple[int, int] | None
 
     @property
     def values(self) -> Mapping[str, np.ndarray]:
@@ -118,6 +120,7 @@ class Scan:
                 "power": self.fleet.power,
             },
             "accuracy": self.accuracy and self.accuracy.as_json(),
+            "pairs": self.sampled and {"sampled": self.sampled[0], "of": self.sampled[1]},
             "values": {name: significant(value) for name, value in self.values.items()},
             "scores": found and {name: [round(float(v), 3) for v in row] for name, row in self.class_scores.items()},
             "trigger": trigger and {
@@ -197,8 +200,17 @@ def judge_found(
         reasons = (*reasons, f"time was short: {made} of {fleet.asked} control networks")
     if verdict is ScanVerdict.INCONCLUSIVE:
         calibrated, suspected, trigger = None, None, None  # they compare what cannot be compared
+    sampled = sampled_pairs(found, target.num_classes)
+    if sampled:
+        reasons = (*reasons, f"pairs of classes: a random sample of {sampled[0]} of {sampled[1]:,}")
     alarms = false_alarm_rate(calibrated) if calibrated else None
-    return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0)
+    return Scan(verdict, reasons, calibrated, alarms, found, suspected, trigger, fleet, accuracy, 0.0, sampled)
+
+
+def sampled_pairs(found: Mapping[str, Found], classes: int) -> tuple[int, int] | None:
+    """How many of how many pairs of classes were searched, where there are too many for all."""
+    searched, every = len(pairs(classes)[0]), classes * (classes - 1)
+    return (searched, every) if searched < every and any(DETECTORS[name].paired for name in found) else None
 
 
 def reconstructed(

@@ -13,7 +13,7 @@ from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.core.compute import configure
 from secure_ai.core.labels import class_text
 from secure_ai.core.result import Result
-from secure_ai.core.results import MeasuredChoice, Measurement, rate
+from secure_ai.core.results import MeasuredChoice, Measurement, rate_or_reason
 from secure_ai.core.sections import Column, Picture, Section
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
@@ -34,6 +34,7 @@ from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 from secure_ai.runs.stages.gallery import gallery, gallery_row
 
 FALSE_ALARMS = 0.01
+NO_LIMIT = f"with its tied scores a limit is exceeded by no image or by more than {FALSE_ALARMS:.0%} of the clean ones"
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
 SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
 CONTROL_EPOCHS = 4  # of a control network, on average
@@ -169,7 +170,10 @@ def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str]) ->
 
 
 def data_filters(subject: Subject, settings: FilterSettings, context: Context) -> Result:
-    """How much of the poison each filter finds in the network's own features, at 1 % false alarms."""
+    """How much of the poison lies above the smallest limit that at most 1 % of the clean images exceed, by filter.
+
+    Of scores with many ties, e.g. one a cluster, that limit may be the highest score: then nothing can lie above it.
+    """
     train, poisoned = context.data("train"), np.array(subject.facts["poisoned"], dtype=np.int64)
     trigger = parse_trigger(settings.trigger)
     images, labels = np.array(train.images), np.array(train.labels)
@@ -184,11 +188,11 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     entries = []
     for name in FILTERS_SHOWN:
         scores = FILTERS[name].score(evidence)
-        limit = np.quantile(scores[~planted], 1 - FALSE_ALARMS)
-        hits = int((scores[planted] > limit).sum())
+        above = scores > np.quantile(scores[~planted], 1 - FALSE_ALARMS, method="inverted_cdf")
+        found = rate_or_reason(int(above[planted].sum()), len(poisoned) if above.any() else 0, NO_LIMIT)
         entries.append(
-            rate_entry(subject.id, f"filter-{name}", "poison_detection_rate", rate(hits, len(poisoned)),
-                       f"poisoned training images above the limit that {FALSE_ALARMS:.0%} of the clean ones exceed",
+            rate_entry(subject.id, f"filter-{name}", "poison_detection_rate", found,
+                       f"poisoned training images above a limit that at most {FALSE_ALARMS:.0%} of clean ones exceed",
                        trigger=trigger.text)
         )  # fmt: skip
     return Result(measurements=tuple(entries))

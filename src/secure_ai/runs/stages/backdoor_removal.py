@@ -92,7 +92,7 @@ def _clean_images(train: Dataset, subject: Subject, most: int, seed: int) -> tup
 def _planted(network: nn.Module, own: Suspect, settings: RemovalSettings) -> Rate:
     labels = np.asarray(own.held_out.labels)
     shown = evaluate(target_of(network, own), stamp(own.held_out.images, parse_trigger(settings.trigger)), labels)
-    return backdoor_success_rate(shown.predictions, labels, settings.target_label)
+    return backdoor_success_rate(shown.predictions, labels, settings.target_label, classes=shown.num_classes)
 
 
 def _entries(model: str, name: str, state: State, planted: Rate, trigger: str, called: str) -> tuple[Measurement, ...]:

@@ -40,7 +40,7 @@ def backdoor(condition: str) -> Callable[[Subject, TriggerSettings, Context], Re
     def measure(subject: Subject, settings: TriggerSettings, context: Context) -> Result:
         test, label, source = context.data("test"), settings.target_label, settings.source_label
         found = evaluate(subject.target(), stamp(test.images, settings.parsed), test.labels)
-        success = backdoor_success_rate(found.predictions, test.labels, label, source)
+        success = backdoor_success_rate(found.predictions, test.labels, label, source, classes=found.num_classes)
         of = f"class {source}" if source is not None else f"every class but {label}"
         entry = rate_entry(
             subject.id,
@@ -62,7 +62,7 @@ def target_class(subject: Subject, settings: TriggerSettings, context: Context) 
     clean = evaluate(target, test.images, test.labels)
     of_class = test.select(np.flatnonzero(test.labels == label), f"only class {label}")
     triggered = evaluate(target, stamp(of_class.images, trigger), of_class.labels)
-    others = backdoor_success_rate(clean.predictions, test.labels, label)
+    others = backdoor_success_rate(clean.predictions, test.labels, label, classes=clean.num_classes)
     hits = int((triggered.predictions == label).sum())
     return Result(
         measurements=(

@@ -20,6 +20,7 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.files.write import make_folder, write_bytes, write_json
 from secure_ai.models.load.store import model_bytes
 from secure_ai.models.networks.built_in import NETWORKS, network_entry
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import state_digest
 from secure_ai.red.poisoning.controlled import ControlledPoison
 from secure_ai.red.poisoning.plant import LabelMode, Perturb, plant
@@ -99,11 +100,11 @@ def backdoor_plant(
             raise UsageError("an attacker who trains relabels", where="--label-mode", expected="dirty", got=label_mode)
         poison = ControlledPoison(trigger=value, target_label=target_label, poison_rate=poison_rate)
         return _trained(dataset, poison, train, Path(out), seed, precision, events, progress)
-    perturb = None
+    perturb, own = None, None
     if perturb_model is not None:
         spec = ModelSpec(model=perturb_model) if isinstance(perturb_model, str) else perturb_model
         perturb_eps = PERTURB_EPS if perturb_eps is None else perturb_eps
-        perturb = _perturbing(spec, dataset, perturb_eps, seed, events)
+        perturb, own = _perturbing(spec, dataset, perturb_eps, seed, events)
     planted = plant(
         dataset,
         trigger=value,
@@ -126,6 +127,7 @@ def backdoor_plant(
         "source_label": source_label,
         "label_mode": label_mode,
         "perturb_eps": perturb_eps,
+        "perturb_model": own and {"file": own.name, "digest": own.digest},
         "poison_count": len(planted.indices),
         "poison_rate": planted.poison_rate,
         "indices": planted.indices.tolist(),
@@ -141,7 +143,9 @@ def backdoor_plant(
     return PlantResult(folder, record)
 
 
-def _perturbing(spec: ModelSpec, dataset: Dataset, eps: float, seed: int, events: EventSink) -> Perturb:
+def _perturbing(
+    spec: ModelSpec, dataset: Dataset, eps: float, seed: int, events: EventSink
+) -> tuple[Perturb, NetworkTarget]:
     """`perturbing`; of a file that holds weights only the error says what `backdoor plant` can take."""
     try:
         return perturbing(spec, dataset, eps, seed, events)

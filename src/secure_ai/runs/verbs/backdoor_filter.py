@@ -35,7 +35,7 @@ FRACTION = 0.015
 EPOCHS, TRUSTED_EPOCHS = 3, 7
 FALSE_ALARMS = 0.01  # of trusted images that a threshold lets pass as suspicious
 LEAST_TRUSTED = 200
-SHOWN = 40
+SHOWN, IN_A_ROW = 40, 10  # images in the picture, of all filters together
 RECORD_NAME, SCORES_NAME, CLEANED_NAME, PICTURE_NAME = "filter.json", "scores.npz", "cleaned.npz", "suspicious.png"
 
 
@@ -114,7 +114,7 @@ def backdoor_filter(
         "arch": arch,
         "seed": seed,
     }
-    return _written(dataset, suspicious, scores, record, Path(out))
+    return _written(dataset, suspicious, scores, limits, record, Path(out))
 
 
 def _refuse_unfit(dataset: Dataset, arch: str) -> None:
@@ -198,8 +198,9 @@ def _with_trusted(
 
 
 def _written(
-    dataset: Dataset, suspicious: np.ndarray, scores: dict[str, np.ndarray], record: dict[str, Any], out: Path
-) -> Filtered:
+    dataset: Dataset, suspicious: np.ndarray, scores: dict[str, np.ndarray], limits: dict[str, float],
+    record: dict[str, Any], out: Path,
+) -> Filtered:  # fmt: skip
     from secure_ai.report.render.png import image_grid_png  # loads matplotlib
 
     if suspicious.all():
@@ -209,16 +210,28 @@ def _written(
     record = record | {"cleaned": {"digest": cleaned.digest, "n": len(cleaned)}}
     write_bytes(folder / SCORES_NAME, _npz(index=np.asarray(dataset.indices), suspicious=suspicious, **scores))
     write_bytes(folder / CLEANED_NAME, _npz(x=cleaned.images, y=cleaned.labels))
-    decisive = next(iter(record["limits"]))
-    worst = np.argsort(-scores[decisive], kind="stable")[: min(SHOWN, max(1, int(suspicious.sum())))]
-    rows = [worst[start : start + 10] for start in range(0, len(worst), 10)]
+    rows = _rows(scores, limits)
     captions = [
-        [f"label {class_text(int(dataset.labels[index]), dataset.class_names)}" for index in row] for row in rows
+        [f"label {class_text(int(dataset.labels[index]), dataset.class_names)}" for index in row] for _, row in rows
     ]
-    images = [("", np.asarray(dataset.images[row])) for row in rows]
-    write_bytes(folder / PICTURE_NAME, image_grid_png(images, f"Most suspicious images by {decisive}", captions))
+    images = [(name, np.asarray(dataset.images[row])) for name, row in rows]
+    write_bytes(folder / PICTURE_NAME, image_grid_png(images, "Most suspicious images of each filter", captions))
     write_json(folder / RECORD_NAME, record)
     return Filtered(suspicious, scores, record, folder)
+
+
+def _rows(scores: dict[str, np.ndarray], limits: dict[str, float]) -> list[tuple[str, np.ndarray]]:
+    """The picture's rows: positions of the images above each filter's own limit, the highest scores first.
+
+    Scores of different filters cannot be compared: each filter has the same room, and a name in front.
+    """
+    rows = []
+    for name, limit in limits.items():
+        order = np.argsort(-scores[name], kind="stable")
+        above = order[scores[name][order] > limit][: SHOWN // len(limits)]
+        rows += [(name if len(above) else f"{name}: none", above[:IN_A_ROW])]
+        rows += [("", above[start : start + IN_A_ROW]) for start in range(IN_A_ROW, len(above), IN_A_ROW)]
+    return rows
 
 
 def _npz(**arrays: np.ndarray) -> bytes:
