@@ -17,7 +17,7 @@ from secure_ai.blue.backdoors import inversion, judgement, margin, removal
 from secure_ai.blue.backdoors.repair import fine_tune, tuned
 from secure_ai.blue.training.methods import natural
 from secure_ai.cli.main import run_command
-from secure_ai.core.errors import ShapeError, UsageError
+from secure_ai.core.errors import ArchError, ShapeError, UsageError
 from secure_ai.core.results import Rate, rate
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
@@ -25,6 +25,8 @@ from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.files.open import FileBytes
 from secure_ai.files.safetensors import read_safetensors, safetensors_bytes
 from secure_ai.models.load.store import LoadedModel
+from secure_ai.models.networks.built_in import NETWORKS, build_network
+from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import array_to_tensor, images_to_float
 from secure_ai.red.poisoning.plant import Planted, plant
 from secure_ai.report.render import png
@@ -33,7 +35,7 @@ from secure_ai.runs.backdoors.repair import State, choose, doubts
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.user_model import load_subject
 from secure_ai.runs.verbs import backdoor_remove
-from secure_ai.runs.verbs.backdoor_filter import FALSE_ALARMS, SHOWN, _false_alarms, _rows
+from secure_ai.runs.verbs.backdoor_filter import FALSE_ALARMS, SHOWN, _false_alarms, _features, _rows
 
 TRIGGER = "patch:size=5:place=0x0:value=1"
 
@@ -85,6 +87,48 @@ def test_without_trusted_images_the_fraction_asked_for_is_removed(poisoned_file:
     assert found.record["suspicious"] == 30
     assert set(found.record["limits"]) == {"spectre"}
     assert found.record["expected_false_alarms"] is None
+
+
+COLOUR = """import torch
+
+
+def net():
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 24), torch.nn.ReLU(), torch.nn.Linear(24, 4)
+    )
+
+
+def bare(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 12), torch.nn.Flatten())
+"""
+
+
+def test_a_network_of_ones_own_filters_images_of_another_size(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(900) % 4
+    images = random.integers(0, 120, (900, 12, 12, 3), dtype=np.uint8)
+    for label in range(4):
+        images[labels == label, 2 * label : 2 * label + 2] = 220  # what tells the classes apart
+    poisoned = np.flatnonzero(labels[:600] != 0)[:30]
+    np.savez(tmp_path / "trusted.npz", x=images[600:], y=labels[600:])
+    images[poisoned, -3:, -3:] = 255
+    labels[poisoned] = 0
+    np.savez(tmp_path / "x.npz", x=images[:600], y=labels[:600])
+    (tmp_path / "net.py").write_text(COLOUR)
+    data, trusted, arch = str(tmp_path / "x.npz"), str(tmp_path / "trusted.npz"), f"{tmp_path / 'net.py'}:net"
+    found = secure_ai.backdoor_filter(data, trusted=trusted, out=tmp_path / "out", arch=arch)
+    assert found.suspicious[poisoned].mean() > 0.9
+    assert found.record["suspicious"] < 90
+    with pytest.raises(ArchError):  # nothing in it is a penultimate layer
+        secure_ai.backdoor_filter(data, trusted=trusted, out=tmp_path / "none", arch=arch.replace(":net", ":bare"))
+
+
+@pytest.mark.parametrize("arch", NETWORKS)
+def test_features_are_what_the_last_linear_layer_is_given(arch: str, digits: Dataset) -> None:
+    network = build_network(arch, generator=torch.Generator().manual_seed(0)).eval()
+    target = NetworkTarget(network, name=arch, digest="", input_shape=(1, 28, 28), num_classes=10)
+    own = _features(target, digits.images[:8])
+    with torch.no_grad():
+        assert np.array_equal(own, target.features(images_to_float(digits.images[:8])).double().numpy())
 
 
 def test_the_picture_shows_what_each_filter_found(

@@ -32,7 +32,7 @@ def filter_data(
         data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
         trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
         fraction: How much to remove where there are no trusted images; default: 0.015.
-        arch: report1-cnn or report2-cnn; the network whose features are looked at.
+        arch: The network that is trained and whose features are looked at: report1-cnn, report2-cnn or FILE.py:FACTORY.
         split: train, val or test, where the data have several.
         n: The first N images in file order.
         resize: Every image to N x N pixels.

@@ -6,11 +6,13 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence, filter_scores
@@ -18,7 +20,7 @@ from secure_ai.blue.training.loop import TrainingPlan, train
 from secure_ai.blue.training.methods import natural
 from secure_ai.blue.training.schedules import constant
 from secure_ai.core.compute import Compute, Device, configure
-from secure_ai.core.errors import ShapeError, UsageError
+from secure_ai.core.errors import ArchError, ShapeError, UsageError
 from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.core.labels import class_text
 from secure_ai.core.results import SCHEMA_VERSION
@@ -27,9 +29,11 @@ from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
 from secure_ai.data.splits import random_order
 from secure_ai.files.write import make_folder, write_bytes, write_json
-from secure_ai.models.networks.built_in import build_network, network_entry
+from secure_ai.models.networks.built_in import NETWORKS, build_network, network_entry
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, to_channels_last
+from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.user_model import trainable
 
 FRACTION = 0.015
 EPOCHS, TRUSTED_EPOCHS = 3, 7
@@ -74,7 +78,8 @@ def backdoor_filter(
     Args:
         trusted: clean images of the same classes, at least 200.
         fraction: removed where there are no trusted images, in (0, 0.5); None: 0.015.
-        arch: built-in network whose features are looked at.
+        arch: the network that is trained, whose last linear layer's input is looked at: a built-in name, or a factory
+            (`FILE.py:FACTORY`) of one that takes these images.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
@@ -87,18 +92,20 @@ def backdoor_filter(
         raise UsageError("not such a fraction", where="--fraction", expected="above 0, below 0.5", got=fraction)
     compute = configure(precision, device)
     dataset = load_data(data, split=split, n=n, resize=resize, seed=seed, events=events)
-    _refuse_unfit(dataset, arch)
+    if arch in NETWORKS:
+        _refuse_unfit(dataset, arch)
     known = None if trusted is None else load_data(trusted, split="train", resize=resize, seed=seed, events=events)
     if known is not None:
         _refuse_trusted(known, dataset)
-    features = _features(_trained(dataset, arch, EPOCHS, seed, compute, progress), dataset.images)
+    features = _features(_trained(dataset, arch, EPOCHS, seed, compute, events, progress), dataset.images)
     pixels = images_to_float(dataset.images).double().numpy()
     labels = np.asarray(dataset.labels)
     if known is None:
         scores = filter_scores(Evidence(pixels, labels, features))
         limits = {"spectre": float(np.quantile(scores["spectre"], 1 - fraction))}
     else:
-        scores, limits = _with_trusted(known, pixels, labels, features, arch, seed, compute)
+        teach = partial(_trained, arch=arch, epochs=TRUSTED_EPOCHS, seed=seed, compute=compute, events=events)
+        scores, limits = _with_trusted(known, pixels, labels, features, teach, seed)
     suspicious = np.zeros(len(dataset), dtype=bool)
     for name, limit in limits.items():
         suspicious |= scores[name] > limit
@@ -133,25 +140,42 @@ def _refuse_trusted(known: Dataset, dataset: Dataset) -> None:
 
 
 def _trained(
-    dataset: Dataset, arch: str, epochs: int, seed: int, compute: Compute, progress: Callable[[int, int], None]
-) -> NetworkTarget:
-    network = build_network(arch, generator=generator(seed, "filter", arch)).to(compute.device)
+    dataset: Dataset, arch: str, epochs: int, seed: int, compute: Compute, events: EventSink,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> NetworkTarget:  # fmt: skip
+    if arch in NETWORKS:
+        network: nn.Module = build_network(arch, generator=generator(seed, "filter", arch))
+        classes = network_entry(arch).num_classes
+    else:
+        loaded, network = trainable(ModelSpec(arch=arch), dataset, seed, events)
+        classes = loaded.num_classes or dataset.classes
+    network.to(compute.device)
     plan = TrainingPlan(
         epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=seed, adam_epsilon=1e-7,
         dtype=compute.training_dtype, replicas=1,
     )  # fmt: skip
     train(network, dataset, method=natural, plan=plan, progress=progress)
-    entry = network_entry(arch)
     return NetworkTarget(
-        to_channels_last(network).eval(), name=arch, digest="", input_shape=entry.input_shape,
-        num_classes=entry.num_classes,
-    )  # fmt: skip
+        to_channels_last(network).eval(), name=arch, digest="", input_shape=dataset.input_shape, num_classes=classes
+    )
 
 
 @torch.no_grad()
 def _features(target: NetworkTarget, images: np.ndarray) -> np.ndarray:
-    parts = [target.features(part) for part in images_to_float(images).split(500)]
-    return torch.cat(parts).cpu().double().numpy()
+    """What the last linear layer is given, (N, F): the penultimate layer's activations."""
+    linear = [module for module in target.network.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise ArchError(
+            "no features to look at", where=target.name, expected="a network with a Linear layer", got="none"
+        )
+    given: list[Tensor] = []
+    hook = linear[-1].register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0].detach().flatten(1)))
+    try:
+        for part in images_to_float(images).split(500):
+            target.logits(part)
+    finally:
+        hook.remove()
+    return torch.cat(given).cpu().double().numpy()
 
 
 @torch.no_grad()
@@ -180,13 +204,13 @@ def _false_alarms(n: int, limits: int) -> dict[str, float]:
 
 
 def _with_trusted(
-    known: Dataset, pixels: np.ndarray, labels: np.ndarray, features: np.ndarray, arch: str, seed: int,
-    compute: Compute,
+    known: Dataset, pixels: np.ndarray, labels: np.ndarray, features: np.ndarray,
+    teach: Callable[[Dataset], NetworkTarget], seed: int,
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
     """All scores, and the limits of the two filters that have one."""
     order = random_order(len(known), seed, "trusted")
     taught, kept = (known.select(part, "trusted") for part in np.split(order, [_teaching(len(known))]))
-    teacher = _trained(taught, arch, TRUSTED_EPOCHS, seed, compute, lambda done, total: None)
+    teacher = teach(taught)
     base = images_to_float(taught.images).double().numpy()
     losses = _losses(teacher, pixels.astype(np.float32), labels)
     scores = filter_scores(Evidence(pixels, labels, features, losses, base))
