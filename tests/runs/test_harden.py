@@ -17,7 +17,7 @@ import secure_ai
 from secure_ai.blue.training.hardening import Checked
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.errors import ArchError, SecureAIError
+from secure_ai.core.errors import ArchError, SecureAIError, UsageError
 from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
@@ -298,6 +298,22 @@ def test_a_refused_adversary_lists_what_trains_and_names_the_norm_where_that_is_
     assert ("linf" in refused.value.message) is norm_named
 
 
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        ("pgd:restarts=4:momentum=0.9", "momentum, restarts"),
+        ("pgd:random_start=false", "random_start"),
+        ("pgd:step_size_rel=0.1", "step_size_rel"),
+        ("pgd:eot_samples=2", "eot_samples"),
+        ("apgd-ce:margin_left=0.3", "margin_left"),
+    ],
+)
+def test_a_setting_that_training_does_not_use_is_refused_by_name(text: str, unused: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        named_attack(text, "linf", lambda step, steps: 0.3, 2)
+    assert (refused.value.where, refused.value.got) == ("--adversary", unused)
+
+
 def test_networks_that_cannot_be_trained_are_refused() -> None:
     frozen = nn.Sequential(nn.Flatten(), nn.Linear(768, 4)).requires_grad_(False)
     with pytest.raises(SecureAIError) as refused:
@@ -437,7 +453,7 @@ def test_training_attacks_leave_modes_and_parameters_as_they_were() -> None:
     assert torch.equal(network.get_buffer("1.running_mean"), before)
 
 
-@pytest.mark.parametrize("text", ["pgd:steps=4", "cw:steps=4", "apgd-ce:steps=4", "fgsm"])
+@pytest.mark.parametrize("text", ["pgd:steps=4:restarts=1", "cw:steps=4", "apgd-ce:steps=4:restarts=2", "fgsm"])
 def test_any_attack_of_the_catalogue_trains_within_the_budget(text: str) -> None:
     norm = "l2" if text.startswith("cw") else "linf"
     here = batch()
