@@ -268,6 +268,11 @@ def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:
         ({"time_budget": "5 minutes"}, "--time-budget"),
         ({"time_budget": -1}, "--time-budget"),
         ({"optimizer": "adamw"}, "--optimizer"),
+        ({"epochs": "2"}, "--epochs"),
+        ({"batch_size": 32.5}, "--batch-size"),
+        ({"awp": [0.01]}, "--awp"),
+        ({"learning_rate": "fast"}, "--learning-rate"),
+        ({"patience": "1"}, "--patience"),
     ],
 )
 def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> None:
