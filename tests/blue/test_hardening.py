@@ -121,6 +121,7 @@ def test_patience_stops_early(digits: Dataset) -> None:
     plan = replace(PLAN, patience=2)
     state = harden(network(), digits, method=natural, plan=plan, check=lambda n: Checked(1, 0, next(found)))
     assert state.checks.step == [5, 10, 15]
+    assert (state.step, state.steps) == (15, 18)
 
 
 def test_a_method_sees_where_the_training_stands(digits: Dataset) -> None:
@@ -236,6 +237,7 @@ def test_a_diverging_loss_keeps_the_last_good_weights_and_says_so(digits: Datase
 
     state = harden(network(), digits, method=method, plan=PLAN, check=rising)
     assert state.checks.diverged == [13]
+    assert (state.step, state.steps) == (12, 18)
     assert state.checks.step == [5, 10]
     assert all(bool(value.isfinite().all()) for value in state.tensors["best"].values())
     with pytest.raises(NonFiniteError):

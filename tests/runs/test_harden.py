@@ -186,6 +186,18 @@ def test_the_guard_measures_at_the_eps_in_force_until_that_is_the_final_one() ->
     assert guard(Linear(), 10, 20) is None
 
 
+@pytest.mark.parametrize(("options", "done"), [({"patience": 1}, 8), ({}, 20)])
+def test_the_steps_and_epochs_are_those_done(
+    options: dict[str, Any], done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps an epoch, of 32 of 144 images each; the second check is no better."""
+    monkeypatch.setattr(hardening, "checks", lambda held, asked: lambda network: Checked(1, 0.5, 0.5))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    said = secure_ai.hardened(network, colours(), **(QUICK | {"epochs": 5}), **options).as_json()
+    assert (said["steps"], said["steps_done"], said["stopped_early"]) == (20, done, done < 20)
+    assert said["epochs"] == round(done * 32 / 144, 2)
+
+
 def test_an_attack_of_the_catalogue_trains_by_its_name() -> None:
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
     by_default, by_name = (

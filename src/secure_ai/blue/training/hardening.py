@@ -150,7 +150,7 @@ def harden(
     run, start = _begin(network, plan, checkpoint)
     replicas = Replicas(network, allowed_replicas(network, plan.replicas))
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
-    device = device_of(network)
+    device, done = device_of(network), start
     with replicas.working(), kept_random_state(device), exact_kernels(device):
         for step in range(start, plan.steps):
             if _ended(run.checks, plan):
@@ -160,13 +160,14 @@ def harden(
             if not _step(run, replicas, active, batches, plan):
                 _diverged(run, step)
                 break
-            progress(step + 1, plan.steps)
-            if (step + 1) % plan.check_every == 0 or step + 1 == plan.steps:
+            done = step + 1
+            progress(done, plan.steps)
+            if done % plan.check_every == 0 or done == plan.steps:
                 _look(run, plan, check, step, guard if active is method and fallback is not None else None)
-                if checkpoint is not None and step + 1 < plan.steps:
-                    checkpoint.save(_state(run, step + 1, plan))
+                if checkpoint is not None and done < plan.steps:
+                    checkpoint.save(_state(run, done, plan))
     run.network.load_state_dict(run.best)
-    return _state(run, plan.steps, plan)
+    return _state(run, done, plan)
 
 
 def _refuse(network: nn.Module, dataset: Dataset, plan: HardeningPlan) -> None:

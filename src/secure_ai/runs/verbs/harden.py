@@ -50,8 +50,9 @@ class Hardened:
         metric, value: what chose the weights, on held-out training images: `robust_accuracy` (under PGD),
             `certified_accuracy` (`ibp`, `crown-ibp`) or `accuracy_under_noise` (`gaussian`). It flatters, and has no
             trust verdict: `secure-ai attack` measures and judges.
-        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget allowed fewer
-            epochs than were asked for, or than the method has by itself.
+        facts: settings, seconds, and how the data were divided; `steps` were planned, `steps_done` and `epochs` done;
+            `stopped_early`: fewer than planned, for want of patience or of a finite loss (`checks.diverged`);
+            `cut_by_time`: the time budget allowed fewer epochs than were asked for, or than the method has by itself.
     """
 
     network: nn.Module
@@ -209,7 +210,9 @@ def hardened(
         "data": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note, **divided},
         "seed": seed,
         "steps": plan.steps,
-        "epochs": round(plan.steps * batch_size / int(str(divided["n_train"])), 2),
+        "steps_done": state.step,
+        "epochs": round(state.step * batch_size / int(str(divided["n_train"])), 2),
+        "stopped_early": state.step < plan.steps,
         "settings": {
             "adversary": adversary,
             "awp": awp,
