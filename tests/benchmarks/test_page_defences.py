@@ -69,6 +69,13 @@ def test_what_the_guard_did_is_shown(page: ModuleType) -> None:
     assert "step" not in spent["art"]
 
 
+def test_a_training_that_was_cut_says_of_how_many_epochs(page: ModuleType) -> None:
+    """A whole one falls a little short of its epochs: each leaves out its last, incomplete batch."""
+    rows = {f"{epochs}": trained(0.98, 0.9) | {"epochs": epochs, "row_epochs": 13} for epochs in (11.31, 12.5, 12.97)}
+    spent = {row[0]: row[2].partition(",")[0] for row in cells(page, rows, "## Trained networks")}
+    assert spent == {"11.31": "11.31 of 13 epochs", "12.5": "12.5 of 13 epochs", "12.97": "12.97 epochs"}
+
+
 def test_a_network_that_a_false_alarm_rolled_back_says_so(page: ModuleType) -> None:
     found = trained(0.98, 0.9) | {"method": "fast", "rolled_back": [300], "commit": page.GUARD_AT_FINAL_EPS}
     said = page.defences(RESULT | {"rows": {"fast-seed0": found}})
