@@ -35,11 +35,13 @@ def trained(clean: float, robust: float, verdict: str = "reliable") -> dict[str,
     }  # fmt: skip
 
 
+RESULT: dict[str, Any] = {"command": "c", "commit": "d", "versions": {"torch": "2"},
+                          "machine": {"processor": "p", "cores": 2, "bf16_units": []}}  # fmt: skip
+
+
 def cells(page: ModuleType, rows: dict[str, Any], title: str) -> list[list[str]]:
     """The table under `title`, without its head."""
-    result = {"rows": rows, "command": "c", "commit": "d", "machine": {"processor": "p", "cores": 2, "bf16_units": []},
-              "versions": {"torch": "2"}}  # fmt: skip
-    lines = page.defences(result)
+    lines = page.defences(RESULT | {"rows": rows})
     after = lines[lines.index(title) + 1 :]
     first = next(number for number, line in enumerate(after) if line.startswith("| "))
     block = after[first : after.index("", first)]
@@ -65,6 +67,22 @@ def test_what_the_guard_did_is_shown(page: ModuleType) -> None:
     spent = {row[0]: row[2] for row in cells(page, rows, "## Trained networks")}
     assert "step 300" in spent["fast-seed0"]
     assert "step" not in spent["art"]
+
+
+def test_a_training_that_was_cut_says_of_how_many_epochs(page: ModuleType) -> None:
+    """A whole one falls a little short of its epochs: each leaves out its last, incomplete batch."""
+    rows = {f"{epochs}": trained(0.98, 0.9) | {"epochs": epochs, "row_epochs": 13} for epochs in (11.31, 12.5, 12.97)}
+    spent = {row[0]: row[2].partition(",")[0] for row in cells(page, rows, "## Trained networks")}
+    assert spent == {"11.31": "11.31 of 13 epochs", "12.5": "12.5 of 13 epochs", "12.97": "12.97 epochs"}
+
+
+def test_a_network_that_a_false_alarm_rolled_back_says_so(page: ModuleType) -> None:
+    found = trained(0.98, 0.9) | {"method": "fast", "rolled_back": [300], "commit": page.GUARD_AT_FINAL_EPS}
+    said = page.defences(RESULT | {"rows": {"fast-seed0": found}})
+    assert [line for line in said if line.startswith("`fast-seed0`") and "step 300" in line] != []
+    for key, value in (("rolled_back", []), ("commit", "0d5aa80d49af")):
+        said = page.defences(RESULT | {"rows": {"fast-seed0": found | {key: value}}})
+        assert [line for line in said if line.startswith("`fast-seed0`")] == []
 
 
 def test_every_measurement_has_its_line(page: ModuleType) -> None:

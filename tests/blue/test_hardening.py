@@ -121,6 +121,7 @@ def test_patience_stops_early(digits: Dataset) -> None:
     plan = replace(PLAN, patience=2)
     state = harden(network(), digits, method=natural, plan=plan, check=lambda n: Checked(1, 0, next(found)))
     assert state.checks.step == [5, 10, 15]
+    assert (state.step, state.steps) == (15, 18)
 
 
 def test_a_method_sees_where_the_training_stands(digits: Dataset) -> None:
@@ -154,6 +155,25 @@ def test_the_guard_rolls_back_a_planted_collapse_and_switches(digits: Dataset) -
     assert used == ["one"] * 10 + ["many"] * 8
     assert state.checks.robust.index(0.58) == 2
     assert torch.equal(trained.get_parameter("5.weight"), state.tensors["best"]["5.weight"])
+
+
+@pytest.mark.parametrize(("one_step", "rolled_back"), [(0.6, []), (0.95, [10])])
+def test_while_eps_grows_the_guard_judges_one_step_at_the_eps_of_the_step(
+    digits: Dataset, one_step: float, rolled_back: list[int]
+) -> None:
+    """At the final eps one step overstates, and robust accuracy falls: neither counts yet."""
+    found = iter([Checked(1, 0.9, 0.3), Checked(1, 0.9, 0.1), Checked(1, 0.6, 0.55), Checked(1, 0.6, 0.55)])
+    asked: list[tuple[int, int]] = []
+
+    def guard(judged: nn.Module, step: int, steps: int) -> Checked | None:
+        asked.append((step, steps))
+        return Checked(1, one_step, 0.55) if step < 12 else None
+
+    state = harden(
+        network(), digits, plan=PLAN, check=lambda n: next(found), guard=guard, method=natural, fallback=natural
+    )
+    assert state.checks.rolled_back == rolled_back
+    assert asked[0] == (9, 18)
 
 
 ROLLED_BACK = [Checked(1, 0.5, 0.5), Checked(1, 0.95, 0.7), Checked(1, 0.62, 0.6), Checked(1, 0.66, 0.65)]
@@ -217,6 +237,7 @@ def test_a_diverging_loss_keeps_the_last_good_weights_and_says_so(digits: Datase
 
     state = harden(network(), digits, method=method, plan=PLAN, check=rising)
     assert state.checks.diverged == [13]
+    assert (state.step, state.steps) == (12, 18)
     assert state.checks.step == [5, 10]
     assert all(bool(value.isfinite().all()) for value in state.tensors["best"].values())
     with pytest.raises(NonFiniteError):

@@ -14,7 +14,7 @@ from secure_ai.blue.certify.layers import BUILT_IN, Feed, layers_of
 from secure_ai.blue.training.certified_training import interval_bounds, interval_initialise
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.errors import ArchError
+from secure_ai.core.errors import ArchError, UsageError
 from secure_ai.core.seeds import generator
 from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.target.transform import InputTransform
@@ -148,6 +148,26 @@ def test_initial_boxes_keep_their_size() -> None:
     interval_initialise(network, generator(1))
     weight = network.get_parameter("dense1.weight")
     assert float(weight.detach().std()) == pytest.approx((2 * torch.pi) ** 0.5 / weight.shape[1], rel=0.05)
+
+
+def test_a_fresh_start_leaves_nothing_of_an_earlier_training() -> None:
+    norm = nn.BatchNorm2d(2)
+    fresh = {name: value.clone() for name, value in norm.state_dict().items()}
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), norm, nn.Flatten(), nn.Linear(8, 2))
+    nn.init.constant_(norm.weight, 3.0)
+    nn.init.constant_(norm.bias, 1.0)
+    network(torch.rand(4, 1, 4, 4, generator=generator(0)))
+    interval_initialise(network, generator(1))
+    assert all(torch.equal(value, fresh[name]) for name, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("name", ["0", "1", "3"])
+def test_a_fresh_start_refuses_a_frozen_layer_by_name(name: str) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 2))
+    network.get_parameter(f"{name}.bias").requires_grad_(False)
+    with pytest.raises(UsageError) as refused:
+        interval_initialise(network, generator(1))
+    assert refused.value.where == name
 
 
 class Residual(nn.Sequential):

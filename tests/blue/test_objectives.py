@@ -72,6 +72,26 @@ def test_awp_measures_the_loss_at_the_worst_weights_nearby_and_leaves_the_weight
     assert network.get_parameter("1.weight").grad is not None
 
 
+def test_awp_passes_over_a_weight_that_the_loss_does_not_depend_on() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    alone = weight_perturbed(on_examples, 0.005, 0.0)(network, batch(), X_ADV).loss
+    network.register_parameter("spare", nn.Parameter(torch.ones(3, 3)))
+    beside = weight_perturbed(on_examples, 0.005, 0.0)(network, batch(), X_ADV).loss
+    assert torch.equal(beside, alone)
+    beside.backward()
+    assert network.get_parameter("1.weight").grad is not None
+    assert network.get_parameter("spare").grad is None
+
+
+def test_awp_of_biases_alone_is_the_plain_objective() -> None:
+    network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    network.get_parameter("1.weight").requires_grad_(False)
+    loss = weight_perturbed(on_examples, 0.05, 0.0)(network, batch(), X_ADV).loss
+    assert torch.equal(loss, on_examples(network, batch(), X_ADV).loss)
+    loss.backward()
+    assert network.get_parameter("1.bias").grad is not None
+
+
 def test_gaussian_noise_has_its_deviation_and_is_not_clipped() -> None:
     seen: list[Tensor] = []
 

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from secure_ai.blue.training.hardening import Checked
 from secure_ai.cli.main import COMMANDS, build_app, run_command
 from secure_ai.models.load.store import load_model
 from secure_ai.red.evasion.suite.catalogue import names
+from secure_ai.runs.stages import hardening
 
 pytestmark = pytest.mark.usefixtures("smaller_probes")
 
@@ -76,6 +78,23 @@ def test_harden_names_what_chose_the_weights(
 
 
 FLAT = "from torch import nn\ndef build():\n    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))\n"
+
+
+@pytest.mark.parametrize(("words", "stopped"), [(["--patience", "1"], "after step 8 of 20: no better"), ([], "")])
+def test_harden_says_at_which_step_it_stopped_and_why(
+    capsys: pytest.CaptureFixture[str], digit_files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: list[str], stopped: str,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(hardening, "checks", lambda held, asked: lambda network: Checked(1, 0.5, 0.5))
+    (tmp_path / "net.py").write_text(FLAT)
+    code, text, _ = call(
+        capsys, "harden", "--arch", f"{tmp_path / 'net.py'}:build", "--data", str(digit_files["train"]),
+        "--norm", "linf", "--eps", "0.1", "--epochs", "5", "--quiet", *words,
+        "--out", str(tmp_path / "hard.safetensors"),
+    )  # fmt: skip
+    assert code == 0
+    assert stopped in text
+    assert ("stopped" in text) is bool(stopped)
 
 
 @pytest.mark.parametrize(("method", "norm"), [("pgd", "linf"), ("ibp", "linf"), ("gaussian", "l2")])

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 import secure_ai
-from secure_ai.blue.training.hardening import Checked
+from secure_ai.blue.training.hardening import FALL, Checked
+from secure_ai.blue.training.hardening_state import Checks, HardeningState
 from secure_ai.blue.training.methods import Batch
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.errors import ArchError, SecureAIError
+from secure_ai.core.errors import ArchError, SecureAIError, UsageError
 from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
@@ -28,7 +29,7 @@ from secure_ai.models.target.known import TrainingData
 from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages import hardening
 from secure_ai.runs.stages.adversaries import named_attack, pgd_every_step, pgd_examples
-from secure_ai.runs.stages.hardening import Hardening, held_out
+from secure_ai.runs.stages.hardening import Hardening, harden_network, held_out
 from secure_ai.runs.stages.hardening_methods import METHODS, Wanted
 from secure_ai.runs.verbs.harden import Hardened
 
@@ -145,12 +146,56 @@ def test_the_figure_reported_is_that_of_the_weights_written(monkeypatch: pytest.
     """The second check has the highest figure, but one step overstates it: its weights were thrown away."""
     found = iter([Checked(1, 0.5, 0.5), Checked(0.75, 1, 0.75), Checked(1, 0.625, 0.625), Checked(1, 0.5, 0.5)])
     monkeypatch.setattr(hardening, "checks", lambda held, asked: lambda network: next(found))
+    monkeypatch.setattr(hardening, "guard", lambda held, asked, growing: lambda network, step, steps: None)
     monkeypatch.setattr(hardening, "GUARD_EVERY", 1)
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
     made = secure_ai.hardened(network, colours(), method="fast", **(QUICK | {"epochs": 1}))
     assert made.checks.rolled_back == [2]
     assert made.facts["chosen_step"] == 3
     assert (made.robust, made.clean) == (rate(10, 16), rate(16, 16))
+
+
+def test_training_against_several_steps_never_trips_the_guard_while_eps_grows(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the eps in force, one step and several agree; at the final one they differ by up to 33 points."""
+    monkeypatch.setitem(METHODS, "fast", replace(METHODS["fast"], make=METHODS["pgd"].make))
+    monkeypatch.setattr(hardening, "GUARD_EVERY", 10)
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+    budget = PerturbationBudget("linf", 0.3)
+    asked = Hardening(method="fast", budget=budget, seed=0, batch_size=32, epochs=30, rate=1e-2)
+    seen: list[Checks] = []
+
+    def save(state: HardeningState) -> None:
+        seen.append(state.checks)
+        if state.step == 50:  # eps is 0.11 by then
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        harden_network(network, digits, asked, checkpoint=SimpleNamespace(load=lambda: None, save=save))
+    assert max(one - several for one, several in zip(seen[-1].one_step, seen[-1].robust, strict=True)) > FALL
+    assert seen[-1].rolled_back == []
+
+
+def test_the_guard_measures_at_the_eps_in_force_until_that_is_the_final_one() -> None:
+    asked = Hardening(method="fast", budget=PerturbationBudget("linf", 0.1), seed=0)
+    guard = hardening.guard(greys(), asked, lambda step, steps: 0.01 * step)
+    at_half = replace(asked, budget=PerturbationBudget("linf", 0.05))
+    assert guard(Linear(), 5, 20) == hardening.checks(greys(), at_half)(Linear())
+    assert guard(Linear(), 10, 20) is None
+
+
+@pytest.mark.parametrize(("options", "done"), [({"patience": 1}, 8), ({}, 20)])
+def test_the_steps_and_epochs_are_those_done(
+    options: dict[str, Any], done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps an epoch, of 32 of 144 images each; the second check is no better."""
+    monkeypatch.setattr(hardening, "checks", lambda held, asked: lambda network: Checked(1, 0.5, 0.5))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
+    said = secure_ai.hardened(network, colours(), **(QUICK | {"epochs": 5}), **options).as_json()
+    assert (said["steps"], said["steps_done"], said["stopped_early"]) == (20, done, done < 20)
+    assert said["epochs"] == round(done * 32 / 144, 2)
 
 
 def test_an_attack_of_the_catalogue_trains_by_its_name() -> None:
@@ -189,7 +234,10 @@ def test_a_time_budget_fixes_the_steps_and_they_are_written_down(monkeypatch: py
     assert made.facts["check_seconds"] > 0
 
 
-def test_the_time_of_a_check_is_that_of_a_network_which_withstands(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("method", "guarded"), [("pgd", 1.0), ("fast", 1.3)])
+def test_the_time_of_a_check_is_that_of_a_network_which_withstands(
+    method: str, guarded: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Untrained, it misclassifies most images, which the attack of a check spares; the last check attacks them all."""
     attacked: list[int] = []
 
@@ -202,8 +250,8 @@ def test_the_time_of_a_check_is_that_of_a_network_which_withstands(monkeypatch: 
     monkeypatch.setattr(hardening, "time", SimpleNamespace(perf_counter=lambda: next(now)))
     monkeypatch.setattr(hardening, "PART", 20)
     network = nn.Sequential(nn.Flatten(), nn.Linear(768, 4))
-    asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.5), seed=0)
-    assert hardening.check_seconds(network, colours(), asked) == 2 * 160 / 20
+    asked = Hardening(method=method, budget=PerturbationBudget("linf", 0.5), seed=0)
+    assert hardening.check_seconds(network, colours(), asked) == 2 * 160 / 20 * guarded
     assert attacked == [20, 20]  # with either loss
 
 
@@ -268,6 +316,11 @@ def test_a_time_budget_may_be_written_as_on_the_command_line() -> None:
         ({"time_budget": "5 minutes"}, "--time-budget"),
         ({"time_budget": -1}, "--time-budget"),
         ({"optimizer": "adamw"}, "--optimizer"),
+        ({"epochs": "2"}, "--epochs"),
+        ({"batch_size": 32.5}, "--batch-size"),
+        ({"awp": [0.01]}, "--awp"),
+        ({"learning_rate": "fast"}, "--learning-rate"),
+        ({"patience": "1"}, "--patience"),
     ],
 )
 def test_what_cannot_be_done_is_refused(changes: dict[str, Any], where: str) -> None:
@@ -296,6 +349,22 @@ def test_a_refused_adversary_lists_what_trains_and_names_the_norm_where_that_is_
     assert "apgd-ce" in refused.value.expected
     assert not {"cw", "fast", "transfer", "examples"} & set(re.findall(r"[\w-]+", refused.value.expected))
     assert ("linf" in refused.value.message) is norm_named
+
+
+@pytest.mark.parametrize(
+    ("text", "unused"),
+    [
+        ("pgd:restarts=4:momentum=0.9", "momentum, restarts"),
+        ("pgd:random_start=false", "random_start"),
+        ("pgd:step_size_rel=0.1", "step_size_rel"),
+        ("pgd:eot_samples=2", "eot_samples"),
+        ("apgd-ce:margin_left=0.3", "margin_left"),
+    ],
+)
+def test_a_setting_that_training_does_not_use_is_refused_by_name(text: str, unused: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        named_attack(text, "linf", lambda step, steps: 0.3, 2)
+    assert (refused.value.where, refused.value.got) == ("--adversary", unused)
 
 
 def test_networks_that_cannot_be_trained_are_refused() -> None:
@@ -437,7 +506,7 @@ def test_training_attacks_leave_modes_and_parameters_as_they_were() -> None:
     assert torch.equal(network.get_buffer("1.running_mean"), before)
 
 
-@pytest.mark.parametrize("text", ["pgd:steps=4", "cw:steps=4", "apgd-ce:steps=4", "fgsm"])
+@pytest.mark.parametrize("text", ["pgd:steps=4:restarts=1", "cw:steps=4", "apgd-ce:steps=4:restarts=2", "fgsm"])
 def test_any_attack_of_the_catalogue_trains_within_the_budget(text: str) -> None:
     norm = "l2" if text.startswith("cw") else "linf"
     here = batch()
@@ -455,10 +524,14 @@ def test_eps_grows_to_a_little_more_than_is_asked() -> None:
     assert Wanted(norm="linf", eps=1.0, classes=10, dimensions=784).growing(99, 100) == 1.0
 
 
-def test_the_check_sees_what_an_attack_does() -> None:
-    data = Dataset(np.tile(np.linspace(0, 255, 40).astype(np.uint8)[:, None, None, None], (1, 1, 4, 4)),
+def greys() -> Dataset:
+    """40 of them, from black to white."""
+    return Dataset(np.tile(np.linspace(0, 255, 40).astype(np.uint8)[:, None, None, None], (1, 1, 4, 4)),
                    (np.arange(40) < 20).astype(np.int64), "greys", 2)  # fmt: skip
+
+
+def test_the_check_sees_what_an_attack_does() -> None:
     asked = Hardening(method="pgd", budget=PerturbationBudget("linf", 0.1), seed=0)
-    found = hardening.checks(data, asked)(Linear())
+    found = hardening.checks(greys(), asked)(Linear())
     assert found.clean == 1.0
     assert found.robust == found.one_step == 32 / 40  # 4 on each side of the boundary are within 0.1 of it

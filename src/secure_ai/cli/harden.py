@@ -104,7 +104,7 @@ def harden(
     lines += [
         f"wrote {result.out}",
         f"digest {result.digest}",
-        f"{result.facts['steps']} steps ({result.facts['epochs']} epochs) in {seconds:.0f} s, "
+        f"{result.facts['steps_done']} steps ({result.facts['epochs']} epochs) in {seconds:.0f} s, "
         f"{result.facts['check_seconds']:.0f} s of them checks; weights of step {result.facts['chosen_step']}",
         f"held-out training images that chose the weights: clean {result.clean}, "
         f"{result.metric.replace('_', ' ')} {result.value}{' under PGD, not judged' if result.robust else ''}",
@@ -113,10 +113,21 @@ def harden(
         lines.append(f"no more epochs fit into {result.facts['time_budget']:g} s: the best weights of a cut training")
     lines += [f"single-step training collapsed at step {s}: rolled back, several steps from there"
               for s in result.checks.rolled_back]  # fmt: skip
-    lines += [f"the loss diverged at step {s}: the last good weights were kept" for s in result.checks.diverged]
+    if result.facts["stopped_early"]:
+        lines.append(_stopped(result))
     lines.append(f"measure it on images that it has not seen, with a trust verdict: {_measuring(result, spec, resize)}")
     print_lines(lines)
     return 0
+
+
+def _stopped(result: Hardened) -> str:
+    """At which step, and why."""
+    facts, checks = result.facts, result.checks
+    if checks.diverged:
+        why = f"the loss was not finite at step {checks.diverged[0]}; the best weights so far were kept"
+    else:
+        why = f"no better {result.metric.replace('_', ' ')} within --patience {facts['settings']['patience']}"
+    return f"stopped after step {facts['steps_done']} of {facts['steps']}: {why}"
 
 
 def _measuring(result: Hardened, trained: ModelSpec, resize: int | None) -> str:

@@ -13,6 +13,7 @@ from secure_ai.blue.certify.interval import margins
 from secure_ai.blue.certify.layers import layers_of
 from secure_ai.blue.training.methods import Batch, BatchLoss, Method
 from secure_ai.blue.training.schedules import Schedule
+from secure_ai.core.errors import UsageError
 
 
 def interval_bounds(eps: Schedule, natural_weight: Schedule, crown_weight: Schedule | None = None) -> Method:
@@ -47,8 +48,22 @@ def interval_bounds(eps: Schedule, natural_weight: Schedule, crown_weight: Sched
 
 @torch.no_grad()
 def interval_initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """Weights N(0, 2 pi / fan-in^2) and zero biases (Shi et al., 2103.17268, section 3.2): boxes keep their size."""
+    """Weights N(0, 2 pi / fan-in^2) and zero biases (Shi et al., 2103.17268, section 3.2): boxes keep their size.
+
+    Batch normalisation begins afresh, too: nothing of an earlier training is left.
+
+    Raises:
+        UsageError: a frozen layer, whose weights would be lost.
+    """
+    frozen = [name.rpartition(".")[0] for name, weight in network.named_parameters() if not weight.requires_grad]
+    if frozen:
+        raise UsageError(
+            "a frozen layer would lose its weights: training by bounds starts from fresh ones", where=frozen[0],
+            expected="parameters that require gradients", got="requires_grad=False", hint="--method pgd keeps it",
+        )  # fmt: skip
     for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d):
+            layer.reset_parameters()
         if isinstance(layer, nn.Conv2d | nn.Linear):
             fan_in = layer.weight[0].numel()
             drawn = torch.empty_like(layer.weight, device="cpu")

@@ -92,6 +92,8 @@ class Checked(NamedTuple):
 
 
 Check = Callable[[nn.Module], Checked]
+Guard = Callable[[nn.Module, int, int], Checked | None]
+"""(network, step, steps in all) -> what single steps are judged by while eps grows; None: by the check itself."""
 Progress = Callable[[int, int], None]
 
 
@@ -126,6 +128,7 @@ def harden(
     plan: HardeningPlan,
     check: Check,
     fallback: Method | None = None,
+    guard: Guard = lambda network, step, steps: None,
     checkpoint: Checkpoint | None = None,
     progress: Progress = lambda done, total: None,
 ) -> HardeningState:
@@ -135,6 +138,7 @@ def harden(
         dataset: images (N, C, H, W), without the held-out ones.
         check: measures a network on held-out training images; decides which weights are kept.
         fallback: for a `method` of single steps: what takes over, from the best weights, where it has `collapsed`.
+        guard: what decides that where it is not `check`.
         progress: called with (steps done, steps in all).
 
     Raises:
@@ -146,7 +150,7 @@ def harden(
     run, start = _begin(network, plan, checkpoint)
     replicas = Replicas(network, allowed_replicas(network, plan.replicas))
     images, labels = torch.from_numpy(np.array(dataset.images)), torch.from_numpy(np.array(dataset.labels))
-    device = device_of(network)
+    device, done = device_of(network), start
     with replicas.working(), kept_random_state(device), exact_kernels(device):
         for step in range(start, plan.steps):
             if _ended(run.checks, plan):
@@ -156,13 +160,14 @@ def harden(
             if not _step(run, replicas, active, batches, plan):
                 _diverged(run, step)
                 break
-            progress(step + 1, plan.steps)
-            if (step + 1) % plan.check_every == 0 or step + 1 == plan.steps:
-                _look(run, plan, check, step, guarded=active is method and fallback is not None)
-                if checkpoint is not None and step + 1 < plan.steps:
-                    checkpoint.save(_state(run, step + 1, plan))
+            done = step + 1
+            progress(done, plan.steps)
+            if done % plan.check_every == 0 or done == plan.steps:
+                _look(run, plan, check, step, guard if active is method and fallback is not None else None)
+                if checkpoint is not None and done < plan.steps:
+                    checkpoint.save(_state(run, done, plan))
     run.network.load_state_dict(run.best)
-    return _state(run, plan.steps, plan)
+    return _state(run, done, plan)
 
 
 def _refuse(network: nn.Module, dataset: Dataset, plan: HardeningPlan) -> None:
@@ -244,13 +249,16 @@ def _average(averaged: nn.Module, network: nn.Module, decay: float) -> None:
             mine.copy_(theirs)
 
 
-def _look(run: _Run, plan: HardeningPlan, check: Check, step: int, *, guarded: bool) -> None:
+def _look(run: _Run, plan: HardeningPlan, check: Check, step: int, guard: Guard | None) -> None:
     """Measure, keep the best weights, and roll single-step training back where it collapsed."""
     checks, began = run.checks, time.perf_counter()
     with _evaluated(run.averaged):
         now = check(run.averaged)
+        growing = guard(run.averaged, step, plan.steps) if guard is not None and run.best else None
     ended = time.perf_counter()
-    if guarded and run.best and collapsed(checks.best, now):
+    # while eps grows, nothing before was measured at this eps: one step is compared with several alone
+    seen, best = (now, checks.best) if growing is None else (growing, growing.robust)
+    if guard is not None and run.best and collapsed(best, seen):
         checks.rolled_back.append(step + 1)
         run.network.load_state_dict(run.best)
         if plan.average:

@@ -49,12 +49,12 @@ class Checks:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HardeningState:
-    """State after a check.
+    """State after a check, or at the end of a training.
 
     Attributes:
         tensors: by group: `network`, `optimizer`, `average` (weights averaged so far; empty without averaging) and
             `best` (of the check `checks.chosen`).
-        step: steps done.
+        step: steps done; a training that ended early did fewer than `steps`.
         steps: steps in all, fixed when the training began.
     """
 

@@ -84,7 +84,7 @@ def weight_perturbed(objective: Objective, gamma: float, begins: float) -> Objec
     """Adversarial weight perturbation (AWP, 2004.05884, section 4): `objective` at the worst weights nearby.
 
     One step up the gradient, its length `gamma` times the norm of each tensor of weights; biases and scales of
-    normalisation (one dimension) stay.
+    normalisation (one dimension) stay, and so do weights that the loss does not depend on.
 
     Args:
         gamma: relative size, e.g. 5e-3.
@@ -92,14 +92,15 @@ def weight_perturbed(objective: Objective, gamma: float, begins: float) -> Objec
     """
 
     def perturbed(network: nn.Module, batch: Batch, x_adv: Tensor) -> BatchLoss:
-        if batch.step < begins * batch.steps:
-            return objective(network, batch, x_adv)
         weights = {name: w for name, w in network.named_parameters() if w.dim() > 1 and w.requires_grad}
+        if batch.step < begins * batch.steps or not weights:
+            return objective(network, batch, x_adv)
         loss = objective(network, batch, x_adv).loss
-        gradients = torch.autograd.grad(loss, list(weights.values()))
+        gradients: tuple[Tensor | None, ...] = torch.autograd.grad(loss, list(weights.values()), allow_unused=True)
         moved = {
             name: weight + gamma * weight.detach().norm() / gradient.norm().clamp_min(TINY) * gradient
             for (name, weight), gradient in zip(weights.items(), gradients, strict=True)
+            if gradient is not None
         }
         return objective(_Shifted(network, moved), batch, x_adv)
 

@@ -12,7 +12,7 @@ from secure_ai.blue.training.methods import Adversary, Batch
 from secure_ai.blue.training.schedules import Schedule, constant
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.compute import device_of, exact_kernels
-from secure_ai.core.errors import AttackSettingsError
+from secure_ai.core.errors import AttackSettingsError, UsageError
 from secure_ai.core.seeds import uniform
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.pgd import TRAVEL, fgsm, pgd
@@ -145,8 +145,10 @@ def named_attack(text: str, norm: Norm, eps: Schedule, classes: int) -> Adversar
 
     Raises:
         AttackSettingsError: no such attack, a suite, an attack that is not the catalogue's own, or another norm.
+        UsageError: a setting that training does not use.
     """
     plan = _adversary_plan(text, norm)
+    _refuse_unused(plan)
     if plan.name == "pgd":
         return pgd_every_step(norm, eps, constant(float(plan.settings["steps"])))
     attack: Callable[..., Tensor] = plan.entry.attack
@@ -181,6 +183,17 @@ def _adversary_plan(text: str, norm: Norm) -> AttackPlan:
         raise AttackSettingsError(
             error.message, where=where, expected=error.expected, got=error.got, hint=error.hint
         ) from None
+
+
+def _refuse_unused(plan: AttackPlan) -> None:
+    used = ["steps"] if plan.name == "pgd" else list(plan.settings)
+    changed = {key for key, value in plan.all_settings.items() if plan.entry.settings.get(key) != value}
+    unused = sorted(changed.difference(used))
+    if unused:
+        raise UsageError(
+            "training does not use this setting", where="--adversary",
+            expected=f"for {plan.name}: {', '.join(used) or 'no setting'}", got=", ".join(unused),
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

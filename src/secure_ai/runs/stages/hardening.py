@@ -17,6 +17,7 @@ from secure_ai.blue.training.certified_training import interval_initialise
 from secure_ai.blue.training.hardening import (
     Check,
     Checked,
+    Guard,
     HardeningPlan,
     OptimizerName,
     OptimizerPlan,
@@ -24,7 +25,7 @@ from secure_ai.blue.training.hardening import (
     harden,
 )
 from secure_ai.blue.training.hardening_state import Checkpoint, HardeningState
-from secure_ai.blue.training.schedules import cosine, triangular
+from secure_ai.blue.training.schedules import Schedule, cosine, triangular
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.compute import MEMORY_FORMAT, device_of
 from secure_ai.core.errors import UsageError
@@ -125,8 +126,23 @@ def checks(held: Dataset, asked: Hardening) -> Check:
     return _check(images, labels_to_tensor(held.labels[:n]), asked, steps)
 
 
+def guard(held: Dataset, asked: Hardening, growing: Schedule) -> Guard:
+    """What `checks` measures, at the eps in force while it still grows.
+
+    Trained at a small eps, any network withstands one step of the final one far more often than several.
+    """
+
+    def measured(network: nn.Module, step: int, steps: int) -> Checked | None:
+        here = growing(step, steps)
+        if here >= asked.budget.eps:
+            return None
+        return checks(held, replace(asked, budget=PerturbationBudget(asked.budget.norm, here)))(network)
+
+    return measured
+
+
 def check_seconds(network: nn.Module, held: Dataset, asked: Hardening) -> float:
-    """About the most that one of `checks` takes, from one on a part of the images.
+    """About the most that one of `checks` takes, with the share of a guard, from one on a part of the images.
 
     An untrained network would be faster: the attack spares what is misclassified. So its own predictions are the
     labels, and eps is too small to change one.
@@ -139,7 +155,8 @@ def check_seconds(network: nn.Module, held: Dataset, asked: Hardening) -> float:
     small = replace(asked, budget=PerturbationBudget(asked.budget.norm, 1e-6 * asked.budget.eps))
     check, began = _check(images, labels, small, steps), time.perf_counter()
     check(network)
-    return (time.perf_counter() - began) * n / len(images)
+    guarded = RAMP if asked.row.fallback is not None else 0.0  # while eps grows, a guard measures once more
+    return (time.perf_counter() - began) * n / len(images) * (1 + guarded)
 
 
 def _check_size(asked: Hardening, held: Dataset) -> tuple[int, int]:
@@ -231,7 +248,7 @@ def harden_network(
         plan = _with_steps(plan, steps)
     state = harden(
         network, training, method=method, fallback=fallback, plan=plan, check=checks(held, asked),
-        checkpoint=checkpoint, progress=progress,
+        guard=guard(held, asked, wanted.growing), checkpoint=checkpoint, progress=progress,
     )  # fmt: skip
     checked, _ = _check_size(asked, held)
     divided: dict[str, object] = {

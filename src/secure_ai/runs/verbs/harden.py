@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any, Literal, Unpack
 
@@ -49,8 +50,9 @@ class Hardened:
         metric, value: what chose the weights, on held-out training images: `robust_accuracy` (under PGD),
             `certified_accuracy` (`ibp`, `crown-ibp`) or `accuracy_under_noise` (`gaussian`). It flatters, and has no
             trust verdict: `secure-ai attack` measures and judges.
-        facts: settings, steps, seconds, and how the data were divided; `cut_by_time`: the time budget allowed fewer
-            epochs than were asked for, or than the method has by itself.
+        facts: settings, seconds, and how the data were divided; `steps` were planned, `steps_done` and `epochs` done;
+            `stopped_early`: fewer than planned, for want of patience or of a finite loss (`checks.diverged`);
+            `cut_by_time`: the time budget allowed fewer epochs than were asked for, or than the method has by itself.
     """
 
     network: nn.Module
@@ -163,12 +165,11 @@ def hardened(
         SecureAIError: a request that cannot be met, a model that cannot be trained, test data, or a loss that is not
             finite before the first check.
     """
-    for name, value, least, most in (
-        ("--epochs", epochs, 1, 1000), ("--batch-size", batch_size, 1, 100_000), ("--awp", awp, 0, 0.1),
-        ("--learning-rate", learning_rate, 1e-8, 1), ("--patience", patience, 0, 1000),
-    ):  # fmt: skip
-        if value is not None and not least <= value <= most:
-            raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
+    _refuse_number("--epochs", epochs, Integral, 1, 1000)
+    _refuse_number("--batch-size", batch_size, Integral, 1, 100_000)
+    _refuse_number("--awp", awp, Real, 0, 0.1)
+    _refuse_number("--learning-rate", learning_rate, Real, 1e-8, 1)
+    _refuse_number("--patience", patience, Integral, 0, 1000)
     if optimizer not in OPTIMIZERS:
         raise UsageError("unknown optimizer", where="--optimizer", expected=" or ".join(OPTIMIZERS), got=optimizer)
     time_budget = None if time_budget is None else parse_duration(time_budget)
@@ -209,7 +210,9 @@ def hardened(
         "data": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note, **divided},
         "seed": seed,
         "steps": plan.steps,
-        "epochs": round(plan.steps * batch_size / int(str(divided["n_train"])), 2),
+        "steps_done": state.step,
+        "epochs": round(state.step * batch_size / int(str(divided["n_train"])), 2),
+        "stopped_early": state.step < plan.steps,
         "settings": {
             "adversary": adversary,
             "awp": awp,
@@ -227,6 +230,12 @@ def hardened(
     }
     seen = _images_seen(model, loaded, dataset, asked)
     return _written(loaded, dataset, seen, state, asked.row.metric, facts, out, kept, events)
+
+
+def _refuse_number(name: str, value: Any, kind: type[Any], least: float, most: float) -> None:
+    if value is not None and not (isinstance(value, kind) and least <= value <= most):
+        expected = f"{'a whole number' if kind is Integral else 'a number'} from {least:g} to {most:g}"
+        raise UsageError("not a number, or out of range", where=name, expected=expected, got=repr(value))
 
 
 def _refuse_test(name: str) -> None:

@@ -82,6 +82,7 @@ def hardened(parents: Parents, settings: HardenSettings, context: Context) -> Ou
         "method": settings.method,
         "source": asked.row.source,
         "steps": plan.steps,
+        "steps_done": state.step,
         "train_seconds": round(sum(state.checks.seconds), 3),
         "compute": compute.as_json(),
         **divided,
