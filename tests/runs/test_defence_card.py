@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.comparisons import Comparison
+from secure_ai.core.comparisons import Comparison, Distance
 from secure_ai.core.events import ignore_event
 from secure_ai.core.result import Model
 from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
@@ -63,6 +63,16 @@ def test_the_card_holds_what_was_measured_and_nothing_else() -> None:
     assert rows["b"]["seconds"] == Quantity(12.5, "seconds")
     assert rows["a"]["seconds"] is None
     assert "certified" not in {column.id for column in card.columns}
+
+
+def test_a_median_distance_that_is_infinite_says_why() -> None:
+    far = Distance(
+        id="b/median-distance", model="b", metric="median_min_distance", norm="linf", attack="fmn", n=100, median=None,
+        ci_low=0.4, ci_high=None, found=rate(40, 100), infinite="fewer than half were broken",
+    )  # fmt: skip
+    (card,) = defence_card([model("a", "baseline"), model("b", "defended")], measured("b", 985, 900), [], [], [far])
+    expected = Quantity(None, "linf", 0.4, None, 100, "fewer than half were broken")
+    assert [row["distance"] for row in cells(card).values()] == [None, expected]
 
 
 def test_the_card_and_the_picture_say_within_which_budget() -> None:
@@ -126,6 +136,18 @@ def attack_eps(made: Plan, network: str) -> dict[str, float]:
     """By measure: within what it attacks."""
     rows = {row.id: row.settings.model_dump() for row in made.networks[network].measures}
     return {name: settings["eps"] for name, settings in rows.items() if name in ("pgd", "white-box", "suite")}
+
+
+def test_every_network_of_the_card_has_the_rows_of_all_its_columns() -> None:
+    made = planned(load_recipe("full"))
+    shown = [network for network in made.networks.values() if network.role in ("baseline", "defended")]
+    for network in shown:
+        rows = {row.id: row.settings.model_dump() for row in network.measures}
+        assert {"clean", "white-box", "suite", "distance", "confidence"} <= set(rows), network.id
+        assert [attack.partition(":")[0] for attack in rows["white-box"]["attacks"]] == ["fgsm", "pgd"]
+        assert {rows[name]["eps"] for name in ("white-box", "suite", "confidence")} == {rows["suite"]["eps"]}
+    quick = {row.id for network in planned(load_recipe("quick")).networks.values() for row in network.measures}
+    assert not {"distance", "confidence"} & quick
 
 
 def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:

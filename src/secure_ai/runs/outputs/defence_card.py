@@ -89,7 +89,9 @@ def _row(
         certified.value if certified else None,
         str(suite.trust.verdict.value) if suite and suite.trust else None,
         f"{against.p_holm:.2g}" if against else None,
-        Quantity(median.median, median.norm, median.ci_low, median.ci_high, median.n) if median else None,
+        Quantity(median.median, median.norm, median.ci_low, median.ci_high, median.n, median.infinite or "infinite")
+        if median
+        else None,
         seconds.quantity if seconds else None,
         latency,
         error.quantity if error else None,
