@@ -14,12 +14,13 @@ from secure_ai.core.result import Model
 from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
 from secure_ai.core.sections import Cell, Ref, Section
 from secure_ai.core.trust import Trust, Verdict
+from secure_ai.data.dataset import Dataset
 from secure_ai.report.render.png import frontier_png
-from secure_ai.runs.outputs.defence_card import defence_card, points
+from secure_ai.runs.outputs.defence_card import class_card, defence_card, points
 from secure_ai.runs.recipe.plan import Plan, plan
 from secure_ai.runs.recipe.recipe import Recipe, load_recipe
 from secure_ai.runs.stages.confidence import calibration_error, worst_confidence
-from secure_ai.runs.stages.entries import quantity_entry, rate_entry
+from secure_ai.runs.stages.entries import per_sample, quantity_entry, rate_entry
 
 
 def cells(card: Section) -> dict[str, dict[str, Cell]]:
@@ -93,6 +94,18 @@ def test_the_card_and_the_picture_say_within_which_budget() -> None:
 def test_no_card_without_a_defence() -> None:
     assert defence_card([model("a", "baseline"), model("b", "baseline")], [], [], [], []) == ()
     assert defence_card([model("b", "defended")], [], [], [], []) == ()
+
+
+def test_the_card_by_class_counts_what_withstood_the_suite() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
+    data = Dataset(images, np.array([0, 0, 0, 2, 2, 2]), "six", 3)
+    bits = np.array([True, True, False, False, False, True])
+    kept = [per_sample(entry, bits) for name in "abc" for entry in measured(name, 6, 3)]
+    models = [model("a", "baseline"), model("b", "defended"), model("c", "poisoned"), model("d", "defended")]
+    (card,) = class_card(models, kept, data)
+    expected = {"class-0": rate(2, 3), "class-2": rate(1, 3)}
+    assert cells(card) == {name: {"model": Ref("model", name), **expected} for name in "ab"}
+    assert class_card(models, [entry for entry in kept if entry.id.endswith("/clean")], data) == ()
 
 
 def test_a_point_needs_all_three() -> None:
