@@ -77,6 +77,7 @@ from secure_ai.red.evasion.trust.probes.diagnose import diagnose
 from secure_ai.red.poisoning.plant import backdoor_success_rate, plant
 from secure_ai.report.model import report_bytes
 from secure_ai.report.render.png import frontier_png
+from secure_ai.report.render.text import column_title, text_rows, trust_words
 from secure_ai.report.render.verdict import verdict_line
 from secure_ai.runs.backdoors.fleet import KNOWN, Fleet, Member, known_fleet, measuring_settings, significant
 from secure_ai.runs.backdoors.repair import (

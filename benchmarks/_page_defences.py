@@ -64,6 +64,16 @@ def defences(result: Result) -> list[str]:
     ]
 
 
+def card(result: Result) -> list[str]:
+    """The defence card of one run, as its report has it."""
+    cut = "" if result["complete"] else " The run was stopped before its end."
+    lines = ["## The defence card of a run", "", f"Measured by `{result['run']}`.{cut}", "", *source(result)]
+    for one in result["tables"]:
+        lines += [f"### {one['title']}", "", one["intro"], "", *table(one["columns"], one["rows"])]
+        lines += [one["note"], ""] if one["note"] else []
+    return lines
+
+
 def _seeds(rows: Mapping[str, Row], name: str) -> Iterable[Row]:
     return (row for key, row in rows.items() if key.rpartition("-seed")[0] == name)
 

@@ -4,6 +4,7 @@
     scripts/bench defences --rows transform-bits,colour,art [--n 1000]
     scripts/bench defences --rows pgd --speed          steps a second on two threads of this machine's processor
     scripts/bench defences --merge WORK                rows that other processes left in WORK/rows
+    scripts/bench defences --card RUN                  the defence card of a finished `secure-ai run --out RUN`
 
 The issue's figures have three seeds, `fast~10000` and `autoattack~1000`; certificates have `fast~1000` and
 `fast~500` (smoothing) beside them, which they do not depend on. Every network and every row is kept
@@ -28,7 +29,19 @@ import torch
 from _defence_networks import small_cnn, strided
 from _defence_others import art_row, colour_row, transform_row
 from _defence_speed import speed
-from _package import TRANSFORMS, CertifyMethod, ModelSpec, Norm, derive_seed, secure_ai, write_json
+from _package import (
+    TRANSFORMS,
+    CertifyMethod,
+    ModelSpec,
+    Norm,
+    column_title,
+    derive_seed,
+    results_digest,
+    secure_ai,
+    text_rows,
+    trust_words,
+    write_json,
+)
 from _record import machine, rows_with, save
 
 BUILT_IN = "report1-cnn"
@@ -90,7 +103,12 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "secure-ai-defences")
     parser.add_argument("--speed", action="store_true", help="only the speed of training on two threads")
     parser.add_argument("--merge", type=Path, help="only put the rows of this folder into results/defences.json")
-    parser.add_argument("--commit", default="", help="with --merge: of the code that measured, where it is another")
+    parser.add_argument(
+        "--card", type=Path, help="only put the card of this finished run into results/defence_card.json"
+    )
+    parser.add_argument(
+        "--commit", default="", help="with --merge and --card: of the code that measured, where it is another"
+    )
     parser.add_argument("--save", action=argparse.BooleanOptionalAction, default=True)
     return parser.parse_args()
 
@@ -205,8 +223,35 @@ def run(options: argparse.Namespace) -> None:
                 trained_row(name, seed, options)
 
 
+def card(folder: Path, commit: str) -> dict[str, Any]:
+    """The tables of a run's defence card as its report shows them, with the machine and versions of that run."""
+    report = secure_ai.read_report(folder)
+    run, words = report.run, trust_words(report)
+    shown = [section for section in report.sections if section.id.startswith(("defences/", "confidence/"))]
+    if not any(section.id == "defences/card" for section in shown):
+        raise SystemExit(f"{folder}: expected a defence card, got none; --recipe standard or full makes one")
+    if not commit and run.code.get("results") != results_digest():
+        raise SystemExit(f"{folder}: measured by other code than this; name its commit with --commit")
+    tables = [
+        {
+            "title": section.title,
+            "intro": section.intro,
+            "columns": [column_title(column) for column in section.columns],
+            "rows": text_rows(section, words),
+            "note": section.note,
+        }
+        for section in shown
+    ]
+    measured_by = {"commit": commit} if commit else {}
+    about = {"run": run.command, "complete": run.complete, "machine": run.machine, "versions": run.versions}
+    return {**measured_by, **about, "tables": tables}
+
+
 def main() -> None:
     options = parse()
+    if options.card is not None:
+        save("defence_card", "scripts/bench defences --card RUN", card(options.card, options.commit))
+        return
     options.work.mkdir(parents=True, exist_ok=True)
     if options.merge is None:
         run(options)

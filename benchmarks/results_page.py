@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from _backdoor_page import backdoors, scanned_files
 from _headline import COLUMNS, headline, missed
 from _page_attacks import evasion
-from _page_defences import defences, frontier
+from _page_defences import card, defences, frontier
 from _page_report import main_job, measurements, must_reach, reproduction, tolerances
 from _page_speed import pipeline
 from _page_zoo import zoo
@@ -113,6 +113,8 @@ def pages() -> dict[str, str]:
     for name, (file, section, _) in shown(results).items():
         title, *rest = section(results[file])
         made[f"results/{name}.md"] = [title, "", GENERATED, *rest]
+    if "defence_card" in results:
+        made["results/defences.md"] += card(results["defence_card"])
     zoos = [line for name, result in results.items() if name.startswith("zoo_") for line in zoo(result)]
     made["results/trust.md"] = [*ZOO_LEAD, *zoos]
     return {name: "\n".join(lines).rstrip() + "\n" for name, lines in made.items()}

@@ -61,6 +61,7 @@ suspected: str = secure_ai.backdoor_scan(net, "mnist:test", fleet=20, device="cp
 suspicious: np.ndarray = secure_ai.backdoor_filter("mnist:train", out="o", trusted="mnist:test").suspicious
 chosen: str = secure_ai.backdoor_remove(net, "mnist:train", out="r.safetensors").chosen
 refused: np.ndarray = secure_ai.input_guard(net, (x, y), method="strip")(examples).refused
+squeezed: torch.Tensor = secure_ai.Transformed(net, "bits", straight_through=True)(x)
 spec = secure_ai.ModelSpec(model="m.pt", arch="net.py:build", mean=(0.5,), std=(0.2,))
 secure_ai.attack(spec, "mnist:test~100", norm="linf", eps=0.1)
 document = secure_ai.read_report("o")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # what type checkers and editors see; at run time each is imported when it is first used
     from secure_ai import attacks as attacks
     from secure_ai import training as training
+    from secure_ai.blue.guards.transforms import Transformed as Transformed
     from secure_ai.data.source import load_data as load_data
     from secure_ai.runs.model_spec import ModelSpec as ModelSpec
     from secure_ai.runs.verbs.attack import attack as attack
@@ -40,6 +41,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "ModelSpec": "runs.model_spec",
+    "Transformed": "blue.guards.transforms",
     "attack": "runs.verbs.attack",
     "audit_code": "runs.verbs.audit",
     "audit_log_verify": "runs.verbs.audit",

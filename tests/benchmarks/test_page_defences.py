@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+
+from secure_ai.core.results import rate as counted
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +22,8 @@ def page() -> Iterator[ModuleType]:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     yield importlib.import_module("_page_defences")
     sys.path.remove(str(ROOT / "benchmarks"))
-    for name in ("_page_defences", "_pages"):
+    for name in ("_page_defences", "_pages", "defences", "_defence_networks", "_defence_others", "_defence_speed",
+                 "_record", "_package"):  # fmt: skip
         sys.modules.pop(name, None)
 
 
@@ -97,3 +101,37 @@ def test_every_measurement_has_its_line(page: ModuleType) -> None:
     assert (clean.split()[0], attacked.split()[0]) == ("99.0", "92.0")
     assert where == "2 threads of a CPU, float32"
     assert cells(page, rows, "## Minutes on two threads")[0][:4] == ["pgd", "10.0", "13", "10.0"]
+
+
+def finished(folder: Path, *sections: str) -> Path:
+    """A hand-made report with one table of one rate under each name."""
+    folder.mkdir()
+    column = [{"id": "model", "title": "network"}, {"id": "suite", "title": "suite"}]
+    row = [{"kind": "model", "id": "defences/trades"}, counted(900, 1000).as_json()]
+    run = {"id": "0", "recipe": "standard", "complete": True, "seconds": 1.0, "seed": 42, "command": "secure-ai run",
+           "machine": {"processor": "p", "cores": 2, "bf16_units": []}, "versions": {"torch": "2"}}  # fmt: skip
+    empty: dict[str, Any] = {name: [] for name in ("models", "data", "measurements", "reproduction", "findings",
+                                                   "threats", "not_tested")}  # fmt: skip
+    tables = [{"id": name, "title": f"of {name}", "intro": "", "columns": column, "rows": [row]} for name in sections]
+    report = {"tool": {"name": "secure-ai", "version": "0"}, "run": run, **empty, "sections": tables}
+    (folder / "report.json").write_text(json.dumps(report), encoding="utf-8")
+    return folder
+
+
+def test_the_card_of_a_run_is_kept_and_shown(page: ModuleType, tmp_path: Path) -> None:
+    bench = importlib.import_module("defences")
+    run = finished(tmp_path / "run", "defences/card", "training/other", "defences/classes", "confidence/trades")
+    kept = bench.card(run, "abc123") | {"command": "c"}
+    assert (kept["commit"], kept["machine"]["cores"]) == ("abc123", 2)
+    lines = page.card(kept)
+    titles = [line for line in lines if line.startswith("### ")]
+    assert titles == ["### of defences/card", "### of defences/classes", "### of confidence/trades"]
+    assert lines.count("| defences/trades | 90.00 % [87.98, 91.71], n = 1,000 |") == 3
+
+
+@pytest.mark.parametrize(("sections", "commit"), [(["defences/card"], ""), (["confidence/trades"], "abc123")])
+def test_a_run_of_other_code_or_without_a_card_is_refused(
+    page: ModuleType, tmp_path: Path, sections: list[str], commit: str
+) -> None:
+    with pytest.raises(SystemExit):
+        importlib.import_module("defences").card(finished(tmp_path / "run", *sections), commit)

@@ -40,6 +40,9 @@ def quick_changes(digit_files: dict[str, Path]) -> list[str]:
         'parts=["report-1", "suite", "audit"]',
         "suite.attack=fgsm,pgd:steps=3",
         "suite.n=40",
+        "suite.distance_n=20",
+        "suite.distance_steps=5",
+        "suite.confidence_n=40",
     ]
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import secure_ai
+from secure_ai.cli.certify import _lines
 from secure_ai.core.errors import ArchError, SecureAIError, TargetError, UsageError
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.data.dataset import Dataset
@@ -53,6 +54,20 @@ def test_what_smoothing_certifies_withstands(data: Dataset) -> None:
     said = report.as_json()
     assert said["sigma"] == 0.2
     assert said["certified_at"]["0"]["successes"] >= said["certified_at"]["0.25"]["successes"]
+
+
+def test_where_no_class_has_a_majority_smoothing_abstains_and_says_so(data: Dataset) -> None:
+    """Noise moves the mean of 16 pixels by sigma / 4: one standard deviation from the middle 100 samples tell."""
+    report = secure_ai.certify(bright(), data, **SMOOTHING)
+    distance = np.abs(data.images[:, 0, 0, 0] / 255 - 0.5)
+    said = report.as_json()["abstained"]
+    near, nearer = (int((distance < z * 0.2 / 4).sum()) for z in (1.0, 0.2))
+    assert 0 < nearer <= said["successes"] <= near
+    assert said["n"] == 60
+    assert report.clean.successes == 60 - said["successes"]
+    (line,) = (line for line in _lines(report) if line.startswith("abstained"))
+    assert f"{said['successes']} of 60" in line
+    assert "abstained" not in secure_ai.certify(bright(), data, eps=0.05, **QUICK).as_json()
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,19 @@ import numpy as np
 import pytest
 
 from secure_ai.core.budget import PerturbationBudget
-from secure_ai.core.comparisons import Comparison
+from secure_ai.core.comparisons import Comparison, Distance
 from secure_ai.core.events import ignore_event
 from secure_ai.core.result import Model
 from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, rate
 from secure_ai.core.sections import Cell, Ref, Section
 from secure_ai.core.trust import Trust, Verdict
+from secure_ai.data.dataset import Dataset
 from secure_ai.report.render.png import frontier_png
-from secure_ai.runs.outputs.defence_card import defence_card, points
+from secure_ai.runs.outputs.defence_card import class_card, defence_card, points
 from secure_ai.runs.recipe.plan import Plan, plan
 from secure_ai.runs.recipe.recipe import Recipe, load_recipe
 from secure_ai.runs.stages.confidence import calibration_error, worst_confidence
-from secure_ai.runs.stages.entries import quantity_entry, rate_entry
+from secure_ai.runs.stages.entries import per_sample, quantity_entry, rate_entry
 
 
 def cells(card: Section) -> dict[str, dict[str, Cell]]:
@@ -65,6 +66,16 @@ def test_the_card_holds_what_was_measured_and_nothing_else() -> None:
     assert "certified" not in {column.id for column in card.columns}
 
 
+def test_a_median_distance_that_is_infinite_says_why() -> None:
+    far = Distance(
+        id="b/median-distance", model="b", metric="median_min_distance", norm="linf", attack="fmn", n=100, median=None,
+        ci_low=0.4, ci_high=None, found=rate(40, 100), infinite="fewer than half were broken",
+    )  # fmt: skip
+    (card,) = defence_card([model("a", "baseline"), model("b", "defended")], measured("b", 985, 900), [], [], [far])
+    expected = Quantity(None, "linf", 0.4, None, 100, "fewer than half were broken")
+    assert [row["distance"] for row in cells(card).values()] == [None, expected]
+
+
 def test_the_card_and_the_picture_say_within_which_budget() -> None:
     def within(name: str, condition: str, eps: float) -> Measurement:
         budget = PerturbationBudget("linf", eps)
@@ -83,6 +94,18 @@ def test_the_card_and_the_picture_say_within_which_budget() -> None:
 def test_no_card_without_a_defence() -> None:
     assert defence_card([model("a", "baseline"), model("b", "baseline")], [], [], [], []) == ()
     assert defence_card([model("b", "defended")], [], [], [], []) == ()
+
+
+def test_the_card_by_class_counts_what_withstood_the_suite() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 1, 4, 4), dtype=np.uint8)
+    data = Dataset(images, np.array([0, 0, 0, 2, 2, 2]), "six", 3)
+    bits = np.array([True, True, False, False, False, True])
+    kept = [per_sample(entry, bits) for name in "abc" for entry in measured(name, 6, 3)]
+    models = [model("a", "baseline"), model("b", "defended"), model("c", "poisoned"), model("d", "defended")]
+    (card,) = class_card(models, kept, data)
+    expected = {"class-0": rate(2, 3), "class-2": rate(1, 3)}
+    assert cells(card) == {name: {"model": Ref("model", name), **expected} for name in "ab"}
+    assert class_card(models, [entry for entry in kept if entry.id.endswith("/clean")], data) == ()
 
 
 def test_a_point_needs_all_three() -> None:
@@ -126,6 +149,18 @@ def attack_eps(made: Plan, network: str) -> dict[str, float]:
     """By measure: within what it attacks."""
     rows = {row.id: row.settings.model_dump() for row in made.networks[network].measures}
     return {name: settings["eps"] for name, settings in rows.items() if name in ("pgd", "white-box", "suite")}
+
+
+def test_every_network_of_the_card_has_the_rows_of_all_its_columns() -> None:
+    made = planned(load_recipe("full"))
+    shown = [network for network in made.networks.values() if network.role in ("baseline", "defended")]
+    for network in shown:
+        rows = {row.id: row.settings.model_dump() for row in network.measures}
+        assert {"clean", "white-box", "suite", "distance", "confidence"} <= set(rows), network.id
+        assert [attack.partition(":")[0] for attack in rows["white-box"]["attacks"]] == ["fgsm", "pgd"]
+        assert {rows[name]["eps"] for name in ("white-box", "suite", "confidence")} == {rows["suite"]["eps"]}
+    quick = {row.id for network in planned(load_recipe("quick")).networks.values() for row in network.measures}
+    assert not {"distance", "confidence"} & quick
 
 
 def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:

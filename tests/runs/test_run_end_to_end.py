@@ -28,12 +28,15 @@ from secure_ai.core.errors import (
     UsageError,
 )
 from secure_ai.core.events import verify_log
+from secure_ai.core.results import Rate
+from secure_ai.core.sections import Ref
 from secure_ai.core.trust import CheckOutcome, Verdict
 from secure_ai.files.safetensors import safetensors_bytes
 from secure_ai.files.write import lock_folder
 from secure_ai.report.model import schema
 from secure_ai.runs.engine.stage import Notice
 from secure_ai.runs.model_spec import ModelSpec
+from secure_ai.runs.outputs.assemble import NO_DEFENCES
 from secure_ai.runs.recipe import prepare
 from secure_ai.runs.verbs.replay import replay
 from secure_ai.runs.verbs.report import read_report
@@ -128,6 +131,24 @@ def test_the_report_fits_its_schema_and_the_pictures_are_pictures(finished: RunR
     assert read_report(finished.folder) == finished.report
     assert finished.report.run.complete
     assert all((finished.folder / name).read_bytes().startswith(b"\x89PNG") for name in REPORT_1_FILES if "png" in name)
+
+
+def test_a_run_with_a_defence_has_the_card_and_its_picture(finished: RunResult) -> None:
+    sections = {section.id: section for section in finished.report.sections}
+    card, by_class = sections["defences/card"], sections["defences/classes"]
+    assert [row[0] for row in card.rows] == [row[0] for row in by_class.rows]
+    assert {"fgsm", "pgd", "suite", "p", "distance", "seconds", "latency", "calibration"} <= {
+        c.id for c in card.columns
+    }
+    suites = {entry.model: entry.value for entry in finished.report.measurements if entry.condition == "suite"}
+    for model, *cells in by_class.rows:
+        rates = [cell for cell in cells if isinstance(cell, Rate)]
+        assert isinstance(model, Ref)
+        assert sum(cell.successes for cell in rates) == suites[model.id].successes
+        assert sum(cell.n for cell in rates) == 40
+        assert f"confidence/{model.id}" in sections
+    assert (finished.folder / "images/defence_frontier.png").is_file()
+    assert NO_DEFENCES in finished.report.not_tested
 
 
 @pytest.mark.parametrize("name", ["report-1/baseline/fgsm", "report-1/defended-l/pgd"])

@@ -99,6 +99,8 @@ def _lines(report: CertifyReport) -> list[str]:
         *(f"{made.id}: {made.evidence}" for made in failed),
     ]
     if report.method == "smoothing":
+        abstained = report.settings["abstained"]
+        lines.append(f"abstained on {abstained['successes']} of {abstained['n']} images, counted as misclassified")
         lines.append(
             f"smoothed classifier: sigma {report.settings['sigma']:g}, {report.settings['samples']} samples an image, "
             f"largest radius {report.settings['largest_radius']:.3g}, alpha {report.settings['alpha']:g} an image"

@@ -12,6 +12,8 @@ from secure_ai.red.poisoning.plant import Planted
 from secure_ai.runs.engine.measure import Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.confidence import ConfidenceSettings, confidence_row
+from secure_ai.runs.stages.distance import DistanceSettings, distance_row
 from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
 
 Parents = Mapping[str, Subject]
@@ -31,13 +33,19 @@ def fit_passes(settings: FitSettings, n: int) -> Passes:
 
 
 def attacked(recipe: Recipe, eps: float, pgd_steps: int) -> tuple[Measure[Any], ...]:
-    """FGSM and PGD on all test images, and the suite where the recipe asks for it."""
+    """FGSM and PGD on all test images; where the recipe asks for the suite, it and what the defence card tells."""
     attacks = ("fgsm", f"pgd:steps={pgd_steps}")
     white_box = white_box_row(WhiteBoxSettings(attacks=attacks, norm="linf", eps=eps))
     if "suite" not in recipe.parts:
         return (white_box,)
-    suite = AttackSettings(attack=recipe.suite.attack, norm="linf", eps=eps, n=recipe.suite.n)
-    return (white_box, suite_row(suite))
+    own = recipe.suite
+    distance = DistanceSettings(norm="linf", steps=own.distance_steps, n=own.distance_n, first_n=own.n)
+    return (
+        white_box,
+        suite_row(AttackSettings(attack=own.attack, norm="linf", eps=eps, n=own.n)),
+        distance_row(distance),
+        confidence_row(ConfidenceSettings(eps=eps, steps=pgd_steps, n=own.confidence_n)),
+    )
 
 
 def poison_facts(planted: Planted, train: Dataset, target_label: int) -> dict[str, object]:

@@ -10,7 +10,9 @@ import secure_ai
 from secure_ai.core.machine import describe_machine
 from secure_ai.core.result import Model
 from secure_ai.core.results import Measurement
+from secure_ai.core.sections import Section
 from secure_ai.core.versions import versions
+from secure_ai.data.splits import sample_n
 from secure_ai.report.model import Data, Report, Run, Tool
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.table import CASES
@@ -19,7 +21,7 @@ from secure_ai.runs.engine.result_file import FACTS_NAME
 from secure_ai.runs.judgements import judge_measurements
 from secure_ai.runs.outputs.agree import refuse_disagreeing
 from secure_ai.runs.outputs.comparisons import comparisons
-from secure_ai.runs.outputs.defence_card import defence_card
+from secure_ai.runs.outputs.defence_card import class_card, defence_card
 from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
@@ -76,10 +78,23 @@ def assemble(facts: RunFacts) -> Report:
         comparisons=compared,
         transfers=found.transfers,
         distances=tuple(replace(entry, replay=facts.command) for entry in found.distances),
-        sections=(*defence_card(models, measurements, quantities, compared, found.distances), *found.sections),
+        sections=(
+            *defence_card(models, measurements, quantities, compared, found.distances),
+            *_class_card(facts, models),
+            *found.sections,
+        ),
     )
     refuse_disagreeing(report, facts)
     return report
+
+
+def _class_card(facts: RunFacts, models: Sequence[Model]) -> tuple[Section, ...]:
+    """On the images that the stages `suite` drew; none in a run without networks, which loads no images."""
+    if "test" not in facts.data:
+        return ()
+    test, n = facts.data["test"], facts.recipe.suite.n
+    attacked = test if len(test) <= n else sample_n(test, n, facts.recipe.seed)
+    return class_card(models, facts.result.per_sample, attacked)
 
 
 def _register(

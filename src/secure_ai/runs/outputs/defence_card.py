@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from secure_ai.core.comparisons import Comparison, Distance
-from secure_ai.core.result import Model
-from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, Rate
+from secure_ai.core.labels import class_text
+from secure_ai.core.result import Model, PerSample
+from secure_ai.core.results import MeasuredQuantity, Measurement, Quantity, Rate, of_effective, rate
 from secure_ai.core.sections import Cell, Column, Ref, Section
+from secure_ai.data.dataset import Dataset
+from secure_ai.runs.stages.entries import unpacked
 
 ROLES = ("baseline", "defended")
 ATTACKS = ("fgsm", "pgd", "suite")
@@ -25,6 +30,8 @@ INTRO = (
     "suite's column, not that of one attack. Only rows with the same budget can be compared; others have no p-value "
     "(McNemar against the baseline, Holm)."
 )
+
+CLASS_INTRO = "Accuracy of each class in the suite's worst case, within the budgets of the defence card."
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +51,9 @@ def defence_card(
     comparisons: Sequence[Comparison],
     distances: Sequence[Distance],
 ) -> tuple[Section, ...]:
-    """The card as one section; none where fewer than two networks were trained or none was defended.
-
-    Columns that say nothing of any network are left out.
-    """
-    shown = [model for model in models if model.role in ROLES and model.file]
-    if len(shown) < 2 or all(model.role == "baseline" for model in shown):
+    """The card as one section, or none. Columns that say nothing of any network are left out."""
+    shown = _shown(models)
+    if not shown:
         return ()
     rates = {entry.id: entry for entry in measurements}
     numbers = {entry.id: entry for entry in quantities}
@@ -59,6 +63,35 @@ def defence_card(
     told = [i for i in range(len(COLUMNS)) if any(row[i] is not None for row in rows)]
     columns, cells = tuple(COLUMNS[i] for i in told), tuple(tuple(row[i] for i in told) for row in rows)
     return (Section("defences/card", "Defence card", INTRO, columns, cells, "per class: the confusion tables"),)
+
+
+def _shown(models: Sequence[Model]) -> list[Model]:
+    """The rows of the card; none where fewer than two networks were trained or none was defended."""
+    shown = [model for model in models if model.role in ROLES and model.file]
+    return [] if len(shown) < 2 or all(model.role == "baseline" for model in shown) else shown
+
+
+def class_card(models: Sequence[Model], per_sample: Sequence[PerSample], data: Dataset) -> tuple[Section, ...]:
+    """Accuracy of each class in the suite's worst case, beside the card; none where no network met the suite.
+
+    Args:
+        data: the images that the suite attacked.
+    """
+    kept = {entry.id: unpacked(entry) for entry in per_sample}
+    classes = np.unique(data.labels).tolist()
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
+        (
+            Ref("model", model.id),
+            *(
+                of_effective(rate(int(robust[own].sum()), int(own.sum())), data.n_effective, len(data))
+                for own in (data.labels == label for label in classes)
+            ),
+        )
+        for model in _shown(models)
+        if (robust := kept.get(f"{model.id}/suite")) is not None
+    )
+    columns = (COLUMNS[0], *(Column(f"class-{label}", class_text(label, data.class_names)) for label in classes))
+    return (Section("defences/classes", "Defence card by class", CLASS_INTRO, columns, rows),) if rows else ()
 
 
 def _row(
@@ -89,7 +122,9 @@ def _row(
         certified.value if certified else None,
         str(suite.trust.verdict.value) if suite and suite.trust else None,
         f"{against.p_holm:.2g}" if against else None,
-        Quantity(median.median, median.norm, median.ci_low, median.ci_high, median.n) if median else None,
+        Quantity(median.median, median.norm, median.ci_low, median.ci_high, median.n, median.infinite or "infinite")
+        if median
+        else None,
         seconds.quantity if seconds else None,
         latency,
         error.quantity if error else None,

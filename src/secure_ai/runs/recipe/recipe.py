@@ -42,10 +42,13 @@ class DataSection(Section):
 
 
 class SuiteSection(Section):
-    """The suite of attacks on the reports' baseline and defended networks."""
+    """The suite of attacks on baseline and defended networks, and what else the defence card tells of them."""
 
     attack: str = "fast"
     n: int = Field(1000, ge=1)
+    distance_n: int = Field(100, ge=1)
+    distance_steps: int = Field(50, ge=1, le=100_000)
+    confidence_n: int = Field(300, ge=1)
 
 
 class TransferSection(Section):

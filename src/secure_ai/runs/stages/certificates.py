@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from secure_ai.blue.certify.smoothing import Smoothed, Smoothing, certify, votes
+from secure_ai.blue.certify.smoothing import ABSTAIN, Smoothed, Smoothing, certify, votes
 from secure_ai.core.budget import Norm, PerturbationBudget
 from secure_ai.core.compute import exact_kernels
 from secure_ai.core.errors import UsageError
@@ -42,11 +42,13 @@ class Certificate:
     Attributes:
         clean, proven: (N,) bool; of smoothing: of the smoothed classifier, which may abstain.
         radius: (N,) certified radius where smoothing was asked; else empty.
+        abstained: (N,) bool, where smoothing named no class; neither clean nor proven. Empty for bounds.
     """
 
     clean: np.ndarray
     proven: np.ndarray
     radius: np.ndarray
+    abstained: np.ndarray
 
 
 def checked_budget(method: str, budget: PerturbationBudget) -> None:
@@ -64,7 +66,7 @@ def bounds(
     x, y = images_to_float(data.images).double().to(target.device), labels_to_tensor(data.labels).to(target.device)
     clean = evaluate(target, data.images, data.labels)
     proven = BOUNDS[method](fed(target), (x - budget.eps).clamp(0, 1), (x + budget.eps).clamp(0, 1), y)
-    return Certificate(clean.predictions == clean.labels, proven.cpu().numpy(), np.empty(0))
+    return Certificate(clean.predictions == clean.labels, proven.cpu().numpy(), np.empty(0), np.empty(0, dtype=bool))
 
 
 def smoothed(
@@ -84,13 +86,13 @@ def smoothed(
         )  # fmt: skip
     x, network = images_to_float(data.images).to(target.device), fed(target).eval()
     classes, radius = target.num_classes, np.zeros(len(data))
-    named = np.full(len(data), -1)
+    named = np.full(len(data), ABSTAIN)
     with still(network), exact_kernels(target.device):
         for i in range(len(data)):
             named[i], radius[i] = certify(network, x[i], classes, smoothing, seed, int(data.indices[i]))
             progress(i + 1, len(data))
     right = named == data.labels
-    return Certificate(right, right & (radius >= budget.eps), np.where(right, radius, 0.0))
+    return Certificate(right, right & (radius >= budget.eps), np.where(right, radius, 0.0), named == ABSTAIN)
 
 
 def withstood_smoothed(

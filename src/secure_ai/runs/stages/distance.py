@@ -16,7 +16,7 @@ from secure_ai.core.trust import Check, check
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.suite.verify import measured_distance
-from secure_ai.runs.engine.measure import Context, Passes, Settings
+from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.robust import AttackSettings, judged_single, sample
 
@@ -106,3 +106,11 @@ def _infinite(median: float, high: float) -> str:
 def distance_passes(settings: DistanceSettings, n: int, holds: float) -> Passes:
     """A forward and a backward pass a step."""
     return Passes(1.0 * settings.n * settings.steps, 1.0 * settings.n * settings.steps)
+
+
+def distance_row(settings: DistanceSettings) -> Measure[DistanceSettings]:
+    """The row."""
+    return Measure(
+        id="distance", function=median_distance, settings=settings, needs=frozenset({"test", "gradients"}),
+        passes=distance_passes,
+    )  # fmt: skip

@@ -182,6 +182,7 @@ def _smoothing_facts(smoothing: Smoothing, found: Certificate) -> dict[str, Any]
         "samples": smoothing.count,
         "alpha": smoothing.alpha,
         "largest_radius": smoothing.largest_radius,
+        "abstained": rate(int(found.abstained.sum()), n).as_json(),
         "certified_at": {f"{r:g}": rate(int((found.clean & (found.radius >= r)).sum()), n).as_json() for r in RADII},
     }
 

@@ -25,7 +25,6 @@ from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.certificates import CertifiedSettings, certified_row
 from secure_ai.runs.stages.clean import CLEAN
-from secure_ai.runs.stages.confidence import ConfidenceSettings, confidence_row
 from secure_ai.runs.stages.hardening import Hardening, harden_network
 
 ARCH = "report1-cnn"
@@ -135,8 +134,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
 
 def _measures(recipe: Recipe, name: str) -> tuple[Measure[Any], ...]:
     own = recipe.defences
-    confidence = confidence_row(ConfidenceSettings(eps=own.eps, steps=own.pgd_steps, n=own.confidence_n))
-    rows: tuple[Measure[Any], ...] = (CLEAN, *attacked(recipe, own.eps, own.pgd_steps), confidence)
+    rows: tuple[Measure[Any], ...] = (CLEAN, *attacked(recipe, own.eps, own.pgd_steps))
     return (*rows, certified_row(CertifiedSettings(eps=own.certified_eps))) if name == CERTIFIED else rows
 
 

@@ -17,4 +17,3 @@ class DefencesSection(Section):
     certified_epochs: int = Field(30, ge=1, le=1000)
     batch_size: int = Field(128, ge=1, le=100_000)
     pgd_steps: int = Field(40, ge=1, le=100_000)
-    confidence_n: int = Field(1000, ge=1)
