@@ -18,7 +18,7 @@ from secure_ai.runs.verbs.backdoor_remove import Removed
 def removed(class_p: float | None) -> Removed:
     before = State(rate(98, 100), rate(95, 100), rate(5, 100), 9.0, 0.01, rate(99, 100))
     after = State(rate(97, 100), rate(1, 100), rate(95, 100), 1.0, class_p, rate(30, 100))
-    return Removed("sau", 7, before, after, {"sau": after}, {}, None, "out.safetensors")
+    return Removed("sau", 7, before, after, {"sau": after}, {}, None, "out.safetensors", None)
 
 
 @pytest.mark.parametrize(

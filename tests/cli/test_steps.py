@@ -87,13 +87,16 @@ def test_a_line_in_a_log_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> N
     now = [0.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     steps = Steps(None, "control networks")
+    steps(20, 40)  # what an earlier process did took no time now
+    assert steps.now() == "control networks, 50 %"
     now[0] = 30.0
-    steps(1, 4)
-    assert steps.now() == "control networks, 25 %, about 90 s left"
-    steps(0, 5)  # another count, which begins now
+    steps(21, 40)
+    assert steps.now() == "control networks, 52 %, about 10 min left"
+    steps(1, 5)  # another count, which begins now
+    assert steps.now() == "control networks, 20 %"
     now[0] = 40.0
-    steps(1, 5)
-    assert steps.now() == "control networks, 20 %, about 40 s left"
+    steps(2, 5)
+    assert steps.now() == "control networks, 40 %, about 30 s left"
 
 
 def test_a_part_has_its_own_label_and_does_not_begin_again() -> None:

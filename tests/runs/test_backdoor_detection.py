@@ -41,7 +41,6 @@ from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages import backdoor_detection, backdoor_removal
 from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
 from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
@@ -54,7 +53,6 @@ class OneNetwork:
     network: torch.nn.Module
     facts: Mapping[str, Any] = field(default_factory=dict)
     id: str = "report-1/badnets"
-    named: ModelSpec = field(default_factory=lambda: ModelSpec(model="models/badnets.safetensors"))
 
     def target(self) -> NetworkTarget:
         return NetworkTarget(self.network.eval(), name="n", digest="", input_shape=(1, 28, 28), num_classes=10)
@@ -123,7 +121,6 @@ def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
     assert [choice.value for choice in result.choices] == ["suspicious"]  # its trigger moves too few images
     assert [(finding.id, finding.evidence["label"]) for finding in result.findings] == [("SAI-BD-002", 0)]
     assert exceeds(result.findings, "medium")
-    assert "--model models/badnets.safetensors" in result.findings[0].reproduce
     rates = {entry.id: entry.value for entry in result.measurements}
     assert (rates["report-1/badnets/scan-false-alarms"].successes, rates["report-1/badnets/scan-false-alarms"].n) == (
         0,
@@ -161,7 +158,7 @@ def test_without_data_the_same_network_is_at_most_suspicious(
     found = without_data(subject, digits_test)
     assert (found.verdict.value, found.suspected) == ("suspicious", (EVERY, 4))
     assert (found.trigger, list(found.class_scores)) == (None, ["margin"])
-    assert [one.evidence["label"] for one in scan_findings("own", found, digits_test, again="")] == [4]
+    assert [one.evidence["label"] for one in scan_findings("own", found, digits_test)] == [4]
 
 
 def without_data(subject: OneNetwork, data: Dataset) -> Scan:

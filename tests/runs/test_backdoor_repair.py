@@ -92,10 +92,17 @@ def test_without_trusted_images_the_fraction_asked_for_is_removed(poisoned_file:
 COLOUR = """import torch
 
 
-def net():
-    return torch.nn.Sequential(
-        torch.nn.Flatten(), torch.nn.Linear(3 * 12 * 12, 24), torch.nn.ReLU(), torch.nn.Linear(24, 4)
-    )
+class Net(torch.nn.Module):  # more classes than the data have, and a layer that nothing calls
+
+    def __init__(self):
+        super().__init__()
+        self.a, self.b, self.unused = torch.nn.Linear(432, 24), torch.nn.Linear(24, 5), torch.nn.Linear(24, 5)
+
+    def forward(self, x):
+        return self.b(self.a(x.flatten(1)).relu())
+
+
+def net(): return Net()
 
 
 def bare(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 12), torch.nn.Flatten())
@@ -104,20 +111,20 @@ def bare(): return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 12), torch.nn.Flatt
 
 def test_a_network_of_ones_own_filters_images_of_another_size(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
-    labels = np.arange(900) % 4
-    images = random.integers(0, 120, (900, 12, 12, 3), dtype=np.uint8)
+    labels = np.arange(3200) % 4
+    images = random.integers(0, 120, (3200, 12, 12, 3), dtype=np.uint8)
     for label in range(4):
         images[labels == label, 2 * label : 2 * label + 2] = 220  # what tells the classes apart
-    poisoned = np.flatnonzero(labels[:600] != 0)[:30]
-    np.savez(tmp_path / "trusted.npz", x=images[600:], y=labels[600:])
+    poisoned = np.flatnonzero(labels[:1200] != 0)[:60]
+    np.savez(tmp_path / "trusted.npz", x=images[1200:], y=labels[1200:])
     images[poisoned, -3:, -3:] = 255
     labels[poisoned] = 0
-    np.savez(tmp_path / "x.npz", x=images[:600], y=labels[:600])
+    np.savez(tmp_path / "x.npz", x=images[:1200], y=labels[:1200])
     (tmp_path / "net.py").write_text(COLOUR)
     data, trusted, arch = str(tmp_path / "x.npz"), str(tmp_path / "trusted.npz"), f"{tmp_path / 'net.py'}:net"
     found = secure_ai.backdoor_filter(data, trusted=trusted, out=tmp_path / "out", arch=arch)
     assert found.suspicious[poisoned].mean() > 0.9
-    assert found.record["suspicious"] < 90
+    assert found.record["suspicious"] < 160
     with pytest.raises(ArchError):  # nothing in it is a penultimate layer
         secure_ai.backdoor_filter(data, trusted=trusted, out=tmp_path / "none", arch=arch.replace(":net", ":bare"))
 

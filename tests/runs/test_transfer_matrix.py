@@ -23,7 +23,6 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.trust.judged import monotone_check
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.model_spec import ModelSpec
 from secure_ai.runs.stages.distance import DistanceSettings, median_distance
 from secure_ai.runs.stages.gallery import spread_over_classes
 from secure_ai.runs.stages.transfer import TransferSettings, transfer_matrix
@@ -50,10 +49,6 @@ class Known:
 
     id: str
     network: nn.Module
-
-    @property
-    def named(self) -> ModelSpec:
-        raise NotImplementedError
 
     @property
     def artifact(self) -> bytes:

@@ -83,7 +83,7 @@ def remove(
         trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
         target_label: The planted trigger's class.
         fleet: Control networks to train for the second scan where none are committed, e.g. 40. 0: no second scan.
-        train_data: What they are trained on; default: the images that repair.
+        train_data: What they are trained on: about as many images as the model was. Default: the images that repair.
         split: train, val or test, where the data have several.
         n: The first N images in file order.
         resize: Every image to N x N pixels.
@@ -116,6 +116,7 @@ def remove(
     print_lines(
         [
             f"kept: {done.chosen}, in {done.out}",
+            *([f"p of the class: {done.fleet.source}"] if done.fleet else []),
             *([f"success of the planted trigger: {planted}"] if planted else []),
             f"the trigger learned again from 50 images: before {done.before.relearned}, after {done.after.relearned}, "
             f"a clean network {done.clean_relearned or 'cannot be made'}",

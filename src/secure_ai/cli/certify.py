@@ -22,8 +22,8 @@ def certify(
     file: ModelFile = None,
     /,
     *,
-    norm: Annotated[Literal["linf", "l2"], ANY_CASE],
     eps: str,
+    norm: Annotated[Literal["linf", "l2"] | None, ANY_CASE] = None,
     method: Annotated[Literal["ibp", "crown-ibp", "smoothing"], ANY_CASE] = "ibp",
     model: ModelOptions = ModelOptions(),  # noqa: B008  # frozen
     data: DataOptions = DataOptions(),  # noqa: B008  # frozen
@@ -38,7 +38,7 @@ def certify(
 
     Args:
         file: Model file, as --model.
-        norm: linf for ibp and crown-ibp, l2 for smoothing.
+        norm: linf for ibp and crown-ibp, l2 for smoothing; default: the method's.
         eps: Radius of the certificate, on pixels in [0, 1].
         method: ibp (interval bounds; sequential networks of convolution, linear, ReLU, pooling, flatten and batch
             normalisation), crown-ibp (the same networks; never proves less, takes longer) or smoothing (randomised

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 import threading
@@ -77,14 +78,14 @@ class Steps:
         self._bar, self._text = bar, text
         self._task = None if bar is None else bar.add_task(text, total=None)
         self._part, self._release = "", releaser()
-        self._done, self._since = 0, time.monotonic()
+        self._done, self._from, self._since = math.inf, 0, 0.0
 
     def __call__(self, done: int, total: int) -> None:
         """So much of it is done."""
-        if done < self._done:  # another count begins
-            self._since = time.monotonic()
-        self._done, spent = done, time.monotonic() - self._since
-        left = f", about {_span(spent * (total - done) / done)} left" if 0 < done < total else ""
+        if done < self._done:  # a count begins, or goes on from what an earlier process did
+            self._from, self._since = done, time.monotonic()
+        self._done, made, spent = done, done - self._from, time.monotonic() - self._since
+        left = f", about {_span(spent * (total - done) / made)} left" if made and done < total else ""
         self._part = f", {100 * done // max(1, total)} %{left}"
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=done, total=total)

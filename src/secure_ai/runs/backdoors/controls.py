@@ -23,7 +23,7 @@ LEAST_DATA = 400  # images that a scan is made with
 
 
 @dataclass(frozen=True, slots=True)
-class Controlled:
+class Controls:
     """Control networks, or none and `why`, and the images that a scan works on, none of which they were trained on."""
 
     fleet: Fleet | None
@@ -32,7 +32,7 @@ class Controlled:
     why: str = ""
 
 
-def controlled(
+def with_controls(
     target: NetworkTarget,
     arch: str,
     shuffled: Dataset,
@@ -44,7 +44,7 @@ def controlled(
     device: torch.device = CPU,
     deadline: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Controlled:
+) -> Controls:
     """Train control networks on `training`, else on half of `shuffled`; the scan works on the rest.
 
     Args:
@@ -59,7 +59,7 @@ def controlled(
         target, arch, training, search, held_out, count=count, seed=seed, dtype=dtype, device=device,
         deadline=deadline, progress=progress,
     )  # fmt: skip
-    return Controlled(fleet, search, held_out, why)
+    return Controls(fleet, search, held_out, why)
 
 
 def control_fleet(

@@ -14,7 +14,7 @@ SEVERITIES = {ScanVerdict.BACKDOORED: Severity.CRITICAL, ScanVerdict.SUSPICIOUS:
 
 
 def scan_findings(
-    model: str, scan: Scan, data: Dataset | None, *, again: str, measured: bool = False, shown: str = "",
+    model: str, scan: Scan, data: Dataset | None, *, again: str = "", measured: bool = False, shown: str = "",
     planted: bool = False,
 ) -> tuple[Finding, ...]:  # fmt: skip
     """One finding where the verdict is `backdoored` or `suspicious`, else none.
@@ -23,7 +23,7 @@ def scan_findings(
         model: its id, the location.
         shown: what it is called for people, where that is not its id.
         data: that it was scanned with.
-        again: the command that scans it again.
+        again: the command that scans it again; empty in a run, whose own command does.
         measured: whether a rate `MODEL/scan-false-alarms` stands in the same document.
         planted: as in `Finding`.
     """

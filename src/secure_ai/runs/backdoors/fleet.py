@@ -73,6 +73,18 @@ class Fleet:
     note: str = ""
     dropped: int = 0
 
+    def as_json(self) -> dict[str, Any]:
+        """The entry `fleet` of a scan."""
+        return {
+            "n": len(self.members),
+            "asked": self.asked,
+            "dropped": self.dropped,
+            "source": self.source,
+            "training_images": self.training_images,
+            "seconds": round(self.seconds, 2),
+            "power": self.power,
+        }
+
     @property
     def power_text(self) -> str:
         """How many planted backdoors of each kind were called `suspicious` or `backdoored`, for people."""

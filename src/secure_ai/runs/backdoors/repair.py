@@ -35,7 +35,7 @@ class State:
 
     Attributes:
         statistic: of the scan, in deviations of clean networks; None without a fleet.
-        class_p: p of the class that was suspected before the repair, alone; None without a fleet.
+        class_p: p of the class that was suspected before the repair, alone; None without a conclusive scan.
         relearned: success of the reconstructed trigger after a few epochs on 50 triggered images.
     """
 
@@ -45,6 +45,7 @@ class State:
     statistic: float | None
     class_p: float | None = None
     relearned: Rate | None = None
+    unscanned: str = "without control networks the suspected class is a guess, and there was no second scan"
 
     def as_json(self) -> dict[str, Any]:
         """The object in the report."""
@@ -156,7 +157,7 @@ def doubts(before: State, after: State) -> tuple[str, ...]:
     """Why a backdoor may be there still; empty: nothing says so."""
     found = []
     if after.class_p is None:
-        found.append("without control networks the suspected class is a guess, and there was no second scan")
+        found.append(after.unscanned)
     elif after.class_p <= P_SUSPICIOUS:
         found.append("the suspected class still stands out in the second scan")
     if after.success.bounds.value >= before.success.bounds.value:
@@ -172,8 +173,10 @@ def state_of(network: nn.Module, own: Suspect) -> State:
     shown = evaluate(target, own.trigger.stamp(images), labels)
     success = backdoor_success_rate(shown.predictions, labels, own.label, classes=target.num_classes)
     scan = scan_target(target, own.search, own.held_out, own.fleet, own.seed, ()) if own.fleet else None
-    if scan is None or scan.fleet is None or scan.calibrated is None:
+    if scan is None or scan.fleet is None:
         return State(accuracy, success, shown.accuracy, None)
+    if scan.calibrated is None:
+        return State(accuracy, success, shown.accuracy, None, unscanned=f"the second scan: {scan.reasons[0]}")
     fleet = scan.fleet.values(sorted(scan.values))
     values = {name: np.array(significant(value)) for name, value in scan.values.items()}
     p = class_p(values, fleet, own.label, target.num_classes)

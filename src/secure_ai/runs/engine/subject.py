@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from secure_ai.data.dataset import Dataset
-from secure_ai.runs.model_spec import ModelSpec
 
 if TYPE_CHECKING:
     from secure_ai.models.preflight.preflight import Preflight
@@ -19,11 +18,6 @@ class Subject(Protocol):
     @property
     def id(self) -> str:
         """Of the network."""
-        ...
-
-    @property
-    def named(self) -> ModelSpec:
-        """How a command line names it, from the run's folder."""
         ...
 
     @property

@@ -45,11 +45,6 @@ class _Base:
         return self.network.id
 
     @property
-    def named(self) -> ModelSpec:
-        """How a command line names it, from the run's folder."""
-        return self.network.spec or ModelSpec(model=f"models/{self.network.file}.safetensors")
-
-    @property
     def facts(self) -> Mapping[str, Any]:
         """What its training said of itself."""
         facts: Mapping[str, Any] = json.loads(self.outputs["facts.json"]) if "facts.json" in self.outputs else {}

@@ -12,7 +12,6 @@ from secure_ai.core.result import Model
 from secure_ai.core.results import Measurement
 from secure_ai.core.sections import Section
 from secure_ai.core.versions import versions
-from secure_ai.data.splits import sample_n
 from secure_ai.report.model import Data, Report, Run, Tool
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.table import CASES
@@ -26,6 +25,7 @@ from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import measured_in
+from secure_ai.runs.stages.robust import sample
 from secure_ai.threats.register import Evidence, Row, threat_rows
 
 ALWAYS_NOT_TESTED = (
@@ -47,7 +47,8 @@ def assemble(facts: RunFacts) -> Report:
     found = facts.result
     measurements = tuple(replace(entry, replay=facts.command) for entry in found.measurements)
     models = (*_trained_models(facts), *found.models)
-    findings = (*judge_measurements(measurements, models), *found.findings)
+    own = (replace(one, reproduce=one.reproduce or facts.command) for one in found.findings)
+    findings = (*judge_measurements(measurements, models), *own)
     cases = _cases(facts)
     departs = deviations(facts.recipe, facts.data)
     compared = comparisons(facts.plan.networks, measurements, found.per_sample)
@@ -92,8 +93,7 @@ def _class_card(facts: RunFacts, models: Sequence[Model]) -> tuple[Section, ...]
     """On the images that the stages `suite` drew; none in a run without networks, which loads no images."""
     if "test" not in facts.data:
         return ()
-    test, n = facts.data["test"], facts.recipe.suite.n
-    attacked = test if len(test) <= n else sample_n(test, n, facts.recipe.seed)
+    attacked = sample(facts.data["test"], facts.recipe.suite.n, facts.recipe.seed)
     return class_card(models, facts.result.per_sample, attacked)
 
 

@@ -62,7 +62,7 @@ def defence_card(
     rows = tuple(_row(model, rates, numbers, compared, medians) for model in shown)
     told = [i for i in range(len(COLUMNS)) if any(row[i] is not None for row in rows)]
     columns, cells = tuple(COLUMNS[i] for i in told), tuple(tuple(row[i] for i in told) for row in rows)
-    return (Section("defences/card", "Defence card", INTRO, columns, cells, "per class: the confusion tables"),)
+    return (Section("defences/card", "Defence card", INTRO, columns, cells, "by class: the table below"),)
 
 
 def _shown(models: Sequence[Model]) -> list[Model]:

@@ -23,7 +23,8 @@ from secure_ai.models.networks.built_in import NETWORKS
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import images_to_float
-from secure_ai.runs.backdoors.controls import DEFAULT_FLEET, LEAST_DATA, Controlled, controlled
+from secure_ai.runs.backdoors.build import SHARED_CODE
+from secure_ai.runs.backdoors.controls import DEFAULT_FLEET, LEAST_DATA, Controls, with_controls
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.scan import Scan, Trigger, scan_target, split_images
@@ -68,9 +69,12 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     if target.access != "gradients":
         return Result(not_tested=(f"{target.name}: backdoor scan: it offers no gradients",))
     using = _controls(target, test, settings, context)
-    if using is None:
-        return _margins_alone(subject, target, checked.checks, test.class_names, context.seed)
+    if using.fleet is None:
+        return _margins_alone(subject, target, checked.checks, test.class_names, context.seed, using.why)
     held_out = using.held_out
+    notes = [using.fleet.source, using.fleet.power_text, *([using.fleet.note] if using.fleet.note else [])]
+    if not arch_of(target.network):
+        notes.append(SHARED_CODE)
     found = scan_target(target, using.search, held_out, using.fleet, context.seed, checked.checks)
     verdict = MeasuredChoice(
         id=f"{subject.id}/backdoor-verdict", model=subject.id, metric="backdoor_verdict", value=found.verdict.value,
@@ -90,33 +94,36 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     pictures = _pictures(subject, target, held_out, found, context)
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
-        sections=(_section(subject, target.name, found, test.class_names),),
-        findings=scan_findings(
-            subject.id, found, test, measured=True, shown=target.name, planted=settings.planted,
-            again=subject.named.command("backdoor scan", {"data": test.name, "seed": context.seed}),
-        ),
+        sections=(_section(subject, target.name, found, test.class_names, notes),),
+        findings=scan_findings(subject.id, found, test, measured=True, shown=target.name, planted=settings.planted),
         not_tested=() if found.calibrated else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
 
-def _controls(target: NetworkTarget, test: Dataset, settings: ScanSettings, context: Context) -> Controlled | None:
-    """The committed control networks or, where that is asked for, ones trained on half of the images; else None."""
+def _controls(target: NetworkTarget, test: Dataset, settings: ScanSettings, context: Context) -> Controls:
+    """The committed control networks or, where that is asked for, ones trained on half of the images.
+
+    No deadline: a smaller fleet would be kept as if it were whole. A stop keeps the networks that are done.
+    """
     arch = arch_of(target.network)
     fleet = known_fleet(arch, target.transform, test)
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     if fleet is not None:
-        return Controlled(fleet, *split_images(shuffled))
-    if not settings.calibrate or len(test) < LEAST_DATA:
-        return None
+        return Controls(fleet, *split_images(shuffled))
+    if not settings.calibrate:
+        why = "no committed control networks for it and its data; `secure-ai backdoor scan` trains some"
+        return Controls(None, shuffled, shuffled, why)
+    if len(test) < LEAST_DATA:
+        return Controls(None, shuffled, shuffled, f"a scan needs {LEAST_DATA} images")
     compute = configure(context.precision, context.device)
-    return controlled(
+    return with_controls(
         target, arch, shuffled, seed=context.seed, dtype=compute.training_dtype, device=compute.device,
-        deadline=context.deadline, progress=context.progress,
+        progress=context.progress,
     )  # fmt: skip
 
 
 def _margins_alone(
-    subject: Subject, target: NetworkTarget, checks: Sequence[Check], names: Sequence[str], seed: int
+    subject: Subject, target: NetworkTarget, checks: Sequence[Check], names: Sequence[str], seed: int, why: str
 ) -> Result:
     """The data-free statistic of each class, and that nothing is there to compare it with."""
     margins = scan_target(target, None, None, None, seed, checks).values["margin"]
@@ -127,7 +134,6 @@ def _margins_alone(
         (Column("class", "class"), Column("margin", "largest margin")),
         tuple((class_text(k, names), f"{margin:.4g}") for k, margin in enumerate(margins)),
     )  # fmt: skip
-    why = "no committed control networks for it and its data; `secure-ai backdoor scan` trains some"
     return Result(sections=(section,), not_tested=(f"{target.name}: backdoor scan: {why}",))
 
 
@@ -157,15 +163,15 @@ def _success(subject: Subject, trigger: Trigger, names: Sequence[str]) -> Measur
     return rate_entry(subject.id, "scan-trigger", "reconstructed_trigger_success", trigger.success, protocol)
 
 
-def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str]) -> Section:
+def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str], notes: Sequence[str]) -> Section:
     scores = found.class_scores
     columns = (Column("class", "class"), *(Column(name, name) for name in scores))
     classes = range(len(next(iter(scores.values()), ())))
     rows = tuple((class_text(k, names), *(f"{row[k]:.1f}" for row in scores.values())) for k in classes)
+    scale = "Scores in deviations of clean networks' same class, or pair; large is worse." if rows else ""
     return Section(
         f"{subject.id}/backdoor-scan", f"Backdoor scan of {shown}: {found.verdict.value.replace('_', ' ')}",
-        f"{'; '.join(found.reasons)}. Scores in deviations of clean networks' same class, or pair; large is worse.",
-        columns, rows, f"{found.fleet.source}; {found.fleet.power_text}" if found.fleet else "",
+        f"{'; '.join(found.reasons)}. {scale}".strip(), columns, rows, "; ".join(notes),
     )  # fmt: skip
 
 
@@ -207,7 +213,7 @@ def scan_row(
         arch: a built-in name or a factory, which decides what the scan costs; empty: not known, e.g. in the file.
         calibrate: as in `ScanSettings`.
     """
-    known = not arch or known_fleet(arch, InputTransform()) is not None
+    known = known_fleet(arch, InputTransform()) is not None or not (arch or calibrate)
     return Measure(
         id="backdoor-scan",
         function=scan,

@@ -51,12 +51,18 @@ class Certificate:
     abstained: np.ndarray
 
 
-def checked_budget(method: str, budget: PerturbationBudget) -> None:
-    """Refuse a method that does not exist, or a norm that it cannot certify. Raises UsageError."""
+def norm_of(method: str) -> str:
+    """The norm that a method certifies. Raises UsageError for one that does not exist."""
     if method not in NORMS:
         raise UsageError("unknown method", where="--method", expected=" or ".join(NORMS), got=method)
-    if budget.norm != NORMS[method]:
-        raise UsageError(f"{method} certifies another norm", where="--norm", expected=NORMS[method], got=budget.norm)
+    return NORMS[method]
+
+
+def checked_budget(method: str, budget: PerturbationBudget) -> None:
+    """Refuse a norm that the method cannot certify. Raises UsageError."""
+    norm = norm_of(method)
+    if budget.norm != norm:
+        raise UsageError(f"{method} certifies another norm", where="--norm", expected=norm, got=budget.norm)
 
 
 def bounds(

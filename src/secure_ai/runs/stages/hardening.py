@@ -142,7 +142,7 @@ def guard(held: Dataset, asked: Hardening, growing: Schedule) -> Guard:
 
 
 def check_seconds(network: nn.Module, held: Dataset, asked: Hardening) -> float:
-    """About the most that one of `checks` takes, with the share of a guard, from one on a part of the images.
+    """About the most that one of `checks` takes, a guard counted in, from one on a part of the images.
 
     An untrained network would be faster: the attack spares what is misclassified. So its own predictions are the
     labels, and eps is too small to change one.

@@ -145,37 +145,38 @@ def _trained(
 ) -> NetworkTarget:  # fmt: skip
     if arch in NETWORKS:
         network: nn.Module = build_network(arch, generator=generator(seed, "filter", arch))
-        classes = network_entry(arch).num_classes
     else:
-        loaded, network = trainable(ModelSpec(arch=arch), dataset, seed, events)
-        classes = loaded.num_classes or dataset.classes
+        _, network = trainable(ModelSpec(arch=arch), dataset, seed, events)
     network.to(compute.device)
     plan = TrainingPlan(
         epochs=epochs, batch_size=128, schedule=constant(1e-3), seed=seed, adam_epsilon=1e-7,
         dtype=compute.training_dtype, replicas=1,
     )  # fmt: skip
     train(network, dataset, method=natural, plan=plan, progress=progress)
-    return NetworkTarget(
-        to_channels_last(network).eval(), name=arch, digest="", input_shape=dataset.input_shape, num_classes=classes
-    )
+    network = to_channels_last(network).eval()
+    with torch.no_grad():  # a network may tell more classes apart than the data have
+        classes = network(images_to_float(dataset.images[:1]).to(compute.device)).shape[1]
+    return NetworkTarget(network, name=arch, digest="", input_shape=dataset.input_shape, num_classes=classes)
 
 
 @torch.no_grad()
 def _features(target: NetworkTarget, images: np.ndarray) -> np.ndarray:
-    """What the last linear layer is given, (N, F): the penultimate layer's activations."""
-    linear = [module for module in target.network.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise ArchError(
-            "no features to look at", where=target.name, expected="a network with a Linear layer", got="none"
-        )
+    """What the linear layer that is called last is given, (N, F): the penultimate layer's activations."""
     given: list[Tensor] = []
-    hook = linear[-1].register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0].detach().flatten(1)))
+    parts: list[Tensor] = []
+    linear = [module for module in target.network.modules() if isinstance(module, nn.Linear)]
+    hooks = [one.register_forward_pre_hook(lambda layer, inputs: given.append(inputs[0])) for one in linear]
     try:
-        for part in images_to_float(images).split(500):
+        for part in images_to_float(images).split(target.batch_size):
             target.logits(part)
+            if not given:
+                raise ArchError("no features to look at", where=target.name, expected="a Linear layer", got="none")
+            parts.append(given[-1].flatten(1).cpu())
+            given.clear()
     finally:
-        hook.remove()
-    return torch.cat(given).cpu().double().numpy()
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(parts).double().numpy()
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew
 from secure_ai.runs.backdoors.controls import FLEET_SIZE, LEAST_FLEET, MAX_FLEET, control_fleet, refuse_other_images
-from secure_ai.runs.backdoors.fleet import known_fleet
+from secure_ai.runs.backdoors.fleet import Fleet, known_fleet
 from secure_ai.runs.backdoors.planted import measured_apart
 from secure_ai.runs.backdoors.repair import (
     LEAST_IMAGES,
@@ -57,6 +57,7 @@ class Removed:
     planted: dict[str, Rate]
     clean_relearned: Rate | None
     out: str
+    fleet: Fleet | None
 
     @property
     def doubts(self) -> tuple[str, ...]:
@@ -75,6 +76,7 @@ class Removed:
             "tried": {name: state.as_json() for name, state in self.tried.items()},
             "planted_trigger_success": {name: one.as_json() for name, one in self.planted.items()} or None,
             "clean_network_after_relearning": self.clean_relearned and self.clean_relearned.as_json(),
+            "fleet": self.fleet and self.fleet.as_json(),
             "file": self.out,
         }
 
@@ -108,7 +110,8 @@ def backdoor_remove(
         trigger: the planted trigger, if it is known, with its `target_label`: another process measures its success,
             after the choice.
         fleet: how many control networks to train where none are committed; 0: none, so there is no second scan.
-        train_data: what they are trained on; None: the images that repair.
+        train_data: what they are trained on, about as many images as the model was, else the second scan calls the two
+            incomparable; None: the images that repair.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
@@ -145,10 +148,12 @@ def backdoor_remove(
         if train_data is not None:
             training = load_data(train_data, split="train", resize=resize, seed=seed, events=events)
             refuse_other_images(training, whole)
-        known, _ = control_fleet(
+        known, why = control_fleet(
             target, loaded.arch, training, search, held_out, count=fleet, seed=seed, dtype=compute.training_dtype,
             device=compute.device, progress=progress,
         )  # fmt: skip
+        if known is None:
+            raise UsageError("no control networks", where="--fleet", expected="0 for this network", got=why)
     own = suspect(target, whole, known, seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own, progress)
@@ -167,7 +172,7 @@ def backdoor_remove(
     return Removed(
         chosen, own.label, with_relearning(before, target.network, own),
         with_relearning(tried[chosen], network, own), tried, planted,
-        None if clean is None else success_after_relearning(clean, own), str(out),
+        None if clean is None else success_after_relearning(clean, own), str(out), own.fleet,
     )  # fmt: skip
 
 

@@ -31,9 +31,9 @@ from secure_ai.runs.backdoors.controls import (
     LEAST_DATA,
     LEAST_FLEET,
     MAX_FLEET,
-    Controlled,
-    controlled,
+    Controls,
     refuse_other_images,
+    with_controls,
 )
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import known_fleet
@@ -46,7 +46,7 @@ SCAN_NAME, PICTURE_NAME = "scan.json", "trigger.png"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ScanReport:
-    """What `backdoor scan` found, where it was written, and the command that does it again."""
+    """What `backdoor scan` found, where it was written, and the command that does it again (empty: an object)."""
 
     model: LoadedModel
     data: Dataset | None
@@ -109,7 +109,7 @@ def backdoor_scan(
     if data is None and any(value is not None for value in asked.values()):
         given = ", ".join(f"--{name}" for name, value in asked.items() if value is not None)
         raise UsageError("without images nothing can be trained", where=given, expected="--data as well", got="none")
-    again = spec_of(model).command("backdoor scan", {**asked, "seed": seed})
+    again = "" if is_object(model) else spec_of(model).command("backdoor scan", {**asked, "seed": seed})
     if fleet is not None and not LEAST_FLEET <= fleet <= MAX_FLEET:
         raise UsageError("bad number of control networks", where="--fleet", expected=FLEET_SIZE, got=fleet)
     deadline = None if time_budget is None else time.monotonic() + time_budget
@@ -126,13 +126,13 @@ def backdoor_scan(
     _refuse_black_box(target)
     known = known_fleet(loaded.arch, target.transform, whole) if fleet is None and train_data is None else None
     if known is not None:
-        using = Controlled(known, *split_images(shuffled))
+        using = Controls(known, *split_images(shuffled))
     else:
         training = None
         if train_data is not None:
             training = load_data(train_data, split="train", resize=resize, seed=seed, events=events)
             refuse_other_images(training, whole)
-        using = controlled(
+        using = with_controls(
             target, loaded.arch, shuffled, training, count=fleet or DEFAULT_FLEET, seed=seed,
             dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
         )  # fmt: skip

@@ -33,6 +33,7 @@ from secure_ai.runs.stages.certificates import (
     CertifyMethod,
     bounds,
     checked_budget,
+    norm_of,
     smoothed,
     withstood_smoothed,
 )
@@ -92,8 +93,8 @@ def certify(
     model: ModelSpec | nn.Module,
     data: str | Dataset,
     *,
-    norm: str,
     eps: str | float,
+    norm: str | None = None,
     method: CertifyMethod = "ibp",
     attack: str | None = None,
     sigma: float | None = None,
@@ -110,7 +111,7 @@ def certify(
     """Certified accuracy beside attacked accuracy on the same images.
 
     Args:
-        norm: linf for `ibp` and `crown-ibp`, l2 for `smoothing`.
+        norm: None: the one that the method certifies, linf for `ibp` and `crown-ibp`, l2 for `smoothing`.
         method: interval bounds, or CROWN-IBP's, which are never looser and cost more, for sequential networks of known
             layers; or randomised smoothing, for any network.
         attack: of bounds: the list as of `attack`; None: `fast`. The smoothed classifier is attacked by PGD on its
@@ -127,7 +128,7 @@ def certify(
         if value is not None and not least <= value <= most:
             raise UsageError("out of range", where=name, expected=f"{least:g} to {most:g}", got=value)
     dataset = dataset_of(data, split=split, n=n, resize=resize, seed=seed, events=events)
-    budget = parse_budget(norm, eps, dataset.images[0].size)
+    budget = parse_budget(norm or norm_of(method), eps, dataset.images[0].size)
     checked_budget(method, budget)
     _refuse_unused(method, {"--attack": attack}, {"--sigma": sigma, "--samples": samples, "--alpha": alpha})
     compute = configure("float32", device)
