@@ -87,6 +87,11 @@ def sample_n(dataset: Dataset, n: int, seed: int) -> Dataset:
     return dataset.select(stratified_sample(dataset.labels, n, seed), note, drawn="stratified")
 
 
+def sample(dataset: Dataset, n: int | None, seed: int) -> Dataset:
+    """As `sample_n`, or all where there are no more."""
+    return dataset if n is None or len(dataset) <= n else sample_n(dataset, n, seed)
+
+
 def hold_out_last(dataset: Dataset, n: int) -> tuple[Dataset, Dataset]:
     """All but the last `n` images, and the last `n`: what Keras does for `validation_split` (no shuffling).
 

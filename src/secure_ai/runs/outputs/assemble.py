@@ -12,6 +12,7 @@ from secure_ai.core.result import Model
 from secure_ai.core.results import Measurement
 from secure_ai.core.sections import Section
 from secure_ai.core.versions import versions
+from secure_ai.data.splits import sample
 from secure_ai.report.model import Data, Report, Run, Tool
 from secure_ai.runs.cases.case import Case
 from secure_ai.runs.cases.table import CASES
@@ -25,7 +26,6 @@ from secure_ai.runs.outputs.facts import RunFacts
 from secure_ai.runs.recipe.deviations import deviations
 from secure_ai.runs.reproduction.reproduction import compare
 from secure_ai.runs.reproduction.values import measured_in
-from secure_ai.runs.stages.robust import sample
 from secure_ai.threats.register import Evidence, Row, threat_rows
 
 ALWAYS_NOT_TESTED = (

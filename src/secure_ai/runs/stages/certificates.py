@@ -18,6 +18,7 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import rate
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import sample
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
@@ -26,7 +27,6 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.adversaries import pgd_examples, still
 from secure_ai.runs.stages.entries import per_sample, rate_entry
 from secure_ai.runs.stages.hardening_methods import BOUNDS
-from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.user_model import fed
 
 CertifyMethod = Literal["ibp", "crown-ibp", "smoothing"]

@@ -11,12 +11,12 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import rate
 from secure_ai.core.sections import Cell, Column, Section
 from secure_ai.core.seeds import generator
+from secure_ai.data.splits import sample
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.adversaries import pgd_examples, still
 from secure_ai.runs.stages.entries import quantity_entry
-from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.user_model import fed
 
 THRESHOLDS = (0.0, 0.5, 0.8, 0.9, 0.99)

@@ -13,6 +13,7 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import CURVE, Measurement, Rate
 from secure_ai.core.sections import Picture
 from secure_ai.core.trust import Check
+from secure_ai.data.splits import sample
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.suite.parse import parse_attacks
@@ -26,7 +27,6 @@ from secure_ai.runs.stages.robust import (
     judged,
     replay_of,
     robust_entry,
-    sample,
     suite_passes,
 )
 

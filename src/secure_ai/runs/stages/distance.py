@@ -13,12 +13,13 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import rate
 from secure_ai.core.statistics import BEYOND_CHANCE, beyond_chance, median_interval
 from secure_ai.core.trust import Check, check
+from secure_ai.data.splits import sample
 from secure_ai.models.tensors import images_to_float
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.suite.verify import measured_distance
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.stages.robust import AttackSettings, judged_single, sample
+from secure_ai.runs.stages.robust import AttackSettings, judged_single
 
 ATTACKS: dict[Norm, str] = {"linf": "fmn", "l2": "ddn", "l1": "fmn", "l0": "fmn"}
 

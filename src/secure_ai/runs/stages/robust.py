@@ -13,7 +13,7 @@ from secure_ai.core.result import Replay, Result, merged
 from secure_ai.core.results import Measurement
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
-from secure_ai.data.splits import sample_n
+from secure_ai.data.splits import sample
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.contract import SHARD_SIZE
 from secure_ai.red.evasion.suite.parse import parse_attacks, parse_suite
@@ -56,11 +56,6 @@ class WhiteBoxSettings(Settings):
     norm: Norm
     eps: float
     n: int | None = None
-
-
-def sample(dataset: Dataset, n: int | None, seed: int) -> Dataset:
-    """A stratified random sample of `n`, or all where there are no more."""
-    return dataset if n is None or len(dataset) <= n else sample_n(dataset, n, seed)
 
 
 def judged(

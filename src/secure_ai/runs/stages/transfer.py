@@ -13,6 +13,7 @@ from secure_ai.core.result import Result
 from secure_ai.core.results import Measurement
 from secure_ai.core.sections import Picture
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import sample
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.red.evasion.attacks.transfer import transfer
@@ -25,7 +26,6 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import rate_entry
 from secure_ai.runs.stages.examples import attack_every_image
 from secure_ai.runs.stages.gallery import Row, gallery, gallery_row, spread_over_classes
-from secure_ai.runs.stages.robust import sample
 
 METRIC = "transfer_accuracy"
 

@@ -32,6 +32,7 @@ from secure_ai.core.results import Measurement
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.source import load_data
+from secure_ai.data.splits import sample
 from secure_ai.files.write import refuse_unwritable, write_bytes
 from secure_ai.models.load.trained import trained_target
 from secure_ai.models.networks.built_in import NETWORKS
@@ -51,7 +52,6 @@ from secure_ai.runs.engine.execute import results_digest
 from secure_ai.runs.examples_file import Origin, examples_bytes
 from secure_ai.runs.model_spec import SUBJECT, ModelSpec
 from secure_ai.runs.outputs.pictures import grid_rows
-from secure_ai.runs.stages.robust import sample
 from secure_ai.runs.user_model import examined, surrogate_for
 from secure_ai.runs.verbs.replay_found import Answer, Replayed, Sample, ShardReplay
 from secure_ai.runs.verbs.replay_record import RunFolder, find_measurement, read_run, replay_record

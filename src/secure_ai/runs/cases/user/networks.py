@@ -14,6 +14,7 @@ from secure_ai.core.comparisons import Confusion
 from secure_ai.core.events import EventSink
 from secure_ai.core.result import Result
 from secure_ai.data.dataset import Dataset
+from secure_ai.data.splits import sample
 from secure_ai.models.target.answers import answers_digest
 from secure_ai.models.target.evaluate import counted
 from secure_ai.models.target.target import NetworkTarget
@@ -40,7 +41,6 @@ from secure_ai.runs.stages.robust import (
     kept_whole,
     replay_of,
     robust_entry,
-    sample,
     suite_passes_with_probes,
 )
 from secure_ai.runs.stages.transfer import TransferSettings, matrix_row
