@@ -14,7 +14,6 @@ OF_SMOOTHED = "PGD on 32 noisy copies"  # whatever the measurement is called
 CLEAN, ROBUST, CERTIFIED = "clean_accuracy", "robust_accuracy", "certified_accuracy"
 AUTOATTACK, FAST = "autoattack~1000", "fast~1000"
 WHOLE = 0.99  # of the epochs planned: each leaves out its last, incomplete batch
-GUARD_AT_FINAL_EPS = "4b9d8b516d68"  # the commit of rows that were measured so
 FRONTIER, FRONTIER_EPS = "../images/defences.png", 0.3
 
 AIMS: tuple[tuple[str, str, str, str, float], ...] = (
@@ -56,7 +55,7 @@ def defences(result: Result) -> list[str]:
             ("row", "parameters", "trained for", "on", "images", "attack", "clean", "attacked", "certified", "verdict"),
             [line for name, row in trained.items() for line in _lines(name, row)],
         ),
-        *_false_alarms(trained),
+        *_replaced(trained),
         *_pictured(rows),
         *_colour(rows),
         *_minutes(rows),
@@ -97,11 +96,7 @@ def _holds(found: Mapping[str, Any], rate: str) -> bool:
 
 def _lines(name: str, row: Row) -> Iterable[tuple[object, ...]]:
     compute = row["compute"]
-    planned = row.get("row_epochs", row["epochs"])
-    of = f" of {planned:g}" if row["epochs"] < WHOLE * planned else ""
-    spent = f"{row['epochs']:g}{of} epochs, {row['train_seconds']:,.0f} s"
-    if row.get("rolled_back"):
-        spent += f"; rolled back at step {', '.join(map(str, row['rolled_back']))}, several steps from there"
+    spent = _spent(row)
     where = compute["device"] if compute["device"] != "cpu" else f"{compute['threads']} threads of a CPU"
     where += f", {compute['training_dtype']}"
     for asked, found in row["measured"].items():
@@ -115,14 +110,24 @@ def _lines(name: str, row: Row) -> Iterable[tuple[object, ...]]:
         )  # fmt: skip
 
 
-def _false_alarms(rows: Mapping[str, Row]) -> list[str]:
+def _spent(row: Row) -> str:
+    planned = row.get("row_epochs", row["epochs"])
+    of = f" of {planned:g}" if row["epochs"] < WHOLE * planned else ""
+    spent = f"{row['epochs']:g}{of} epochs, {row['train_seconds']:,.0f} s"
+    if row.get("rolled_back"):
+        spent += f"; rolled back at step {', '.join(map(str, row['rolled_back']))}, several steps from there"
+    return spent
+
+
+def _replaced(rows: Mapping[str, Row]) -> list[str]:
+    """What rows said before they were measured again."""
     return [
         line
         for name, row in rows.items()
-        if row.get("method") == "fast" and row.get("rolled_back") and row.get("commit") == GUARD_AT_FINAL_EPS
+        for before in row.get("replaced", ())
         for line in (
-            f"`{name}` is mostly multi-step training: at step {row['rolled_back'][0]} a guard that compared at the "
-            "final eps, while eps was still small, rolled it back. Today's guard compares at the eps in force.",
+            f"`{name}` was measured again. Before, at commit {before['commit']}: attacked "
+            f"{_percent(before['measured'][FAST][ROBUST])}, trained for {_spent(before)}.",
             "",
         )
     ]

@@ -80,13 +80,12 @@ def test_a_training_that_was_cut_says_of_how_many_epochs(page: ModuleType) -> No
     assert spent == {"11.31": "11.31 of 13 epochs", "12.5": "12.5 of 13 epochs", "12.97": "12.97 epochs"}
 
 
-def test_a_network_that_a_false_alarm_rolled_back_says_so(page: ModuleType) -> None:
-    found = trained(0.98, 0.9) | {"method": "fast", "rolled_back": [300], "commit": page.GUARD_AT_FINAL_EPS}
-    said = page.defences(RESULT | {"rows": {"fast-seed0": found}})
-    assert [line for line in said if line.startswith("`fast-seed0`") and "step 300" in line] != []
-    for key, value in (("rolled_back", []), ("commit", "0d5aa80d49af")):
-        said = page.defences(RESULT | {"rows": {"fast-seed0": found | {key: value}}})
-        assert [line for line in said if line.startswith("`fast-seed0`")] == []
+def test_what_a_row_said_before_it_was_measured_again_stays(page: ModuleType) -> None:
+    before = trained(0.98, 0.9) | {"rolled_back": [300], "commit": "abc"}
+    before["measured"] = {page.FAST: before["measured"]["autoattack~1000"]}
+    for replaced, lines in (([before], 1), ([], 0)):
+        said = page.defences(RESULT | {"rows": {"fast-seed0": trained(0.98, 0.88) | {"replaced": replaced}}})
+        assert sum("abc" in line and "90.0" in line and "step 300" in line for line in said) == lines
 
 
 def test_every_measurement_has_its_line(page: ModuleType) -> None:
