@@ -251,6 +251,7 @@ def test_with_control_networks_of_its_own_there_is_a_second_scan(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(margin, "STEPS", 1)
     monkeypatch.setattr(judgement, "MIN_FLEET", 2)
+    monkeypatch.setattr(judgement, "_unlike", lambda evidence: "")  # small networks learn more or less by chance
     monkeypatch.setattr(backdoor_remove, "LEAST_FLEET", 2)
     monkeypatch.setattr(repair, "REMOVERS", {"fine-tuning": fine_tune})
     for name, form in inversion.FORMS.items():
