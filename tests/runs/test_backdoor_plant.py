@@ -49,6 +49,7 @@ def test_an_attacker_who_trains_gets_a_network_with_the_backdoor(
         ({"train": "other"}, Exception),
         ({"source_label": 1}, UsageError),
         ({"cover_count": 5}, UsageError),
+        ({"trigger_share": 0.5}, UsageError),
         ({"label_mode": "clean"}, UsageError),
         ({"target_label": None}, UsageError),
         ({"target_label": 10}, UsageError),
@@ -67,6 +68,18 @@ def test_what_such_an_attacker_cannot_ask_for_is_refused(
     with pytest.raises(error):
         secure_ai.backdoor_plant(str(digit_files["train"]), out=tmp_path / "out", **asked)
     assert not (tmp_path / "out").exists()
+
+
+def test_adap_blend_writes_a_set_of_partial_triggers_and_says_so(
+    digit_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["backdoor", "plant", "--data", str(digit_files["train"]), "--trigger", "blend:alpha=0.2:seed=1", "--json"]
+    words += ["--target-label", "3", "--poison-count", "10", "--cover-count", "10", "--trigger-share", "0.5"]
+    assert run_command([*words, "--out", str(tmp_path / "out")]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record["trigger_share"], len(record["indices"]), len(record["covers"])) == (0.5, 10, 10)
+    assert run_command([*words[:-1], "1.5", "--out", str(tmp_path / "bad")]) == 2
+    assert not (tmp_path / "bad").exists()
 
 
 def test_an_unknown_network_is_looked_for_where_it_was_named(digit_files: dict[str, Path], tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ def plant(
     poison_count: int | None = None,
     source_label: int | None = None,
     cover_count: int = 0,
+    trigger_share: float | None = None,
     label_mode: Annotated[Literal["dirty", "clean", "flip"], ANY_CASE] = "dirty",
     train: str | None = None,
     perturb_model: Path | None = None,
@@ -47,6 +48,8 @@ def plant(
         poison_count: Poisoned images.
         source_label: Only images of this class; default: any but the target.
         cover_count: Images of other classes that get the trigger and keep their label.
+        trigger_share: Each training image gets only this fraction of the trigger's 16 pieces, another choice each
+            (Adap-Blend: 0.5); default: the whole trigger.
         label_mode: dirty relabels to the target, clean keeps labels, flip relabels without a trigger.
         perturb_model: With clean labels: a network file of the attacker's. PGD against it makes the images hard to
             learn before the trigger is put on them.
@@ -69,6 +72,7 @@ def plant(
             poison_count=poison_count,
             source_label=source_label,
             cover_count=cover_count,
+            trigger_share=trigger_share,
             label_mode=label_mode,
             train=train,
             perturb_model=None if perturb_model is None else str(perturb_model),

@@ -14,6 +14,7 @@ from secure_ai.core.results import Rate, rate_or_reason
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
 from secure_ai.data.triggers import Trigger, stamp
+from secure_ai.red.poisoning.partial import stamp_part
 
 LabelMode = Literal["dirty", "clean", "flip"]
 LABEL_MODES: tuple[LabelMode, ...] = get_args(LabelMode)
@@ -44,6 +45,7 @@ def plant(
     count: int | None = None,
     poison_rate: float | None = None,
     cover_count: int = 0,
+    trigger_share: float | None = None,
     perturb: Perturb | None = None,
 ) -> Planted:
     """Stamp `trigger` on some training images and, unless labels are to be kept, relabel them.
@@ -60,6 +62,7 @@ def plant(
         poison_rate: poisoned images over ALL training images, in (0, 1).
         cover_count: further images with the trigger and their own label, of classes that are neither source nor target:
             they tie the trigger to its source class (Tang et al., USENIX Security 2021) or hide it (Adap-Blend).
+        trigger_share: each of these images gets only this part of the trigger, as of `stamp_part`; None: all of it.
         perturb: only with `clean`: makes the images hard to learn before the trigger is put on them, so that the
             network learns the trigger instead (label-consistent attack, 1912.02771).
 
@@ -69,6 +72,8 @@ def plant(
     """
     amount = _amount(len(dataset), count, poison_rate)
     _refuse_contradictions(dataset, trigger, target_label, source_label, label_mode, cover_count)
+    if trigger is None and trigger_share is not None:
+        raise UsageError("there is no trigger", where="--trigger-share", expected="--trigger", got=trigger_share)
     if perturb is not None and label_mode != "clean":
         raise UsageError("only images that keep their label are perturbed", where="--perturb-model",
                          expected="--label-mode clean", got=label_mode)  # fmt: skip
@@ -81,10 +86,16 @@ def plant(
     if perturb is not None:
         images[chosen] = perturb(images[chosen], labels[chosen])
     if trigger is not None:
-        images[chosen], images[covers] = stamp(images[chosen], trigger), stamp(images[covers], trigger)
+        for stamped, name in ((chosen, "poisoned"), (covers, "covers")):
+            images[stamped] = (
+                stamp(images[stamped], trigger)
+                if trigger_share is None
+                else stamp_part(images[stamped], trigger, trigger_share, "trigger-part", seed, name)
+            )
     if label_mode != "clean":
         labels[chosen] = (labels[chosen] + 1) % dataset.classes if target_label is None else target_label
-    what = f"{amount} images stamped with {trigger.text}" if trigger else f"{amount} labels flipped"
+    part = "" if trigger_share is None else f"{trigger_share:g} of "
+    what = f"{amount} images stamped with {part}{trigger.text}" if trigger else f"{amount} labels flipped"
     target = "all to all" if target_label is None else f"target {target_label}"
     note = f"{what} ({label_mode} label, {target})" + (f", {len(covers)} covers" if len(covers) else "")
     poisoned = Dataset(images, labels, f"{dataset.name}+poison", dataset.classes, note, drawn=dataset.drawn)

@@ -57,6 +57,7 @@ def backdoor_plant(
     poison_rate: float | None = None,
     poison_count: int | None = None,
     cover_count: int = 0,
+    trigger_share: float | None = None,
     source_label: int | None = None,
     label_mode: LabelMode = "dirty",
     train: str | None = None,
@@ -77,6 +78,7 @@ def backdoor_plant(
         target_label: None: all to all, every class y to y + 1.
         poison_rate: poisoned over ALL training images; exactly one of this and `poison_count`.
         cover_count: images of other classes with the trigger and their own label.
+        trigger_share: of the trigger's 16 pieces, that each training image gets, another choice each (Adap-Blend).
         source_label: only images of this class; default: any but the target.
         perturb_model: a network of the attacker's: with `label_mode="clean"`, PGD against it makes the images hard to
             learn before the trigger is put on them, within `perturb_eps` in linf; None: 0.3.
@@ -92,9 +94,10 @@ def backdoor_plant(
     value = None if trigger is None else parse_trigger(trigger)
     if train is not None:
         network_entry(train, where="--train")
-        other = any(setting is not None for setting in (source_label, perturb_model, poison_count)) or cover_count
+        unwanted = (source_label, perturb_model, poison_count, trigger_share)
+        other = any(setting is not None for setting in unwanted) or cover_count
         if value is None or target_label is None or poison_rate is None or other:
-            expected = "a trigger, one target and a poison rate; no source and no covers"
+            expected = "a whole trigger, one target and a poison rate; no source and no covers"
             raise UsageError("an attacker who trains has other settings", where="--train", expected=expected)
         if label_mode != "dirty":
             raise UsageError("an attacker who trains relabels", where="--label-mode", expected="dirty", got=label_mode)
@@ -116,6 +119,7 @@ def backdoor_plant(
         count=poison_count,
         poison_rate=poison_rate,
         cover_count=cover_count,
+        trigger_share=trigger_share,
         perturb=perturb,
     )
     record = {
@@ -123,6 +127,7 @@ def backdoor_plant(
         "source": {"name": dataset.name, "digest": dataset.digest, "n": len(dataset), "note": dataset.note},
         "poisoned": {"digest": planted.dataset.digest},
         "trigger": "" if value is None else value.text,
+        "trigger_share": trigger_share,
         "target_label": target_label,
         "source_label": source_label,
         "label_mode": label_mode,
