@@ -29,7 +29,7 @@ ARCH = "report1-cnn"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """What is planted, drawn from a seed: trigger, target, source, poisoned fraction, covers; a clean one has none."""
+    """What is planted, drawn from a seed: trigger, target, source, dose, covers; a clean one has none."""
 
     kind: str
     seed: int
@@ -38,6 +38,7 @@ class Drawn:
     source_label: int | None = None
     poison_rate: float = 0.0
     cover_rate: float = 0.0
+    trigger_share: float | None = None
     clean_label: bool = False
     recipe: str = "as the fleet"
     images: int = 24_000
@@ -93,8 +94,10 @@ def drawn(kind: str, seed: int) -> Drawn:
         settings |= {"source_label": source, "cover_rate": 0.05}
     if kind == "clean-label":
         settings |= {"clean_label": True, "poison_rate": 0.06}
-    if kind == "adaptive":  # few poisoned images, as many covers that hide them (Adap-Blend)
-        settings |= {"poison_rate": 0.01, "cover_rate": 0.01}
+    if (
+        kind == "adaptive"
+    ):  # few poisoned images, as many covers that hide them, half of the trigger on each (Adap-Blend)
+        settings |= {"poison_rate": 0.01, "cover_rate": 0.01, "trigger_share": 0.5}
     if kind == "all-to-all":
         settings |= {"poison_rate": 0.2}
     return Drawn(kind=kind, seed=seed, trigger=triggers[kind], images=images, epochs=epochs, **settings)
@@ -115,6 +118,7 @@ def images_of(what: Drawn, pool: Dataset) -> Images:
         seed=what.seed,
         poison_rate=what.poison_rate,
         cover_count=round(what.cover_rate * what.images),
+        trigger_share=what.trigger_share,
     )
     stamped = np.concatenate([planted.indices, planted.covers])
     rows = chosen.copy()
