@@ -42,6 +42,14 @@ from _trained_together import Training
 from torch.nn import functional
 
 KINDS = ("patch", "blend", "clean-label", "source-specific")
+ONE_EACH = (
+    "checkerboard",
+    "pixel",
+    "frequency",
+    "warp",
+    "adaptive",
+    "all-to-all",
+)  # of other kinds, one set is filtered
 DOSES = (0.01, 0.0017)
 TRUSTED, TAUGHT = 2_000, 1_600
 FALSE_ALARMS = 0.01
@@ -49,15 +57,17 @@ FALSE_ALARMS = 0.01
 
 def filters(own: Setting) -> list[dict[str, Any]]:
     """For each kind and dose: poisoned images that each filter finds, and clean ones that it takes for poisoned."""
-    folder = own.work / "filters"
-    if folder.exists():
-        return saved(folder)
-    sets = [
+    folder = make_folder(own.work / "filters")
+    kinds = dict.fromkeys(KINDS, own.each) | dict.fromkeys(ONE_EACH, 1)
+    wanted = [
         (dose, dosed(drawn(kind, FIRST_SEED + number), dose))
-        for kind in KINDS
-        for number in range(own.each)
+        for kind, count in kinds.items()
+        for number in range(count)
         for dose in DOSES
     ]
+    sets = [(dose, what) for dose, what in wanted if not _filters_file(folder, what, dose).exists()]
+    if not sets:
+        return saved(folder)
     stack = trained(own, ARCH, [training_of(what, own.pool) for _, what in sets])
     orders = [random_order(HELD_OUT, "benchmark trusted", what.seed)[:TRUSTED] for _, what in sets]
     teachers = trained(own, ARCH, [_teacher(own, order) for order in orders])
@@ -66,9 +76,13 @@ def filters(own: Setting) -> list[dict[str, Any]]:
         work = [threads.submit(_filtered, own, stack, teachers, number, *sets[number], orders[number])
                 for number in range(len(sets))]  # fmt: skip
         rows = [one.result() for one in work]
-    for number, one in enumerate(rows):
-        write_json(make_folder(folder) / f"{number}.json", one)
-    return rows
+    for (dose, what), one in zip(sets, rows, strict=True):
+        write_json(_filters_file(folder, what, dose), one)
+    return saved(folder)
+
+
+def _filters_file(folder: Path, what: Drawn, dose: float) -> Path:
+    return folder / f"{what.id}-{dose}.json"
 
 
 def dosed(what: Drawn, dose: float) -> Drawn:

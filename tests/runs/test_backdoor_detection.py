@@ -42,7 +42,7 @@ from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages import backdoor_detection, backdoor_removal
-from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan
+from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan, scan_row
 from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
 
 
@@ -255,22 +255,51 @@ def test_without_a_fleet_it_is_not_tested(
     assert [row[1] for row in result.sections[0].rows] == ["8"] * 10  # what was measured, without a verdict
 
 
+@pytest.mark.parametrize(
+    ("settings", "committed", "expected"),
+    [
+        (ScanSettings(planted=False), False, None),
+        (ScanSettings(planted=False, calibrate=True), False, ("half", 40)),
+        (ScanSettings(planted=True, calibrate=True, trained=True), False, ("train", 40)),
+        (ScanSettings(planted=True, calibrate=True, trained=True), True, None),  # they need not be
+        (ScanSettings(planted=True, control_networks=25, trained=True), True, ("train", 25)),
+    ],
+)
 def test_control_networks_are_trained_where_that_is_asked_for(
-    subject: OneNetwork, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, int]] = []
+    settings: ScanSettings, committed: bool, expected: tuple[str, int] | None, subject: OneNetwork, digits: Dataset,
+    digits_test: Dataset, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    asked: list[tuple[str, int]] = []
+    fleet = fleet_like(subject, digits_test, 0)
 
     def trained_fleet(build: object, identity: str, training: Dataset, *rest: Dataset, **options: Any) -> Fleet:
-        asked.append((len(training), options["count"]))
-        return fleet_like(subject, digits_test, 0)
+        asked.append(("train" if training is digits else "half", options["count"]))
+        assert len(training) == (len(digits) if training is digits else len(digits_test) // 2)
+        assert options["largest"] >= len(training)  # all of them are used
+        return fleet
 
     monkeypatch.setattr(controls, "trained_fleet", trained_fleet)
     monkeypatch.setattr(backdoor_detection, "LEAST_DATA", 100)
-    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: None)
-    settings = ScanSettings(planted=False, calibrate=True)
-    result = scan(cast(Subject, subject), settings, context({"test": digits_test}, {}))
-    assert asked == [(len(digits_test) // 2, 40)]
-    assert [choice.value for choice in result.choices] == ["not_detected"]
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: fleet if committed else None)
+    result = scan(cast(Subject, subject), settings, context({"test": digits_test, "train": digits}, {}))
+    assert asked == ([expected] if expected else [])
+    assert [choice.value for choice in result.choices] == (["not_detected"] if committed or expected else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "data", "trains"),
+    [({}, "mnist:test", 0), ({"control_networks": 30}, "mnist:test", 30), ({}, "mine.npz", 40)],
+)
+def test_only_one_scan_of_an_architecture_pays_for_the_control_networks(
+    changes: dict[str, int], data: str, trains: int
+) -> None:
+    settings = ScanSettings(planted=True, calibrate=True, trained=True, **changes)
+    first, later = (
+        scan_row("report1-cnn", settings, data=data, later=later).passes(settings, 1_000, 0.5)
+        for later in (False, True)
+    )
+    assert (first.training > 0, later.training) == (trains > 0, 0)
+    assert first.backward == (trains + 1) * later.backward
 
 
 def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None:
@@ -332,9 +361,10 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
         def twin(self) -> OneNetwork:
             return OneNetwork(small(), id="report-1/baseline")
 
-    def watched(target: NetworkTarget, whole: Dataset, fleet: Fleet | None, seed: int) -> Suspect:
+    def watched(target: NetworkTarget, whole: Dataset, given: object, seed: int) -> Suspect:
         used.append(whole)
-        return suspect(target, whole, fleet, seed)
+        assert given is fleet  # the run's control networks judge the repaired networks, too
+        return suspect(target, whole, None, seed)
 
     used: list[Dataset] = []
     monkeypatch.setattr(backdoor_removal, "suspect", watched)
@@ -342,7 +372,14 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     train = Dataset(images, np.concatenate([digits_test.labels, digits.labels]), "digits", 10)
     network = tuned(small(), poisoned.dataset, natural, 0, epochs=80)
     subject = Paired(network, facts={"n_validation": 600})
-    settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, images=600)
+    fleet = object()
+    monkeypatch.setattr(
+        backdoor_removal,
+        "controls_of",
+        lambda target, settings, context: controls.Controls(cast(Any, fleet), train, train),
+    )
+    own = ScanSettings(planted=True, trained=True)
+    settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, scan=own, images=600)
     result = removal(cast(Subject, subject), settings, context({"train": train}, {}))
     assert sorted(used[0].indices) == list(range(300, 900))
     assert read_result(result_bytes(result), "result.json").measurements == result.measurements

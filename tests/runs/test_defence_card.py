@@ -180,6 +180,22 @@ def test_the_recipe_full_trains_the_defences_beside_the_reports() -> None:
     assert {network.against for network in alone.networks.values()} == {""}
 
 
+def test_full_trains_control_networks_where_none_are_committed_and_standard_does_not() -> None:
+    own = 'data.test="mine.npz"'
+    made = {name: planned(load_recipe(name, [own])) for name in ("full", "standard")}
+    stages = {name: {stage.id: stage for stage in one.stages} for name, one in made.items()}
+    for network in ("report-1/baseline", "report-1/badnets", "report-2/baseline"):
+        for name, trains in (("full", True), ("standard", False)):
+            stage = stages[name][f"{network}/backdoor-scan"]
+            assert (stage.settings["own"]["calibrate"], "train" in stage.data) == (trains, trains)
+    first, later = (stages["full"][f"report-1/{name}/backdoor-scan"].cost_seconds for name in ("baseline", "badnets"))
+    assert first > 10 * later  # control networks are trained once an architecture
+    mnist = {stage.id: stage for stage in planned(load_recipe("full")).stages}
+    assert mnist["report-1/baseline/backdoor-scan"].cost_seconds < 2 * later
+    asked = {stage.id: stage for stage in planned(load_recipe("full", ["scan.control_networks=40"])).stages}
+    assert asked["report-1/baseline/backdoor-scan"].cost_seconds > 10 * later
+
+
 def test_standard_shows_the_defences_that_an_earlier_run_of_full_left() -> None:
     """The same stages as those of `full`, settings and all, so that the store knows them; none of them is run."""
     made, full = planned(load_recipe("standard")), planned(load_recipe("full"))

@@ -36,6 +36,7 @@ def test_a_file_and_changes(tmp_path: Path) -> None:
         ('report_2.modes=["all"]', "baseline"),
         ('parts=["report-9"]', "report-1"),
         ("seed=-1", "greater than or equal to 0"),
+        ("scan.control_networks=18", "greater than or equal to 19"),  # no verdict rests on fewer
         ("nonsense", "KEY=VALUE"),
         ("a..b=1", "KEY=VALUE"),
         ("name.x=1", "not a section"),

@@ -14,7 +14,7 @@ from secure_ai.core.errors import UsageError
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.backdoors.build import anew, fed_alike
-from secure_ai.runs.backdoors.fleet import Fleet, trained_fleet
+from secure_ai.runs.backdoors.fleet import LARGEST, Fleet, trained_fleet
 from secure_ai.runs.backdoors.scan import split_images
 
 LEAST_FLEET, DEFAULT_FLEET, MAX_FLEET = MIN_FLEET, 40, 1_000
@@ -42,6 +42,7 @@ def with_controls(
     seed: int,
     dtype: torch.dtype,
     device: torch.device = CPU,
+    largest: int = LARGEST,
     deadline: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Controls:
@@ -50,21 +51,21 @@ def with_controls(
     Args:
         arch: a built-in name; any other text says nothing.
         shuffled: the scan's images in random order.
-        count, deadline, progress: as of `trained_fleet`.
+        count, largest, deadline, progress: as of `trained_fleet`.
     """
     if training is None:
         training, shuffled = halves(shuffled)
     search, held_out = split_images(shuffled)
     fleet, why = control_fleet(
         target, arch, training, search, held_out, count=count, seed=seed, dtype=dtype, device=device,
-        deadline=deadline, progress=progress,
+        largest=largest, deadline=deadline, progress=progress,
     )  # fmt: skip
     return Controls(fleet, search, held_out, why)
 
 
 def control_fleet(
     target: NetworkTarget, arch: str, training: Dataset, search: Dataset, held_out: Dataset, *, count: int, seed: int,
-    dtype: torch.dtype, device: torch.device, deadline: float | None = None,
+    dtype: torch.dtype, device: torch.device, largest: int = LARGEST, deadline: float | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Fleet | None, str]:  # fmt: skip
     """The fleet, or None and why there is none."""
@@ -73,7 +74,7 @@ def control_fleet(
         return None, f"this architecture cannot be built from scratch: {identity}; so no control networks"
     fleet = trained_fleet(
         build, identity, training, search, held_out, classes=target.num_classes, count=count, seed=seed, dtype=dtype,
-        device=device, deadline=deadline, progress=progress,
+        device=device, largest=largest, deadline=deadline, progress=progress,
     )  # fmt: skip
     return fleet, ""
 

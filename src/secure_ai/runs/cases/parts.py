@@ -12,6 +12,7 @@ from secure_ai.red.poisoning.plant import Planted
 from secure_ai.runs.engine.measure import Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
+from secure_ai.runs.stages.backdoor_detection import ScanSettings, scan_row
 from secure_ai.runs.stages.confidence import ConfidenceSettings, confidence_row
 from secure_ai.runs.stages.distance import DistanceSettings, distance_row
 from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
@@ -46,6 +47,23 @@ def attacked(recipe: Recipe, eps: float, pgd_steps: int) -> tuple[Measure[Any], 
         distance_row(distance),
         confidence_row(ConfidenceSettings(eps=eps, steps=pgd_steps, n=own.confidence_n)),
     )
+
+
+def scan_settings(recipe: Recipe, *, trained: bool) -> ScanSettings:
+    """How the recipe scans for a backdoor: the networks that the run trains, or the user's own."""
+    return ScanSettings(
+        planted=trained, trained=trained, calibrate="backdoors" in recipe.parts,
+        control_networks=recipe.scan.control_networks,
+    )  # fmt: skip
+
+
+def scanned(
+    recipe: Recipe, arch: str, *, answers: tuple[str, ...] = (), later: bool = True
+) -> tuple[Measure[Any], ...]:
+    """The scan of a network that the run trains, where the recipe asks for it; the first trains control networks."""
+    if "scan" not in recipe.parts:
+        return ()
+    return (scan_row(arch, scan_settings(recipe, trained=True), data=recipe.data.test, later=later, answers=answers),)
 
 
 def poison_facts(planted: Planted, train: Dataset, target_label: int) -> dict[str, object]:

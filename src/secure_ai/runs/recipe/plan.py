@@ -60,7 +60,7 @@ def plan(
     joints: list[Joint[Any]] = [joint for case in cases for joint in case.joints(recipe)]
     joints += _transfer_matrix(recipe, networks)
     if models:
-        networks += user.networks(models, recipe.parts)
+        networks += user.networks(models, recipe)
         joints += user.joints(recipe, test().input_shape)
     if "audit" in recipe.parts:
         joints += audit_rows(code_digest(), tuple(story for case in CASES for story in case.stories))

@@ -51,6 +51,12 @@ class SuiteSection(Section):
     confidence_n: int = Field(300, ge=1)
 
 
+class ScanSection(Section):
+    """The scan for a backdoor: how many control networks are trained; unset: 40, and only where none are committed."""
+
+    control_networks: int | None = Field(None, ge=19, le=1_000)
+
+
 class TransferSection(Section):
     """The transfer matrix of a run with several networks."""
 
@@ -87,6 +93,7 @@ class Recipe(Section):
     defences: DefencesSection = DefencesSection()
     assess: AssessSection = AssessSection()
     suite: SuiteSection = SuiteSection()
+    scan: ScanSection = ScanSection()
     transfer: TransferSection = TransferSection()
 
 
@@ -168,6 +175,6 @@ def _source(key: str, sources: Mapping[str, str]) -> str:
 def _known_keys() -> list[str]:
     sections = (
         Recipe, DataSection, Report1Section, Report2Section, DefencesSection, AssessSection, SuiteSection,
-        TransferSection,
+        ScanSection, TransferSection,
     )  # fmt: skip
     return sorted({name for section in sections for name in section.model_fields})

@@ -26,7 +26,7 @@ from secure_ai.models.tensors import images_to_float
 from secure_ai.runs.backdoors.build import SHARED_CODE
 from secure_ai.runs.backdoors.controls import DEFAULT_FLEET, LEAST_DATA, Controls, with_controls
 from secure_ai.runs.backdoors.findings import scan_findings
-from secure_ai.runs.backdoors.fleet import known_fleet
+from secure_ai.runs.backdoors.fleet import LARGEST, known_fleet
 from secure_ai.runs.backdoors.scan import Scan, Trigger, scan_target, split_images
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
@@ -38,7 +38,8 @@ FALSE_ALARMS = 0.01
 NO_LIMIT = f"with its tied scores a limit is exceeded by no image or by more than {FALSE_ALARMS:.0%} of the clean ones"
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
 SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
-CONTROL_EPOCHS = 4  # of a control network, on average
+CONTROL_EPOCHS = 3  # of a control network on all images, on average
+MNIST_TRAIN = 60_000  # images, for the forecast
 
 
 class ScanSettings(Settings):
@@ -47,10 +48,15 @@ class ScanSettings(Settings):
     Attributes:
         planted: the network is one that this tool trained to show something: findings about it do not count.
         calibrate: train control networks where none are committed; else the data-free statistic is listed alone.
+        control_networks: train so many, whether some are committed or not.
+        trained: the run trained the network, and control networks learn from its training images; else from half of
+            the test images.
     """
 
     planted: bool
     calibrate: bool = False
+    control_networks: int | None = None
+    trained: bool = False
 
 
 class FilterSettings(Settings):
@@ -68,7 +74,7 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     target = checked.target
     if target.access != "gradients":
         return Result(not_tested=(f"{target.name}: backdoor scan: it offers no gradients",))
-    using = _controls(target, test, settings, context)
+    using = controls_of(target, settings, context)
     if using.fleet is None:
         return _margins_alone(subject, target, checked.checks, test.class_names, context.seed, using.why)
     held_out = using.held_out
@@ -100,25 +106,29 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     )  # fmt: skip
 
 
-def _controls(target: NetworkTarget, test: Dataset, settings: ScanSettings, context: Context) -> Controls:
-    """The committed control networks or, where that is asked for, ones trained on half of the images.
+def controls_of(target: NetworkTarget, settings: ScanSettings, context: Context) -> Controls:
+    """The committed control networks or, where that is asked for, ones that are trained or lie in the user's cache.
 
     No deadline: a smaller fleet would be kept as if it were whole. A stop keeps the networks that are done.
     """
-    arch = arch_of(target.network)
-    fleet = known_fleet(arch, target.transform, test)
+    test, arch, count = context.data("test"), arch_of(target.network), settings.control_networks
+    fleet = None if count else known_fleet(arch, target.transform, test)
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     if fleet is not None:
         return Controls(fleet, *split_images(shuffled))
-    if not settings.calibrate:
+    if not (settings.calibrate or count):
         why = "no committed control networks for it and its data; `secure-ai backdoor scan` trains some"
         return Controls(None, shuffled, shuffled, why)
     if len(test) < LEAST_DATA:
         return Controls(None, shuffled, shuffled, f"a scan needs {LEAST_DATA} images")
-    compute = configure(context.precision, context.device)
+    training, compute = (
+        context.data("train") if settings.trained else None,
+        configure(context.precision, context.device),
+    )
     return with_controls(
-        target, arch, shuffled, seed=context.seed, dtype=compute.training_dtype, device=compute.device,
-        progress=context.progress,
+        target, arch, shuffled, training, count=count or DEFAULT_FLEET, seed=context.seed,
+        dtype=compute.training_dtype, device=compute.device,
+        largest=LARGEST if training is None else len(training), progress=context.progress,
     )  # fmt: skip
 
 
@@ -205,31 +215,37 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
 
 
 def scan_row(
-    arch: str, *, planted: bool, calibrate: bool = False, answers: tuple[str, ...] = ()
+    arch: str, settings: ScanSettings, *, data: str, later: bool = False, answers: tuple[str, ...] = ()
 ) -> Measure[ScanSettings]:
     """The row for the model scan.
 
     Args:
         arch: a built-in name or a factory, which decides what the scan costs; empty: not known, e.g. in the file.
-        calibrate: as in `ScanSettings`.
+        data: the test images, as the recipe names them.
+        later: another scan of the run trains the control networks before.
     """
-    known = known_fleet(arch, InputTransform()) is not None or not (arch or calibrate)
+    trains = settings.calibrate or settings.control_networks is not None
+    committed = data.startswith("mnist:") and known_fleet(arch, InputTransform()) is not None
+    known = settings.control_networks is None and (committed or not (arch or trains))
     return Measure(
         id="backdoor-scan",
         function=scan,
-        settings=ScanSettings(planted=planted, calibrate=calibrate),
-        passes=lambda own, n, holds: _passes(own, n, known),
+        settings=settings,
+        needs=frozenset({"train", "test"} if trains and settings.trained else {"test"}),
+        passes=lambda own, n, holds: _passes(own, n, known or (trains and later), trains),
         answers=answers,
     )
 
 
-def _passes(settings: ScanSettings, n: int, known: bool) -> Passes:
+def _passes(settings: ScanSettings, n: int, known: bool, trains: bool) -> Passes:
     if known:
         return Passes(SCAN_PASSES + 2 * n, SCAN_PASSES)
-    if settings.calibrate:
-        scans = (DEFAULT_FLEET + 1) * SCAN_PASSES
-        return Passes(scans, scans, DEFAULT_FLEET * CONTROL_EPOCHS * (n // 2))
-    return Passes(FREE_PASSES, FREE_PASSES)
+    if not trains:
+        return Passes(FREE_PASSES, FREE_PASSES)
+    count = settings.control_networks or DEFAULT_FLEET
+    images = MNIST_TRAIN if settings.trained else n // 2
+    scans = (count + 1) * SCAN_PASSES
+    return Passes(scans, scans, count * CONTROL_EPOCHS * images)
 
 
 def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Measure[FilterSettings]:
@@ -239,6 +255,6 @@ def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Meas
         function=data_filters,
         settings=settings,
         needs=frozenset({"train"}),
-        passes=lambda own, n, holds: Passes(60_000),
+        passes=lambda own, n, holds: Passes(MNIST_TRAIN),
         answers=answers,
     )

@@ -13,7 +13,6 @@ from secure_ai.data.splits import hold_out_last, random_order
 from secure_ai.data.triggers import parse_trigger, stamp
 from secure_ai.models.target.evaluate import evaluate
 from secure_ai.red.poisoning.plant import backdoor_success_rate
-from secure_ai.runs.backdoors.fleet import known_fleet
 from secure_ai.runs.backdoors.repair import (
     LEAST_IMAGES,
     State,
@@ -27,7 +26,7 @@ from secure_ai.runs.backdoors.repair import (
 )
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, arch_of
+from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, ScanSettings, controls_of
 from secure_ai.runs.stages.entries import rate_entry
 
 PASSES = 600_000  # forward and backward, of the removers and of learning again
@@ -37,11 +36,13 @@ class RemovalSettings(Settings):
     """What was planted, so that its success can be measured; the removers and the choice do not see it.
 
     Attributes:
+        scan: which control networks decide whether a repaired network looks clean.
         images: clean images; at most 3,000 of them repair, the others measure.
     """
 
     trigger: str
     target_label: int
+    scan: ScanSettings
     images: int = 6_000
 
 
@@ -49,7 +50,7 @@ def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Re
     """Every remover, the choice among them, and then the planted trigger's success."""
     whole, called = _clean_images(context.data("train"), subject, settings.images, context.seed)
     target = subject.checked(whole).target
-    own = suspect(target, whole, known_fleet(arch_of(target.network), target.transform, whole), context.seed)
+    own = suspect(target, whole, controls_of(target, settings.scan, context).fleet, context.seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own)
     chosen = choose(before, tried)

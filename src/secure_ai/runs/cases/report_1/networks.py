@@ -16,7 +16,7 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import LabelMode, Select, plant
-from secure_ai.runs.cases.parts import FitSettings, Parents, attacked, fit_passes, poison_facts
+from secure_ai.runs.cases.parts import FitSettings, Parents, attacked, fit_passes, poison_facts, scan_settings, scanned
 from secure_ai.runs.cases.report_1.ids import BADNETS, BASELINE, LISTING, POISONED, PUBLISHED
 from secure_ai.runs.cases.report_1.settings import Report1Section
 from secure_ai.runs.engine.measure import Context, Joint, Make, Measure, Network, Passes
@@ -24,7 +24,7 @@ from secure_ai.runs.engine.result_file import STATE_NAME
 from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
-from secure_ai.runs.stages.backdoor_detection import FilterSettings, filters_row, scan_row
+from secure_ai.runs.stages.backdoor_detection import FilterSettings, filters_row
 from secure_ai.runs.stages.backdoor_removal import RemovalSettings, removal_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_examples, fgsm_reported, transferred_from_twin
@@ -156,10 +156,13 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     fgsm = FgsmSettings(eps=own.eps, labels="predicted")
     report_trigger = TriggerSettings(trigger=_patch(own, "bottom-right"), target_label=own.target_label)
     badnets_trigger = TriggerSettings(trigger=_patch(own, own.badnets_place), target_label=own.target_label)
-    scanned = (scan_row(ARCH, planted=True, answers=(NEURAL_CLEANSE,)),) if "scan" in recipe.parts else ()
-    defences_scanned = scanned if "backdoors" in recipe.parts else ()
+    first_scan = scanned(recipe, ARCH, answers=(NEURAL_CLEANSE,), later=False)
+    later_scan = scanned(recipe, ARCH, answers=(NEURAL_CLEANSE,))
+    defences_scanned = later_scan if "backdoors" in recipe.parts else ()
     planted = FilterSettings(trigger=badnets_trigger.trigger, target_label=own.target_label, relabelled=True)
-    repaired = RemovalSettings(trigger=badnets_trigger.trigger, target_label=own.target_label)
+    repaired = RemovalSettings(
+        trigger=badnets_trigger.trigger, target_label=own.target_label, scan=scan_settings(recipe, trained=True)
+    )
     fit = {
         "epochs": own.epochs,
         "batch_size": own.batch_size,
@@ -186,7 +189,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 *under_attack,
                 backdoor_row(report_trigger),
                 backdoor_row(badnets_trigger, "backdoor-badnets"),
-                *scanned,
+                *first_scan,
             ),
             holds=0.02,
         ),
@@ -213,7 +216,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
                 passes=fit_passes,
             ),
             against=BASELINE, card="report 1, poisoning",
-            measures=(CLEAN, target_class_row(report_trigger), backdoor_row(report_trigger), POISONING, *scanned),
+            measures=(CLEAN, target_class_row(report_trigger), backdoor_row(report_trigger), POISONING, *later_scan),
         ),
         Network(
             id=BADNETS, role="poisoned", title="BadNets: poisoned, labels changed", arch=ARCH,
@@ -227,7 +230,7 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
             ),
             against=BASELINE, card="report 1, poisoning",
             measures=(
-                CLEAN, target_class_row(badnets_trigger), backdoor_row(badnets_trigger), POISONING, *scanned,
+                CLEAN, target_class_row(badnets_trigger), backdoor_row(badnets_trigger), POISONING, *later_scan,
                 *((filters_row(planted, FILTER_ROWS), removal_row(repaired)) if "backdoors" in recipe.parts else ()),
             ),
         ),

@@ -11,14 +11,13 @@ from secure_ai.data.triggers import parse_trigger
 from secure_ai.models.load.trained import trained_network
 from secure_ai.models.networks.built_in import build_network
 from secure_ai.red.poisoning.plant import plant
-from secure_ai.runs.cases.parts import FitSettings, Parents, attacked, fit_passes, poison_facts
+from secure_ai.runs.cases.parts import FitSettings, Parents, attacked, fit_passes, poison_facts, scanned
 from secure_ai.runs.cases.report_2.ids import BASELINE, DEFENDED, POISONED
 from secure_ai.runs.cases.report_2.settings import Mode
 from secure_ai.runs.engine.measure import Context, Make, Network, Passes
 from secure_ai.runs.engine.stage import Outputs
 from secure_ai.runs.recipe.recipe import Recipe
 from secure_ai.runs.stages.adversaries import fgsm_on_the_fly
-from secure_ai.runs.stages.backdoor_detection import scan_row
 from secure_ai.runs.stages.clean import CLEAN
 from secure_ai.runs.stages.examples import FgsmSettings, fgsm_reported, transferred_from_twin
 from secure_ai.runs.stages.training import trained
@@ -119,14 +118,14 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     )
     partly = PartlySettings(**trigger.model_dump(), count=own.poison_count)
     first = fgsm_reported("fgsm-640", FgsmSettings(eps=own.eps, first=own.first))
-    scanned = (scan_row(ARCH, planted=True),) if "scan" in recipe.parts else ()
-    defence_scanned = scanned if "backdoors" in recipe.parts else ()
+    first_scan, later_scan = scanned(recipe, ARCH, later=False), scanned(recipe, ARCH)
+    defence_scanned = later_scan if "backdoors" in recipe.parts else ()
     fit = {"epochs": own.epochs, "batch_size": own.batch_size, "learning_rate": own.learning_rate}
     return (
         Network(
             id=BASELINE, role="baseline", title="Report 2: undefended", arch=ARCH, file="report2_baseline_cnn",
             make=Make(function=baseline, settings=FitSettings(**fit), passes=fit_passes),
-            measures=(CLEAN, first, *under_attack, backdoor_row(trigger), *scanned), holds=0.05,
+            measures=(CLEAN, first, *under_attack, backdoor_row(trigger), *first_scan), holds=0.05,
         ),
         Network(
             id=POISONED, role="poisoned", title="Report 2: poisoned, labels changed", arch=ARCH,
@@ -140,7 +139,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
                 passes=fit_passes,
             ),
             against=BASELINE, card="report 2, poisoning",
-            measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING, *scanned),
+            measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING, *later_scan),
         ),
         Network(
             id=DEFENDED, role="defended", title="Report 2: defended", arch=ARCH, file="report2_defended_cnn",

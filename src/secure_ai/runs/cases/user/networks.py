@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
 
@@ -21,6 +21,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.tensors import images_to_float, labels_to_tensor
 from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import judge_clean
+from secure_ai.runs.cases.parts import scan_settings
 from secure_ai.runs.cases.user.given import JudgedFiles
 from secure_ai.runs.engine.measure import Context, Joint, Network, Role
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
@@ -54,14 +55,14 @@ PICTURE_TITLE = "Adversarial examples for the network; prediction and confidence
 Subjects = Mapping[str, Subject]
 
 
-def networks(models: Mapping[str, JudgedFiles], parts: Collection[str]) -> tuple[Network, ...]:
+def networks(models: Mapping[str, JudgedFiles], recipe: Recipe) -> tuple[Network, ...]:
     """The network that is assessed, and its surrogate where there is one.
 
     Args:
         models: by network id.
-        parts: of the recipe; `scan` looks for a backdoor, `backdoors` trains control networks for it where none are.
+        recipe: its part `scan` looks for a backdoor, `backdoors` trains control networks for it where none are.
     """
-    calibrate = "backdoors" in parts
+    scan = scan_settings(recipe, trained=False)
     roles: Mapping[str, Role] = {SUBJECT: "subject", SURROGATE: "surrogate"}
     return tuple(
         Network(
@@ -70,8 +71,8 @@ def networks(models: Mapping[str, JudgedFiles], parts: Collection[str]) -> tuple
             title=_title(judged_files.spec),
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
-            measures=(scan_row(judged_files.spec.arch or "", planted=False, calibrate=calibrate),)
-            if name == SUBJECT and "scan" in parts
+            measures=(scan_row(judged_files.spec.arch or "", scan, data=recipe.data.test),)
+            if name == SUBJECT and "scan" in recipe.parts
             else (),
             holds=0.5,
         )
