@@ -81,7 +81,7 @@ def drawn(kind: str, seed: int) -> Drawn:
         "patch": patch,
         "source-specific": make_trigger("patch", size=4, place=_place(draws, 4), value=1.0),
         "blend": make_trigger("blend", alpha=round(0.15 + 0.15 * draws[6], 2), seed=seed),
-        "clean-label": make_trigger("sinusoid", amplitude=0.3, periods=4 + int(5 * draws[6])),
+        "clean-label": make_trigger("sinusoid", amplitude=1.0, periods=4 + int(5 * draws[6])),
         "checkerboard": make_trigger("checkerboard", size=3, place=_place(draws, 3)),
         "pixel": make_trigger("pixel", place=_place(draws, 1), value=1.0),
         "frequency": make_trigger("frequency", row=4 + int(9 * draws[6]), column=4 + int(9 * draws[7]), amplitude=0.15),
@@ -93,7 +93,7 @@ def drawn(kind: str, seed: int) -> Drawn:
     if kind == "source-specific":
         settings |= {"source_label": source, "cover_rate": 0.05}
     if kind == "clean-label":
-        settings |= {"clean_label": True, "poison_rate": 0.06}
+        settings |= {"clean_label": True, "poison_rate": 0.085}  # at 0.06 and amplitude 0.3 nothing is learned
     if (
         kind == "adaptive"
     ):  # few poisoned images, as many covers that hide them, half of the trigger on each (Adap-Blend)

@@ -169,6 +169,7 @@ def commit(work: Path) -> None:
         "art": saved(work / "art"),
         "removal": saved(work / "removal"),
         "rows": rows,
+        "first_look": summary(saved(work / "first")),
     }
     save("backdoors", f"{command_of(about)}, then commit", content)
 

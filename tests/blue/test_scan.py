@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from secure_ai.blue.backdoors import inversion, margin
-from secure_ai.blue.backdoors.calibration import calibrate, class_p, class_scores
+from secure_ai.blue.backdoors.calibration import calibrate, class_p, class_scores, without_class_effects
 from secure_ai.blue.backdoors.detectors import DETECTORS, costs, detect, place
 from secure_ai.blue.backdoors.inversion import EVERY, FORMS, Inverted, every_class, every_pair, invert, pairs
 from secure_ai.blue.backdoors.judgement import ScanEvidence, ScanVerdict, decide, false_alarm_rate
@@ -107,13 +107,13 @@ def test_the_margin_of_a_linear_network_is_known() -> None:
 
 
 def test_a_planted_network_is_found_and_clean_ones_are_not(fleet: dict[str, np.ndarray]) -> None:
-    found = calibrate(values_of(Linear(99, planted=6)), fleet)
+    found = calibrate(values_of(Linear(99, planted=6)), fleet, CLASSES)
     assert (found.as_extreme, found.fleet) == (0, 20)
     source, label = place(found.detector, found.index, CLASSES)
     assert label == TARGET_LABEL
     assert (source == EVERY) != DETECTORS[found.detector].paired
     assert found.p == pytest.approx(1 / 21)
-    clean = [calibrate(values_of(Linear(seed)), fleet) for seed in range(200, 204)]
+    clean = [calibrate(values_of(Linear(seed)), fleet, CLASSES) for seed in range(200, 204)]
     assert sum(one.p <= 0.05 for one in clean) <= 1
     assert np.median([one.p for one in clean]) > 0.2
 
@@ -127,13 +127,44 @@ def test_a_detector_that_is_blind_finds_nothing(fleet: dict[str, np.ndarray], mo
 
 
 def test_scores_do_not_depend_on_the_order_of_classes_or_networks() -> None:
-    values = np.exp(np.random.default_rng(2).normal(size=(9, 5)))
+    logs = np.random.default_rng(2).normal(size=(9, 5))
     classes, models = np.array([3, 0, 4, 1, 2]), np.array([8, 2, 0, 1, 3, 7, 6, 5, 4])
-    scores = class_scores(values, +1)
-    assert np.allclose(class_scores(values[:, classes], +1), scores[:, classes])
-    assert np.allclose(class_scores(values[models], +1), scores[models])
-    assert np.allclose(class_scores(7.0 * values, +1), scores)  # a steeper model, all classes alike
-    assert np.allclose(class_scores(1 / values, -1), scores)
+    scores = class_scores(logs, +1)
+    assert np.allclose(class_scores(logs[:, classes], +1), scores[:, classes])
+    assert np.allclose(class_scores(logs[models], +1), scores[models])
+    assert np.allclose(class_scores(logs + 7, +1), scores)  # a steeper model, all classes alike
+    assert np.allclose(class_scores(-logs, -1), scores)
+
+
+@pytest.mark.parametrize("classes", [5, 10, 20])
+def test_without_class_effects_a_pair_is_what_it_is_and_a_hard_source_or_target_is_nothing(classes: int) -> None:
+    random, (sources, targets) = np.random.default_rng(4), pairs(classes)
+    hard = random.normal(size=(3, classes))[:, sources] + random.normal(size=(3, classes))[:, targets]
+    hidden = np.zeros(hard.shape)
+    hidden[1, len(sources) // 2] = -2.0
+    left = without_class_effects(hard + hidden, sources, targets)
+    assert int(left[1].argmin()) == len(sources) // 2
+    assert left[1].min() < -1.4
+    assert np.delete(left, len(sources) // 2, axis=1).std() < 0.2 * hard.std()
+
+
+@pytest.mark.parametrize("classes", [2, 4, 100])
+def test_with_few_pairs_a_class_its_effect_cannot_be_told(classes: int) -> None:
+    sources, targets = pairs(classes)
+    logs = np.random.default_rng(5).normal(size=(6, len(sources)))
+    assert (without_class_effects(logs, sources, targets) == logs).all()
+
+
+def test_a_small_pair_shows_where_whole_classes_vary() -> None:
+    """Clean networks whose targets differ in how hard they are; one pair of the model is five times as small."""
+    random, (sources, targets) = np.random.default_rng(6), pairs(10)
+    effects = random.normal(size=(41, 10))[:, targets] + random.normal(size=(41, 10))[:, sources]
+    values = np.exp(effects + 0.2 * random.normal(size=(41, 90)))
+    clean = calibrate({"pair": values[-1]}, {"pair": values[:-1]}, 10)
+    values[-1, 33] /= 5
+    found = calibrate({"pair": values[-1]}, {"pair": values[:-1]}, 10)
+    assert (found.index, found.as_extreme) == (33, 0)
+    assert clean.p > 0.05
 
 
 def test_p_falls_as_the_evidence_grows(fleet: dict[str, np.ndarray]) -> None:
@@ -142,7 +173,7 @@ def test_p_falls_as_the_evidence_grows(fleet: dict[str, np.ndarray]) -> None:
     for factor in (1.0, 0.8, 0.5, 0.2, 0.05):
         values = {name: value.copy() for name, value in base.items()}
         values["mask"][1] *= factor
-        found = calibrate(values, fleet)
+        found = calibrate(values, fleet, CLASSES)
         assert found.p <= previous
         previous = found.p
     assert (found.index, found.detector) == (1, "mask")
@@ -151,7 +182,10 @@ def test_p_falls_as_the_evidence_grows(fleet: dict[str, np.ndarray]) -> None:
 def test_p_is_a_p_value_when_all_are_alike() -> None:
     """Exchangeable models: p <= a happens in a fraction a of them; here exactly, for each rotation of one pool."""
     pool = np.exp(np.random.default_rng(3).normal(size=(40, 6)))
-    ps = [calibrate({"margin": pool[i]}, {"margin": np.delete(pool, i, axis=0)}).p for i in range(len(pool))]
+    ps = [
+        calibrate({"margin": pool[i]}, {"margin": np.delete(pool, i, axis=0)}, pool.shape[1]).p
+        for i in range(len(pool))
+    ]
     assert sorted(ps) == pytest.approx([(k + 1) / 40 for k in range(40)])
 
 
@@ -178,13 +212,13 @@ def test_a_class_that_no_sampled_pair_leads_to_has_the_p_value_of_the_other_dete
 
 def test_measured_otherwise_than_the_fleet_is_refused(fleet: dict[str, np.ndarray]) -> None:
     values = {name: rows[0] for name, rows in fleet.items()}
-    calibrate(values, fleet)
+    calibrate(values, fleet, CLASSES)
     with pytest.raises(ShapeError):
-        calibrate({"mask": values["mask"]}, fleet)
+        calibrate({"mask": values["mask"]}, fleet, CLASSES)
     with pytest.raises(ShapeError):
-        calibrate({name: value[:3] for name, value in values.items()}, fleet)
+        calibrate({name: value[:3] for name, value in values.items()}, fleet, CLASSES)
     with pytest.raises(EmptyDataError):
-        calibrate(values, {name: rows[:1] for name, rows in fleet.items()})
+        calibrate(values, {name: rows[:1] for name, rows in fleet.items()}, CLASSES)
 
 
 def test_probes_are_of_other_classes_and_their_number_is_known() -> None:
@@ -207,12 +241,12 @@ class SourceSpecific(Linear):
 
 
 def test_a_source_specific_backdoor_is_found_on_its_pair(fleet: dict[str, np.ndarray]) -> None:
-    found = calibrate(values_of(SourceSpecific(99)), fleet)
+    found = calibrate(values_of(SourceSpecific(99)), fleet, CLASSES)
     assert (found.detector, found.as_extreme) == ("pair", 0)
     assert place("pair", found.index, CLASSES) == (0, TARGET_LABEL)
     alone = {name: fleet[name] for name in ("mask", "margin")}  # what works on all classes at once does not see it
     values = {name: value for name, value in values_of(SourceSpecific(99)).items() if name in alone}
-    assert calibrate(values, alone).p > found.p
+    assert calibrate(values, alone, CLASSES).p > found.p
 
 
 def test_pairs_are_all_or_a_fixed_sample_of_many() -> None:
@@ -239,7 +273,7 @@ def test_a_class_without_images_is_no_source_and_says_nothing() -> None:
     assert (found.searches[silent] == -1).all()
     assert len(set(found.values[silent])) == 1
     values = {"pair": found.values}
-    assert (calibrate(values, {"pair": np.stack([found.values] * 3)}).scores["pair"] == 0).all()
+    assert (calibrate(values, {"pair": np.stack([found.values] * 3)}, CLASSES).scores["pair"] == 0).all()
 
 
 def test_searches_do_not_depend_on_what_else_is_in_the_batch() -> None:
@@ -266,7 +300,7 @@ def test_verdicts(fleet: dict[str, np.ndarray]) -> None:
         name: np.vstack([rows, rows * np.exp(0.01 * RANDOM.normal(size=rows.shape))]) for name, rows in fleet.items()
     }
     wide = {name: np.vstack([rows, rows]) for name, rows in wide.items()}
-    bad = calibrate(values_of(Linear(99, planted=6)), wide)
+    bad = calibrate(values_of(Linear(99, planted=6)), wide, CLASSES)
     gradient = check("input-gradient", True, "")
     proof = ScanEvidence(bad, rate(95, 100), rate(980, 1000), (0.97, 0.98, 0.99), 10_000, gradient, reached=5)
     assert decide(proof)[0] is ScanVerdict.BACKDOORED
@@ -319,7 +353,7 @@ def test_few_and_many_classes(classes: int, monkeypatch: pytest.MonkeyPatch) -> 
     counts = {name: len(pairs(classes)[0]) if row.paired else classes for name, row in DETECTORS.items()}
     assert {name: len(value) for name, value in values.items()} == counts
     assert all((value > 0).all() for name, value in values.items() if name != "margin")
-    calibrated = calibrate(values, {name: np.stack([value] * 3) for name, value in values.items()})
+    calibrated = calibrate(values, {name: np.stack([value] * 3) for name, value in values.items()}, classes)
     assert calibrated.p == 1.0  # like all the others
 
 
@@ -328,8 +362,8 @@ def test_values_that_are_not_finite_are_refused_rather_than_the_most_extreme(bad
     fleet = {"margin": np.random.default_rng(0).uniform(1, 2, (20, 4))}
     values = {"margin": np.array([1.0, bad, 1.5, 2.0])}
     with pytest.raises(NonFiniteError):
-        calibrate(values, fleet)
-    assert calibrate({"margin": np.array([1.0, 1.2, 1.5, 2.0])}, fleet).fleet == 20
+        calibrate(values, fleet, CLASSES)
+    assert calibrate({"margin": np.array([1.0, 1.2, 1.5, 2.0])}, fleet, CLASSES).fleet == 20
 
 
 def test_a_search_that_never_worked_counts_as_dear_as_the_dearest() -> None:

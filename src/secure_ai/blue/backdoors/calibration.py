@@ -12,9 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from secure_ai.blue.backdoors.detectors import DETECTORS, place
+from secure_ai.blue.backdoors.inversion import pairs
 from secure_ai.core.errors import EmptyDataError, NonFiniteError, ShapeError
 
 MAD_TO_SIGMA = 1.4826
+SWEEPS = 5  # of the median polish
+LEAST_PAIRS = 4  # of a class, as source and as target: from fewer its own effect cannot be told
 TINY = 1e-6
 
 
@@ -41,12 +44,13 @@ class Calibrated:
     fleet: int
 
 
-def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray]) -> Calibrated:
+def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray], classes: int) -> Calibrated:
     """Where a model stands among clean ones.
 
     Args:
         values: (V,) of each detector, of the model under test.
         fleet: (F, V) of each of the same detectors, F >= 2.
+        classes: of the model.
 
     Raises:
         EmptyDataError: fewer than two clean networks.
@@ -63,7 +67,7 @@ def calibrate(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray])
     count = min(len(rows) for rows in fleet.values())
     if count < 2:
         raise EmptyDataError("too few clean networks", where="fleet", expected=">= 2", got=count)
-    scores = _scores(values, fleet)
+    scores = _scores(values, fleet, classes)
     names = list(scores)
     largest = np.stack([_standardised(scores[name].max(axis=1)) for name in names])  # (detectors, F + 1)
     statistics = largest.max(axis=0)
@@ -82,7 +86,7 @@ def class_p(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray], l
     Arguments as of `calibrate`.
     """
     largest = []
-    for name, scores in _scores(values, fleet).items():
+    for name, scores in _scores(values, fleet, classes).items():
         own = [index for index in range(scores.shape[1]) if place(name, index, classes)[1] == label]
         if own:
             largest.append(_standardised(scores[:, own].max(axis=1)))
@@ -90,20 +94,44 @@ def class_p(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray], l
     return float((statistics >= statistics[-1]).mean())
 
 
-def _scores(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _scores(values: Mapping[str, np.ndarray], fleet: Mapping[str, np.ndarray], classes: int) -> dict[str, np.ndarray]:
     """(F + 1, V) of each detector: of the clean networks, and last of the model under test."""
-    return {
-        name: class_scores(np.vstack([fleet[name], values[name]]), DETECTORS[name].direction) for name in sorted(values)
-    }
+    found = {}
+    for name in sorted(values):
+        logs = np.log(np.maximum(np.vstack([fleet[name], values[name]]), TINY))
+        if DETECTORS[name].paired:
+            logs = without_class_effects(logs, *pairs(classes))
+        found[name] = class_scores(logs, DETECTORS[name].direction)
+    return found
 
 
-def class_scores(values: np.ndarray, direction: int) -> np.ndarray:
-    """Scores (M, K) of positive values (M, K): per class, against the same class of the other models.
+def without_class_effects(logs: np.ndarray, sources: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """What is left of a model's pairs (M, P) without how hard each source and each target is for it.
 
-    The log ratio to the model's own median takes out how steep a whole model is. The deviation of a class is floored
+    Median polish (Tukey, Exploratory Data Analysis, 1977, chapter 11): a backdoor of one pair, or of one pair a class,
+    stays whole, and the pair's spread over clean models shrinks. What leads all classes to one target goes; that is
+    for the other detectors to find.
+
+    Args:
+        sources, targets: (P,) classes of each pair. With fewer than 4 pairs a class on average nothing is taken out.
+    """
+    if len(sources) < LEAST_PAIRS * len(np.unique([sources, targets])):
+        return logs
+    left = logs.copy()
+    for _ in range(SWEEPS):
+        for ends in (targets, sources):
+            for label in np.unique(ends):
+                own = np.flatnonzero(ends == label)
+                left[:, own] -= np.median(left[:, own], axis=1, keepdims=True)
+    return left
+
+
+def class_scores(logs: np.ndarray, direction: int) -> np.ndarray:
+    """Scores (M, K) of logarithms (M, K): per class, against the same class of the other models.
+
+    The distance to the model's own median takes out how steep a whole model is. The deviation of a class is floored
     by the median deviation of all, so that a class that happens to vary little raises no alarm.
     """
-    logs = np.log(np.maximum(values, TINY))
     ratios = direction * (logs - np.median(logs, axis=1, keepdims=True))
     scores = np.empty(ratios.shape)
     for model in range(len(ratios)):

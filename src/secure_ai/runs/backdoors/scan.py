@@ -172,7 +172,7 @@ def judge_found(
     if fleet is not None and fleet.members:
         fleet = fleet.comparable()
     if fleet is not None and len(fleet.members) >= 2:
-        calibrated = calibrate(values, fleet.values(sorted(values)))
+        calibrated = calibrate(values, fleet.values(sorted(values)), target.num_classes)
         suspected = place(calibrated.detector, calibrated.index, target.num_classes)
         if held_out is not None:
             trigger = reconstructed(target, found, held_out, calibrated, suspected)
