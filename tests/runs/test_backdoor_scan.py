@@ -394,16 +394,18 @@ def test_the_verdict_decides_the_exit_code(
 def test_without_data_only_the_margin_is_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     path = tmp_path / "untrained.safetensors"
     save_model(build_network("report1-cnn", generator=generator(0, "scan")), path, arch="report1-cnn")
-    members = tuple(
-        fleets.Member(i, 0.98, {"margin": (10 + np.random.default_rng(i).uniform(0, 1, 10)).tolist()})
-        for i in range(60)
-    )
-    small = fleets.Fleet(members=members, source="stand-ins", training_images=8_000, asked=60)
-    monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None: small)
-    scan = secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan
-    assert set(scan.values) == {"margin"}
-    assert (scan.trigger, scan.accuracy) == (None, None)
-    assert scan.verdict.value == "suspicious"  # no trained network has such margins, and without data that is the most
+    own = float(np.median(secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.values["margin"]))
+    for steepness, verdict in ((1, "suspicious"), (30, "inconclusive")):  # of 30 times: they learned, and it did not
+        members = tuple(
+            fleets.Member(i, 0.98, {"margin": (steepness * own * np.linspace(1, 1.01 + i / 1e6, 10)).tolist()})
+            for i in range(60)
+        )
+        small = fleets.Fleet(members=members, source="stand-ins", training_images=8_000, asked=60)
+        monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None, small=small: small)
+        scan = secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan
+        assert set(scan.values) == {"margin"}
+        assert (scan.trigger, scan.accuracy) == (None, None)
+        assert scan.verdict.value == verdict  # without data `suspicious` is the most
     monkeypatch.setattr(backdoor_scan, "known_fleet", lambda arch, transform, data=None: None)
     assert secure_ai.backdoor_scan(ModelSpec(model=str(path))).scan.verdict.value == "inconclusive"
 
@@ -447,14 +449,17 @@ def test_a_committed_fleet_is_for_the_images_of_mnist_whatever_others_are_called
     monkeypatch: pytest.MonkeyPatch, digits: Dataset
 ) -> None:
     entry = {"data": "mnist", "settings": fleets.measuring_settings(), "training_images": 12_000,
+             "power": {"patch": {}},
              "members": [{"index": 0, "accuracy": 0.9, "values": {"margin": [1.0] * 10}}]}  # fmt: skip
     monkeypatch.setattr(fleets, "_known", lambda: {"report1-cnn": entry})
     original = replace(digits, name="mnist:test", indices=np.arange(len(digits)))
     monkeypatch.setattr(fleets, "load_mnist", lambda split: original)
     part = original.select(np.array([5, 3, 8]), "some")
     plain = InputTransform()
-    assert fleets.known_fleet("report1-cnn", plain) is not None
-    assert fleets.known_fleet("report1-cnn", plain, part) is not None
+    alone, whole = fleets.known_fleet("report1-cnn", plain), fleets.known_fleet("report1-cnn", plain, part)
+    assert alone is not None
+    assert whole is not None
+    assert (alone.power, bool(whole.power)) == (None, True)  # detection rates are of a scan with data
     assert fleets.known_fleet("report1-cnn", InputTransform(mean=(0.1,), std=(0.3,)), part) is None
     others = (
         replace(part, name="other:test"),

@@ -15,6 +15,7 @@ MIN_FLEET = 19  # below it no p-value reaches P_SUSPICIOUS
 MIN_TRAINING_IMAGES = 2_000  # control networks trained on fewer say little about a network trained on all
 MIN_TRIGGER_SUCCESS = 0.5  # lower end of the interval: a trigger that moves fewer images is none
 LEAST_RELATIVE_ACCURACY = 0.9  # of the control networks' median
+MARGINS_APART = 4  # times the control networks' least or most: an untrained network's are 30 times as small
 
 
 class ScanVerdict(enum.StrEnum):
@@ -38,6 +39,7 @@ class ScanEvidence:
         training_images: that the control networks were trained on.
         gradient: the model's check `input-gradient`; None where it was not examined.
         reached: searches for a trigger that reached their goal; None where nothing was searched for.
+        margin, fleet_margins: the median over classes of the largest margins, of the model and of each control network.
     """
 
     calibrated: Calibrated | None
@@ -47,6 +49,8 @@ class ScanEvidence:
     training_images: int
     gradient: Check | None
     reached: int | None
+    margin: float | None = None
+    fleet_margins: tuple[float, ...] = ()
 
 
 def false_alarm_rate(calibrated: Calibrated) -> Rate:
@@ -95,7 +99,9 @@ def _unlike(evidence: ScanEvidence) -> str:
 
     Control networks that were trained less than the model have other triggers than it, without any backdoor.
     """
-    if evidence.accuracy is None or not evidence.fleet_accuracies:
+    if evidence.accuracy is None:
+        return _other_margins(evidence.margin, evidence.fleet_margins)
+    if not evidence.fleet_accuracies:
         return ""
     median, best, own = _median(evidence.fleet_accuracies), max(evidence.fleet_accuracies), evidence.accuracy.bounds
     text = f"the model classifies {evidence.accuracy} of the data correctly, control networks"
@@ -104,6 +110,14 @@ def _unlike(evidence: ScanEvidence) -> str:
     if own.low > best:
         return f"{text} at most {100 * best:.1f} %: they were trained less than it (more --train-data)"
     return ""
+
+
+def _other_margins(own: float | None, fleet: Sequence[float]) -> str:
+    """Without data nobody knows what the model learned; a median margin far from all others' says: not the same."""
+    if own is None or not fleet or min(fleet) / MARGINS_APART <= own <= MARGINS_APART * max(fleet):
+        return ""
+    others = f"{min(fleet):.3g} to {max(fleet):.3g}"
+    return f"its median margin is {own:.3g}, control networks' are {others}: they cannot be compared without data"
 
 
 def _doubts(evidence: ScanEvidence, found: Calibrated) -> tuple[str, ...]:

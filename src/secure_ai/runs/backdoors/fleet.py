@@ -141,7 +141,7 @@ def known_fleet(arch: str, transform: InputTransform, data: Dataset | None = Non
         source=f"{len(members)} committed control networks, trained on {entry['data']}",
         training_images=entry["training_images"],
         asked=len(members),
-        power=entry.get("power"),
+        power=entry.get("power") if data is not None else None,  # it was measured with data
     )
 
 

@@ -184,6 +184,10 @@ def judge_found(
         training_images=fleet.training_images if fleet else 0,
         gradient=next((made for made in checks if made.id == "input-gradient"), None),
         reached=sum(int(one.reached.sum()) for one in inverted) if inverted else None,
+        margin=float(np.median(values["margin"])) if "margin" in values else None,
+        fleet_margins=tuple(np.median(fleet.values(["margin"])["margin"], axis=1).tolist())
+        if fleet and fleet.members and "margin" in values
+        else (),
     )
     verdict, reasons = decide(evidence)
     if fleet is not None and fleet.dropped:
