@@ -62,9 +62,10 @@ LARGEST = 54_000  # training images of a control network
 MAIN = ("patch", "blend", "clean-label", "source-specific")
 OTHERS = ("checkerboard", "pixel", "frequency", "warp", "adaptive", "all-to-all")
 FULL = {"clean": 150, **dict.fromkeys(MAIN, 20), **dict.fromkeys(OTHERS, 5)}
-SECOND, SECOND_COUNT = "report2-cnn", 60
+SECOND, SECOND_COUNT = "report2-cnn", 40
 STEPS = ("fleet", "networks", "second-fleet", "filters", "devices", "removal", "strip", "art")
 PROCESSES = 6  # removals side by side
+COMMIT = "python benchmarks/backdoors.py commit --work build/backdoors"
 
 
 def run(own: Setting, wanted: dict[str, int], count: int, steps: list[str]) -> None:
@@ -78,6 +79,7 @@ def run(own: Setting, wanted: dict[str, int], count: int, steps: list[str]) -> N
         "wanted": wanted,
         "fleet": count,
         "largest": own.largest,
+        "commands": about.get("commands", {}) | {step: command_of(own, wanted, count, step) for step in steps},
         "commits": sorted({*about.get("commits", ()), measured_commit()}),
         "settings": measuring_settings(),
         "measured_on": {"data": own.held_out.name, "digest": own.held_out.digest, "n": len(own.held_out)},
@@ -127,13 +129,12 @@ def as_fleet(members: list[dict[str, Any]]) -> Fleet:
     )  # fmt: skip
 
 
-def command_of(about: dict[str, Any]) -> str:
-    """What made the numbers of a work folder."""
-    planted = " ".join(f"{kind}={n}" for kind, n in about["wanted"].items() if kind != "clean")
-    device = "cpu" if about["device"] == "cpu" else "cuda"
+def command_of(own: Setting, wanted: dict[str, int], count: int, step: str) -> str:
+    """What makes the numbers of a step; the last that was run."""
+    planted = " ".join(f"{kind}={n}" for kind, n in wanted.items() if kind != "clean")
     return (
-        f"python benchmarks/backdoors.py run --work build/backdoors --device {device} --largest {about['largest']} "
-        f"--fleet {about['fleet']} --clean {about['wanted']['clean']} --planted {planted}"
+        f"python benchmarks/backdoors.py run --work build/backdoors --device {own.device.type} --largest {own.largest} "
+        f"--fleet {count} --clean {wanted['clean']} --planted {planted} --each {own.each} --steps {step}"
     )
 
 
@@ -148,7 +149,7 @@ def commit(work: Path) -> None:
         if members:
             known[arch] = {
                 "data": "mnist",
-                "command": command_of(about),
+                "command": about["commands"]["fleet" if arch == ARCH else "second-fleet"],
                 "settings": about["settings"],  # of the code that measured, which need not be this
                 "seed": 0,
                 "measured_on": about["measured_on"],
@@ -171,7 +172,7 @@ def commit(work: Path) -> None:
         "rows": rows,
         "first_look": summary(saved(work / "first")),
     }
-    save("backdoors", f"{command_of(about)}, then commit", content)
+    save("backdoors", "; ".join([*about["commands"].values(), COMMIT]), content)
 
 
 def scan_files(paths: list[Path], command: str) -> None:
