@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import controls
+from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
 from secure_ai.runs.backdoors.repair import Suspect, suspect
@@ -40,9 +42,17 @@ from secure_ai.runs.backdoors.scan import Scan, judge_found, scan_target
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
+from secure_ai.runs.engine.stage import TimeShortError
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages import backdoor_detection, backdoor_removal
-from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan, scan_row
+from secure_ai.runs.stages.backdoor_detection import (
+    FilterSettings,
+    ScanSettings,
+    controls_of,
+    data_filters,
+    scan,
+    scan_row,
+)
 from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
 
 
@@ -287,17 +297,58 @@ def test_control_networks_are_trained_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
+    ("later", "ready", "left", "trained"),
+    [
+        (False, 0, None, 20),
+        (False, 3, 60.0, 20),
+        (False, 3, -1.0, 3),
+        (True, 0, 60.0, 0),  # its forecast holds no training
+        (True, 20, 60.0, 20),
+        (True, 0, None, 20),
+    ],
+)
+def test_a_fleet_that_the_time_budget_cut_is_no_result(
+    later: bool, ready: int, left: float | None, trained: int, subject: OneNetwork, digits_test: Dataset,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What was trained is in the cache, from which the same scan goes on."""
+    made: list[int] = []
+
+    def member(network: object, index: int, *rest: object) -> Member:
+        made.append(index)
+        return whole.members[index]
+
+    whole = fleet_like(subject, digits_test, 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fleets, "control_network", lambda *given, **options: None)
+    monkeypatch.setattr(fleets, "measure_member", member)
+    monkeypatch.setattr(backdoor_detection, "LEAST_DATA", 100)
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: None)
+    settings = ScanSettings(planted=True, control_networks=20, later=later)
+    anything, whole_run = context({"test": digits_test}, {}), settings.model_copy(update={"later": False})
+    if ready:
+        few = whole_run.model_copy(update={"control_networks": ready})
+        controls_of(subject.target(), few, anything)
+    at = replace(anything, deadline=None if left is None else time.monotonic() + left)
+    if trained < 20:
+        with pytest.raises(TimeShortError):
+            scan(cast(Subject, subject), settings, at)
+    else:
+        assert len(scan(cast(Subject, subject), settings, at).choices) == 1
+    assert made == list(range(trained))
+    controls_of(subject.target(), whole_run, anything)
+    assert made == list(range(20))  # none of them twice
+
+
+@pytest.mark.parametrize(
     ("changes", "data", "trains"),
     [({}, "mnist:test", 0), ({"control_networks": 30}, "mnist:test", 30), ({}, "mine.npz", 40)],
 )
 def test_only_one_scan_of_an_architecture_pays_for_the_control_networks(
     changes: dict[str, int], data: str, trains: int
 ) -> None:
-    settings = ScanSettings(planted=True, calibrate=True, trained=True, **changes)
-    first, later = (
-        scan_row("report1-cnn", settings, data=data, later=later).passes(settings, 1_000, 0.5)
-        for later in (False, True)
-    )
+    own = [ScanSettings(planted=True, calibrate=True, trained=True, later=later, **changes) for later in (False, True)]
+    first, later = (scan_row("report1-cnn", one, data=data).passes(one, 1_000, 0.5) for one in own)
     assert (first.training > 0, later.training) == (trains > 0, 0)
     assert first.backward == (trains + 1) * later.backward
 

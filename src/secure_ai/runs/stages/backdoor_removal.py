@@ -26,10 +26,11 @@ from secure_ai.runs.backdoors.repair import (
 )
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, ScanSettings, controls_of
+from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, ScanSettings, control_passes, controls_of
 from secure_ai.runs.stages.entries import rate_entry
 
 PASSES = 600_000  # forward and backward, of the removers and of learning again
+SCANS = 7  # before, and after each remover
 
 
 class RemovalSettings(Settings):
@@ -109,11 +110,15 @@ def _entries(model: str, name: str, state: State, planted: Rate, trigger: str, c
 
 def removal_row(settings: RemovalSettings) -> Measure[RemovalSettings]:
     """The row for the removal."""
-    scans = 7  # before, and after each remover
     return Measure(
         id="backdoor-removal",
         function=removal,
         settings=settings,
         needs=frozenset({"train", "twin"}),
-        passes=lambda own, n, holds: Passes(PASSES + scans * SCAN_PASSES, PASSES + scans * SCAN_PASSES),
+        passes=_passes,
     )
+
+
+def _passes(settings: RemovalSettings, n: int, holds: float) -> Passes:
+    controls, own = control_passes(settings.scan, n), PASSES + SCANS * SCAN_PASSES
+    return Passes(controls.forward + own, controls.backward + own, controls.training)
