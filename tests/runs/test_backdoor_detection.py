@@ -37,7 +37,7 @@ from secure_ai.runs.backdoors import controls
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
-from secure_ai.runs.backdoors.repair import Suspect, suspect
+from secure_ai.runs.backdoors.repair import Suspect, parts_of, suspect
 from secure_ai.runs.backdoors.scan import Scan, judge_found, scan_target
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
@@ -99,13 +99,19 @@ def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int, detector: s
     """Sixty networks like the subject, which then stands out on one class by so many of their deviations."""
     order = random_order(len(data), 0, "scan-split")
     search, held_out = order[: len(data) // 2], order[len(data) // 2 :]  # as the scan will split them
-    found = detect(subject.target(), data.images[search], data.labels[search], 0)
-    accuracy = evaluate(subject.target(), data.images[held_out], data.labels[held_out]).accuracy.bounds.value
+    return stand_ins(subject.target(), data.select(search, ""), data.select(held_out, ""), conspicuous, detector)
+
+
+def stand_ins(
+    target: NetworkTarget, search: Dataset, held_out: Dataset, conspicuous: int, detector: str = "mask", label: int = 0
+) -> Fleet:
+    found = detect(target, search.images, search.labels, 0)
+    accuracy = evaluate(target, held_out.images, held_out.labels).accuracy.bounds.value
     random = np.random.default_rng(0)
     members = []
     for index in range(60):
         values = {name: one.values * np.exp(0.02 * random.normal(size=len(one.values))) for name, one in found.items()}
-        values[detector][0] *= np.exp(0.02 * conspicuous)
+        values[detector][label] *= np.exp(0.02 * conspicuous)
         members.append(Member(index, accuracy, {name: value.tolist() for name, value in values.items()}))
     return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
 
@@ -396,9 +402,11 @@ def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
     assert read_result(result_bytes(found), "result.json").measurements == found.measurements
 
 
+@pytest.mark.parametrize("compared", [True, False])
 def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
-    digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+    compared: bool, digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With control networks it says whether the class still stands out; without any, that the class is a guess."""
     monkeypatch.setattr(margin, "STEPS", 2)
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=60 if name == "mask" else 3))
@@ -414,8 +422,13 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
 
     def watched(target: NetworkTarget, whole: Dataset, given: object, seed: int) -> Suspect:
         used.append(whole)
-        assert given is fleet  # the run's control networks judge the repaired networks, too
-        return suspect(target, whole, None, seed)
+        assert given is asked  # the run's control networks judge the repaired networks, too
+        own = None
+        if compared:
+            _, search, held_out = parts_of(whole, seed)
+            own = stand_ins(target, search, held_out, 60, label=3)
+            own = replace(own, members=(replace(own.members[0], accuracy=1.0), *own.members[1:]))
+        return suspect(target, whole, own, seed)
 
     used: list[Dataset] = []
     monkeypatch.setattr(backdoor_removal, "suspect", watched)
@@ -423,11 +436,11 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     train = Dataset(images, np.concatenate([digits_test.labels, digits.labels]), "digits", 10)
     network = tuned(small(), poisoned.dataset, natural, 0, epochs=80)
     subject = Paired(network, facts={"n_validation": 600})
-    fleet = object()
+    asked = cast(Any, object()) if compared else None
     monkeypatch.setattr(
         backdoor_removal,
         "controls_of",
-        lambda target, settings, context: controls.Controls(cast(Any, fleet), train, train),
+        lambda target, settings, context: controls.Controls(asked, train, train, "" if compared else "none"),
     )
     own = ScanSettings(planted=True, trained=True)
     settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, scan=own, images=600)
@@ -439,7 +452,11 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     assert rates["repaired-planted"] < rates["unrepaired-planted"] - 0.3
     assert rates["repaired-accuracy"] >= rates["unrepaired-accuracy"] - 0.011
     assert {"unrepaired-relearned", "repaired-relearned", "clean-relearned"} <= set(rates)
-    assert len(result.sections[0].rows) == 1 + len(REMOVERS)
+    (section,) = result.sections
+    assert len(section.rows) == 1 + len(REMOVERS)
+    column = [one.id for one in section.columns].index("p")
+    assert [row[column] is not None for row in section.rows] == [compared] * len(section.rows)
+    assert len(result.not_tested) == (not compared)
 
 
 @pytest.mark.parametrize(("facts", "seen"), [({"n_validation": 600}, False), ({"n_validation": 599}, True), ({}, True)])
