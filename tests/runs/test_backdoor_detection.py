@@ -22,6 +22,7 @@ from secure_ai.blue.training.methods import natural
 from secure_ai.core.events import ignore_event
 from secure_ai.core.findings import exceeds
 from secure_ai.core.result import Result
+from secure_ai.core.sections import picture_file
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
@@ -144,6 +145,7 @@ def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
     )
     assert ARRAYS_NAME in kept
     assert len(result.pictures) == len(result.sections) == 1
+    assert [finding.evidence["picture"] for finding in result.findings] == [picture_file(result.pictures[0].id)]
     own, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 60), monkeypatch, planted=True)
     assert not exceeds(own.findings, "low")
     quiet, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 0), monkeypatch)

@@ -14,7 +14,7 @@ from secure_ai.core.compute import configure
 from secure_ai.core.labels import class_text
 from secure_ai.core.result import Result
 from secure_ai.core.results import MeasuredChoice, Measurement, rate_or_reason
-from secure_ai.core.sections import Column, Picture, Section
+from secure_ai.core.sections import Column, Picture, Section, picture_file
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
@@ -109,7 +109,10 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
         sections=(_section(subject, target.name, found, test.class_names, notes),),
-        findings=scan_findings(subject.id, found, test, measured=True, shown=target.name, planted=settings.planted),
+        findings=scan_findings(
+            subject.id, found, test, measured=True, shown=target.name, planted=settings.planted,
+            picture=picture_file(pictures[0].id) if pictures else "",
+        ),
         not_tested=() if found.calibrated else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
