@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
+from secure_ai.blue.backdoors.data_filters import FILTERS, FilterRow
 from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, of_classes
 from secure_ai.blue.backdoors.inversion import EVERY, Inverted
 from secure_ai.blue.backdoors.judgement import MIN_FLEET, P_BACKDOORED
@@ -47,6 +48,7 @@ from secure_ai.runs.engine.stage import TimeShortError
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages import backdoor_detection, backdoor_removal
 from secure_ai.runs.stages.backdoor_detection import (
+    FILTERS_SHOWN,
     FilterSettings,
     ScanSettings,
     controls_of,
@@ -378,13 +380,43 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
     found = data_filters(cast(Subject, OneNetwork(Sees(), facts)), settings, context({"train": digits}, {}))
     rates = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
     assert rates["filter-spectral-signatures"].n == len(poisoned)
-    assert {name: value.value for name, value in rates.items()} == dict.fromkeys(rates, 1)
+    assert {entry.value.value for entry in found.measurements if entry.metric == "poison_detection_rate"} == {1}
+    assert all(entry.value.bounds.value <= 0.01 for entry in found.measurements if entry.metric == "false_alarm_rate")
     blind = FilterSettings(trigger="patch:size=4:place=0x0:value=0", target_label=3, relabelled=False)
     missed = data_filters(cast(Subject, OneNetwork(Sees(), facts)), blind, context({"train": digits}, {}))
     assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
 
 
-def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
+@pytest.mark.parametrize(
+    ("accused", "doubted", "found", "alarms"),
+    [
+        (90, 0, 4, 90),  # the highest score, whatever it costs
+        (90, 200, 4, 90),  # no second cluster beside it
+        (3, 200, 4, 3),  # a limit lies above the 1 % of clean images
+        (0, 3, 4, 3),
+    ],
+)
+def test_of_tied_scores_the_images_with_the_highest_one_are_refused(
+    accused: int, doubted: int, found: int, alarms: int, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned = np.arange(0, 6)
+    scores = np.zeros(len(digits))
+    scores[:4] = scores[6 : 6 + accused] = 2.0
+    scores[6 + accused : 6 + accused + doubted] = 1.0
+    row = FilterRow(lambda evidence: scores, needs_trusted=False)
+    monkeypatch.setitem(cast(dict[str, FilterRow], FILTERS), "activation-clustering", row)
+    monkeypatch.setattr(backdoor_detection, "FILTERS_SHOWN", ("activation-clustering",))
+    settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
+    network = build_network("report1-cnn", generator=generator(0, "scan test"))
+    subject = OneNetwork(network, {"poisoned": poisoned.tolist()})
+    result = data_filters(cast(Subject, subject), settings, context({"train": digits}, {}))
+    assert [(entry.metric, entry.value.successes, entry.value.n) for entry in result.measurements] == [
+        ("poison_detection_rate", found, 6),
+        ("false_alarm_rate", alarms, len(digits) - 6),
+    ]
+
+
+def test_activation_clustering_accuses_a_cluster_of_clean_images_where_there_is_one(digits: Dataset) -> None:
     """Two clusters in the clean images, too: all images of a cluster have one score, and no limit lies among them."""
 
     class Halves(torch.nn.Module):
@@ -398,9 +430,9 @@ def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
     settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
     found = data_filters(cast(Subject, OneNetwork(Halves(), facts)), settings, context({"train": digits}, {}))
     values = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
-    tied = values.pop("filter-activation-clustering")
-    assert (tied.value, tied.n, bool(tied.reason)) == (None, 0, True)
-    assert [value.n for value in values.values()] == [6, 6]
+    assert [value.n for value in values.values()] == [6, len(digits) - 6] * len(FILTERS_SHOWN)
+    over = [name for name, value in values.items() if name.endswith("-false-alarms") and value.bounds.value > 0.01]
+    assert over == ["filter-activation-clustering-false-alarms"]
     assert read_result(result_bytes(found), "result.json").measurements == found.measurements
 
 

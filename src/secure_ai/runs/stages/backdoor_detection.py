@@ -13,8 +13,9 @@ from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.core.compute import configure
 from secure_ai.core.labels import class_text
 from secure_ai.core.result import Result
-from secure_ai.core.results import MeasuredChoice, Measurement, rate_or_reason
+from secure_ai.core.results import MeasuredChoice, Measurement, rate
 from secure_ai.core.sections import Column, Picture, Section, picture_file
+from secure_ai.core.thresholds import REFUSED_CLEAN
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
@@ -35,8 +36,8 @@ from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 from secure_ai.runs.stages.gallery import gallery, gallery_row
 
-FALSE_ALARMS = 0.01
-NO_LIMIT = f"with its tied scores a limit is exceeded by no image or by more than {FALSE_ALARMS:.0%} of the clean ones"
+LIMITED = f"above a limit that at most {REFUSED_CLEAN:.0%} of the clean ones exceed"
+TIED = f"of the highest score, which more than {REFUSED_CLEAN:.0%} of the clean ones have: no limit lies above them"
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
 SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
 CONTROL_EPOCHS = 3  # of a control network on all images, on average
@@ -205,9 +206,10 @@ def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str], no
 
 
 def data_filters(subject: Subject, settings: FilterSettings, context: Context) -> Result:
-    """How much of the poison lies above the smallest limit that at most 1 % of the clean images exceed, by filter.
+    """How many of the poisoned and of the clean images each filter refuses.
 
-    Of scores with many ties, e.g. one a cluster, that limit may be the highest score: then nothing can lie above it.
+    It refuses those above the smallest limit that at most 1 % of the clean images exceed. Where scores are tied, e.g.
+    one a cluster, that limit may be the highest score: then it refuses the images that have it, the cluster it accuses.
     """
     train, poisoned = context.data("train"), np.array(subject.facts["poisoned"], dtype=np.int64)
     trigger = parse_trigger(settings.trigger)
@@ -223,13 +225,16 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     entries = []
     for name in FILTERS_SHOWN:
         scores = FILTERS[name].score(evidence)
-        above = scores > np.quantile(scores[~planted], 1 - FALSE_ALARMS, method="inverted_cdf")
-        found = rate_or_reason(int(above[planted].sum()), len(poisoned) if above.any() else 0, NO_LIMIT)
-        entries.append(
+        refused, which = scores > np.quantile(scores[~planted], 1 - REFUSED_CLEAN, method="inverted_cdf"), LIMITED
+        if not refused.any():
+            refused, which = scores == scores.max(), TIED
+        found, alarms = (rate(int(refused[own].sum()), int(own.sum())) for own in (planted, ~planted))
+        entries += [
             rate_entry(subject.id, f"filter-{name}", "poison_detection_rate", found,
-                       f"poisoned training images above a limit that at most {FALSE_ALARMS:.0%} of clean ones exceed",
-                       trigger=trigger.text)
-        )  # fmt: skip
+                       f"poisoned training images {which}", trigger=trigger.text),
+            rate_entry(subject.id, f"filter-{name}-false-alarms", "false_alarm_rate", alarms,
+                       f"clean training images {which}"),
+        ]  # fmt: skip
     return Result(measurements=tuple(entries))
 
 
