@@ -78,6 +78,16 @@ def test_tags_are_balanced_and_links_lead_somewhere(page: Page) -> None:
     assert labels <= set(ids)
 
 
+def test_a_finding_leads_to_its_picture_where_the_page_has_it(report: dict[str, Any]) -> None:
+    shown, other = PNG, PNG + b"other"
+    report["findings"][0]["evidence"]["picture"] = "images/trigger.png"
+    for images, expected in (({"a": other, "trigger": shown}, 1), ({"a": other}, 0)):
+        page = Page(render_html(typed(report), images))
+        links = [str(one["href"]) for one in page.all("a") if str(one["href"]).startswith("#picture-")]
+        figures = [str(one["id"]) for one in page.all("figure")]
+        assert links == [f"#{figures[-1]}"] * expected
+
+
 def test_nothing_is_loaded_and_nothing_runs(report: dict[str, Any]) -> None:
     text = render_html(typed(report), {"a.png": PNG})
     page = Page(text)

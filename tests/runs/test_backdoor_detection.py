@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from secure_ai.blue.backdoors import detectors, inversion, margin
+from secure_ai.blue.backdoors.data_filters import FILTERS, FilterRow
 from secure_ai.blue.backdoors.detectors import DETECTORS, Found, detect, of_classes
 from secure_ai.blue.backdoors.inversion import EVERY, Inverted
 from secure_ai.blue.backdoors.judgement import MIN_FLEET, P_BACKDOORED
@@ -21,6 +23,7 @@ from secure_ai.blue.training.methods import natural
 from secure_ai.core.events import ignore_event
 from secure_ai.core.findings import exceeds
 from secure_ai.core.result import Result
+from secure_ai.core.sections import picture_file
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
@@ -33,16 +36,26 @@ from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.red.poisoning.plant import plant
 from secure_ai.runs.backdoors import controls
+from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
-from secure_ai.runs.backdoors.repair import Suspect, suspect
+from secure_ai.runs.backdoors.repair import Suspect, parts_of, suspect
 from secure_ai.runs.backdoors.scan import Scan, judge_found, scan_target
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, read_result, result_bytes
+from secure_ai.runs.engine.stage import TimeShortError
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages import backdoor_detection, backdoor_removal
-from secure_ai.runs.stages.backdoor_detection import FilterSettings, ScanSettings, data_filters, scan, scan_row
+from secure_ai.runs.stages.backdoor_detection import (
+    FILTERS_SHOWN,
+    FilterSettings,
+    ScanSettings,
+    controls_of,
+    data_filters,
+    scan,
+    scan_row,
+)
 from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
 
 
@@ -89,13 +102,19 @@ def fleet_like(subject: OneNetwork, data: Dataset, conspicuous: int, detector: s
     """Sixty networks like the subject, which then stands out on one class by so many of their deviations."""
     order = random_order(len(data), 0, "scan-split")
     search, held_out = order[: len(data) // 2], order[len(data) // 2 :]  # as the scan will split them
-    found = detect(subject.target(), data.images[search], data.labels[search], 0)
-    accuracy = evaluate(subject.target(), data.images[held_out], data.labels[held_out]).accuracy.bounds.value
+    return stand_ins(subject.target(), data.select(search, ""), data.select(held_out, ""), conspicuous, detector)
+
+
+def stand_ins(
+    target: NetworkTarget, search: Dataset, held_out: Dataset, conspicuous: int, detector: str = "mask", label: int = 0
+) -> Fleet:
+    found = detect(target, search.images, search.labels, 0)
+    accuracy = evaluate(target, held_out.images, held_out.labels).accuracy.bounds.value
     random = np.random.default_rng(0)
     members = []
     for index in range(60):
         values = {name: one.values * np.exp(0.02 * random.normal(size=len(one.values))) for name, one in found.items()}
-        values[detector][0] *= np.exp(0.02 * conspicuous)
+        values[detector][label] *= np.exp(0.02 * conspicuous)
         members.append(Member(index, accuracy, {name: value.tolist() for name, value in values.items()}))
     return Fleet(members=tuple(members), source="stand-ins", training_images=12_000, asked=60)
 
@@ -128,6 +147,7 @@ def test_a_conspicuous_network_is_a_finding_and_an_inconspicuous_one_is_not(
     )
     assert ARRAYS_NAME in kept
     assert len(result.pictures) == len(result.sections) == 1
+    assert [finding.evidence["picture"] for finding in result.findings] == [picture_file(result.pictures[0].id)]
     own, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 60), monkeypatch, planted=True)
     assert not exceeds(own.findings, "low")
     quiet, _ = scanned(subject, digits_test, fleet_like(subject, digits_test, 0), monkeypatch)
@@ -287,17 +307,58 @@ def test_control_networks_are_trained_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
+    ("later", "ready", "left", "trained"),
+    [
+        (False, 0, None, 20),
+        (False, 3, 60.0, 20),
+        (False, 3, -1.0, 3),
+        (True, 0, 60.0, 0),  # its forecast holds no training
+        (True, 20, 60.0, 20),
+        (True, 0, None, 20),
+    ],
+)
+def test_a_fleet_that_the_time_budget_cut_is_no_result(
+    later: bool, ready: int, left: float | None, trained: int, subject: OneNetwork, digits_test: Dataset,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """What was trained is in the cache, from which the same scan goes on."""
+    made: list[int] = []
+
+    def member(network: object, index: int, *rest: object) -> Member:
+        made.append(index)
+        return whole.members[index]
+
+    whole = fleet_like(subject, digits_test, 0)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(fleets, "control_network", lambda *given, **options: None)
+    monkeypatch.setattr(fleets, "measure_member", member)
+    monkeypatch.setattr(backdoor_detection, "LEAST_DATA", 100)
+    monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: None)
+    settings = ScanSettings(planted=True, control_networks=20, later=later)
+    anything, whole_run = context({"test": digits_test}, {}), settings.model_copy(update={"later": False})
+    if ready:
+        few = whole_run.model_copy(update={"control_networks": ready})
+        controls_of(subject.target(), few, anything)
+    at = replace(anything, deadline=None if left is None else time.monotonic() + left)
+    if trained < 20:
+        with pytest.raises(TimeShortError):
+            scan(cast(Subject, subject), settings, at)
+    else:
+        assert len(scan(cast(Subject, subject), settings, at).choices) == 1
+    assert made == list(range(trained))
+    controls_of(subject.target(), whole_run, anything)
+    assert made == list(range(20))  # none of them twice
+
+
+@pytest.mark.parametrize(
     ("changes", "data", "trains"),
     [({}, "mnist:test", 0), ({"control_networks": 30}, "mnist:test", 30), ({}, "mine.npz", 40)],
 )
 def test_only_one_scan_of_an_architecture_pays_for_the_control_networks(
     changes: dict[str, int], data: str, trains: int
 ) -> None:
-    settings = ScanSettings(planted=True, calibrate=True, trained=True, **changes)
-    first, later = (
-        scan_row("report1-cnn", settings, data=data, later=later).passes(settings, 1_000, 0.5)
-        for later in (False, True)
-    )
+    own = [ScanSettings(planted=True, calibrate=True, trained=True, later=later, **changes) for later in (False, True)]
+    first, later = (scan_row("report1-cnn", one, data=data).passes(one, 1_000, 0.5) for one in own)
     assert (first.training > 0, later.training) == (trains > 0, 0)
     assert first.backward == (trains + 1) * later.backward
 
@@ -319,13 +380,43 @@ def test_filters_find_poison_that_a_network_tells_apart(digits: Dataset) -> None
     found = data_filters(cast(Subject, OneNetwork(Sees(), facts)), settings, context({"train": digits}, {}))
     rates = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
     assert rates["filter-spectral-signatures"].n == len(poisoned)
-    assert {name: value.value for name, value in rates.items()} == dict.fromkeys(rates, 1)
+    assert {entry.value.value for entry in found.measurements if entry.metric == "poison_detection_rate"} == {1}
+    assert all(entry.value.bounds.value <= 0.01 for entry in found.measurements if entry.metric == "false_alarm_rate")
     blind = FilterSettings(trigger="patch:size=4:place=0x0:value=0", target_label=3, relabelled=False)
     missed = data_filters(cast(Subject, OneNetwork(Sees(), facts)), blind, context({"train": digits}, {}))
     assert all((entry.value.value or 0) < 0.3 for entry in missed.measurements)
 
 
-def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
+@pytest.mark.parametrize(
+    ("accused", "doubted", "found", "alarms"),
+    [
+        (90, 0, 4, 90),  # the highest score, whatever it costs
+        (90, 200, 4, 90),  # no second cluster beside it
+        (3, 200, 4, 3),  # a limit lies above the 1 % of clean images
+        (0, 3, 4, 3),
+    ],
+)
+def test_of_tied_scores_the_images_with_the_highest_one_are_refused(
+    accused: int, doubted: int, found: int, alarms: int, digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned = np.arange(0, 6)
+    scores = np.zeros(len(digits))
+    scores[:4] = scores[6 : 6 + accused] = 2.0
+    scores[6 + accused : 6 + accused + doubted] = 1.0
+    row = FilterRow(lambda evidence: scores, needs_trusted=False)
+    monkeypatch.setitem(cast(dict[str, FilterRow], FILTERS), "activation-clustering", row)
+    monkeypatch.setattr(backdoor_detection, "FILTERS_SHOWN", ("activation-clustering",))
+    settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
+    network = build_network("report1-cnn", generator=generator(0, "scan test"))
+    subject = OneNetwork(network, {"poisoned": poisoned.tolist()})
+    result = data_filters(cast(Subject, subject), settings, context({"train": digits}, {}))
+    assert [(entry.metric, entry.value.successes, entry.value.n) for entry in result.measurements] == [
+        ("poison_detection_rate", found, 6),
+        ("false_alarm_rate", alarms, len(digits) - 6),
+    ]
+
+
+def test_activation_clustering_accuses_a_cluster_of_clean_images_where_there_is_one(digits: Dataset) -> None:
     """Two clusters in the clean images, too: all images of a cluster have one score, and no limit lies among them."""
 
     class Halves(torch.nn.Module):
@@ -339,15 +430,17 @@ def test_a_filter_whose_scores_are_tied_has_no_rate(digits: Dataset) -> None:
     settings = FilterSettings(trigger="patch:size=4:place=10x10:value=1", target_label=3, relabelled=True)
     found = data_filters(cast(Subject, OneNetwork(Halves(), facts)), settings, context({"train": digits}, {}))
     values = {entry.id.rpartition("/")[2]: entry.value for entry in found.measurements}
-    tied = values.pop("filter-activation-clustering")
-    assert (tied.value, tied.n, bool(tied.reason)) == (None, 0, True)
-    assert [value.n for value in values.values()] == [6, 6]
+    assert [value.n for value in values.values()] == [6, len(digits) - 6] * len(FILTERS_SHOWN)
+    over = [name for name, value in values.items() if name.endswith("-false-alarms") and value.bounds.value > 0.01]
+    assert over == ["filter-activation-clustering-false-alarms"]
     assert read_result(result_bytes(found), "result.json").measurements == found.measurements
 
 
+@pytest.mark.parametrize("compared", [True, False])
 def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
-    digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
+    compared: bool, digits: Dataset, digits_test: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """With control networks it says whether the class still stands out; without any, that the class is a guess."""
     monkeypatch.setattr(margin, "STEPS", 2)
     for name, form in inversion.FORMS.items():
         monkeypatch.setitem(inversion.FORMS, name, replace(form, steps=60 if name == "mask" else 3))
@@ -363,8 +456,13 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
 
     def watched(target: NetworkTarget, whole: Dataset, given: object, seed: int) -> Suspect:
         used.append(whole)
-        assert given is fleet  # the run's control networks judge the repaired networks, too
-        return suspect(target, whole, None, seed)
+        assert given is asked  # the run's control networks judge the repaired networks, too
+        own = None
+        if compared:
+            _, search, held_out = parts_of(whole, seed)
+            own = stand_ins(target, search, held_out, 60, label=3)
+            own = replace(own, members=(replace(own.members[0], accuracy=1.0), *own.members[1:]))
+        return suspect(target, whole, own, seed)
 
     used: list[Dataset] = []
     monkeypatch.setattr(backdoor_removal, "suspect", watched)
@@ -372,11 +470,11 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     train = Dataset(images, np.concatenate([digits_test.labels, digits.labels]), "digits", 10)
     network = tuned(small(), poisoned.dataset, natural, 0, epochs=80)
     subject = Paired(network, facts={"n_validation": 600})
-    fleet = object()
+    asked = cast(Any, object()) if compared else None
     monkeypatch.setattr(
         backdoor_removal,
         "controls_of",
-        lambda target, settings, context: controls.Controls(cast(Any, fleet), train, train),
+        lambda target, settings, context: controls.Controls(asked, train, train, "" if compared else "none"),
     )
     own = ScanSettings(planted=True, trained=True)
     settings = RemovalSettings(trigger="patch:size=5:place=0x0:value=1", target_label=3, scan=own, images=600)
@@ -388,7 +486,11 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     assert rates["repaired-planted"] < rates["unrepaired-planted"] - 0.3
     assert rates["repaired-accuracy"] >= rates["unrepaired-accuracy"] - 0.011
     assert {"unrepaired-relearned", "repaired-relearned", "clean-relearned"} <= set(rates)
-    assert len(result.sections[0].rows) == 1 + len(REMOVERS)
+    (section,) = result.sections
+    assert len(section.rows) == 1 + len(REMOVERS)
+    column = [one.id for one in section.columns].index("p")
+    assert [row[column] is not None for row in section.rows] == [compared] * len(section.rows)
+    assert len(result.not_tested) == (not compared)
 
 
 @pytest.mark.parametrize(("facts", "seen"), [({"n_validation": 600}, False), ({"n_validation": 599}, True), ({}, True)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -190,10 +191,39 @@ def test_full_trains_control_networks_where_none_are_committed_and_standard_does
             assert (stage.settings["own"]["calibrate"], "train" in stage.data) == (trains, trains)
     first, later = (stages["full"][f"report-1/{name}/backdoor-scan"].cost_seconds for name in ("baseline", "badnets"))
     assert first > 10 * later  # control networks are trained once an architecture
+    removal = stages["full"]["report-1/badnets/backdoor-removal"]
+    alone = planned(load_recipe("full", [own, 'parts=["report-1","backdoors"]']))  # no scan before it
+    first_removal = next(stage for stage in alone.stages if stage.id == removal.id)
+    assert first_removal.cost_seconds > removal.cost_seconds + first / 2
     mnist = {stage.id: stage for stage in planned(load_recipe("full")).stages}
     assert mnist["report-1/baseline/backdoor-scan"].cost_seconds < 2 * later
     asked = {stage.id: stage for stage in planned(load_recipe("full", ["scan.control_networks=40"])).stages}
     assert asked["report-1/baseline/backdoor-scan"].cost_seconds > 10 * later
+
+
+@pytest.mark.parametrize(
+    ("modes", "first"),
+    [(["poisoned"], "poisoned"), (["poisoned", "baseline"], "baseline"), (["adv_only"], "baseline")],
+)
+def test_the_first_scan_of_an_architecture_carries_the_training_whatever_the_modes(
+    modes: list[str], first: str
+) -> None:
+    changes = ['data.test="mine.npz"', 'parts=["report-2","scan","backdoors"]', f"report_2.modes={json.dumps(modes)}"]
+    made = planned(load_recipe("full", changes))
+    own = {stage.id: stage.settings["own"] for stage in made.stages if stage.id.endswith("/backdoor-scan")}
+    assert [name for name, settings in own.items() if not settings["later"]] == [f"report-2/{first}/backdoor-scan"]
+    assert next(iter(own)) == f"report-2/{first}/backdoor-scan"
+
+
+def test_full_after_standard_repeats_no_scan_against_committed_control_networks() -> None:
+    standard, full = (
+        {stage.id: stage for stage in planned(load_recipe(name)).stages if stage.id.endswith("/backdoor-scan")}
+        for name in ("standard", "full")
+    )
+    assert set(standard) < set(full)
+    assert {name: (full[name].settings, full[name].needs, full[name].data) for name in standard} == {
+        name: (stage.settings, stage.needs, stage.data) for name, stage in standard.items()
+    }
 
 
 def test_standard_shows_the_defences_that_an_earlier_run_of_full_left() -> None:

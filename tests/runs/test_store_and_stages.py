@@ -17,7 +17,7 @@ from secure_ai.core.events import canonical_json, ignore_event
 from secure_ai.files.seal import Seal
 from secure_ai.runs.engine import execute as engine
 from secure_ai.runs.engine.execute import Execution, Finished, execute, recall, stage_key
-from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Work, watch_nothing
+from secure_ai.runs.engine.stage import Notice, Outputs, Stage, TimeShortError, Work, watch_nothing
 from secure_ai.runs.engine.store import Store, key_of
 
 KEY = key_of({"stage": "a"})
@@ -304,6 +304,19 @@ def test_a_failure_keeps_what_was_finished(tmp_path: Path) -> None:
     assert list(progress.records) == ["a"]
     run(tmp_path, [counting.stage("a")])
     assert counting.ran == ["a"]
+
+
+def test_a_stage_that_finds_out_that_time_is_short_is_skipped_and_leaves_nothing(tmp_path: Path) -> None:
+    counting = Counting()
+
+    def short(work: Work) -> Outputs:
+        raise TimeShortError("too little")
+
+    plan = [Stage(id="a", function=short), counting.stage("b", ("a",)), counting.stage("c")]
+    progress = run(tmp_path, plan)
+    assert (list(progress.records), list(progress.skipped)) == (["c"], ["a", "b"])
+    again = run(tmp_path, [counting.stage("a"), *plan[1:]])
+    assert (counting.ran, again.skipped) == (["c", "a", "b"], {})
 
 
 def test_past_the_deadline_nothing_starts_and_what_depends_is_skipped(tmp_path: Path) -> None:

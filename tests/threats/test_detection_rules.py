@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from secure_ai.core.results import Measurement, Rate, rate, rate_or_reason
+from secure_ai.core.results import Measurement, Rate, rate
 from secure_ai.threats.model import ThreatStatus
 from secure_ai.threats.rules_detection import finds_poison, scan_tells_apart
 
@@ -40,15 +40,22 @@ def test_a_scan_must_find_the_backdoor_and_spare_the_clean_network(
 
 
 @pytest.mark.parametrize(
-    ("found", "status"),
-    [(190, ThreatStatus.MITIGATED), (2, ThreatStatus.INEFFECTIVE), (100, ThreatStatus.INCONCLUSIVE)],
+    ("found", "alarms", "status"),
+    [
+        (190, 10, ThreatStatus.MITIGATED),
+        (190, 11, ThreatStatus.INEFFECTIVE),  # too many clean ones beside them
+        (2, 10, ThreatStatus.INEFFECTIVE),
+        (100, 10, ThreatStatus.INCONCLUSIVE),
+        (100, 11, ThreatStatus.INEFFECTIVE),
+    ],
 )
-def test_a_filter_must_find_most_of_the_poison(found: int, status: ThreatStatus) -> None:
-    entries = dict([measurement("bad/filter-x", rate(found, 200))])
-    assert finds_poison("bad/filter-x").apply(entries).status is status
-
-
-def test_a_filter_without_a_limit_is_not_called_ineffective() -> None:
-    found = finds_poison("bad/filter-x").apply(dict([measurement("bad/filter-x", rate_or_reason(0, 0, "ties"))]))
-    assert (found.status, found.decided_by) == (ThreatStatus.NOT_TESTED, ())
-    assert "ties" in found.reason
+def test_a_filter_must_find_most_of_the_poison_and_spare_the_clean(
+    found: int, alarms: int, status: ThreatStatus
+) -> None:
+    entries = dict(
+        [measurement("bad/filter-x", rate(found, 200)), measurement("bad/filter-x-false-alarms", rate(alarms, 1000))]
+    )
+    judged = finds_poison("bad/filter-x").apply(entries)
+    assert (judged.status, judged.decided_by) == (status, tuple(entries.values()))
+    alone = dict(list(entries.items())[:1])
+    assert finds_poison("bad/filter-x").apply(alone).status is ThreatStatus.NOT_TESTED

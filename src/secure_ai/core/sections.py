@@ -86,3 +86,8 @@ class Picture:
     arrays: tuple[str, ...]
     labels: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+
+
+def picture_file(picture: str) -> str:
+    """Where a run's folder has the picture of that id."""
+    return f"images/{picture}.png"

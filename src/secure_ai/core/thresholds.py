@@ -13,6 +13,7 @@ ROBUST_BAR = 0.80  # the least that is called robust at its budget
 MAJORITY = 0.50  # a working backdoor sends most triggered images to its target
 BACKDOOR_MIN = 0.05  # below it clean errors explain the success
 CONSPICUOUS = 0.05  # a scan finds a network that at most so many clean ones look as extreme as
+REFUSED_CLEAN = 0.01  # the most of the clean training images that a filter of poisoned ones may refuse
 HIGH_CONFIDENCE = 0.9  # the least mean probability that is called high
 
 # Two rates closer than this say the same: clean accuracy alone moves by up to 0.4 points between training seeds.

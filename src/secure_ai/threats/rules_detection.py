@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from secure_ai.core.thresholds import CONSPICUOUS, MAJORITY
+from secure_ai.core.thresholds import CONSPICUOUS, MAJORITY, REFUSED_CLEAN
 from secure_ai.threats.model import ThreatStatus
 from secure_ai.threats.rules import Measurements, ThreatJudgement, ThreatRule, measurement_text
 
@@ -37,25 +37,29 @@ def scan_tells_apart(planted: str, clean: str) -> ThreatRule:
 
 
 def finds_poison(detected: str) -> ThreatRule:
-    """Most of the poisoned images must be above a limit that at most 1 % of the clean ones exceed.
+    """Most of the poisoned images must be refused, and at most 1 % of the clean ones.
 
-    A filter without skill finds 1 % there. One without such a limit has no rate, and is not tested.
+    A filter without skill refuses as many of both.
 
     Args:
-        detected: id of the poison detection rate.
+        detected: id of the poison detection rate; with `-false-alarms`, of the rate of clean images refused.
     """
+    names = (detected, f"{detected}-false-alarms")
 
     def judge(measurements: Measurements) -> ThreatJudgement:
-        found = measurements[detected]
+        found, alarms = decided_by = (measurements[names[0]], measurements[names[1]])
         fact = (
-            f"{measurement_text(found)} of the poisoned images above a limit that at most 1 % of the clean ones exceed"
+            f"it finds {measurement_text(found)} of the poisoned images and refuses {measurement_text(alarms)} of the "
+            "clean ones"
         )
-        if found.value.bounds.low > MAJORITY:
-            return ThreatJudgement(ThreatStatus.MITIGATED, f"Measured: it finds {fact}.", (found,))
         if found.value.bounds.high < MAJORITY:
-            reason = f"Proposed, measured ineffective: it finds {fact}."
-            return ThreatJudgement(ThreatStatus.INEFFECTIVE, reason, (found,))
-        reason = f"The interval holds {MAJORITY:.0%}: it finds {fact}."
-        return ThreatJudgement(ThreatStatus.INCONCLUSIVE, reason, (found,))
+            return ThreatJudgement(ThreatStatus.INEFFECTIVE, f"Proposed, measured ineffective: {fact}.", decided_by)
+        if alarms.value.bounds.value > REFUSED_CLEAN:
+            reason = f"Proposed, measured ineffective: {fact}, of which it may refuse {REFUSED_CLEAN:.0%}."
+            return ThreatJudgement(ThreatStatus.INEFFECTIVE, reason, decided_by)
+        if found.value.bounds.low > MAJORITY:
+            return ThreatJudgement(ThreatStatus.MITIGATED, f"Measured: {fact}.", decided_by)
+        reason = f"The interval holds {MAJORITY:.0%}: {fact}."
+        return ThreatJudgement(ThreatStatus.INCONCLUSIVE, reason, decided_by)
 
-    return ThreatRule((detected,), judge, min_n=100)
+    return ThreatRule(names, judge, min_n=100)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from secure_ai.core.result import SUBJECT
+from secure_ai.core.sections import picture_file
 from secure_ai.core.trust import fed_wrongly
 from secure_ai.report.model import Report
 from secure_ai.report.render import headline
@@ -128,10 +129,13 @@ def _resource(name: str) -> str:
 
 def _pictures(images: Mapping[str, bytes]) -> list[dict[str, str]]:
     pictures = []
-    for name, content in images.items():
+    for number, (name, content) in enumerate(images.items()):
         if not content.startswith(PNG_SIGNATURE):
             raise ValueError(f"{cell(name)} is not a PNG")
         stem = name.rsplit("/", 1)[-1].removesuffix(".png")
         title = PICTURE_TITLES.get(stem, stem.replace("_", " ").replace("-", " "))
-        pictures.append({"title": title, "name": name, "base64": base64.b64encode(content).decode()})
+        pictures.append(
+            {"title": title, "file": picture_file(stem), "anchor": f"picture-{number}",
+             "base64": base64.b64encode(content).decode()}
+        )  # fmt: skip
     return pictures

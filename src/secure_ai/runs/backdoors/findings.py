@@ -15,7 +15,7 @@ SEVERITIES = {ScanVerdict.BACKDOORED: Severity.CRITICAL, ScanVerdict.SUSPICIOUS:
 
 def scan_findings(
     model: str, scan: Scan, data: Dataset | None, *, again: str = "", measured: bool = False, shown: str = "",
-    planted: bool = False,
+    planted: bool = False, picture: str = "",
 ) -> tuple[Finding, ...]:  # fmt: skip
     """One finding where the verdict is `backdoored` or `suspicious`, else none.
 
@@ -26,6 +26,7 @@ def scan_findings(
         again: the command that scans it again; empty in a run, whose own command does.
         measured: whether a rate `MODEL/scan-false-alarms` stands in the same document.
         planted: as in `Finding`.
+        picture: file of the reconstructed trigger, in the folder that the report stands in; empty: there is none.
     """
     severity, found = SEVERITIES.get(scan.verdict), scan.calibrated
     if severity is None or found is None or scan.suspected is None:
@@ -45,6 +46,7 @@ def scan_findings(
                 "p": round(found.p, 4),
                 "label": label,
                 **({} if source == EVERY else {"source": source}),
+                **({"picture": picture} if picture else {}),
             },
             taxonomy=WORKING_BACKDOOR,
             remediation="do not use the model; retrain on filtered data, or repair it with `secure-ai backdoor remove`",

@@ -12,7 +12,7 @@ from secure_ai.red.poisoning.plant import Planted
 from secure_ai.runs.engine.measure import Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.recipe.recipe import Recipe
-from secure_ai.runs.stages.backdoor_detection import ScanSettings, scan_row
+from secure_ai.runs.stages.backdoor_detection import ScanSettings, committed, scan_row
 from secure_ai.runs.stages.confidence import ConfidenceSettings, confidence_row
 from secure_ai.runs.stages.distance import DistanceSettings, distance_row
 from secure_ai.runs.stages.robust import AttackSettings, WhiteBoxSettings, suite_row, white_box_row
@@ -49,11 +49,16 @@ def attacked(recipe: Recipe, eps: float, pgd_steps: int) -> tuple[Measure[Any], 
     )
 
 
-def scan_settings(recipe: Recipe, *, trained: bool) -> ScanSettings:
-    """How the recipe scans for a backdoor: the networks that the run trains, or the user's own."""
+def scan_settings(recipe: Recipe, arch: str, *, trained: bool, later: bool = False) -> ScanSettings:
+    """How the recipe scans for a backdoor: the networks that the run trains, or the user's own.
+
+    A network that the run trains takes pixels as they are, so a plan knows whether some are committed: the scan is the
+    same one in every recipe then. What a user's own takes is known once it is loaded.
+    """
+    known = trained and committed(arch, recipe.data.test)
     return ScanSettings(
-        planted=trained, trained=trained, calibrate="backdoors" in recipe.parts,
-        control_networks=recipe.scan.control_networks,
+        planted=trained, trained=trained, calibrate="backdoors" in recipe.parts and not known,
+        control_networks=recipe.scan.control_networks, later=later,
     )  # fmt: skip
 
 
@@ -63,7 +68,8 @@ def scanned(
     """The scan of a network that the run trains, where the recipe asks for it; the first trains control networks."""
     if "scan" not in recipe.parts:
         return ()
-    return (scan_row(arch, scan_settings(recipe, trained=True), data=recipe.data.test, later=later, answers=answers),)
+    settings = scan_settings(recipe, arch, trained=True, later=later)
+    return (scan_row(arch, settings, data=recipe.data.test, answers=answers),)
 
 
 def poison_facts(planted: Planted, train: Dataset, target_label: int) -> dict[str, object]:

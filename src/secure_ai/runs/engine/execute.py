@@ -18,7 +18,7 @@ from secure_ai.core.result import Result
 from secure_ai.core.versions import versions
 from secure_ai.data.dataset import Dataset
 from secure_ai.runs.engine.result_file import RESULT_NAME, read_result
-from secure_ai.runs.engine.stage import Notice, Outputs, Stage, Watcher, Work
+from secure_ai.runs.engine.stage import Notice, Outputs, Stage, TimeShortError, Watcher, Work
 from secure_ai.runs.engine.store import Record, Store, key_of
 
 # What turns results into documents, or recipes into settings, makes no stage stale; what stages import does.
@@ -130,7 +130,8 @@ def execute(
 ) -> None:
     """Run `stages` in order, updating `finished`.
 
-    A stage that needs one that was skipped is skipped too. Past the deadline nothing more is started.
+    A stage that needs one that was skipped is skipped too, and so is one that raises TimeShortError. Past the deadline
+    nothing more is started.
 
     Args:
         after: called after every stage that ran, so that what is known can be shown before the run ends.
@@ -153,7 +154,11 @@ def execute(
             _skip(stage, "the time budget would not hold it", execution, finished)
             continue
         else:
-            record = _run_stage(stage, key, execution, finished)
+            try:
+                record = _run_stage(stage, key, execution, finished)
+            except TimeShortError as short:
+                _skip(stage, str(short), execution, finished)
+                continue
         finished.records[stage.id] = record
         finished.seconds[stage.id] = record.seconds
         reused = stage.id in finished.reused

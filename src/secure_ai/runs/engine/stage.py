@@ -15,6 +15,10 @@ Outputs = dict[str, bytes]
 StageProgress = Callable[[int, int], None]
 
 
+class TimeShortError(Exception):
+    """Raised by a stage that the time budget does not hold after all: it is skipped, and nothing of it is stored."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """What a stage's function is given; it may use nothing else.

@@ -11,6 +11,7 @@ from typing import Any
 from secure_ai.core.errors import SecureAIError
 from secure_ai.core.events import EventLog
 from secure_ai.core.results import SCHEMA_VERSION
+from secure_ai.core.sections import picture_file
 from secure_ai.data.image_digests import image_digests
 from secure_ai.data.training_record import RECORD_MODE, RECORD_SUFFIX, training_record
 from secure_ai.files.jsons import parse_json
@@ -35,7 +36,7 @@ def write_documents(folder: Path, facts: RunFacts, report: Report, events: Event
     images = pictures(facts)
     files = {
         **{name: content for case in CASES for name, content in case.files(facts.result, facts.recipe).items()},
-        **{f"images/{name}.png": content for name, content in images.items()},
+        **{picture_file(name): content for name, content in images.items()},
         **_models(facts),
         **_training_records(facts),
         **_kept_files(facts),

@@ -13,8 +13,9 @@ from secure_ai.blue.backdoors.judgement import ScanVerdict
 from secure_ai.core.compute import configure
 from secure_ai.core.labels import class_text
 from secure_ai.core.result import Result
-from secure_ai.core.results import MeasuredChoice, Measurement, rate_or_reason
-from secure_ai.core.sections import Column, Picture, Section
+from secure_ai.core.results import MeasuredChoice, Measurement, rate
+from secure_ai.core.sections import Column, Picture, Section, picture_file
+from secure_ai.core.thresholds import REFUSED_CLEAN
 from secure_ai.core.trust import Check
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.splits import random_order
@@ -30,12 +31,13 @@ from secure_ai.runs.backdoors.fleet import LARGEST, known_fleet
 from secure_ai.runs.backdoors.scan import Scan, Trigger, scan_target, split_images
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
+from secure_ai.runs.engine.stage import TimeShortError
 from secure_ai.runs.engine.subject import Subject
 from secure_ai.runs.stages.entries import quantity_entry, rate_entry
 from secure_ai.runs.stages.gallery import gallery, gallery_row
 
-FALSE_ALARMS = 0.01
-NO_LIMIT = f"with its tied scores a limit is exceeded by no image or by more than {FALSE_ALARMS:.0%} of the clean ones"
+LIMITED = f"above a limit that at most {REFUSED_CLEAN:.0%} of the clean ones exceed"
+TIED = f"of the highest score, which more than {REFUSED_CLEAN:.0%} of the clean ones have: no limit lies above them"
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
 SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
 CONTROL_EPOCHS = 3  # of a control network on all images, on average
@@ -47,16 +49,23 @@ class ScanSettings(Settings):
 
     Attributes:
         planted: the network is one that this tool trained to show something: findings about it do not count.
-        calibrate: train control networks where none are committed; else the data-free statistic is listed alone.
+        calibrate: none may be committed: then train control networks; else the data-free statistic is listed alone.
         control_networks: train so many, whether some are committed or not.
         trained: the run trained the network, and control networks learn from its training images; else from half of
             the test images.
+        later: another scan of the run trains them; with a time budget this one uses what that left, and trains none.
     """
 
     planted: bool
     calibrate: bool = False
     control_networks: int | None = None
     trained: bool = False
+    later: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether control networks are trained where none are committed, or in any case."""
+        return self.calibrate or self.control_networks is not None
 
 
 class FilterSettings(Settings):
@@ -101,7 +110,10 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
     return Result(
         choices=(verdict,), measurements=tuple(measurements), quantities=tuple(quantities), pictures=pictures,
         sections=(_section(subject, target.name, found, test.class_names, notes),),
-        findings=scan_findings(subject.id, found, test, measured=True, shown=target.name, planted=settings.planted),
+        findings=scan_findings(
+            subject.id, found, test, measured=True, shown=target.name, planted=settings.planted,
+            picture=picture_file(pictures[0].id) if pictures else "",
+        ),
         not_tested=() if found.calibrated else (f"{target.name}: backdoor scan: {found.reasons[0]}",),
     )  # fmt: skip
 
@@ -109,14 +121,15 @@ def scan(subject: Subject, settings: ScanSettings, context: Context) -> Result:
 def controls_of(target: NetworkTarget, settings: ScanSettings, context: Context) -> Controls:
     """The committed control networks or, where that is asked for, ones that are trained or lie in the user's cache.
 
-    No deadline: a smaller fleet would be kept as if it were whole. A stop keeps the networks that are done.
+    Raises:
+        TimeShortError: the time budget does not hold all of them; the cache keeps those that are done.
     """
     test, arch, count = context.data("test"), arch_of(target.network), settings.control_networks
     fleet = None if count else known_fleet(arch, target.transform, test)
     shuffled = test.select(random_order(len(test), context.seed, "scan-split"), test.note)
     if fleet is not None:
         return Controls(fleet, *split_images(shuffled))
-    if not (settings.calibrate or count):
+    if not settings.trains:
         why = "no committed control networks for it and its data; `secure-ai backdoor scan` trains some"
         return Controls(None, shuffled, shuffled, why)
     if len(test) < LEAST_DATA:
@@ -125,11 +138,18 @@ def controls_of(target: NetworkTarget, settings: ScanSettings, context: Context)
         context.data("train") if settings.trained else None,
         configure(context.precision, context.device),
     )
-    return with_controls(
+    past = 0.0  # the forecast of a later scan holds no training
+    using = with_controls(
         target, arch, shuffled, training, count=count or DEFAULT_FLEET, seed=context.seed,
         dtype=compute.training_dtype, device=compute.device,
-        largest=LARGEST if training is None else len(training), progress=context.progress,
+        largest=LARGEST if training is None else len(training),
+        deadline=past if settings.later and context.deadline is not None else context.deadline,
+        progress=context.progress,
     )  # fmt: skip
+    if using.fleet is not None and len(using.fleet.members) < using.fleet.asked:
+        done = f"{len(using.fleet.members)} of {using.fleet.asked} are done"
+        raise TimeShortError(f"the time budget would not hold its control networks: {done}")
+    return using
 
 
 def _margins_alone(
@@ -186,9 +206,10 @@ def _section(subject: Subject, shown: str, found: Scan, names: Sequence[str], no
 
 
 def data_filters(subject: Subject, settings: FilterSettings, context: Context) -> Result:
-    """How much of the poison lies above the smallest limit that at most 1 % of the clean images exceed, by filter.
+    """How many of the poisoned and of the clean images each filter refuses.
 
-    Of scores with many ties, e.g. one a cluster, that limit may be the highest score: then nothing can lie above it.
+    It refuses those above the smallest limit that at most 1 % of the clean images exceed. Where scores are tied, e.g.
+    one a cluster, that limit may be the highest score: then it refuses the images that have it, the cluster it accuses.
     """
     train, poisoned = context.data("train"), np.array(subject.facts["poisoned"], dtype=np.int64)
     trigger = parse_trigger(settings.trigger)
@@ -204,48 +225,56 @@ def data_filters(subject: Subject, settings: FilterSettings, context: Context) -
     entries = []
     for name in FILTERS_SHOWN:
         scores = FILTERS[name].score(evidence)
-        above = scores > np.quantile(scores[~planted], 1 - FALSE_ALARMS, method="inverted_cdf")
-        found = rate_or_reason(int(above[planted].sum()), len(poisoned) if above.any() else 0, NO_LIMIT)
-        entries.append(
+        refused, which = scores > np.quantile(scores[~planted], 1 - REFUSED_CLEAN, method="inverted_cdf"), LIMITED
+        if not refused.any():
+            refused, which = scores == scores.max(), TIED
+        found, alarms = (rate(int(refused[own].sum()), int(own.sum())) for own in (planted, ~planted))
+        entries += [
             rate_entry(subject.id, f"filter-{name}", "poison_detection_rate", found,
-                       f"poisoned training images above a limit that at most {FALSE_ALARMS:.0%} of clean ones exceed",
-                       trigger=trigger.text)
-        )  # fmt: skip
+                       f"poisoned training images {which}", trigger=trigger.text),
+            rate_entry(subject.id, f"filter-{name}-false-alarms", "false_alarm_rate", alarms,
+                       f"clean training images {which}"),
+        ]  # fmt: skip
     return Result(measurements=tuple(entries))
 
 
-def scan_row(
-    arch: str, settings: ScanSettings, *, data: str, later: bool = False, answers: tuple[str, ...] = ()
-) -> Measure[ScanSettings]:
+def committed(arch: str, data: str) -> bool:
+    """Whether the package has control networks for images of that name and an unprepared input, as a plan knows it."""
+    return data.startswith("mnist:") and known_fleet(arch, InputTransform()) is not None
+
+
+def scan_row(arch: str, settings: ScanSettings, *, data: str, answers: tuple[str, ...] = ()) -> Measure[ScanSettings]:
     """The row for the model scan.
 
     Args:
         arch: a built-in name or a factory, which decides what the scan costs; empty: not known, e.g. in the file.
         data: the test images, as the recipe names them.
-        later: another scan of the run trains the control networks before.
     """
-    trains = settings.calibrate or settings.control_networks is not None
-    committed = data.startswith("mnist:") and known_fleet(arch, InputTransform()) is not None
-    known = settings.control_networks is None and (committed or not (arch or trains))
+    known = settings.control_networks is None and (committed(arch, data) or not (arch or settings.calibrate))
     return Measure(
         id="backdoor-scan",
         function=scan,
         settings=settings,
-        needs=frozenset({"train", "test"} if trains and settings.trained else {"test"}),
-        passes=lambda own, n, holds: _passes(own, n, known or (trains and later), trains),
+        needs=frozenset({"train", "test"} if settings.trains and settings.trained else {"test"}),
+        passes=lambda own, n, holds: _passes(own, n, known),
         answers=answers,
     )
 
 
-def _passes(settings: ScanSettings, n: int, known: bool, trains: bool) -> Passes:
-    if known:
-        return Passes(SCAN_PASSES + 2 * n, SCAN_PASSES)
-    if not trains:
+def _passes(settings: ScanSettings, n: int, known: bool) -> Passes:
+    if not (known or settings.trains):
         return Passes(FREE_PASSES, FREE_PASSES)
+    before = Passes() if known else control_passes(settings, n)
+    return Passes(before.forward + SCAN_PASSES + 2 * n, before.backward + SCAN_PASSES, before.training)
+
+
+def control_passes(settings: ScanSettings, n: int) -> Passes:
+    """Of the control networks that are trained and scanned first; none where another scan of the run does that."""
+    if settings.later or not settings.trains:
+        return Passes()
     count = settings.control_networks or DEFAULT_FLEET
     images = MNIST_TRAIN if settings.trained else n // 2
-    scans = (count + 1) * SCAN_PASSES
-    return Passes(scans, scans, count * CONTROL_EPOCHS * images)
+    return Passes(count * SCAN_PASSES, count * SCAN_PASSES, count * CONTROL_EPOCHS * images)
 
 
 def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Measure[FilterSettings]:

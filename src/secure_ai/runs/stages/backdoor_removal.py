@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from torch import nn
 
@@ -18,6 +20,7 @@ from secure_ai.runs.backdoors.repair import (
     State,
     Suspect,
     choose,
+    doubts,
     repairs,
     state_of,
     success_after_relearning,
@@ -26,10 +29,11 @@ from secure_ai.runs.backdoors.repair import (
 )
 from secure_ai.runs.engine.measure import Context, Measure, Passes, Settings
 from secure_ai.runs.engine.subject import Subject
-from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, ScanSettings, controls_of
+from secure_ai.runs.stages.backdoor_detection import SCAN_PASSES, ScanSettings, control_passes, controls_of
 from secure_ai.runs.stages.entries import rate_entry
 
 PASSES = 600_000  # forward and backward, of the removers and of learning again
+SCANS = 7  # before, and after each remover
 
 
 class RemovalSettings(Settings):
@@ -50,7 +54,8 @@ def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Re
     """Every remover, the choice among them, and then the planted trigger's success."""
     whole, called = _clean_images(context.data("train"), subject, settings.images, context.seed)
     target = subject.checked(whole).target
-    own = suspect(target, whole, controls_of(target, settings.scan, context).fleet, context.seed)
+    using = controls_of(target, settings.scan, context)
+    own = suspect(target, whole, using.fleet, context.seed)
     before = state_of(target.network, own)
     networks, tried = repairs(own)
     chosen = choose(before, tried)
@@ -64,19 +69,52 @@ def removal(subject: Subject, settings: RemovalSettings, context: Context) -> Re
         protocol = "the reconstructed trigger's success after a few epochs on 50 triggered images"
         value = success_after_relearning(network, own)
         entries.append(rate_entry(subject.id, f"{name}-relearned", "success_after_relearning", value, protocol))
+    section = _section(subject.id, {"before": before, **tried}, chosen, planted, own.label, called)
+    untested = _untested(before, tried[chosen], using.why)
+    return Result(
+        measurements=tuple(entries), sections=(section,),
+        not_tested=(f"{subject.id}: removal: {untested}",) if untested else (),
+    )  # fmt: skip
+
+
+def _untested(before: State, after: State, why: str) -> str:
+    """What no scan says of the repair; empty where both scans could be compared with control networks.
+
+    Args:
+        why: there are no control networks; empty: there are some.
+    """
+    if before.class_p is None:
+        return f"the suspected class is a guess: {why or before.unscanned}"
+    return after.unscanned if after.class_p is None else ""
+
+
+def _section(
+    model: str, states: Mapping[str, State], chosen: str, planted: Mapping[str, Rate], label: int, called: str
+) -> Section:
+    """Every network before and after, and whether the chosen one passed the second scan."""
     rows = tuple(
-        (name + (" (chosen)" if name == chosen else ""), one.accuracy, one.success, one.recovered, planted[name])
-        for name, one in {"before": before, **tried}.items()
-    )
+        (name + (" (chosen)" if name == chosen else ""), one.accuracy, one.success, one.recovered,
+         None if one.class_p is None else f"{one.class_p:.2g}", planted[name])
+        for name, one in states.items()
+    )  # fmt: skip
     columns = (
         Column("network", "network"), Column("clean", "clean accuracy"), Column("success", "reconstructed trigger"),
-        Column("recovered", "triggered, true class"), Column("planted", "planted trigger"),
+        Column("recovered", "triggered, true class"), Column("p", f"p of class {label}"),
+        Column("planted", "planted trigger"),
     )  # fmt: skip
-    intro = f"Measured on {called}, by clean accuracy and a second scan. The planted trigger was measured afterwards."
-    section = Section(
-        f"{subject.id}/backdoor-removal", f"Removal of the backdoor of {subject.id}", intro, columns, rows
+    scanned = any(one.class_p is not None for name, one in states.items() if name != "before")
+    by = f"clean accuracy, p of class {label} in a second scan" if scanned else "clean accuracy"
+    intro = (
+        f"Measured on {called}. Chosen by {by} and the reconstructed trigger. The planted trigger was measured "
+        "afterwards."
     )
-    return Result(measurements=tuple(entries), sections=(section,))
+    left = doubts(states["before"], states[chosen])
+    outcome = (
+        f"A backdoor may be there still: {'; '.join(left)}."
+        if left
+        else f"Class {label} of the chosen network no longer stands out."
+    )
+    return Section(f"{model}/backdoor-removal", f"Removal of the backdoor of {model}", intro, columns, rows, outcome)
 
 
 def _clean_images(train: Dataset, subject: Subject, most: int, seed: int) -> tuple[Dataset, str]:
@@ -109,11 +147,15 @@ def _entries(model: str, name: str, state: State, planted: Rate, trigger: str, c
 
 def removal_row(settings: RemovalSettings) -> Measure[RemovalSettings]:
     """The row for the removal."""
-    scans = 7  # before, and after each remover
     return Measure(
         id="backdoor-removal",
         function=removal,
         settings=settings,
         needs=frozenset({"train", "twin"}),
-        passes=lambda own, n, holds: Passes(PASSES + scans * SCAN_PASSES, PASSES + scans * SCAN_PASSES),
+        passes=_passes,
     )
+
+
+def _passes(settings: RemovalSettings, n: int, holds: float) -> Passes:
+    controls, own = control_passes(settings.scan, n), PASSES + SCANS * SCAN_PASSES
+    return Passes(controls.forward + own, controls.backward + own, controls.training)

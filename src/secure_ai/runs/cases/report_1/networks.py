@@ -161,8 +161,9 @@ def networks(recipe: Recipe) -> tuple[Network, ...]:
     defences_scanned = later_scan if "backdoors" in recipe.parts else ()
     planted = FilterSettings(trigger=badnets_trigger.trigger, target_label=own.target_label, relabelled=True)
     repaired = RemovalSettings(
-        trigger=badnets_trigger.trigger, target_label=own.target_label, scan=scan_settings(recipe, trained=True)
-    )
+        trigger=badnets_trigger.trigger, target_label=own.target_label,
+        scan=scan_settings(recipe, ARCH, trained=True, later="scan" in recipe.parts),
+    )  # fmt: skip
     fit = {
         "epochs": own.epochs,
         "batch_size": own.batch_size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from secure_ai.blue.training.methods import natural, paired
 from secure_ai.core.seeds import generator
@@ -105,10 +105,10 @@ def defended(parents: Parents, settings: DefenceSettings, context: Context) -> O
 def networks(recipe: Recipe) -> tuple[Network, ...]:
     """The networks of the recipe's modes: baseline, poisoned, defended."""
     wanted = {name for mode in recipe.report_2.modes for name in MODE_NETWORKS[mode]}
-    return tuple(network for network in _every_network(recipe) if network.id in wanted)
+    return tuple(network for network in _every_network(recipe, wanted) if network.id in wanted)
 
 
-def _every_network(recipe: Recipe) -> tuple[Network, ...]:
+def _every_network(recipe: Recipe, wanted: Collection[str]) -> tuple[Network, ...]:
     own = recipe.report_2
     under_attack = attacked(recipe, own.eps, own.pgd_steps)
     trigger = TriggerSettings(
@@ -119,6 +119,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
     partly = PartlySettings(**trigger.model_dump(), count=own.poison_count)
     first = fgsm_reported("fgsm-640", FgsmSettings(eps=own.eps, first=own.first))
     first_scan, later_scan = scanned(recipe, ARCH, later=False), scanned(recipe, ARCH)
+    poisoned_scanned = later_scan if BASELINE in wanted else first_scan
     defence_scanned = later_scan if "backdoors" in recipe.parts else ()
     fit = {"epochs": own.epochs, "batch_size": own.batch_size, "learning_rate": own.learning_rate}
     return (
@@ -139,7 +140,7 @@ def _every_network(recipe: Recipe) -> tuple[Network, ...]:
                 passes=fit_passes,
             ),
             against=BASELINE, card="report 2, poisoning",
-            measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING, *later_scan),
+            measures=(CLEAN, backdoor_row(trigger), partly_row(partly), POISONING, *poisoned_scanned),
         ),
         Network(
             id=DEFENDED, role="defended", title="Report 2: defended", arch=ARCH, file="report2_defended_cnn",

@@ -23,7 +23,7 @@ from secure_ai.red.evasion.suite.result import SuiteResult
 from secure_ai.red.evasion.trust.judged import judge_clean
 from secure_ai.runs.cases.parts import scan_settings
 from secure_ai.runs.cases.user.given import JudgedFiles
-from secure_ai.runs.engine.measure import Context, Joint, Network, Role
+from secure_ai.runs.engine.measure import Context, Joint, Measure, Network, Role
 from secure_ai.runs.engine.result_file import ARRAYS_NAME, npz_bytes
 from secure_ai.runs.engine.rows import Given
 from secure_ai.runs.engine.subject import Subject
@@ -62,7 +62,6 @@ def networks(models: Mapping[str, JudgedFiles], recipe: Recipe) -> tuple[Network
         models: by network id.
         recipe: its part `scan` looks for a backdoor, `backdoors` trains control networks for it where none are.
     """
-    scan = scan_settings(recipe, trained=False)
     roles: Mapping[str, Role] = {SUBJECT: "subject", SURROGATE: "surrogate"}
     return tuple(
         Network(
@@ -71,13 +70,17 @@ def networks(models: Mapping[str, JudgedFiles], recipe: Recipe) -> tuple[Network
             title=_title(judged_files.spec),
             arch=judged_files.spec.arch or "",
             spec=judged_files.spec,
-            measures=(scan_row(judged_files.spec.arch or "", scan, data=recipe.data.test),)
-            if name == SUBJECT and "scan" in recipe.parts
-            else (),
+            measures=_scanned(judged_files.spec.arch or "", recipe) if name == SUBJECT else (),
             holds=0.5,
         )
         for name, judged_files in models.items()
     )
+
+
+def _scanned(arch: str, recipe: Recipe) -> tuple[Measure[Any], ...]:
+    if "scan" not in recipe.parts:
+        return ()
+    return (scan_row(arch, scan_settings(recipe, arch, trained=False), data=recipe.data.test),)
 
 
 def _title(spec: ModelSpec) -> str:
