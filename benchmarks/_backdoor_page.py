@@ -62,17 +62,17 @@ def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tup
                 yield (f"clean, {recipe}", *(text(share(part, test).as_json()) for test in _tests()))
 
 
-def _first_look(summary: Mapping[str, Any]) -> Lines:
+def _first_look(entries: Sequence[Mapping[str, Any]]) -> Lines:
     """What other networks showed before the scores of pairs were without class effects."""
     intro = (
         "A first look at other networks (seeds from 1000; clean-label as faint waves on 60 % of the class) "
         "compared a pair's size with the same pair's of clean networks and nothing else. It missed every "
         "source-specific backdoor. Scores of pairs are now without how hard each source and each target is for a "
-        "network, which was chosen on clean control networks and six networks of other seeds. The table above is of "
-        "new networks. The first:"
+        "network, which was chosen on clean control networks and on networks of other seeds. The table above is of "
+        "new networks. The first, suspicious or backdoored (now: p <= 0.05 of the same measured values):"
     )
-    rows = [(kind, text(one["all"][RULES[1]])) for kind, one in summary.items()]
-    return [intro, "", *table(("networks", RULES[1]), rows)]
+    rows = [(one["kind"], text(one["then"]), text(one["now"])) for one in entries]
+    return [intro, "", *table(("networks", "by the scores of then", "by those of now"), rows)]
 
 
 def _planted(rows: Sequence[Row]) -> Lines:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import secure_ai
+from secure_ai.blue.backdoors.calibration import calibrate
 from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence, filter_scores
 from secure_ai.blue.backdoors.detectors import Found, detect, of_classes, of_pairs
 from secure_ai.blue.backdoors.fleet import MOST_SHIFTED, recipe, shifted
 from secure_ai.blue.backdoors.inversion import FORMS, Inverted, Searches, every_class, every_pair, smallest
-from secure_ai.blue.backdoors.judgement import ScanVerdict
+from secure_ai.blue.backdoors.judgement import P_SUSPICIOUS, ScanVerdict
 from secure_ai.blue.backdoors.margin import STARTS, driven, starts
 from secure_ai.blue.guards.expert import expert_guard
 from secure_ai.blue.guards.guard import Guard

@@ -40,8 +40,11 @@ from _backdoor_steps import (
 from _backdoor_table import anomaly_index, margin_p, summary
 from _package import (
     KNOWN,
+    P_SUSPICIOUS,
     Fleet,
     Member,
+    ScanVerdict,
+    calibrate,
     choose_device,
     device_name,
     exact_kernels,
@@ -49,6 +52,7 @@ from _package import (
     load_data,
     measuring_settings,
     random_order,
+    rate,
     read_file,
     scan_target,
     trained_target,
@@ -170,9 +174,22 @@ def commit(work: Path) -> None:
         "art": saved(work / "art"),
         "removal": saved(work / "removal"),
         "rows": rows,
-        "first_look": summary(saved(work / "first")),
+        "first_look": first_look(saved(work / "first"), as_fleet(saved(work / f"fleet-{ARCH}")).comparable()),
     }
     save("backdoors", "; ".join([*about["commands"].values(), COMMIT]), content)
+
+
+def first_look(rows: list[dict[str, Any]], clean: Fleet) -> list[dict[str, Any]]:
+    """Networks that an earlier rule judged: alarms by it and by today's scores of the same values."""
+    found = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        own = [row["scan"] for row in rows if row["kind"] == kind]
+        values = [{name: np.array(row) for name, row in scan["values"].items()} for scan in own]
+        now = [calibrate(one, clean.values(sorted(one)), 10).p <= P_SUSPICIOUS for one in values]
+        then = [scan["verdict"] in (ScanVerdict.SUSPICIOUS, ScanVerdict.BACKDOORED) for scan in own]
+        alarms = {name: rate(sum(one), len(one)).as_json() for name, one in (("then", then), ("now", now))}
+        found.append({"kind": kind, **alarms})
+    return found
 
 
 def scan_files(paths: list[Path], command: str) -> None:
