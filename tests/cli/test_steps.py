@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from secure_ai.cli import progress as module
-from secure_ai.cli.progress import Steps, TimeColumn, found_text, heartbeat, watch_run, watch_steps
+from secure_ai.cli.progress import Steps, TimeColumn, found_text, heartbeat, say_plans, watch_run, watch_steps
 from secure_ai.core.budget import PerturbationBudget
 from secure_ai.core.result import Result
 from secure_ai.core.results import CURVE, Measurement, rate
@@ -97,6 +97,34 @@ def test_a_line_in_a_log_says_what_is_left(monkeypatch: pytest.MonkeyPatch) -> N
     now[0] = 40.0
     steps(2, 5)
     assert steps.now() == "control networks, 40 %, about 30 s left"
+
+
+def test_a_bar_counts_what_was_done_since_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does it forget slow steps, as rich does after half a minute."""
+    now = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    bar, _ = drawn()
+    bar.get_time = lambda: now[0]
+    steps = Steps(bar, "control networks")
+    steps(20, 40)  # from the cache
+    (task,) = bar.tasks
+    assert TimeColumn().render(task).plain == "0 s"
+    for done in (21, 22):
+        now[0] += 60.0
+        steps(done, 40)
+        assert TimeColumn().render(task).plain.endswith(f"about {40 - done} min left")
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_control_networks_are_announced_on_stderr(quiet: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    said = say_plans(quiet)
+    for limit in (None, 9000.0, 600.0):
+        said("control_networks_planned", {"count": 40, "seconds": 2400.0, "limit_seconds": limit})
+    out, err = capsys.readouterr()
+    assert out == ""
+    lines = err.splitlines()
+    assert ["40 min" in line for line in lines] == ([] if quiet else [True] * 3)
+    assert ["10 min" in line for line in lines] == ([] if quiet else [False, False, True])
 
 
 def test_a_part_has_its_own_label_and_does_not_begin_again() -> None:

@@ -260,9 +260,17 @@ def test_with_control_networks_of_its_own_there_is_a_second_scan(
     named, out = str(digit_files["test"]), tmp_path / "good.safetensors"
     done = secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, fleet=3, train_data=named)
     assert None not in (done.before.class_p, done.after.class_p)
-    for fleet, train_data in ((1, None), (0, named)):
-        with pytest.raises(UsageError):
-            secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, fleet=fleet, train_data=train_data)
+    short = secure_ai.backdoor_remove(
+        model, str(digit_files["train"]), out=out, fleet=30, train_data=named, time_budget=1e-3
+    )
+    assert short.fleet is not None
+    assert (len(short.fleet.members), short.fleet.asked) == (3, 30)  # those that lie in the cache
+    for fleet, options, where in (
+        (1, {}, "--fleet"), (0, {"train_data": named}, "--train-data"), (0, {"time_budget": 60.0}, "--time-budget"),
+    ):  # fmt: skip
+        with pytest.raises(UsageError) as refusal:
+            secure_ai.backdoor_remove(model, str(digit_files["train"]), out=out, fleet=fleet, **options)
+        assert refusal.value.where == where
 
 
 class Own(torch.nn.Module):

@@ -5,17 +5,29 @@ from __future__ import annotations
 from pathlib import Path
 
 import secure_ai
-from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, Split, named_data
-from secure_ai.cli.progress import say_user_code, watch_steps
+from secure_ai.cli.options import (
+    CommonOptions,
+    DataName,
+    DeviceOptions,
+    ModelFile,
+    ModelOptions,
+    Split,
+    either_data,
+    named_data,
+)
+from secure_ai.cli.progress import say_plans, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
+from secure_ai.core.duration import parse_duration
 from secure_ai.core.errors import EXIT_INCONCLUSIVE, EXIT_OK
 from secure_ai.files.sandbox import sandbox_required
 
 
 def filter_data(
+    name: DataName = None,
+    /,
     *,
     out: Path,
-    data: str = "mnist:train",
+    data: str | None = None,
     trusted: str | None = None,
     fraction: float | None = None,
     arch: str = "report1-cnn",
@@ -28,8 +40,9 @@ def filter_data(
     """Find poisoned training images: writes scores, a picture of the worst and the data set without them.
 
     Args:
+        name: The data, as --data.
         out: Folder for filter.json, scores.npz, suspicious.png and cleaned.npz.
-        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images.
+        data: mnist:train[:N|~N], an IDX folder, FILE.npz or a folder of images; default: mnist:train.
         trusted: Images known to be clean, at least 200: they decide far better than any filter without them.
         fraction: How much to remove where there are no trusted images; default: 0.015.
         arch: The network that is trained and whose features are looked at: report1-cnn, report2-cnn or FILE.py:FACTORY.
@@ -37,10 +50,12 @@ def filter_data(
         n: The first N images in file order.
         resize: Every image to N x N pixels.
     """
+    named = either_data(name, data)
     with watch_steps(common.quiet or common.json, "training on the data") as progress:
         found = secure_ai.backdoor_filter(
-            data, out=out, trusted=trusted, fraction=fraction, arch=arch, split=split, n=n, resize=resize,
-            seed=common.seed_or_zero, device=compute.device, precision=common.precision, progress=progress,
+            "mnist:train" if named is None else named, out=out, trusted=trusted, fraction=fraction, arch=arch,
+            split=split, n=n, resize=resize, seed=common.seed_or_zero, device=compute.device,
+            precision=common.precision, progress=progress,
         )  # fmt: skip
     if common.json:
         print_json(found.record)
@@ -59,6 +74,7 @@ def filter_data(
 
 def remove(
     file: ModelFile = None,
+    name: DataName = None,
     /,
     *,
     out: Path,
@@ -68,6 +84,7 @@ def remove(
     target_label: int | None = None,
     fleet: int = 0,
     train_data: str | None = None,
+    time_budget: str | None = None,
     split: Split = "train",
     n: int | None = None,
     resize: int | None = None,
@@ -78,26 +95,29 @@ def remove(
 
     Args:
         file: Model file, as --model.
+        name: The data, as --data.
         out: The safetensors file to write.
         data: Clean images: at most 3,000 repair, others measure.
         trigger: The planted trigger, if you know it: measured with after the choice, never used for it.
         target_label: The planted trigger's class.
         fleet: Control networks to train for the second scan where none are committed, e.g. 40. 0: no second scan.
         train_data: What they are trained on: about as many images as the model was. Default: the images that repair.
+        time_budget: E.g. 10m: for training control networks. The fleet is smaller where it does not suffice.
         split: train, val or test, where the data have several.
         n: The first N images in file order.
         resize: Every image to N x N pixels.
     """
-    model = model.named(file)
+    model, named = model.named(file), named_data(either_data(name, data))
     with (
         sandbox_required(model.require_sandbox),
         stdout_is_for_json(common.json),
         watch_steps(common.quiet or common.json, "networks") as progress,
     ):
         done = secure_ai.backdoor_remove(
-            model.spec(), named_data(data), out=out, trigger=trigger, target_label=target_label, fleet=fleet,
-            train_data=train_data, split=split, n=n, resize=resize, seed=common.seed_or_zero, device=compute.device,
-            precision=common.precision, events=say_user_code(), progress=progress,
+            model.spec(), named, out=out, trigger=trigger, target_label=target_label, fleet=fleet,
+            train_data=train_data, time_budget=parse_duration(time_budget) if time_budget else None, split=split, n=n,
+            resize=resize, seed=common.seed_or_zero, device=compute.device, precision=common.precision,
+            events=say_plans(common.quiet or common.json), progress=progress,
         )  # fmt: skip
     code = EXIT_INCONCLUSIVE if done.doubts else EXIT_OK
     if common.json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import secure_ai
 from secure_ai.cli.choices import ANY_CASE
 from secure_ai.cli.options import CommonOptions, DeviceOptions, ModelFile, ModelOptions, Split
-from secure_ai.cli.progress import say_user_code, watch_steps
+from secure_ai.cli.progress import say_plans, watch_steps
 from secure_ai.cli.render import print_json, print_lines, print_table, stdout_is_for_json
 from secure_ai.core.duration import parse_duration
 from secure_ai.core.errors import EXIT_FINDINGS, EXIT_INCONCLUSIVE, EXIT_OK
@@ -71,7 +71,7 @@ def scan(
             seed=common.seed_or_zero,
             device=compute.device,
             precision=common.precision,
-            events=say_user_code(),
+            events=say_plans(common.quiet or common.json),
             progress=progress,
         )
     if common.json:

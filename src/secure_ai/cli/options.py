@@ -14,6 +14,8 @@ from secure_ai.runs.model_spec import ModelSpec
 
 ModelFile = Annotated[str | None, Parameter(name="MODEL")]
 """The model file as a command's first word."""
+DataName = Annotated[str | None, Parameter(name="DATA")]
+"""The data as a command's next word."""
 Split = Annotated[Literal["train", "test", "val"], ANY_CASE]
 DATA_FORMS = "images with the labels that the model was trained for: FILE.npz, a folder of images"
 
@@ -99,6 +101,13 @@ class DataOptions:
     def source(self) -> str:
         """What to load. Raises UsageError where nothing was named: no data set is the user's unless they say so."""
         return named_data(self.data)
+
+
+def either_data(word: str | None, option: str | None) -> str | None:
+    """The data, named without an option or with one. Raises UsageError for both."""
+    if word is not None and option is not None:
+        raise UsageError("two data sets", where="--data", expected="one", got=f"{word} and {option}")
+    return option if word is None else word
 
 
 def named_data(data: str | None, example: str = "mnist:test~1000") -> str:

@@ -54,6 +54,21 @@ def say_user_code() -> EventSink:
     return say
 
 
+def say_plans(quiet: bool) -> EventSink:
+    """The same, and, unless it is to be quiet, how long control networks will take before the first is trained."""
+    said = say_user_code()
+
+    def say(kind: str, data: Mapping[str, Any]) -> None:
+        said(kind, data)
+        if kind == "control_networks_planned" and not quiet:
+            limit = data["limit_seconds"]
+            fewer = "" if limit is None or limit >= data["seconds"] else f"; as many as {_span(limit)} allow"
+            text = f"{data['count']} control networks: about {_span(data['seconds'])}{fewer}"
+            print(text, file=sys.stderr, flush=True)
+
+    return say
+
+
 @contextlib.contextmanager
 def watch_run(quiet: bool) -> Iterator[Watcher]:
     """A watcher of a run's stages, which also gives freed memory back to the system."""
@@ -85,10 +100,10 @@ class Steps:
         if done < self._done:  # a count begins, or goes on from what an earlier process did
             self._from, self._since = done, time.monotonic()
         self._done, made, spent = done, done - self._from, time.monotonic() - self._since
-        left = f", about {_span(spent * (total - done) / made)} left" if made and done < total else ""
-        self._part = f", {100 * done // max(1, total)} %{left}"
+        left = spent * (total - done) / made if made and done < total else None
+        self._part = f", {100 * done // max(1, total)} %{'' if left is None else f', about {_span(left)} left'}"
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=done, total=total)
+            self._bar.update(self._task, completed=done, total=total, left=left)
         self._release()
 
     def phase(self, what: str) -> None:
@@ -150,7 +165,7 @@ class TimeColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text:
         """E.g. `12 s, about 40 s left`."""
-        left = task.time_remaining
+        left = task.fields.get("left", task.time_remaining)
         taken = _span(task.elapsed or 0)
         return Text(taken if left is None or task.finished else f"{taken}, about {_span(left)} left")
 

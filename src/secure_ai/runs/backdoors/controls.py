@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -11,6 +12,7 @@ import torch
 from secure_ai.blue.backdoors.judgement import MIN_FLEET
 from secure_ai.core.compute import CPU
 from secure_ai.core.errors import UsageError
+from secure_ai.core.events import EventSink, ignore_event
 from secure_ai.data.dataset import Dataset
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.runs.backdoors.build import anew, fed_alike
@@ -44,6 +46,7 @@ def with_controls(
     device: torch.device = CPU,
     largest: int = LARGEST,
     deadline: float | None = None,
+    events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Controls:
     """Train control networks on `training`, else on half of `shuffled`; the scan works on the rest.
@@ -51,14 +54,14 @@ def with_controls(
     Args:
         arch: a built-in name; any other text says nothing.
         shuffled: the scan's images in random order.
-        count, largest, deadline, progress: as of `trained_fleet`.
+        count, largest, deadline, events, progress: as of `trained_fleet`.
     """
     if training is None:
         training, shuffled = halves(shuffled)
     search, held_out = split_images(shuffled)
     fleet, why = control_fleet(
         target, arch, training, search, held_out, count=count, seed=seed, dtype=dtype, device=device,
-        largest=largest, deadline=deadline, progress=progress,
+        largest=largest, deadline=deadline, events=events, progress=progress,
     )  # fmt: skip
     return Controls(fleet, search, held_out, why)
 
@@ -66,7 +69,7 @@ def with_controls(
 def control_fleet(
     target: NetworkTarget, arch: str, training: Dataset, search: Dataset, held_out: Dataset, *, count: int, seed: int,
     dtype: torch.dtype, device: torch.device, largest: int = LARGEST, deadline: float | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    events: EventSink = ignore_event, progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[Fleet | None, str]:  # fmt: skip
     """The fleet, or None and why there is none."""
     build, identity = fed_alike(target, *anew(arch, target.network))
@@ -74,9 +77,14 @@ def control_fleet(
         return None, f"this architecture cannot be built from scratch: {identity}; so no control networks"
     fleet = trained_fleet(
         build, identity, training, search, held_out, classes=target.num_classes, count=count, seed=seed, dtype=dtype,
-        device=device, largest=largest, deadline=deadline, progress=progress,
+        device=device, largest=largest, deadline=deadline, events=events, progress=progress,
     )  # fmt: skip
     return fleet, ""
+
+
+def deadline_in(time_budget: float | None) -> float | None:
+    """`time.monotonic()` when the seconds that control networks may take are over; None: no limit."""
+    return None if time_budget is None else time.monotonic() + time_budget
 
 
 def halves(data: Dataset) -> tuple[Dataset, Dataset]:

@@ -22,6 +22,8 @@ from secure_ai.blue.backdoors.judgement import learned
 from secure_ai.blue.backdoors.margin import STARTS, STEPS
 from secure_ai.core.compute import CPU, device_name
 from secure_ai.core.errors import SecureAIError
+from secure_ai.core.events import EventSink, ignore_event
+from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
 from secure_ai.data.mnist import load_mnist
 from secure_ai.files.cache import cache_root
@@ -32,6 +34,7 @@ from secure_ai.models.target.evaluate import evaluate
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.models.tensors import to_channels_last
+from secure_ai.runs.backdoors.cost import members_seconds
 
 KNOWN = "known_fleets.json"
 LARGEST = 24_000  # training images of a control network, where no other number is asked for
@@ -173,13 +176,17 @@ def measure_member(
     network: nn.Module, index: int, search: Dataset, held_out: Dataset, classes: int, seed: int
 ) -> Member:
     """A control network's member of the fleet, measured on the very images that the model is."""
-    target = NetworkTarget(
-        to_channels_last(network), name=f"control {index}", digest="", input_shape=search.input_shape,
-        num_classes=classes,
-    )  # fmt: skip
+    target = _target(network, index, search, classes)
     accuracy = evaluate(target, held_out.images, held_out.labels).accuracy.bounds.value
     found = detect(target, search.images, search.labels, seed)
     return Member(index, round(accuracy, 6), {name: significant(one.values) for name, one in found.items()})
+
+
+def _target(network: nn.Module, index: int, search: Dataset, classes: int) -> NetworkTarget:
+    return NetworkTarget(
+        to_channels_last(network), name=f"control {index}", digest="", input_shape=search.input_shape,
+        num_classes=classes,
+    )  # fmt: skip
 
 
 def trained_fleet(
@@ -196,6 +203,7 @@ def trained_fleet(
     device: torch.device = CPU,
     largest: int = LARGEST,
     deadline: float | None = None,
+    events: EventSink = ignore_event,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Fleet:
     """`count` control networks, each trained and measured unless the user's cache has it; a kill loses at most one.
@@ -207,32 +215,39 @@ def trained_fleet(
         classes: outputs of the network.
         largest: most training images of one control network.
         deadline: `time.monotonic()` past which no further network is begun: the fleet is smaller then.
+        events: told how many will be trained, and the seconds that this takes, before the first is trained.
+        progress: first told how many lie in the cache.
     """
     data = [training.digest, search.digest, held_out.digest]
     content = [identity, *data, classes, seed, largest, measuring_settings(), str(dtype)]
     content += [] if device.type == "cpu" else [device_name(device)]
     folder = make_folder(cache_root() / "fleets" / hashlib.sha256(repr(content).encode()).hexdigest()[:32])
     seal = user_seal()
-    members: list[Member] = []
-    foreign, began, longest = 0, time.monotonic(), 0.0
-    for index in range(count):
-        file = SealedFile(folder, str(index), f"fleet {folder.name} {index}", seal)
-        member = _cached(file)
-        foreign += member is None and file.exists()
-        if member is None:
-            start = time.monotonic()
-            if deadline is not None and start + longest > deadline:
-                break
-            network = control_network(build, training, index, seed, largest=largest, dtype=dtype, device=device)
-            member = measure_member(network, index, search, held_out, classes, seed)
-            file.write(json.dumps(asdict(member), allow_nan=False).encode())
-            longest = max(longest, time.monotonic() - start)
-        members.append(member)
-        progress(index + 1, count)
-    source = f"{len(members)} control networks trained on {training.name}"
+    files = [SealedFile(folder, str(index), f"fleet {folder.name} {index}", seal) for index in range(count)]
+    members = {index: member for index, file in enumerate(files) if (member := _cached(file)) is not None}
+    missing = [index for index in range(count) if index not in members]
+    foreign, began, longest = sum(files[index].exists() for index in missing), time.monotonic(), 0.0
+    if missing:
+        one = _target(build(generator(seed, "forecast")).to(device).eval(), missing[0], search, classes)
+        seconds = members_seconds(one, missing, training, search, held_out, seed=seed, largest=largest, dtype=dtype)
+        limit = None if deadline is None else round(deadline - time.monotonic(), 1)
+        events(
+            "control_networks_planned", {"count": len(missing), "seconds": round(seconds, 1), "limit_seconds": limit}
+        )
+    progress(len(members), count)
+    for index in missing:
+        start = time.monotonic()
+        if deadline is not None and start + longest > deadline:
+            break
+        network = control_network(build, training, index, seed, largest=largest, dtype=dtype, device=device)
+        members[index] = measure_member(network, index, search, held_out, classes, seed)
+        files[index].write(json.dumps(asdict(members[index]), allow_nan=False).encode())
+        longest = max(longest, time.monotonic() - start)
+        progress(len(members), count)
+    made = f"{count}" if len(members) == count else f"{len(members)} of {count}"
     return Fleet(
-        members=tuple(members),
-        source=source,
+        members=tuple(members[index] for index in sorted(members)),
+        source=f"{made} control networks trained on {training.name}",
         training_images=min(len(training), largest),
         asked=count,
         seconds=time.monotonic() - began,

@@ -10,13 +10,14 @@ from typing import Literal
 import torch
 from torch import nn
 
-from secure_ai.core.compute import MEMORY_FORMAT, configure, lower_precision
+from secure_ai.core.compute import MEMORY_FORMAT, configure, device_of, lower_precision
 from secure_ai.models.networks.built_in import NETWORKS, build_network
 from secure_ai.models.tensors import to_channels_last
 from secure_ai.runs.engine.measure import Passes
 
 BATCH = 128
 REPEATS = 3
+ENOUGH_SECONDS = 1.0  # of tries: a network that is so slow need not be timed again
 REFERENCE_ARCH = "report1-cnn"  # for a network that cannot be timed before it is loaded
 OVERHEAD_SECONDS = 0.3  # loading the network, writing the result
 
@@ -25,10 +26,19 @@ OVERHEAD_SECONDS = 0.3  # loading the network, writing the result
 def sample_seconds(arch: str, precision: Literal["auto", "float32"]) -> Passes:
     """Seconds of one sample forward, backward to its pixels, and through a training step of `arch`."""
     known = arch if arch in NETWORKS else REFERENCE_ARCH
-    network = to_channels_last(build_network(known, generator=torch.Generator().manual_seed(0)))
-    x = torch.zeros((BATCH, *NETWORKS[known].input_shape)).contiguous(memory_format=MEMORY_FORMAT)
-    y = torch.zeros(BATCH, dtype=torch.int64)
-    dtype = configure(precision).training_dtype
+    network = build_network(known, generator=torch.Generator().manual_seed(0))
+    return network_seconds(network, NETWORKS[known].input_shape, configure(precision).training_dtype)
+
+
+def network_seconds(network: nn.Module, input_shape: tuple[int, int, int], dtype: torch.dtype) -> Passes:
+    """The same of any network (N, C, H, W) -> (N, K), where its weights are; they get gradients.
+
+    Args:
+        dtype: that it is trained in.
+    """
+    network, device = to_channels_last(network), device_of(network)
+    x = torch.zeros((BATCH, *input_shape), device=device).contiguous(memory_format=MEMORY_FORMAT)
+    y = torch.zeros(BATCH, dtype=torch.int64, device=device)
 
     def forward() -> None:
         with torch.no_grad():
@@ -42,27 +52,38 @@ def sample_seconds(arch: str, precision: Literal["auto", "float32"]) -> Passes:
 
     def training() -> None:
         network.zero_grad()
-        with lower_precision(dtype):
+        with lower_precision(dtype, device):
             logits = network(x).float()
         nn.functional.cross_entropy(logits, y).backward()
 
-    once = _best(forward)
-    return Passes(once, max(_best(backward) - once, 0.0), _best(training))
+    once, there_and_back, learned = (fastest(step, device) / BATCH for step in (forward, backward, training))
+    return Passes(once, max(there_and_back - once, 0.0), learned)
 
 
-def _best(step: Callable[[], None]) -> float:
-    """Seconds a sample of the fastest of a few tries: others only add to it."""
+def fastest(step: Callable[[], object], device: torch.device) -> float:
+    """Seconds of the fastest of a few tries, after one that warms up: others only add to it."""
     step()
-    tries = []
-    for _ in range(REPEATS):
+    tries: list[float] = []
+    while len(tries) < REPEATS and sum(tries) < ENOUGH_SECONDS:
+        _finish(device)
         began = time.perf_counter()
         step()
+        _finish(device)
         tries.append(time.perf_counter() - began)
-    return min(tries) / BATCH
+    return min(tries)
+
+
+def _finish(device: torch.device) -> None:
+    """Wait for what a GPU still computes: its calls return before they are done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def work_seconds(passes: Passes, one: Passes) -> float:
+    """Seconds of `passes`, where a sample takes the seconds `one`."""
+    return passes.forward * one.forward + passes.backward * one.backward + passes.training * one.training
 
 
 def seconds(passes: Passes, arch: str, precision: Literal["auto", "float32"]) -> float:
     """Forecast for `passes` through `arch` on this machine."""
-    one = sample_seconds(arch, precision)
-    work = passes.forward * one.forward + passes.backward * one.backward + passes.training * one.training
-    return OVERHEAD_SECONDS + work
+    return OVERHEAD_SECONDS + work_seconds(passes, sample_seconds(arch, precision))

@@ -24,7 +24,14 @@ from secure_ai.models.preflight.preflight import examine
 from secure_ai.models.target.target import NetworkTarget
 from secure_ai.models.target.transform import InputTransform
 from secure_ai.runs.backdoors.build import anew
-from secure_ai.runs.backdoors.controls import FLEET_SIZE, LEAST_FLEET, MAX_FLEET, control_fleet, refuse_other_images
+from secure_ai.runs.backdoors.controls import (
+    FLEET_SIZE,
+    LEAST_FLEET,
+    MAX_FLEET,
+    control_fleet,
+    deadline_in,
+    refuse_other_images,
+)
 from secure_ai.runs.backdoors.fleet import Fleet, known_fleet
 from secure_ai.runs.backdoors.planted import measured_apart
 from secure_ai.runs.backdoors.repair import (
@@ -90,6 +97,7 @@ def backdoor_remove(
     target_label: int | None = None,
     fleet: int = 0,
     train_data: str | None = None,
+    time_budget: float | None = None,
     split: str = "train",
     n: int | None = None,
     resize: int | None = None,
@@ -112,6 +120,7 @@ def backdoor_remove(
         fleet: how many control networks to train where none are committed; 0: none, so there is no second scan.
         train_data: what they are trained on, about as many images as the model was, else the second scan calls the two
             incomparable; None: the images that repair.
+        time_budget: seconds for training them; the fleet is smaller where it does not suffice.
         device: auto (a GPU where there is one), cpu or cuda.
 
     Raises:
@@ -125,8 +134,9 @@ def backdoor_remove(
         raise UsageError("another process measures the planted trigger", where="model", expected="a model file")
     if fleet and not LEAST_FLEET <= fleet <= MAX_FLEET:
         raise UsageError("bad number of control networks", where="--fleet", expected=FLEET_SIZE, got=fleet)
-    if train_data is not None and not fleet:
-        raise UsageError("nothing is trained on it", where="--train-data", expected="--fleet as well", got="none")
+    for option, given in (("--train-data", train_data), ("--time-budget", time_budget)):
+        if given is not None and not fleet:
+            raise UsageError("no control network is trained", where=option, expected="--fleet as well", got="none")
     text = "" if trigger is None else parse_trigger(trigger).text
     refuse_unwritable(Path(out))
     compute = configure(precision, device)
@@ -150,7 +160,7 @@ def backdoor_remove(
             refuse_other_images(training, whole)
         known, why = control_fleet(
             target, loaded.arch, training, search, held_out, count=fleet, seed=seed, dtype=compute.training_dtype,
-            device=compute.device, progress=progress,
+            device=compute.device, deadline=deadline_in(time_budget), events=events, progress=progress,
         )  # fmt: skip
         if known is None:
             raise UsageError("no control networks", where="--fleet", expected="0 for this network", got=why)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ from secure_ai.runs.backdoors.controls import (
     LEAST_FLEET,
     MAX_FLEET,
     Controls,
+    deadline_in,
     refuse_other_images,
     with_controls,
 )
@@ -112,7 +112,6 @@ def backdoor_scan(
     again = "" if is_object(model) else spec_of(model).command("backdoor scan", {**asked, "seed": seed})
     if fleet is not None and not LEAST_FLEET <= fleet <= MAX_FLEET:
         raise UsageError("bad number of control networks", where="--fleet", expected=FLEET_SIZE, got=fleet)
-    deadline = None if time_budget is None else time.monotonic() + time_budget
     compute = configure(precision, device)
     if data is None:
         return _without_data(model, seed, device, out, events, again)
@@ -134,7 +133,8 @@ def backdoor_scan(
             refuse_other_images(training, whole)
         using = with_controls(
             target, loaded.arch, shuffled, training, count=fleet or DEFAULT_FLEET, seed=seed,
-            dtype=compute.training_dtype, device=compute.device, deadline=deadline, progress=progress,
+            dtype=compute.training_dtype, device=compute.device, deadline=deadline_in(time_budget),
+            events=events, progress=progress,
         )  # fmt: skip
     notes = (using.why,) if using.why else ()
     if using.fleet is not None and using.fleet.note:
