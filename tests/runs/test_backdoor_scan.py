@@ -173,6 +173,9 @@ def test_the_planted_network_stands_out_from_its_fleet(
     assert written["scan"]["suspected_label"] == 3
     assert {len(row) for row in written["scan"]["scores"].values()} == {10}  # pairs, too, are shown by target class
     assert (tmp_path / "out" / "trigger.png").read_bytes().startswith(b"\x89PNG")
+    suspicious = replace(report, scan=replace(report.scan, verdict=judgement.ScanVerdict.SUSPICIOUS))
+    drawn, unwritten = (one.findings[0].evidence for one in (suspicious, replace(suspicious, folder=None)))
+    assert (drawn["picture"], "picture" in unwritten) == ("trigger.png", False)
     again = report.again.split()
     assert [again[again.index(word) + 1] for word in ("--model", "--data", "--fleet")] == [
         files["bad"].model, files["test"], "10"

@@ -58,7 +58,9 @@ class ScanReport:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What `--fail-on` looks at."""
-        return scan_findings(self.model.name, self.scan, self.data, again=self.again)
+        drawn = self.folder is not None and self.scan.trigger is not None
+        picture = PICTURE_NAME if drawn else ""
+        return scan_findings(self.model.name, self.scan, self.data, again=self.again, picture=picture)
 
     def as_json(self) -> dict[str, Any]:
         """The document of `secure-ai backdoor scan --json`."""
