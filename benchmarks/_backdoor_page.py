@@ -47,7 +47,7 @@ def scanned_files(result: Result) -> Lines:
         "rules: an index above 2, a p below 0.05."
     )  # fmt: skip
     columns = ("network", "verdict", "as extreme", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
-    return ["# The scan of report 1's networks", "", *source(result), intro, "", *table(columns, rows)]
+    return ["# The scan of the reports' networks", "", *source(result), intro, "", *table(columns, rows)]
 
 
 def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tuple[str, ...]]:
