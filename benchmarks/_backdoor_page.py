@@ -121,9 +121,10 @@ def _interval(found: Mapping[str, Any]) -> str:
 
 def _guards(result: Mapping[str, Any]) -> Lines:
     intro = (
-        "Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network). Of STRIP a "
-        "second look at these networks: a first, with one half-weight overlay, had refused 42.1 % of blends and 43.4 % "
-        "of patches. The expert's threshold was a plain quantile, STRIP's is conformal, as both are now:"
+        "Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network). STRIP on the "
+        "networks of the first table; with one half-weight overlay, as it was at first, it had refused 42.1 % of "
+        "blends and 43.4 % of patches of others. The expert on the networks that were repaired, with a plain quantile "
+        "as its threshold; today it is conformal, as STRIP's is:"
     )
     rows = []
     for kind in dict.fromkeys(row["kind"] for row in result["rows"] if row["strip"]):
@@ -152,7 +153,8 @@ def _filters(entries: Sequence[Mapping[str, Any]]) -> Lines:
         "`trusted-loss` and `pixel-support` have 2,000 trusted images and a limit from those. The others have none: "
         "their limit is one that at most 1 % of the clean images exceed, which no user knows. "
         "`activation-clustering` gives the smaller cluster of a class one score. *No such limit*: the highest score is "
-        "that of more than 1 % of the clean images, so that any limit is exceeded by no image or by too many."
+        "that of more than 1 % of the clean images, so that any limit is exceeded by no image or by too many. Sets of "
+        "the four main kinds are of the first look (seeds from 1000), the others of seed 2000."
     )
     return [intro, "", *table(("kind", "dose", "sets", *names), rows)]
 
@@ -201,11 +203,11 @@ def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:
              ", ".join(f"{100 * value['value']:.0f}" for value in one["relearned_by_clean_networks"].values()))
         )  # fmt: skip
     intro = (
-        "Removal with at most 3,000 images, in percent; a second look at these networks: a first, before unlearning "
-        "went in rounds, had left 39 % of patch-1000's success. The planted trigger's success was measured afterwards, "
-        "for every remover; on clean networks: its most on those that were kept. Learned again: success of the "
-        "reconstructed trigger after five epochs on 50 triggered images, by this network, and the same trigger by "
-        "clean networks."
+        "Removal with at most 3,000 images, in percent, of networks of the first look (seeds from 1000; their second "
+        "scans by the scores of then); a second try: the first, before unlearning went in rounds, had left 39 % of "
+        "patch-1000's success. The planted trigger's success was measured afterwards, for every remover; on clean "
+        "networks: its most on those that were kept. Learned again: success of the reconstructed trigger after five "
+        "epochs on 50 triggered images, by this network, and the same trigger by clean networks."
     )
     columns = ("network", "chosen", "clean accuracy", "planted trigger's success", "on clean networks", "learned again",
                "by clean ones")  # fmt: skip
