@@ -18,7 +18,7 @@ def backdoors(result: Result) -> Lines:
     lines = ["# Backdoors: scan, filters, removal", "", *source(result), f"{result['protocol']}.", ""]
     lines += ["Alarms by rule; on clean networks every one is false, on the others the more the better.", ""]
     lines += table(("networks", *RULES), [*_alarm_rows(result["summary"], result["rows"])])
-    lines += _first_look(result["first_look"])
+    lines += _pair_scores(result["pair_scores"])
     lines += _planted(result["rows"])
     lines += ["Of the networks found (suspicious or backdoored), the scan names the right target class:", ""]
     found = [(kind, f"{one[0]} of {one[1]}") for kind, own in result["summary"].items()
@@ -42,9 +42,10 @@ def scanned_files(result: Result) -> Lines:
         rows.append((name, scan["verdict"], extreme, suspected, trigger, one["neural_cleanse_index"], one["mm_bd_p"]))
     intro = (
         "Networks that a run of the recipe `standard` left, scanned with training images; what was planted in them and "
-        "how well it works: [reproduction](reproduction.md). *As extreme*: clean control networks. *Trigger*: "
-        "the reconstructed one's success on held-out images of other classes, which is no sign by itself. Published "
-        "rules: an index above 2, a p below 0.05."
+        "how well it works: [reproduction](reproduction.md). `badnets_cnn` and `report2_poisoned_cnn` have a backdoor "
+        "that works, `poisoned_cnn` a planted one that does not, the others none: an alarm there is false. "
+        "*As extreme*: clean control networks. *Trigger*: the reconstructed one's success on held-out images of other "
+        "classes, which is no sign by itself. Published rules: an index above 2, a p below 0.05."
     )  # fmt: skip
     columns = ("network", "verdict", "as extreme", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
     return ["# The scan of the reports' networks", "", *source(result), intro, "", *table(columns, rows)]
@@ -62,17 +63,29 @@ def _alarm_rows(summary: Mapping[str, Any], rows: Sequence[Row]) -> Iterable[tup
                 yield (f"clean, {recipe}", *(text(share(part, test).as_json()) for test in _tests()))
 
 
-def _first_look(entries: Sequence[Mapping[str, Any]]) -> Lines:
-    """What other networks showed before the scores of pairs were without class effects."""
+def _pair_scores(looks: Mapping[str, Mapping[str, Any]]) -> Lines:
+    """What it changes that scores of pairs are without class effects."""
     intro = (
-        "A first look at other networks (seeds from 1000; clean-label as faint waves on 60 % of the class) "
-        "compared a pair's size with the same pair's of clean networks and nothing else. It missed every "
-        "source-specific backdoor. Scores of pairs are now without how hard each source and each target is for a "
-        "network, which was chosen on clean control networks and on networks of other seeds. The table above is of "
-        "new networks. The first, suspicious or backdoored (now: p <= 0.05 of the same measured values):"
+        "A first look was at other networks (seeds from 1000; clean-label as faint waves, which nothing learned). "
+        "Pairs were compared with the same pair of clean networks as they are, and every source-specific backdoor was "
+        "missed. Since then how hard each source and each target is for a network is taken out before: chosen on clean "
+        "control networks and on 14 networks of other seeds. Both ways on the same measured values, p <= 0.05:"
     )
-    rows = [(one["kind"], text(one["then"]), text(one["now"])) for one in entries]
-    return [intro, "", *table(("networks", "by the scores of then", "by those of now"), rows)]
+    ways = ("as they are", "without class effects")
+    columns = ("networks", *(f"{look}: {way}" for look in looks for way in ways))
+    kinds = dict.fromkeys(kind for look in looks.values() for kind in look)
+    rows = [
+        (
+            kind,
+            *(
+                f"{found[kind][way]['successes']} of {found[kind][way]['n']}"
+                for found in looks.values()
+                for way in ways
+            ),
+        )
+        for kind in kinds
+    ]
+    return [intro, "", *table(columns, rows)]
 
 
 def _planted(rows: Sequence[Row]) -> Lines:

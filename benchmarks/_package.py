@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secure_ai
-from secure_ai.blue.backdoors.calibration import calibrate
+from secure_ai.blue.backdoors import calibration
 from secure_ai.blue.backdoors.data_filters import FILTERS, Evidence, filter_scores
 from secure_ai.blue.backdoors.detectors import Found, detect, of_classes, of_pairs
 from secure_ai.blue.backdoors.fleet import MOST_SHIFTED, recipe, shifted

@@ -17,6 +17,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -43,8 +44,7 @@ from _package import (
     P_SUSPICIOUS,
     Fleet,
     Member,
-    ScanVerdict,
-    calibrate,
+    calibration,
     choose_device,
     device_name,
     exact_kernels,
@@ -146,7 +146,7 @@ def commit(work: Path) -> None:
     """The control networks' numbers into the package, the rows and their table into results/."""
     about = json.loads((work / "about.json").read_text(encoding="utf-8"))
     rows = sorted(saved(work / "rows"), key=lambda row: (list(FULL).index(row["kind"]), row["id"]))
-    table = summary(rows)
+    table, clean = summary(rows), as_fleet(saved(work / f"fleet-{ARCH}")).comparable()
     known: dict[str, Any] = {}
     for arch in (ARCH, SECOND):
         members = sorted(saved(work / f"fleet-{arch}"), key=lambda one: int(one["index"]))
@@ -170,25 +170,30 @@ def commit(work: Path) -> None:
         "measured": about,
         "summary": table,
         "devices": saved(work / "devices"),
-        "filters": saved(work / "filters"),
+        "filters": sorted(saved(work / "filters"), key=lambda one: (list(FULL).index(one["kind"]), -one["dose"])),
         "art": saved(work / "art"),
         "removal": saved(work / "removal"),
         "rows": rows,
-        "first_look": first_look(saved(work / "first"), as_fleet(saved(work / f"fleet-{ARCH}")).comparable()),
+        "pair_scores": {
+            "first look": by_pair_scores(saved(work / "first"), clean),
+            "networks above": by_pair_scores(rows, clean),
+        },
     }
     save("backdoors", "; ".join([*about["commands"].values(), COMMIT]), content)
 
 
-def first_look(rows: list[dict[str, Any]], clean: Fleet) -> list[dict[str, Any]]:
-    """Networks that an earlier rule judged: alarms by it and by today's scores of the same values."""
-    found = []
+def by_pair_scores(rows: list[dict[str, Any]], clean: Fleet) -> dict[str, Any]:
+    """Alarms (p <= 0.05) by kind of the same measured values: pairs compared as they are, and as a scan does today."""
+    found: dict[str, Any] = {}
     for kind in dict.fromkeys(row["kind"] for row in rows):
-        own = [row["scan"] for row in rows if row["kind"] == kind]
-        values = [{name: np.array(row) for name, row in scan["values"].items()} for scan in own]
-        now = [calibrate(one, clean.values(sorted(one)), 10).p <= P_SUSPICIOUS for one in values]
-        then = [scan["verdict"] in (ScanVerdict.SUSPICIOUS, ScanVerdict.BACKDOORED) for scan in own]
-        alarms = {name: rate(sum(one), len(one)).as_json() for name, one in (("then", then), ("now", now))}
-        found.append({"kind": kind, **alarms})
+        values = [
+            {name: np.array(row) for name, row in one["scan"]["values"].items()} for one in rows if one["kind"] == kind
+        ]
+        found[kind] = {}
+        for name, sweeps in (("as they are", 0), ("without class effects", calibration.SWEEPS)):
+            with patch.object(calibration, "SWEEPS", sweeps):
+                ps = [calibration.calibrate(one, clean.values(sorted(one)), 10).p for one in values]
+            found[kind][name] = rate(sum(p <= P_SUSPICIOUS for p in ps), len(ps)).as_json()
     return found
 
 

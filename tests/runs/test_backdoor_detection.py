@@ -23,6 +23,7 @@ from secure_ai.blue.training.methods import natural
 from secure_ai.core.events import ignore_event
 from secure_ai.core.findings import exceeds
 from secure_ai.core.result import Result
+from secure_ai.core.results import rate
 from secure_ai.core.sections import picture_file
 from secure_ai.core.seeds import generator
 from secure_ai.data.dataset import Dataset
@@ -39,7 +40,7 @@ from secure_ai.runs.backdoors import controls
 from secure_ai.runs.backdoors import fleet as fleets
 from secure_ai.runs.backdoors.findings import scan_findings
 from secure_ai.runs.backdoors.fleet import Fleet, Member, known_fleet
-from secure_ai.runs.backdoors.repair import Suspect, parts_of, suspect
+from secure_ai.runs.backdoors.repair import State, Suspect, parts_of, suspect
 from secure_ai.runs.backdoors.scan import Scan, judge_found, scan_target
 from secure_ai.runs.engine.execute import decides_results
 from secure_ai.runs.engine.measure import Context
@@ -56,7 +57,7 @@ from secure_ai.runs.stages.backdoor_detection import (
     scan,
     scan_row,
 )
-from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, removal
+from secure_ai.runs.stages.backdoor_removal import RemovalSettings, _clean_images, _outcome, removal
 
 
 @dataclass
@@ -307,18 +308,19 @@ def test_control_networks_are_trained_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
-    ("later", "ready", "left", "trained"),
+    ("later", "each", "ready", "left", "trained"),
     [
-        (False, 0, None, 20),
-        (False, 3, 60.0, 20),
-        (False, 3, -1.0, 3),
-        (True, 0, 60.0, 0),  # its forecast holds no training
-        (True, 20, 60.0, 20),
-        (True, 0, None, 20),
+        (False, 1.0, 0, None, 20),
+        (False, 1.0, 3, 60.0, 20),
+        (False, 1.0, 3, -1.0, 3),
+        (True, 100.0, 0, 60.0, 0),  # not even one would be done in time
+        (True, 1.0, 0, 60.0, 20),
+        (True, 100.0, 20, 60.0, 20),
+        (True, 1.0, 0, None, 20),
     ],
 )
 def test_a_fleet_that_the_time_budget_cut_is_no_result(
-    later: bool, ready: int, left: float | None, trained: int, subject: OneNetwork, digits_test: Dataset,
+    later: bool, each: float, ready: int, left: float | None, trained: int, subject: OneNetwork, digits_test: Dataset,
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """What was trained is in the cache, from which the same scan goes on."""
@@ -332,6 +334,7 @@ def test_a_fleet_that_the_time_budget_cut_is_no_result(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(fleets, "control_network", lambda *given, **options: None)
     monkeypatch.setattr(fleets, "measure_member", member)
+    monkeypatch.setattr(fleets, "members_seconds", lambda one, missing, *given, **options: each * len(missing))
     monkeypatch.setattr(backdoor_detection, "LEAST_DATA", 100)
     monkeypatch.setattr(backdoor_detection, "known_fleet", lambda arch, transform, data: None)
     settings = ScanSettings(planted=True, control_networks=20, later=later)
@@ -491,6 +494,18 @@ def test_a_removal_reports_what_it_did_and_the_planted_trigger_afterwards(
     column = [one.id for one in section.columns].index("p")
     assert [row[column] is not None for row in section.rows] == [compared] * len(section.rows)
     assert len(result.not_tested) == (not compared)
+
+
+def test_the_outcome_of_a_removal_tells_a_repair_from_a_doubt_and_from_a_weak_suspicion() -> None:
+    done = rate(99, 100)
+
+    def state(p: float | None, success: int) -> State:
+        return State(done, rate(success, 100), done, 1.0, p)
+
+    cases = {"repair": (0.02, 0.4, 1), "doubt": (0.02, 0.03, 1), "weak": (0.3, 0.4, 1)}
+    told = {name: _outcome(state(p, 90), state(after, left), 3) for name, (p, after, left) in cases.items()}
+    assert len(set(told.values())) == len(cases)
+    assert [name for name, text in told.items() if "still" in text] == ["doubt"]
 
 
 @pytest.mark.parametrize(("facts", "seen"), [({"n_validation": 600}, False), ({"n_validation": 599}, True), ({}, True)])

@@ -53,18 +53,19 @@ def test_what_will_be_trained_is_told_before_the_first(digits: Dataset, monkeypa
         return whole(*given, **options)
 
     def heard(kind: str, data: Mapping[str, Any]) -> None:
-        said.append((kind, data["count"], data["seconds"] >= 0, data["limit_seconds"]))
+        said.append((kind, data["count"], data["seconds"], data["limit_seconds"]))
 
     def told(done: int, total: int) -> None:
         said.append((done, total))
 
     monkeypatch.setattr(fleets, "control_network", watched)
+    monkeypatch.setattr(fleets, "members_seconds", lambda one, missing, *given, **options: 7.0 * len(missing))
     made(digits, 2, events=heard, progress=told)
     planned = "control_networks_planned"
-    assert said == [(planned, 2, True, None), (0, 2), "training", (1, 2), "training", (2, 2)]
+    assert said == [(planned, 2, 14.0, None), (0, 2), "training", (1, 2), "training", (2, 2)]
     said.clear()
     made(digits, 3, events=heard, progress=told)
-    assert said == [(planned, 1, True, None), (2, 3), "training", (3, 3)]  # what lies in the cache takes no time
+    assert said == [(planned, 1, 7.0, None), (2, 3), "training", (3, 3)]  # what lies in the cache takes no time
     said.clear()
     made(digits, 3, events=heard, progress=told)
     assert said == [(3, 3)]
@@ -77,7 +78,7 @@ def test_short_of_time_the_fleet_says_how_many_of_how_many(digits: Dataset, seco
     fleet = made(
         digits, 3, deadline=time.monotonic() + seconds, events=lambda kind, data: limits.append(data["limit_seconds"])
     )
-    assert limits[0] == pytest.approx(seconds, abs=30)
+    assert limits[0] == pytest.approx(max(seconds, 0.0), abs=30)
     assert (len(fleet.members), fleet.asked) == ((2, 3) if seconds < 0 else (3, 3))
     assert ("2 of 3" in fleet.source) == (seconds < 0)
 

@@ -113,9 +113,9 @@ def without_class_effects(logs: np.ndarray, sources: np.ndarray, targets: np.nda
     for the other detectors to find.
 
     Args:
-        sources, targets: (P,) classes of each pair. With fewer than 4 pairs a class on average nothing is taken out.
+        sources, targets: (P,) classes of each pair. Where a class has fewer than 4, as either, nothing is taken out.
     """
-    if len(sources) < LEAST_PAIRS * len(np.unique([sources, targets])):
+    if min(np.unique(ends, return_counts=True)[1].min() for ends in (sources, targets)) < LEAST_PAIRS:
         return logs
     left = logs.copy()
     for _ in range(SWEEPS):

@@ -214,7 +214,7 @@ def trained_fleet(
         search: images that the detectors search on; held_out: that accuracy is measured on; none in `training`.
         classes: outputs of the network.
         largest: most training images of one control network.
-        deadline: `time.monotonic()` past which no further network is begun: the fleet is smaller then.
+        deadline: `time.monotonic()`; a network that would end past it is not begun: the fleet is smaller then.
         events: told how many will be trained, and the seconds that this takes, before the first is trained.
         progress: first told how many lie in the cache.
     """
@@ -230,7 +230,8 @@ def trained_fleet(
     if missing:
         one = _target(build(generator(seed, "forecast")).to(device).eval(), missing[0], search, classes)
         seconds = members_seconds(one, missing, training, search, held_out, seed=seed, largest=largest, dtype=dtype)
-        limit = None if deadline is None else round(deadline - time.monotonic(), 1)
+        longest = seconds / len(missing)  # the first is not begun, either, where it would end too late
+        limit = None if deadline is None else max(0.0, round(deadline - time.monotonic(), 1))
         events(
             "control_networks_planned", {"count": len(missing), "seconds": round(seconds, 1), "limit_seconds": limit}
         )

@@ -79,7 +79,8 @@ class Measure(Generic[S]):
         id: unique on its network; the stage's id is `NETWORK/MEASURE`.
         function: (subject, settings, context) -> Result.
         needs: what the network and the run must offer; what is missing is refused when the plan is made.
-        passes: (settings, n test images, fraction expected to withstand attacks) -> cost.
+        passes: (settings, n images, fraction expected to withstand attacks) -> cost; of the training images where it
+            needs those, else of the test images.
         answers: ids of the register's rows that it gives evidence for.
     """
 

@@ -70,9 +70,9 @@ class Planner:
                 got=f"no {', '.join(sorted(missing))}",
             )
         concerned = [network, *([self._network(network.against, network.id)] if "twin" in measure.needs else [])]
-        cost = measure.passes(measure.settings, self.sizes.get("test", 0), network.holds)
-        function = partial(run_measure, network, concerned, measure, self.seed, self.given)
         data = ("train", "test") if "train" in measure.needs else ("test",)
+        cost = measure.passes(measure.settings, self.sizes.get(data[0], 0), network.holds)
+        function = partial(run_measure, network, concerned, measure, self.seed, self.given)
         forecast = seconds(cost, network.arch, self.precision)
         return self._of_networks(f"{network.id}/{measure.id}", function, measure, concerned, data, forecast)
 

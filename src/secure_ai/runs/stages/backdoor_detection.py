@@ -41,7 +41,6 @@ TIED = f"of the highest score, which more than {REFUSED_CLEAN:.0%} of the clean 
 FILTERS_SHOWN = ("activation-clustering", "spectral-signatures", "spectre")
 SCAN_PASSES, FREE_PASSES = 75_000, 2_500  # forward and backward, of a network of ten classes
 CONTROL_EPOCHS = 3  # of a control network on all images, on average
-MNIST_TRAIN = 60_000  # images, for the forecast
 
 
 class ScanSettings(Settings):
@@ -53,7 +52,7 @@ class ScanSettings(Settings):
         control_networks: train so many, whether some are committed or not.
         trained: the run trained the network, and control networks learn from its training images; else from half of
             the test images.
-        later: another scan of the run trains them; with a time budget this one uses what that left, and trains none.
+        later: another scan of the run trains them before, so that this one's forecast holds none.
     """
 
     planted: bool
@@ -138,13 +137,11 @@ def controls_of(target: NetworkTarget, settings: ScanSettings, context: Context)
         context.data("train") if settings.trained else None,
         configure(context.precision, context.device),
     )
-    past = 0.0  # the forecast of a later scan holds no training
     using = with_controls(
         target, arch, shuffled, training, count=count or DEFAULT_FLEET, seed=context.seed,
         dtype=compute.training_dtype, device=compute.device,
         largest=LARGEST if training is None else len(training),
-        deadline=past if settings.later and context.deadline is not None else context.deadline,
-        progress=context.progress,
+        deadline=context.deadline, progress=context.progress,
     )  # fmt: skip
     if using.fleet is not None and len(using.fleet.members) < using.fleet.asked:
         done = f"{len(using.fleet.members)} of {using.fleet.asked} are done"
@@ -273,7 +270,7 @@ def control_passes(settings: ScanSettings, n: int) -> Passes:
     if settings.later or not settings.trains:
         return Passes()
     count = settings.control_networks or DEFAULT_FLEET
-    images = MNIST_TRAIN if settings.trained else n // 2
+    images = n if settings.trained else n // 2
     return Passes(count * SCAN_PASSES, count * SCAN_PASSES, count * CONTROL_EPOCHS * images)
 
 
@@ -284,6 +281,6 @@ def filters_row(settings: FilterSettings, answers: tuple[str, ...] = ()) -> Meas
         function=data_filters,
         settings=settings,
         needs=frozenset({"train"}),
-        passes=lambda own, n, holds: Passes(MNIST_TRAIN),
+        passes=lambda own, n, holds: Passes(n),
         answers=answers,
     )

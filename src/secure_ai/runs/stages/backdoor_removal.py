@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from torch import nn
 
+from secure_ai.blue.backdoors.judgement import P_SUSPICIOUS
 from secure_ai.core.result import Result
 from secure_ai.core.results import Measurement, Rate
 from secure_ai.core.sections import Column, Section
@@ -108,13 +109,17 @@ def _section(
         f"Measured on {called}. Chosen by {by} and the reconstructed trigger. The planted trigger was measured "
         "afterwards."
     )
-    left = doubts(states["before"], states[chosen])
-    outcome = (
-        f"A backdoor may be there still: {'; '.join(left)}."
-        if left
-        else f"Class {label} of the chosen network no longer stands out."
-    )
+    outcome = _outcome(states["before"], states[chosen], label)
     return Section(f"{model}/backdoor-removal", f"Removal of the backdoor of {model}", intro, columns, rows, outcome)
+
+
+def _outcome(before: State, after: State, label: int) -> str:
+    left = doubts(before, after)
+    if left:
+        return f"A backdoor may be there still: {'; '.join(left)}."
+    if (before.class_p or 0.0) > P_SUSPICIOUS:
+        return f"Class {label} did not stand out before either: the suspicion was weak."
+    return f"Class {label} of the chosen network no longer stands out."
 
 
 def _clean_images(train: Dataset, subject: Subject, most: int, seed: int) -> tuple[Dataset, str]:
