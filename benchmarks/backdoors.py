@@ -241,7 +241,8 @@ def main() -> None:
     commands.add_parser("files").add_argument("paths", type=Path, nargs="+")
     options = parser.parse_args()
     if options.command == "files":
-        scan_files(options.paths, "python benchmarks/backdoors.py files secure_ai_outputs/models/*_cnn.safetensors")
+        names = " ".join(f"secure_ai_outputs/models/{path.name}" for path in options.paths)
+        scan_files(options.paths, f"python benchmarks/backdoors.py files {names}")
     elif options.command == "commit":
         commit(options.work)
     else:
