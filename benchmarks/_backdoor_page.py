@@ -41,11 +41,12 @@ def scanned_files(result: Result) -> Lines:
         extreme = f"{alike['successes']} of {alike['n']}"
         rows.append((name, scan["verdict"], extreme, suspected, trigger, one["neural_cleanse_index"], one["mm_bd_p"]))
     intro = (
-        "Networks that a run of the recipe `standard` left, scanned with training images; what was planted in them and "
-        "how well it works: [reproduction](reproduction.md). `badnets_cnn` has a backdoor that works, "
+        "Networks that a run of the recipe `standard` left, scanned with training images; what was planted in them "
+        "and how well it works: [reproduction](reproduction.md). `badnets_cnn` has a backdoor that works, "
         "`poisoned_cnn` a planted one that does not, the others none: an alarm there is false. Report 2's networks "
-        "were trained on these images. *As extreme*: clean control networks. *Trigger*: the reconstructed one's success on held-out images of other "
-        "classes, which is no sign by itself. Published rules: an index above 2, a p below 0.05."
+        "were trained on these images. *As extreme*: clean control networks. *Trigger*: the reconstructed one's "
+        "success on held-out images of other classes, which is no sign by itself. Published rules: an index above "
+        "2, a p below 0.05."
     )  # fmt: skip
     columns = ("network", "verdict", "as extreme", "class", "trigger", "Neural Cleanse's index", "MM-BD's p")
     return ["# The scan of report 1's networks", "", *source(result), intro, "", *table(columns, rows)]
