@@ -135,10 +135,10 @@ def _interval(found: Mapping[str, Any]) -> str:
 
 def _guards(result: Mapping[str, Any]) -> Lines:
     intro = (
-        "Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network). STRIP on the "
-        "networks of the first table; with one half-weight overlay, as it was at first, it had refused 42.1 % of "
-        "blends and 43.4 % of patches of others. The expert on the networks that were repaired, with a plain quantile "
-        "as its threshold; today it is conformal, as STRIP's is:"
+        "Guards, threshold at 1 % of clean inputs: of all inputs (the least and the most of one network). STRIP on "
+        "the networks of the first table; with one half-weight overlay, as it was at first, it had refused 42.1 % "
+        "of blends and 43.4 % of patches of others. The expert on the networks that were repaired, on those with "
+        "numbers from 1000 with a plain quantile as its threshold; today it is conformal, as STRIP's is:"
     )
     rows = []
     for kind in dict.fromkeys(row["kind"] for row in result["rows"] if row["strip"]):
@@ -217,11 +217,12 @@ def _removal(entries: Sequence[Mapping[str, Any]]) -> Lines:
              ", ".join(f"{100 * value['value']:.0f}" for value in one["relearned_by_clean_networks"].values()))
         )  # fmt: skip
     intro = (
-        "Removal with at most 3,000 images, in percent, of networks of the first look (seeds from 1000; their second "
-        "scans by the scores of then); a second try: the first, before unlearning went in rounds, had left 39 % of "
-        "patch-1000's success. The planted trigger's success was measured afterwards, for every remover; on clean "
-        "networks: its most on those that were kept. Learned again: success of the reconstructed trigger after five "
-        "epochs on 50 triggered images, by this network, and the same trigger by clean networks."
+        "Removal with at most 3,000 images, in percent. Networks with numbers from 1000 are of the first look, "
+        "their second scans by the scores of then; of those it is a second try: the first, before unlearning went "
+        "in rounds, had left 39 % of patch-1000's success. The planted trigger's success was measured afterwards, "
+        "for every remover; on clean networks: its most on those that were kept. Learned again: success of the "
+        "reconstructed trigger after five epochs on 50 triggered images, by this network, and the same trigger by "
+        "clean networks."
     )
     columns = ("network", "chosen", "clean accuracy", "planted trigger's success", "on clean networks", "learned again",
                "by clean ones")  # fmt: skip
